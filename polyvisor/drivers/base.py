@@ -1,0 +1,171 @@
+"""The seam: what Polyvisor asks of a hypervisor driver, who asks, and when.
+
+A driver is one folder below ``polyvisor/drivers/`` (or a package that registers under the entry point group
+``polyvisor.drivers``) with one subclass of :class:`Driver`. Read from top to bottom it is the life of a machine:
+
+=========================  =========================  ======================================================
+asked                      by                         when
+=========================  =========================  ======================================================
+``features``               admission, placement,      a manifest arrives; nothing else says what a driver can do
+                           ``explain``, docs, tests
+``probe``                  the node agent             at start and from then on: does it really work on this node
+``defaults``               admission                  the driver is chosen: fill in what the user left open
+``overhead_bytes``         the VMI controller         the launcher Pod's memory request is worked out
+``launcher``               agent, Pod template        how the launcher reaches libvirt, and what it may touch
+``adapt``                  the domain converter       the shared domain XML is finished for this hypervisor
+=========================  =========================  ======================================================
+
+Everything but ``probe`` is pure: values in, values out. A driver with nothing special to say is a table and a name.
+Nothing outside this folder may name a hypervisor.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import VirtualMachineInstanceSpec
+
+MIB = 1024 * 1024
+
+
+class Verdict(StrEnum):
+    """What a driver says of one feature. ``UNKNOWN`` is treated as unsupported, and says so."""
+
+    SUPPORTED = "supported"
+    CONDITIONAL = "conditional"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """One cell of the table: a driver's answer for one feature.
+
+    ``reason`` is in the user's words and is required unless the feature is simply supported. ``source`` says where the
+    claim comes from (a libvirt document, or source file and function, and the libvirt version read). The conditions
+    apply to ``CONDITIONAL``: minimum versions as dotted numbers, virt types (libvirt's ``<domain type>``), machine
+    architectures as libvirt names them, and ``node_fact``: the node must show the feature in a label.
+    """
+
+    verdict: Verdict
+    source: str
+    reason: str = ""
+    min_libvirt: str = ""
+    min_hypervisor: str = ""
+    virt_types: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    node_fact: bool = False
+
+
+class Place(StrEnum):
+    """Where the hypervisor's process runs: in the VM's own launcher, or on a host that a connection reaches."""
+
+    LAUNCHER = "launcher"
+    HOST = "host"
+
+
+class RootKind(StrEnum):
+    """What a machine boots from: a disk (image), or a tree of files that becomes its root filesystem."""
+
+    DISK = "disk"
+    FILESYSTEM = "filesystem"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """What a node found out about a driver by trying it.
+
+    ``virt_types`` holds those that really run a guest here, best first. ``facts`` are the conditional features that
+    hold on this node. ``reason`` says why the driver is not available, or why a virt type was left out.
+    """
+
+    available: bool
+    reason: str = ""
+    version: str = ""
+    libvirt_version: str = ""
+    virt_types: tuple[str, ...] = ()
+    facts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherPlan:
+    """How a launcher reaches libvirt for one machine; plain data that the launcher reads as JSON.
+
+    ``uri`` is libvirt's connection URI. ``files`` are written below the launcher's folder before the connection opens
+    (relative path -> text). If ``daemon`` is set, that program is run in a mount namespace of its own, with ``binds``
+    (folder of the host -> folder relative to the launcher's) mounted over and ``unmounts`` taken away, before
+    ``uri`` is opened; without it libvirt runs inside the launcher. ``start_paused`` asks that a new domain waits until
+    its console is attached, so that no early output is lost. ``devices``, ``capabilities`` and ``privileged`` are
+    what the launcher's container needs from Kubernetes, no more.
+    """
+
+    uri: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    daemon: Sequence[str] = ()
+    binds: Mapping[str, str] = field(default_factory=dict)
+    unmounts: Sequence[str] = ()
+    start_paused: bool = False
+    devices: Sequence[str] = ()
+    capabilities: Sequence[str] = ()
+    privileged: bool = False
+
+
+class Driver(ABC):
+    """A libvirt hypervisor driver as Polyvisor sees it. Class attributes are its description."""
+
+    name: str
+    """libvirt's name of the driver, as in ``spec.hypervisor.driver`` and the node label."""
+    title: str
+    """For people: ``Cloud Hypervisor``."""
+    links: tuple[str, ...] = ()
+    virt_types: tuple[str, ...]
+    """Values of ``<domain type=...>`` that the driver takes, best first."""
+    emulated_virt_types: frozenset[str] = frozenset()
+    """Those of them that emulate a CPU in software; used only where the configuration allows emulation."""
+    os_types: tuple[str, ...] = ("hvm",)
+    aliases: Mapping[str, str] = {}
+    """Other names under which a cluster's configuration may list the driver -> the virt type that each implies."""
+    place: Place = Place.LAUNCHER
+    root: RootKind = RootKind.DISK
+    disk_formats: tuple[str, ...] = ("raw",)
+    """Formats of disk images that the hypervisor opens, best first."""
+    graceful_shutdown: bool = True
+    has_events: bool = True
+    """False where libvirt's driver reports no lifecycle events, so that the launcher has to poll."""
+
+    @property
+    @abstractmethod
+    def features(self) -> Mapping[str, Support]:
+        """The table: feature id -> answer. An id that is missing counts as ``UNKNOWN``."""
+
+    @abstractmethod
+    def probe(self, scratch: Path) -> ProbeResult:
+        """Find out whether the driver works on this node, by using it. Blocking; may take seconds; never raises.
+
+        ``scratch`` is an empty folder with a short path that lasts as long as the host's boot; results that are
+        dear to get may be kept there, keyed by host boot, kernel and hypervisor version.
+        """
+
+    @abstractmethod
+    def launcher(self, folder: Path) -> LauncherPlan:
+        """Say how a launcher whose own folder is ``folder`` reaches libvirt."""
+
+    @abstractmethod
+    def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
+        """Fill in the driver's best choice, in place, for what the user left open (buses, models)."""
+
+    @abstractmethod
+    def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
+        """Change the shared domain XML, in place, where this hypervisor differs."""
+
+    def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
+        """Return the memory that a machine needs beside the guest's own: launcher and hypervisor process."""
+        return 40 * MIB
