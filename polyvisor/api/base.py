@@ -1,0 +1,67 @@
+"""What every typed object rests on: the base model, its naming rule, and the way back to plain JSON.
+
+Attributes are snake_case and the wire is camelCase; both are accepted on the way in. Models keep fields that they do
+not know (a newer writer's), so parsing is lenient; strictness is :mod:`polyvisor.api.checking`'s business. Building a
+validator is put off until a model is first used, which keeps importing the whole API cheap.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Obj = dict[str, Any]
+"""An object as it travels: plain JSON."""
+
+IRREGULAR = {
+    "api_group_ref": "APIGroup",
+}
+"""Attribute names whose wire name does not follow from the rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The values that a string field accepts; metadata for the check and the schemas, not for parsing."""
+
+    values: tuple[str, ...]
+
+    def __init__(self, *values: str) -> None:
+        object.__setattr__(self, "values", values)
+
+
+def wire_name(attribute: str) -> str:
+    """Return the camelCase name of a snake_case attribute."""
+    irregular = IRREGULAR.get(attribute)
+    if irregular:
+        return irregular
+    head, *rest = attribute.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+class Model(BaseModel):
+    """Base of all typed objects."""
+
+    model_config = ConfigDict(
+        alias_generator=wire_name,
+        populate_by_name=True,
+        extra="allow",
+        defer_build=True,
+        protected_namespaces=(),
+    )
+
+
+def to_obj(model: BaseModel) -> Obj:
+    """Return the JSON object of ``model``: wire names, and nothing for what is unset or None."""
+    obj: Obj = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return obj
+
+
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+|[0-9]+")
+
+
+def attribute_name(wire: str) -> str:
+    """Return the snake_case attribute for a wire name (``guestOSInfo`` -> ``guest_os_info``)."""
+    return "_".join(word.lower() for word in _WORD.findall(wire))

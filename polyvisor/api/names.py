@@ -1,0 +1,277 @@
+"""The names that clients see: labels, annotations, finalizers, phases, conditions, statuses, reasons.
+
+Values are KubeVirt's wherever it has one, so that dashboards and tests written for it work. Those that Polyvisor adds
+stand below ``hypervisor.kubevirt.io``. Nothing else in the code spells such a name out.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+API_VERSION = "kubevirt.io/v1"
+KUBEVIRT_NAMESPACE = "kubevirt"
+KUBEVIRT_NAME = "kubevirt"
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+APP_LABEL = "kubevirt.io"
+LAUNCHER_APP = "virt-launcher"
+HANDLER_APP = "virt-handler"
+CREATED_BY_LABEL = "kubevirt.io/created-by"
+DOMAIN_LABEL = "kubevirt.io/domain"
+VM_NAME_LABEL = "vm.kubevirt.io/name"
+VMI_ID_LABEL = "vmi.kubevirt.io/id"
+NODE_NAME_LABEL = "kubevirt.io/nodeName"
+NODE_SCHEDULABLE_LABEL = "kubevirt.io/schedulable"
+MIGRATION_SELECTOR_LABEL = "kubevirt.io/vmi-name"
+OUTDATED_LAUNCHER_LABEL = "kubevirt.io/outdatedLauncherImage"
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+ARCH_LABEL = "kubernetes.io/arch"
+OS_LABEL = "kubernetes.io/os"
+
+HYPERVISOR_PREFIX = "hypervisor.kubevirt.io/"
+FEATURE_PREFIX = "feature.hypervisor.kubevirt.io/"
+
+
+def driver_label(driver: str) -> str:
+    """Return the label of a node on which ``driver`` works."""
+    return f"{HYPERVISOR_PREFIX}{driver}"
+
+
+def version_label(driver: str) -> str:
+    """Return the label that carries the hypervisor's version on a node."""
+    return f"{HYPERVISOR_PREFIX}{driver}.version"
+
+
+def virt_type_label(driver: str, virt_type: str) -> str:
+    """Return the label of a node on which ``driver`` really runs guests of ``virt_type``."""
+    return f"{HYPERVISOR_PREFIX}{driver}.{virt_type}"
+
+
+def feature_label(driver: str, feature: str) -> str:
+    """Return the label of a node that shows a conditional feature of ``driver``."""
+    return f"{FEATURE_PREFIX}{driver}.{feature}"
+
+
+# -- annotations and finalizers ----------------------------------------------------------------------------------------
+DOMAIN_ANNOTATION = "kubevirt.io/domain"
+HEARTBEAT_ANNOTATION = "kubevirt.io/heartbeat"
+VM_GENERATION_ANNOTATION = "kubevirt.io/vm-generation"
+OWNER_VMI_NAME_ANNOTATION = "kubevirt.io/owner-vmi-name"
+OWNER_VMI_UID_ANNOTATION = "kubevirt.io/owner-vmi-uid"
+KEEP_LAUNCHER_ANNOTATION = "kubevirt.io/keep-launcher-alive-after-failure"
+VMI_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
+VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
+FOREGROUND_FINALIZER = "foregroundDeletion"
+ORPHAN_FINALIZER = "orphan"
+
+# -- the launcher Pod --------------------------------------------------------------------------------------------------
+LAUNCHER_POD_PREFIX = "virt-launcher-"
+COMPUTE_CONTAINER = "compute"
+UNPAUSED_GATE = "kubevirt.io/virtual-machine-unpaused"
+VIRTUAL_NODE_TAINT = "hypervisor.kubevirt.io/virtual-node"
+
+
+class Phase(StrEnum):
+    """Phases of a VirtualMachineInstance (and, up to Unknown, of a Pod)."""
+
+    PENDING = "Pending"
+    SCHEDULING = "Scheduling"
+    SCHEDULED = "Scheduled"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    WAITING_FOR_SYNC = "WaitingForSync"
+    UNKNOWN = "Unknown"
+
+
+FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED})
+
+
+class PodPhase(StrEnum):
+    """Phases of a Pod."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+class RunStrategy(StrEnum):
+    """How a VirtualMachine's instance is kept running."""
+
+    ALWAYS = "Always"
+    HALTED = "Halted"
+    MANUAL = "Manual"
+    RERUN_ON_FAILURE = "RerunOnFailure"
+    ONCE = "Once"
+    WAIT_AS_RECEIVER = "WaitAsReceiver"
+
+
+class PrintableStatus(StrEnum):
+    """A VirtualMachine's state in one word."""
+
+    STOPPED = "Stopped"
+    PROVISIONING = "Provisioning"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    STOPPING = "Stopping"
+    TERMINATING = "Terminating"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    MIGRATING = "Migrating"
+    UNKNOWN = "Unknown"
+    ERROR_UNSCHEDULABLE = "ErrorUnschedulable"
+    ERR_IMAGE_PULL = "ErrImagePull"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    ERROR_PVC_NOT_FOUND = "ErrorPvcNotFound"
+    DATA_VOLUME_ERROR = "DataVolumeError"
+    WAITING_FOR_VOLUME_BINDING = "WaitingForVolumeBinding"
+    WAITING_FOR_RECEIVER = "WaitingForReceiver"
+
+
+class VmiCondition(StrEnum):
+    """Condition types of a VirtualMachineInstance."""
+
+    READY = "Ready"
+    PAUSED = "Paused"
+    PROVISIONING = "Provisioning"
+    SYNCHRONIZED = "Synchronized"
+    LIVE_MIGRATABLE = "LiveMigratable"
+    STORAGE_LIVE_MIGRATABLE = "StorageLiveMigratable"
+    AGENT_CONNECTED = "AgentConnected"
+    DATA_VOLUMES_READY = "DataVolumesReady"
+    EVICTION_REQUESTED = "EvictionRequested"
+    SOFTWARE_EMULATION = "SoftwareEmulation"
+    POD_SCHEDULED = "PodScheduled"
+
+
+class VmCondition(StrEnum):
+    """Condition types of a VirtualMachine."""
+
+    READY = "Ready"
+    FAILURE = "Failure"
+    PAUSED = "Paused"
+    RESTART_REQUIRED = "RestartRequired"
+    MANUAL_RECOVERY_REQUIRED = "ManualRecoveryRequired"
+
+
+class KubeVirtCondition(StrEnum):
+    """Condition types of the KubeVirt object."""
+
+    AVAILABLE = "Available"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    CREATED = "Created"
+    SYNCHRONIZED = "Synchronized"
+
+
+class KubeVirtPhase(StrEnum):
+    """Phases of the KubeVirt object."""
+
+    DEPLOYING = "Deploying"
+    DEPLOYED = "Deployed"
+    DELETING = "Deleting"
+    DELETED = "Deleted"
+
+
+class ConditionStatus(StrEnum):
+    """Values of a condition's status."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class EvictionStrategy(StrEnum):
+    """What happens to a machine whose node is drained."""
+
+    NONE = "None"
+    LIVE_MIGRATE = "LiveMigrate"
+    LIVE_MIGRATE_IF_POSSIBLE = "LiveMigrateIfPossible"
+    EXTERNAL = "External"
+
+
+class StateChangeAction(StrEnum):
+    """Actions in ``status.stateChangeRequests`` of a VirtualMachine."""
+
+    START = "Start"
+    STOP = "Stop"
+
+
+class CandidateVerdict(StrEnum):
+    """Verdicts in ``status.hypervisor.candidates``."""
+
+    CHOSEN = "Chosen"
+    ELIGIBLE = "Eligible"
+    UNSUPPORTED = "Unsupported"
+    NOT_ENABLED = "NotEnabled"
+    NO_NODE = "NoNode"
+    UNSCHEDULABLE = "Unschedulable"
+
+
+class InterfaceState(StrEnum):
+    """Wanted states of a network interface."""
+
+    UP = "up"
+    DOWN = "down"
+    ABSENT = "absent"
+
+
+class EventType(StrEnum):
+    """Types of an Event."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class Reason(StrEnum):
+    """Reasons in conditions and Events."""
+
+    CREATED = "Created"
+    STARTED = "Started"
+    STOPPED = "Stopped"
+    SHUTTING_DOWN = "ShuttingDown"
+    DELETED = "Deleted"
+    RESUMED = "Resumed"
+    SYNC_FAILED = "SyncFailed"
+    SUCCESSFUL_CREATE = "SuccessfulCreate"
+    FAILED_CREATE = "FailedCreate"
+    SUCCESSFUL_DELETE = "SuccessfulDelete"
+    FAILED_DELETE = "FailedDelete"
+    SUCCESSFUL_UPDATE = "SuccessfulUpdate"
+    FAILED_UPDATE = "FailedUpdate"
+    SUCCESSFUL_HAND_OVER = "SuccessfulHandOver"
+    FAILED_HAND_OVER = "FailedHandOver"
+    SUCCESSFUL_PAUSED = "SuccessfulPaused"
+    SUCCESSFUL_RESUMED = "SuccessfulResumed"
+    FAILED_PVC_NOT_FOUND = "FailedPvcNotFound"
+    PVC_NOT_FOUND = "PVCNotFound"
+    ERR_IMAGE_PULL = "ErrImagePull"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    NODE_UNRESPONSIVE = "NodeUnresponsive"
+    POD_NOT_EXISTS = "PodNotExists"
+    POD_TERMINATING = "PodTerminating"
+    POD_CONDITION_MISSING = "PodConditionMissing"
+    GUEST_NOT_RUNNING = "GuestNotRunning"
+    UNSCHEDULABLE = "Unschedulable"
+    CRASHED = "Crashed"
+    DESTROYED = "Destroyed"
+    SHUTDOWN = "Shutdown"
+    FAILED = "Failed"
+    PANICKED = "Panicked"
+    PAUSED_BY_USER = "PausedByUser"
+    VMI_NOT_EXISTS = "VMINotExists"
+    DRIVER_CHOSEN = "DriverChosen"
+    DRIVER_PASSED_OVER = "DriverPassedOver"
+    NO_DRIVER = "NoDriver"
+    STORAGE_NOT_READY = "StorageNotReady"
+    NOT_MIGRATABLE = "NotMigratable"
+    SOFTWARE_EMULATION = "SoftwareEmulation"
+    ALL_COMPONENTS_READY = "AllComponentsReady"
+    SCHEDULED = "Scheduled"
+    FAILED_SCHEDULING = "FailedScheduling"
+
+
+DEFAULT_GRACE_PERIOD_SECONDS = 30
+"""KubeVirt's default for a template that gives no terminationGracePeriodSeconds."""

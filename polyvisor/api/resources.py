@@ -1,0 +1,251 @@
+"""The table of resource kinds: one list for the API server, the client, the command line and the CRD manifests.
+
+Columns follow ``kubectl get``; a column with priority 1 shows only with ``-o wide``. Paths are the JSONPath subset
+that Kubernetes allows for printer columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One printer column."""
+
+    name: str
+    path: str
+    type: Literal["string", "integer", "number", "boolean", "date"] = "string"
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of object and how it is addressed. ``group`` is empty for the core group."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    singular: str = ""
+    short_names: tuple[str, ...] = ()
+    namespaced: bool = True
+    subresources: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    categories: tuple[str, ...] = ()
+    custom: bool = False
+    """True for the kinds that a cluster learns from our CRD manifests."""
+
+    @property
+    def api_version(self) -> str:
+        """``v1`` or ``group/version``, as objects carry it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def full_name(self) -> str:
+        """``plural.group``, the name of its CRD and of the resource in messages."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def has_status(self) -> bool:
+        """Whether status is written through a subresource of its own."""
+        return "status" in self.subresources
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Return the URL path of a collection or an object."""
+        parts = ["/api" if not self.group else f"/apis/{self.group}", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/".join(parts)
+
+
+AGE = Column("Age", ".metadata.creationTimestamp", "date")
+GROUP = "kubevirt.io"
+SUBRESOURCES_GROUP = "subresources.kubevirt.io"
+
+
+def _condition(of: str) -> str:
+    return f".status.conditions[?(@.type=='{of}')].status"
+
+
+VMIS = Resource(
+    GROUP,
+    "v1",
+    "virtualmachineinstances",
+    "VirtualMachineInstance",
+    "virtualmachineinstance",
+    ("vmi", "vmis"),
+    columns=(
+        AGE,
+        Column("Phase", ".status.phase"),
+        Column("IP", ".status.interfaces[0].ipAddress"),
+        Column("NodeName", ".status.nodeName"),
+        Column("Ready", _condition("Ready")),
+        Column("Hypervisor", ".status.hypervisor.driver", priority=1),
+        Column("Live-Migratable", _condition("LiveMigratable"), priority=1),
+        Column("Paused", _condition("Paused"), priority=1),
+    ),
+    categories=("all",),
+    custom=True,
+)
+"""Without a status subresource, as KubeVirt has it: its status is written with the object."""
+VMS = Resource(
+    GROUP,
+    "v1",
+    "virtualmachines",
+    "VirtualMachine",
+    "virtualmachine",
+    ("vm", "vms"),
+    subresources=("status",),
+    columns=(AGE, Column("Status", ".status.printableStatus"), Column("Ready", _condition("Ready"))),
+    categories=("all",),
+    custom=True,
+)
+KUBEVIRTS = Resource(
+    GROUP,
+    "v1",
+    "kubevirts",
+    "KubeVirt",
+    "kubevirt",
+    ("kv", "kvs"),
+    subresources=("status",),
+    columns=(AGE, Column("Phase", ".status.phase")),
+    categories=("all",),
+    custom=True,
+)
+PODS = Resource(
+    "",
+    "v1",
+    "pods",
+    "Pod",
+    "pod",
+    ("po",),
+    subresources=("status", "binding", "eviction", "log"),
+    columns=(
+        Column("Ready", ".status.containerStatuses[*].ready"),
+        Column("Status", ".status.phase"),
+        Column("Restarts", ".status.containerStatuses[0].restartCount", "integer"),
+        AGE,
+        Column("IP", ".status.podIP", priority=1),
+        Column("Node", ".spec.nodeName", priority=1),
+    ),
+    categories=("all",),
+)
+NODES = Resource(
+    "",
+    "v1",
+    "nodes",
+    "Node",
+    "node",
+    ("no",),
+    namespaced=False,
+    subresources=("status",),
+    columns=(
+        Column("Status", _condition("Ready")),
+        AGE,
+        Column("Version", ".status.nodeInfo.kubeletVersion"),
+        Column("Internal-IP", ".status.addresses[?(@.type=='InternalIP')].address", priority=1),
+        Column("OS-Image", ".status.nodeInfo.osImage", priority=1),
+        Column("Kernel-Version", ".status.nodeInfo.kernelVersion", priority=1),
+    ),
+)
+NAMESPACES = Resource(
+    "",
+    "v1",
+    "namespaces",
+    "Namespace",
+    "namespace",
+    ("ns",),
+    namespaced=False,
+    subresources=("status", "finalize"),
+    columns=(Column("Status", ".status.phase"), AGE),
+)
+SECRETS = Resource("", "v1", "secrets", "Secret", "secret", columns=(Column("Type", ".type"), AGE))
+CONFIGMAPS = Resource("", "v1", "configmaps", "ConfigMap", "configmap", ("cm",), columns=(AGE,))
+EVENTS = Resource(
+    "",
+    "v1",
+    "events",
+    "Event",
+    "event",
+    ("ev",),
+    columns=(
+        Column("Last Seen", ".lastTimestamp", "date"),
+        Column("Type", ".type"),
+        Column("Reason", ".reason"),
+        Column("Kind", ".involvedObject.kind"),
+        Column("Object", ".involvedObject.name"),
+        Column("Message", ".message"),
+        Column("Count", ".count", "integer", priority=1),
+    ),
+)
+LEASES = Resource(
+    "coordination.k8s.io",
+    "v1",
+    "leases",
+    "Lease",
+    "lease",
+    columns=(Column("Holder", ".spec.holderIdentity"), AGE),
+)
+PVCS = Resource(
+    "",
+    "v1",
+    "persistentvolumeclaims",
+    "PersistentVolumeClaim",
+    "persistentvolumeclaim",
+    ("pvc",),
+    subresources=("status",),
+    columns=(
+        Column("Status", ".status.phase"),
+        Column("Volume", ".spec.volumeName"),
+        Column("Capacity", ".status.capacity.storage"),
+        Column("Access Modes", ".status.accessModes[*]"),
+        Column("StorageClass", ".spec.storageClassName"),
+        AGE,
+    ),
+)
+CRDS = Resource(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    "customresourcedefinition",
+    ("crd", "crds"),
+    namespaced=False,
+    subresources=("status",),
+    columns=(Column("Created At", ".metadata.creationTimestamp", "date"),),
+)
+
+RESOURCES: tuple[Resource, ...] = (
+    VMIS,
+    VMS,
+    KUBEVIRTS,
+    PODS,
+    NODES,
+    NAMESPACES,
+    SECRETS,
+    CONFIGMAPS,
+    EVENTS,
+    LEASES,
+    PVCS,
+    CRDS,
+)
+
+
+def by_kind(api_version: str, kind: str) -> Resource | None:
+    """Return the resource of an object's ``apiVersion`` and ``kind``."""
+    return next((r for r in RESOURCES if r.kind == kind and r.api_version == api_version), None)
+
+
+def find(word: str) -> Resource | None:
+    """Return the resource that a user means by ``vm``, ``virtualmachines``, ``vms.kubevirt.io`` or a kind."""
+    name, _, group = word.lower().partition(".")
+    for resource in RESOURCES:
+        if group and group != resource.group:
+            continue
+        if name in (resource.plural, resource.singular, resource.kind.lower(), *resource.short_names):
+            return resource
+    return None
