@@ -1,0 +1,1 @@
+"""The node agent: what a node can run, and the machines that it runs."""

@@ -1,0 +1,181 @@
+"""Paths below a folder that somebody else may write to: nothing opened here can end up outside it.
+
+A path is walked one component at a time with ``dir_fd`` and ``O_NOFOLLOW``, and what is opened is used through its
+descriptor. What isn't obvious: the trees of images may hold symbolic links that mean something (``/lib``). These are
+resolved here, in user space, as a chroot would (:func:`real_folder`); the kernel never follows one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from polyvisor.agent.errors import UnsafePath
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+MAX_LINKS = 40
+
+
+def parts(path: str) -> list[str]:
+    """Split a path that a user gave, refusing what could lead out of its folder."""
+    if "\0" in path or any(ord(letter) < 32 for letter in path):
+        raise UnsafePath(f"the path {path!r} holds a control character")
+    found = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in found:
+        raise UnsafePath(f"the path {path!r} holds '..'")
+    return found
+
+
+def _open_component(parent: int, name: str, *, create: bool) -> int:
+    try:
+        return os.open(name, DIRECTORY, dir_fd=parent)
+    except FileNotFoundError:
+        if not create:
+            raise
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o755, dir_fd=parent)
+    return os.open(name, DIRECTORY, dir_fd=parent)
+
+
+@contextmanager
+def walk(root: int, names: list[str], *, create: bool = False) -> Iterator[int]:
+    """Open the folder ``names`` below ``root``; a symbolic link on the way is refused."""
+    current = os.dup(root)
+    try:
+        for name in names:
+            try:
+                following = _open_component(current, name, create=create)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(current, name):
+                    raise UnsafePath(f"{name!r} in {'/'.join(names)!r} is a symbolic link") from error
+                raise
+            os.close(current)
+            current = following
+        yield current
+    finally:
+        os.close(current)
+
+
+def _is_link(parent: int, name: str) -> bool:
+    return stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+@contextmanager
+def opened_root(folder: Path) -> Iterator[int]:
+    """Open a folder of our own as the root of walks."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_file(root: int, names: list[str], flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """Open a regular file below ``root`` without following any link; the caller owns the descriptor."""
+    if not names:
+        raise UnsafePath("a path to a file is needed, not the folder itself")
+    with walk(root, names[:-1]) as parent:
+        try:
+            # O_NONBLOCK: opening a FIFO that somebody put there must not hang
+            descriptor = os.open(names[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=parent)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UnsafePath(f"{'/'.join(names)!r} is a symbolic link") from error
+            raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafePath(f"{'/'.join(names)!r} is not a regular file")
+    return descriptor
+
+
+def real_folder(root: int, names: list[str], *, missing_ok: bool = False) -> list[str]:
+    """Return the link-free path of a folder below ``root``, resolving links inside it as a chroot would."""
+    done: list[str] = []
+    todo = list(reversed(names))
+    followed = 0
+    while todo:
+        name = todo.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":  # only out of a link's target; a chroot's root is its own parent
+            done = done[:-1]
+            continue
+        with walk(root, done) as parent:
+            try:
+                info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                if missing_ok and ".." not in todo:
+                    return [*done, name, *(part for part in reversed(todo) if part not in ("", "."))]
+                raise
+            if stat.S_ISDIR(info.st_mode):
+                done.append(name)
+                continue
+            if not stat.S_ISLNK(info.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", name)
+            followed += 1
+            if followed > MAX_LINKS:
+                raise UnsafePath(f"too many symbolic links in {'/'.join(names)!r}")
+            target = os.readlink(name, dir_fd=parent)
+        if target.startswith("/"):
+            done = []
+        todo.extend(reversed(target.split("/")))
+    return done
+
+
+def real_file(root: int, names: list[str]) -> list[str]:
+    """Return the link-free path of a regular file, resolving links inside ``root`` as a chroot would."""
+    for _ in range(MAX_LINKS):
+        if not names:
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        folder = real_folder(root, names[:-1])
+        with walk(root, folder) as parent:
+            info = os.stat(names[-1], dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode):
+                return [*folder, names[-1]]
+            if not stat.S_ISLNK(info.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a regular file", "/".join(names))
+            target = os.readlink(names[-1], dir_fd=parent)
+        head = [] if target.startswith("/") else folder
+        *middle, last = [part for part in target.split("/") if part not in ("", ".")] or [".."]
+        if last == "..":
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", "/".join(names))
+        names = [*real_folder(root, [*head, *middle]), last]
+    raise UnsafePath(f"too many symbolic links in {'/'.join(names)!r}")
+
+
+def remove(parent: int, name: str) -> None:
+    """Remove a file, link or whole folder; never what a link points at. Missing is fine."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=parent)
+        else:
+            os.unlink(name, dir_fd=parent)
+
+
+def remove_path(path: Path) -> None:
+    """Remove ``path`` and all below it; missing is fine."""
+    with suppress(FileNotFoundError), opened_root(path.parent) as parent:
+        remove(parent, path.name)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file of our own in one step, on disk before it is seen."""
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    with opened_root(path.parent) as folder:
+        os.fsync(folder)
