@@ -7,20 +7,15 @@ validator is put off until a model is first used, which keeps importing the whol
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from polyvisor.api._irregular import IRREGULAR
+
 Obj = dict[str, Any]
 """An object as it travels: plain JSON."""
-
-IRREGULAR = {
-    "api_group_ref": "APIGroup",
-}
-"""Attribute names whose wire name does not follow from the rule."""
-
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
@@ -30,6 +25,21 @@ class OneOf:
 
     def __init__(self, *values: str) -> None:
         object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a scalar means beyond its JSON type, by the name that OpenAPI has for it."""
+
+    name: str
+
+
+Int32 = Annotated[int, Format("int32")]
+Int64 = Annotated[int, Format("int64")]
+Time = Annotated[str, Format("date-time")]
+Duration = Annotated[str, Format("duration")]
+Quantity = Annotated[str | int | float, Format("quantity")]
+IntOrString = Annotated[int | str, Format("int-or-string")]
 
 
 def wire_name(attribute: str) -> str:
@@ -58,10 +68,3 @@ def to_obj(model: BaseModel) -> Obj:
     obj: Obj = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     return obj
 
-
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+|[0-9]+")
-
-
-def attribute_name(wire: str) -> str:
-    """Return the snake_case attribute for a wire name (``guestOSInfo`` -> ``guest_os_info``)."""
-    return "_".join(word.lower() for word in _WORD.findall(wire))

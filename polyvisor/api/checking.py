@@ -1,0 +1,1 @@
+"""Strict checks of an object against its model."""
