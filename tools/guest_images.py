@@ -1,0 +1,465 @@
+"""Make the guest images of the demo and the tests, from Debian's packages alone, into an OCI image layout.
+
+Three small images: ``demo-kernel`` (kernel and initramfs), ``demo-disk`` (a disk with an ext4 file system) and
+``demo-rootfs`` (a tree of files with an init, for containers). Nothing is installed on the host: packages are
+downloaded and read. What comes out depends on the inputs alone, so the same inputs give the same digests, and a
+stamp of the inputs makes a second run take no time. Standard library only: this runs before anything is set up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+HERE = Path(__file__).resolve().parent
+GUEST = HERE / "guest"
+PREFIX = "localhost/polyvisor/"
+REF_NAME = "org.opencontainers.image.ref.name"
+MODULES = (
+    "virtio_pci virtio_blk virtio_net virtio_scsi sd_mod sr_mod isofs vfat nls_cp437 nls_ascii button evdev "
+    "virtio_balloon virtio_console"
+).split()
+APPLETS = (
+    "ash awk basename cat chmod chown clear cp cut date dd df dmesg du echo env expr false find findfs free getty "
+    "grep gunzip gzip halt head hexdump hostname id ifconfig init insmod ip kill less ln login losetup ls lsmod md5sum "
+    "mkdir mkfifo mknod more mount mv nc nproc pgrep ping pkill poweroff printf ps pwd readlink reboot rm rmdir "
+    "route sed seq setsid sh sha256sum sleep sort stat stty sync tail tar tee test time top touch tr true tty udhcpc "
+    "umount uname uniq uptime vi wc wget which whoami xargs yes"
+).split()
+DISK_BYTES = 8 * 1024 * 1024
+WELCOME = "hello from the demo disk, an ext4 file system inside a containerDisk"
+OWN_APT = (
+    "-o", "Dir::State::lists={0}/lists", "-o", "Dir::Cache={0}/cache", "-o", "Dir::State::status=/var/lib/dpkg/status",
+)  # fmt: skip
+
+
+class ImageError(Exception):
+    """The images cannot be made; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an image: ordinary, folder (``data`` and ``link`` None) or symbolic link."""
+
+    mode: int
+    data: bytes | None = None
+    link: str | None = None
+
+
+Tree = dict[str, Entry]
+
+
+def say(text: str) -> None:
+    """Print one line of progress."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+# --- Debian's packages ------------------------------------------------------------------------------------------------
+
+
+class Packages:
+    """Downloads packages into a folder; falls back on package lists of its own, so that it needs no root."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.options: list[str] = []
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command[0], *self.options, *command[1:]], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+
+    def _own_lists(self) -> None:
+        base = self.folder / "apt"
+        for name in ("lists/partial", "cache/archives/partial"):
+            (base / name).mkdir(parents=True, exist_ok=True)
+        self.options = [part.format(base) for part in OWN_APT]
+        say("guest images: reading the lists of Debian's packages")
+        done = self._run("apt-get", "update", "-q")
+        if done.returncode:
+            raise ImageError(f"apt-get update failed, so the guest images cannot be made:\n{done.stderr.strip()}")
+
+    def kernel(self) -> str:
+        """Return the name of the package that holds the current cloud kernel."""
+        for attempt in range(2):
+            found = re.search(r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", "linux-image-cloud-amd64").stdout)
+            if found:
+                return found[1]
+            if not attempt:
+                self._own_lists()
+        raise ImageError("Debian's package linux-image-cloud-amd64 is not known here; the demo guests need its kernel")
+
+    def fetch(self, package: str) -> Path:
+        """Return the path of the package's file, downloading it if it is not there."""
+        for attempt in range(2):
+            with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+                say(f"guest images: downloading {package}")
+                done = subprocess.run(
+                    ["apt-get", *self.options, "-q", "download", package],
+                    cwd=scratch, capture_output=True, text=True, check=False,
+                )  # fmt: skip
+                files = list(Path(scratch).glob("*.deb"))
+                if done.returncode == 0 and files:
+                    return Path(shutil.move(files[0], self.folder / files[0].name))
+            if not attempt:
+                self._own_lists()
+        raise ImageError(f"cannot download Debian's package {package}:\n{done.stderr.strip()}")
+
+
+def read_package(deb: Path, wanted: re.Pattern[str]) -> dict[str, bytes]:
+    """Return the ordinary files of a package whose path matches."""
+    found = {}
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as process:
+        with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.isfile() and wanted.search(name):
+                    source = tar.extractfile(member)
+                    assert source is not None
+                    found[name] = source.read()
+        process.wait()
+    if process.returncode or not found:
+        raise ImageError(f"cannot read {deb.name}; remove it ({deb}) and run this again")
+    return found
+
+
+def load_order(modules: Mapping[str, bytes], wanted: list[str]) -> list[str]:
+    """Return the names of the modules to load, each after those that it depends on; built-in ones are left out."""
+    order: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in order or name not in modules:
+            return
+        depends = re.search(rb"\0depends=([^\0]*)\0", modules[name])
+        for other in (depends[1].decode() if depends else "").split(","):
+            visit(other.replace("-", "_"))
+        order.append(name)
+
+    for name in wanted:
+        visit(name)
+    return order
+
+
+# --- Trees of files ---------------------------------------------------------------------------------------------------
+
+
+def script(name: str) -> Entry:
+    """Return one of the guest's scripts as an executable file."""
+    return Entry(0o755, (GUEST / name).read_bytes())
+
+
+def text(*lines: str, mode: int = 0o644) -> Entry:
+    """Return a text file."""
+    return Entry(mode, "".join(f"{line}\n" for line in lines).encode())
+
+
+def userland(busybox: bytes) -> Tree:
+    """Return what both guests share: busybox, its applets, users, an empty standard tree."""
+    tree: Tree = {"bin/busybox": Entry(0o755, busybox)}
+    for applet in APPLETS:
+        tree[f"bin/{applet}"] = Entry(0o777, link="busybox")
+    for folder in ("dev", "mnt", "proc", "root", "run", "sbin", "sys", "usr/bin", "usr/sbin", "var/log"):
+        tree[folder] = Entry(0o755)
+    tree["tmp"] = Entry(0o1777)
+    tree["etc/passwd"] = text("root::0:0:root:/root:/bin/sh")
+    tree["etc/group"] = text("root:x:0:", "tty:x:5:")
+    tree["etc/hosts"] = text("127.0.0.1 localhost")
+    return tree
+
+
+def initramfs(kernel: Mapping[str, bytes], busybox: bytes) -> bytes:
+    """Return the compressed initramfs for the kernel package's files."""
+    modules = {}
+    for name, data in kernel.items():
+        if found := re.search(r"/([^/]+)\.ko(\.xz)?$", name):
+            modules[found[1].replace("-", "_")] = lzma.decompress(data) if found[2] else data
+    order = load_order(modules, MODULES)
+    tree = userland(busybox)
+    for name in order:
+        tree[f"lib/modules/{name}.ko"] = Entry(0o644, modules[name])
+    tree["init"] = Entry(0o777, link="bin/init")
+    tree["dev/console"] = Entry(0o020600)
+    tree["etc/modules"] = text(*(f"/lib/modules/{name}.ko" for name in order))
+    tree["etc/inittab"] = text(
+        "::sysinit:/etc/rcS", "::respawn:/etc/console-login", "::ctrlaltdel:/bin/poweroff",
+        "::shutdown:/bin/echo polyvisor-demo: shutting down",
+    )  # fmt: skip
+    tree["etc/issue"] = text("", "Polyvisor demo guest. Log in as root; there is no password.")
+    tree["etc/rcS"] = script("disk-init")
+    tree["etc/console-login"] = script("disk-console")
+    tree["etc/udhcpc.script"] = script("udhcpc.script")
+    return gzip.compress(cpio(tree), mtime=0)
+
+
+def rootfs(busybox: bytes) -> Tree:
+    """Return the tree of the demo container."""
+    tree = userland(busybox)
+    tree["sbin/init"] = script("container-init")
+    tree["etc/issue"] = text("", "Polyvisor demo container. Log in as root; there is no password.")
+    return tree
+
+
+def with_parents(tree: Tree) -> Iterator[tuple[str, Entry]]:
+    """Yield every entry in a fixed order, each after its folders."""
+    whole = dict(tree)
+    for name in tree:
+        for parent in PurePosixPath(name).parents:
+            if str(parent) != ".":
+                whole.setdefault(str(parent), Entry(0o755))
+    yield from sorted(whole.items())
+
+
+def cpio(tree: Tree) -> bytes:
+    """Pack a tree as a cpio archive in the form that the kernel reads (newc)."""
+    out = io.BytesIO()
+
+    def put(name: str, mode: int, data: bytes, device: tuple[int, int] = (0, 0)) -> None:
+        raw = name.encode() + b"\0"
+        fields = (put.inode, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(raw), 0)  # type: ignore[attr-defined]
+        put.inode += 1  # type: ignore[attr-defined]
+        out.write(b"070701" + b"".join(b"%08X" % field for field in fields))
+        out.write(raw + b"\0" * (-(110 + len(raw)) % 4) + data + b"\0" * (-len(data) % 4))
+
+    put.inode = 1  # type: ignore[attr-defined]
+    for name, entry in with_parents(tree):
+        if entry.mode & 0o170000:
+            put(name, entry.mode, b"", (5, 1))
+        elif entry.link is not None:
+            put(name, 0o120777, entry.link.encode())
+        elif entry.data is None:
+            put(name, 0o040000 | entry.mode, b"")
+        else:
+            put(name, 0o100000 | entry.mode, entry.data)
+    put("TRAILER!!!", 0, b"")
+    return out.getvalue()
+
+
+def disk_image(scratch: Path) -> bytes:
+    """Return a raw disk that holds an ext4 file system with a greeting."""
+    files, image = scratch / "files", scratch / "disk.img"
+    files.mkdir()
+    (files / "welcome.txt").write_text(f"{WELCOME}\n")
+    command = [
+        "mke2fs", "-q", "-t", "ext4", "-F", "-m", "0", "-N", "64", "-O", "^has_journal,^metadata_csum_seed",
+        "-L", "polyvisor-demo", "-U", "3f1d9c1e-3d0d-5f4e-9d53-6f6c79766973",
+        "-E", "hash_seed=3f1d9c1e-3d0d-5f4e-9d53-6f6c79766974,root_owner=0:0,lazy_itable_init=0",
+        "-d", str(files), str(image), f"{DISK_BYTES // 1024}k",
+    ]  # fmt: skip
+    for path in (files / "welcome.txt", files):
+        path.chmod(0o755 if path is files else 0o644)
+        os.utime(path, (1, 1))
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, env={"E2FSPROGS_FAKE_TIME": "1", "PATH": path}
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ImageError(f"mke2fs (Debian's package e2fsprogs) failed: {getattr(error, 'stderr', error)}") from error
+    return image.read_bytes()
+
+
+# --- The image layout -------------------------------------------------------------------------------------------------
+
+
+def layer(tree: Tree) -> bytes:
+    """Pack a tree as an image layer, the same bytes for the same tree."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, entry in with_parents(tree):
+            member = tarfile.TarInfo(name)
+            member.mode = entry.mode
+            if entry.link is not None:
+                member.type, member.linkname = tarfile.SYMTYPE, entry.link
+            elif entry.data is None:
+                member.type = tarfile.DIRTYPE
+            else:
+                member.size = len(entry.data)
+            tar.addfile(member, io.BytesIO(entry.data or b""))
+    return raw.getvalue()
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+class Layout:
+    """An OCI image layout on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        if not (folder / "oci-layout").exists():
+            write_durably(folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}\n')
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other writers out."""
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def blob(self, media_type: str, data: bytes) -> dict[str, object]:
+        """Store one blob and return its descriptor."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.folder / "blobs/sha256" / digest
+        if not path.exists() or path.stat().st_size != len(data):
+            write_durably(path, data)
+        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
+
+    def image(self, tree: Tree, stamp: str) -> dict[str, object]:
+        """Store one image and return the descriptor of its manifest; ``stamp`` says what it was made from."""
+        tar = layer(tree)
+        diff = f"sha256:{hashlib.sha256(tar).hexdigest()}"
+        config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff]}}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": self.blob("application/vnd.oci.image.config.v1+json", encode(config)),
+            "layers": [self.blob("application/vnd.oci.image.layer.v1.tar+gzip", gzip.compress(tar, 6, mtime=0))],
+            "annotations": {"polyvisor.inputs": stamp},
+        }
+        return self.blob("application/vnd.oci.image.manifest.v1+json", encode(manifest))
+
+    def index(self) -> dict[str, object]:
+        """Return the index, an empty one if there is none."""
+        try:
+            return dict(json.loads((self.folder / "index.json").read_bytes()))
+        except FileNotFoundError:
+            return {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
+
+    def name(self, images: Mapping[str, dict[str, object]], stamp: str) -> None:
+        """Make references name these images, all at once; other references stay."""
+        with self.locked():
+            index = self.index()
+            kept = [entry for entry in index["manifests"] if entry.get("annotations", {}).get(REF_NAME) not in images]  # type: ignore[attr-defined]
+            for reference, descriptor in images.items():
+                platform = {"architecture": "amd64", "os": "linux"}
+                annotations = {REF_NAME: reference, "polyvisor.inputs": stamp}
+                kept.append({**descriptor, "platform": platform, "annotations": annotations})
+            index["manifests"] = kept
+            write_durably(self.folder / "index.json", encode(index))
+
+    def has(self, references: list[str], stamp: str) -> bool:
+        """Tell whether all references are there, whole and made from the same inputs."""
+        known = {}
+        for entry in self.index()["manifests"]:  # type: ignore[attr-defined]
+            known[entry.get("annotations", {}).get(REF_NAME)] = entry
+        for reference in references:
+            entry = known.get(reference)
+            if entry is None or entry["annotations"].get("polyvisor.inputs") != stamp or not self.whole(entry):
+                return False
+        return True
+
+    def whole(self, descriptor: Mapping[str, object]) -> bool:
+        """Tell whether an image's blobs are there with the right sizes."""
+        path = self.folder / "blobs/sha256" / str(descriptor["digest"]).removeprefix("sha256:")
+        if not path.exists() or path.stat().st_size != descriptor["size"]:
+            return False
+        if not str(descriptor["mediaType"]).endswith("manifest.v1+json"):
+            return True
+        manifest = json.loads(path.read_bytes())
+        return all(self.whole(part) for part in (manifest["config"], *manifest["layers"]))
+
+
+def encode(value: object) -> bytes:
+    """Return JSON, the same bytes for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def recipe() -> str:
+    """Return a digest of this program and of the guests' scripts."""
+    whole = hashlib.sha256()
+    for path in (Path(__file__), *sorted(GUEST.iterdir())):
+        whole.update(path.name.encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()
+
+
+def make(images: Path, cache: Path, fresh: bool) -> bool:
+    """Make whatever is missing; return whether anything was."""
+    cache.mkdir(parents=True, exist_ok=True)
+    layout = Layout(images)
+    names = {name: f"{PREFIX}{name}:1" for name in ("demo-kernel", "demo-disk", "demo-rootfs")}
+    stamp = recipe()
+    if not fresh and layout.has(list(names.values()), stamp):
+        return False
+    packages = Packages(cache)
+    kernels, boxes = sorted(cache.glob("linux-image-*.deb")), sorted(cache.glob("busybox-static_*.deb"))
+    kernel_deb = kernels[-1] if kernels and not fresh else packages.fetch(packages.kernel())
+    busybox_deb = boxes[-1] if boxes and not fresh else packages.fetch("busybox-static")
+    say("guest images: packing")
+    busybox = next(iter(read_package(busybox_deb, re.compile(r"(^|/)bin/busybox$")).values()))
+    pattern = "|".join(re.escape(name).replace("_", "[_-]") for name in module_closure())
+    kernel = read_package(kernel_deb, re.compile(rf"^boot/vmlinuz-|/({pattern})\.ko(\.xz)?$"))
+    vmlinuz = next(data for name, data in kernel.items() if name.startswith("boot/"))
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        disk = disk_image(Path(scratch))
+    trees: dict[str, Tree] = {
+        "demo-kernel": {
+            "boot/vmlinuz": Entry(0o644, vmlinuz),
+            "boot/initrd.img": Entry(0o644, initramfs(kernel, busybox)),
+        },
+        "demo-disk": {"disk/demo.img": Entry(0o644, disk)},
+        "demo-rootfs": rootfs(busybox),
+    }
+    layout.name({names[name]: layout.image(tree, stamp) for name, tree in trees.items()}, stamp)
+    return True
+
+
+def module_closure() -> list[str]:
+    """Return the modules wanted and those that they may depend on."""
+    return [*MODULES, *"virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev failover net_failover".split(),
+            *"scsi_mod scsi_common cdrom t10_pi crc_t10dif crct10dif_common crc64_rocksoft crc64 fat".split(),
+            *"crc64_rocksoft_generic crct10dif_generic nls_utf8 virtio_dma_buf".split()]  # fmt: skip
+
+
+def main() -> int:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description="Make the demo's guest images from Debian's packages.")
+    parser.add_argument("images", type=Path, help="folder of the OCI image layout")
+    parser.add_argument("--cache", type=Path, default=HERE.parent / "build/guest", help="where downloads are kept")
+    parser.add_argument("--fresh", action="store_true", help="download and make everything again")
+    arguments = parser.parse_args()
+    begin = time.monotonic()
+    try:
+        made = make(arguments.images, arguments.cache, arguments.fresh)
+    except ImageError as error:
+        sys.stderr.write(f"guest images: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"guest images: {error}\n")
+        return 1
+    say(f"guest images: {'made' if made else 'there already'} in {arguments.images} ({time.monotonic() - begin:.1f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
