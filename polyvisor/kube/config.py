@@ -1,0 +1,189 @@
+"""Where the API server is and who we are: read from a kubeconfig, or from the files that a Pod is given.
+
+Only what can be honoured is accepted: credentials by token, token file, client certificate or user name and
+password. A kubeconfig that wants a helper program run (``exec``, ``auth-provider``) is refused with its path, because a
+connection that silently goes out anonymous is harder to understand.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import ssl
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TOKEN_LIFETIME = 60.0
+
+
+class ConfigError(Exception):
+    """A kubeconfig cannot be used; the message names the file and the entry."""
+
+
+@dataclass(slots=True)
+class TokenFile:
+    """A bearer token kept in a file that somebody else renews: read again once a minute."""
+
+    path: Path
+    _value: str = ""
+    _read_at: float = field(default=float("-inf"))
+
+    def value(self) -> str:
+        """Return the current token."""
+        now = time.monotonic()
+        if now - self._read_at > TOKEN_LIFETIME:
+            self._value = self.path.read_text().strip()
+            self._read_at = now
+        return self._value
+
+
+@dataclass(slots=True)
+class Connection:
+    """All that is needed to talk to one API server."""
+
+    server: str
+    ssl_context: ssl.SSLContext | None = None
+    token: str = ""
+    token_file: TokenFile | None = None
+    basic: tuple[str, str] | None = None
+    server_name: str = ""
+    namespace: str = "default"
+    proxy: str | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the server is on this machine, so that no proxy of the environment may stand between."""
+        host = urlsplit(self.server).hostname or ""
+        if host == "localhost":
+            return True
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def authorization(self) -> str:
+        """Return the value of the Authorization header, or an empty string."""
+        if self.token_file is not None:
+            return f"Bearer {self.token_file.value()}"
+        if self.token:
+            return f"Bearer {self.token}"
+        if self.basic is not None:
+            return "Basic " + base64.b64encode(":".join(self.basic).encode()).decode()
+        return ""
+
+
+def default_path() -> Path:
+    """Return the kubeconfig that applies: the first existing one of $KUBECONFIG, else ~/.kube/config."""
+    listed = [Path(p).expanduser() for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
+    existing = [p for p in listed if p.exists()]
+    return (existing or listed or [Path("~/.kube/config").expanduser()])[0]
+
+
+def from_kubeconfig(path: str | Path | None = None, context: str | None = None) -> Connection:
+    """Read the connection of ``context`` (by default the current one) from a kubeconfig."""
+    file = Path(path).expanduser() if path else default_path()
+    try:
+        document = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{file}: is not a kubeconfig")
+    wanted = context or document.get("current-context")
+    if not wanted:
+        raise ConfigError(f"{file}: has no current-context")
+    chosen = _entry(file, document, "contexts", "context", wanted)
+    cluster = _entry(file, document, "clusters", "cluster", chosen.get("cluster") or "")
+    user = _entry(file, document, "users", "user", chosen["user"]) if chosen.get("user") else {}
+    for helper in ("exec", "auth-provider"):
+        if helper in user:
+            raise ConfigError(f"{file}: user {chosen['user']!r} uses {helper}, which is not supported: give a token")
+    server = str(cluster.get("server") or "")
+    if urlsplit(server).scheme not in ("http", "https"):
+        raise ConfigError(f"{file}: cluster {chosen.get('cluster')!r} has no http(s) server address")
+    base = file.parent
+    token_file = user.get("tokenFile")
+    return Connection(
+        server=server.rstrip("/"),
+        ssl_context=_ssl_context(file, base, cluster, user) if server.startswith("https") else None,
+        token=str(user.get("token") or ""),
+        token_file=TokenFile(base / token_file) if token_file and not user.get("token") else None,
+        basic=(str(user["username"]), str(user.get("password") or "")) if user.get("username") else None,
+        server_name=str(cluster.get("tls-server-name") or ""),
+        namespace=str(chosen.get("namespace") or "default"),
+        proxy=cluster.get("proxy-url"),
+    )
+
+
+def in_cluster(folder: Path = SERVICE_ACCOUNT) -> Connection:
+    """Return the connection that Kubernetes gives to a Pod's service account."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not (folder / "token").exists():
+        raise ConfigError("not inside a cluster: KUBERNETES_SERVICE_HOST or the service account's token is missing")
+    namespace = folder / "namespace"
+    return Connection(
+        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
+        ssl_context=ssl.create_default_context(cafile=str(folder / "ca.crt")),
+        token_file=TokenFile(folder / "token"),
+        namespace=namespace.read_text().strip() if namespace.exists() else "default",
+    )
+
+
+def discover() -> Connection:
+    """Return the in-cluster connection inside a Pod, else that of the default kubeconfig."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+        return in_cluster()
+    return from_kubeconfig()
+
+
+def _entry(file: Path, document: Mapping[str, Any], part: str, key: str, name: str) -> dict[str, Any]:
+    for item in document.get(part) or []:
+        if isinstance(item, dict) and item.get("name") == name:
+            value = item.get(key)
+            return value if isinstance(value, dict) else {}
+    raise ConfigError(f"{file}: {part} has no entry {name!r}")
+
+
+def _material(file: Path, base: Path, entry: Mapping[str, Any], key: str) -> bytes | None:
+    if data := entry.get(f"{key}-data"):
+        try:
+            return base64.b64decode(data, validate=True)
+        except (binascii.Error, TypeError) as error:
+            raise ConfigError(f"{file}: {key}-data is not base64") from error
+    if not entry.get(key):
+        return None
+    try:
+        return (base / str(entry[key])).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file}: {key} {entry[key]!r} cannot be read: {error.strerror}") from error
+
+
+def _ssl_context(file: Path, base: Path, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
+    ca = _material(file, base, cluster, "certificate-authority")
+    certificate = _material(file, base, user, "client-certificate")
+    key = _material(file, base, user, "client-key")
+    try:
+        context = ssl.create_default_context(cadata=ca.decode() if ca else None)
+        if cluster.get("insecure-skip-tls-verify"):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if certificate and key:
+            # OpenSSL's binding loads a chain from a file only; the file is private and gone at once.
+            with tempfile.NamedTemporaryFile() as pem:
+                pem.write(certificate.rstrip() + b"\n" + key)
+                pem.flush()
+                context.load_cert_chain(pem.name)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigError(f"{file}: certificates cannot be used: {error}") from error
+    return context
