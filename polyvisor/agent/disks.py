@@ -1,0 +1,178 @@
+"""Makes the disk images of one machine: overlays, empty disks, host disks, claims.
+
+What isn't obvious: only an image that came out of the image store may be anything but raw, and there the header is
+read here before any other program sees the file. A disk that a guest could write to (host disk, claim) is always raw:
+were its format guessed, a guest could write a header that names a file of the host as its backing file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyvisor.agent import safepath, tools
+from polyvisor.agent.errors import AgentError, ImageError, UnsafePath, translated
+
+QCOW2 = b"QFI\xfb"
+EXTERNAL_DATA = 1 << 2
+FOREIGN = {
+    b"KDMV": "VMDK",
+    b"COWD": "VMDK",
+    b"vhdxfile": "VHDX",
+    b"conectix": "VHD",
+    b"QED\0": "QED",
+    b"\x1f\x8b": "a gzip archive",
+    b"\xfd7zXZ": "an xz archive",
+}
+MIN_CAPACITY = 512
+MAX_CAPACITY = 1 << 50
+
+
+@dataclass(frozen=True)
+class DiskFile:
+    """A disk image as the domain opens it."""
+
+    path: Path
+    format: str
+
+
+def image_format(path: Path, called: str) -> str:
+    """Tell raw from qcow2 by the header, and refuse what reaches beyond the file itself."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        head = file.read(112)
+    if not head:
+        raise ImageError(f"{called} is an empty file, not a disk image", retry=False)
+    for magic, name in FOREIGN.items():
+        if head.startswith(magic):
+            raise ImageError(f"{called} is {name}; only raw and qcow2 disk images are supported", retry=False)
+    if not head.startswith(QCOW2):
+        return "raw"
+    if len(head) < 72:
+        raise ImageError(f"{called} is a damaged qcow2 image: its header is cut off", retry=False)
+    version, backing = struct.unpack_from(">IQ", head, 4)
+    if version not in (2, 3):
+        raise ImageError(f"{called} is a qcow image of version {version}; 2 and 3 are supported", retry=False)
+    incompatible = struct.unpack_from(">Q", head, 72)[0] if version == 3 and len(head) >= 80 else 0
+    if backing:
+        raise ImageError(f"{called} is refused: it names a backing file; flatten it with qemu-img convert", retry=False)
+    if incompatible & EXTERNAL_DATA:
+        raise ImageError(f"{called} is refused: its data is in another file; flatten it with qemu-img", retry=False)
+    return "qcow2"
+
+
+def overlay(image: Path, folder: Path, name: str, formats: tuple[str, ...], called: str) -> DiskFile:
+    """Give a machine its own writable view of a read-only image, or a copy where the hypervisor takes raw only."""
+    has = image_format(image, called)
+    if "qcow2" in formats:
+        place = folder / f"{name}.qcow2"
+        arguments: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", has, "-b", image, place]
+        tools.run(arguments, f"making an overlay on {called}", folder)
+        return DiskFile(place, "qcow2")
+    place = folder / f"{name}.img"
+    if has == "raw":
+        tools.run(["cp", "--sparse=always", "--reflink=auto", "--", image, place], f"copying {called}", folder)
+        place.chmod(0o600)
+    else:
+        tools.run(["qemu-img", "convert", "-q", "-f", has, "-O", "raw", image, place], f"converting {called}", folder)
+    return DiskFile(place, "raw")
+
+
+def capacity(size: int | float, what: str) -> int:
+    """Check a capacity and round it up to whole sectors."""
+    if not MIN_CAPACITY <= size <= MAX_CAPACITY:
+        raise AgentError(f"{what}: a capacity of {size} bytes cannot be made", retry=False)
+    return -(-int(size) // 512) * 512
+
+
+def empty(folder: Path, name: str, size: int, formats: tuple[str, ...]) -> DiskFile:
+    """Make an empty disk that takes room only as it is written."""
+    size = capacity(size, f"empty disk {name}")
+    if formats[:1] == ("qcow2",):
+        place = folder / f"{name}.qcow2"
+        tools.run(["qemu-img", "create", "-q", "-f", "qcow2", place, str(size)], f"making empty disk {name}", folder)
+        return DiskFile(place, "qcow2")
+    place = folder / f"{name}.img"
+    with translated(folder, f"making empty disk {name}"), place.open("xb") as file:
+        os.ftruncate(file.fileno(), size)
+    place.chmod(0o600)
+    return DiskFile(place, "raw")
+
+
+def create_raw(folder: int, name: str, size: int, where: Path) -> None:
+    """Make a sparse raw image in the open folder, whole or not at all; one that is there already stays."""
+    stats = os.fstatvfs(folder)
+    free = stats.f_bavail * stats.f_frsize
+    if free == 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where))
+    scratch = f".{name[:100]}.{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(scratch, flags, 0o600, dir_fd=folder)
+    try:
+        os.ftruncate(descriptor, size)
+        os.fsync(descriptor)
+        with suppress(FileExistsError):
+            os.link(scratch, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.close(descriptor)
+        os.unlink(scratch, dir_fd=folder)
+
+
+def host_disk(root: Path, path: str, kind: str, size: int) -> DiskFile:
+    """Return a disk image below the allowed root; ``DiskOrCreate`` makes it if it is not there."""
+    relative = path
+    if path.startswith("/"):
+        prefix = f"{root}/"
+        if not path.startswith(prefix):
+            raise UnsafePath(f"host disk {path}: only files below {root} are allowed")
+        relative = path.removeprefix(prefix)
+    try:
+        names = safepath.parts(relative)
+    except UnsafePath as error:
+        raise UnsafePath(f"host disk: {error}") from None
+    if not names:
+        raise UnsafePath(f"host disk {path}: a file below {root} is needed")
+    doing = f"preparing host disk {path}"
+    with translated(root, doing):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with safepath.opened_root(root) as top:
+            try:
+                os.close(safepath.open_file(top, names, os.O_RDWR))
+            except FileNotFoundError:
+                if kind != "DiskOrCreate":
+                    raise AgentError(
+                        f"host disk {path}: no such file below {root}; create it or use type DiskOrCreate"
+                    ) from None
+                if size <= 0:
+                    raise AgentError(f"host disk {path}: a capacity is needed to create it", retry=False) from None
+                with safepath.walk(top, names[:-1], create=True) as parent:
+                    create_raw(parent, names[-1], capacity(size, f"host disk {path}"), root)
+                os.close(safepath.open_file(top, names, os.O_RDWR))
+    return DiskFile(root.joinpath(*names), "raw")
+
+
+def claim_folder(volumes: Path, namespace: str, claim: str) -> Path:
+    """Return the folder of a claim, made if it is not there."""
+    names = [*safepath.parts(namespace), *safepath.parts(claim)]
+    if len(names) != 2:
+        raise UnsafePath(f"{namespace}/{claim} is no name of a claim")
+    with translated(volumes, f"preparing claim {namespace}/{claim}"):
+        volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with safepath.opened_root(volumes) as top, safepath.walk(top, names, create=True):
+            return volumes.joinpath(*names)
+
+
+def claim_disk(volumes: Path, namespace: str, claim: str, size: int) -> DiskFile:
+    """Return the disk image of a claim, made at the claim's size if it is not there."""
+    folder = claim_folder(volumes, namespace, claim)
+    with translated(volumes, f"preparing claim {namespace}/{claim}"), safepath.opened_root(volumes) as top:
+        try:
+            os.close(safepath.open_file(top, [namespace, claim, "disk.img"], os.O_RDWR))
+        except FileNotFoundError:
+            with safepath.walk(top, [namespace, claim]) as at:
+                create_raw(at, "disk.img", capacity(size, f"claim {namespace}/{claim}"), volumes)
+    return DiskFile(folder / "disk.img", "raw")
