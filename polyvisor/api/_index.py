@@ -224,7 +224,6 @@ MODULES = {
         "VirtualMachineInstanceCondition",
         "VirtualMachineInstanceGuestOSInfo",
         "VirtualMachineInstancePhaseTransitionTimestamp",
-        "VirtualMachineInstanceProfile",
         "VirtualMachineInstanceResourceClaim",
         "VirtualMachineInstanceSpec",
         "VirtualMachineInstanceStatus",
@@ -314,6 +313,7 @@ MODULES = {
         "USBHostDevice",
         "USBSelector",
         "VirtTemplateDeployment",
+        "VirtualMachineInstanceProfile",
         "VirtualMachineOptions",
     ),
     "polyvisor.api.kubevirt.storage": (

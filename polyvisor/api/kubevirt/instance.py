@@ -20,14 +20,7 @@ from polyvisor.api.kubevirt.migration import (
     VirtualMachineInstanceMigrationState,
 )
 from polyvisor.api.kubevirt.network import Network, VirtualMachineInstanceNetworkInterface
-from polyvisor.api.kubevirt.settings import CustomProfile
 from polyvisor.api.kubevirt.storage import ChangedBlockTrackingStatus, UtilityVolume, Volume, VolumeStatus
-
-
-class VirtualMachineInstanceProfile(Model):
-    """``VirtualMachineInstanceProfile`` of KubeVirt's API."""
-
-    custom_profile: CustomProfile | None = None
 
 
 class VirtualMachineInstanceResourceClaim(Model):

@@ -8,7 +8,6 @@ from typing import Annotated
 from polyvisor.api.base import Int32, Int64, Model, OneOf, Quantity
 from polyvisor.api.core.meta import LabelSelector
 from polyvisor.api.kubevirt.compute import ResourceRequirementsWithoutClaims
-from polyvisor.api.kubevirt.instance import VirtualMachineInstanceProfile
 
 
 class ArchSpecificConfiguration(Model):
@@ -223,6 +222,12 @@ class PersistentReservationConfiguration(Model):
     """``PersistentReservationConfiguration`` of KubeVirt's API."""
 
     enabled: bool | None = None
+
+
+class VirtualMachineInstanceProfile(Model):
+    """``VirtualMachineInstanceProfile`` of KubeVirt's API."""
+
+    custom_profile: CustomProfile | None = None
 
 
 class SeccompConfiguration(Model):
