@@ -100,10 +100,14 @@ class LauncherPlan:
     """How a launcher reaches libvirt for one machine; plain data that the launcher reads as JSON.
 
     ``uri`` is libvirt's connection URI. ``files`` are written below the launcher's folder before the connection opens
-    (relative path -> text). If ``daemon`` is set, that program is run in a mount namespace of its own, with ``binds``
-    (folder of the host -> folder relative to the launcher's) mounted over and ``unmounts`` taken away, before
-    ``uri`` is opened; without it libvirt runs inside the launcher. ``start_paused`` asks that a new domain waits until
-    its console is attached, so that no early output is lost. ``devices``, ``capabilities`` and ``privileged`` are
+    (relative path -> text), ``links`` made (relative path -> target), and ``seeds`` copied (relative folder -> folder
+    whose files are copied where they lack: a warm cache). If ``daemon`` is set, that program is run in a mount
+    namespace of its own, with ``binds`` (folder of the host -> folder relative to the launcher's) mounted over,
+    ``unmounts`` taken away and ``environment`` added, before ``uri`` is opened; without it libvirt runs inside the
+    launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is
+    lost. ``shutdown`` lists ways to ask a guest to power down, first to last: libvirt's modes (``default``, ``acpi``,
+    ``agent``, ``initctl``) or ``signal:N,M`` for the container's init; a way that libvirt refuses gives way at once, one
+    that does not help in some seconds gives way to the next. ``devices``, ``capabilities`` and ``privileged`` are
     what the launcher's container needs from Kubernetes, no more.
     """
 
@@ -112,7 +116,11 @@ class LauncherPlan:
     daemon: Sequence[str] = ()
     binds: Mapping[str, str] = field(default_factory=dict)
     unmounts: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    seeds: Mapping[str, str] = field(default_factory=dict)
     start_paused: bool = False
+    shutdown: Sequence[str] = ("default",)
     devices: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     privileged: bool = False
@@ -155,8 +163,11 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    def launcher(self, folder: Path) -> LauncherPlan:
-        """Say how a launcher whose own folder is ``folder`` reaches libvirt."""
+    def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+        """Say how a launcher whose own folder is ``folder`` reaches libvirt.
+
+        ``scratch`` is the folder that ``probe`` was given on this node, where it may have left something warm.
+        """
 
     @abstractmethod
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:

@@ -1,0 +1,126 @@
+"""A private libvirt daemon in a mount namespace of its own, for drivers that cannot run inside the launcher.
+
+The daemon outlives a killed launcher. Whether it lives is asked of its socket, and its process id is taken from the
+socket's peer credentials, never from a file: a file may name a process that is long gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from polyvisor.launcher.plan import Plan
+
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+
+# $1 is the number of folders to unmount; then those, then (source, target) pairs up to "--", then the daemon.
+SCRIPT = """
+set -e
+n=$1; shift
+while [ "$n" -gt 0 ]; do umount -l "$1" 2>/dev/null || :; shift; n=$((n-1)); done
+while [ "$1" != -- ]; do mkdir -p "$2"; mount --bind "$1" "$2"; shift 2; done
+shift
+exec "$@"
+"""
+
+
+class DaemonError(Exception):
+    """The private daemon did not come up; the text says why."""
+
+
+class Daemon:
+    """Starts, finds and stops the plan's daemon."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._say = say
+        self._socket = plan.uri.partition("socket=")[2].partition("&")[0]
+        self._child = 0
+
+    def ensure(self) -> None:
+        """Have a living daemon: the one that a former launcher left behind, or a new one."""
+        if self.pid():
+            return
+        self._reap()
+        self._spawn()
+        deadline = time.monotonic() + START_SECONDS
+        while not self.pid():
+            if self._reap():
+                raise DaemonError(f"{self._plan.daemon[0]} ended at once; see {self._plan.folder}/daemon.log")
+            if time.monotonic() > deadline:
+                raise DaemonError(f"{self._plan.daemon[0]} does not answer on {self._socket}")
+            time.sleep(0.01)  # nothing tells when the socket appears
+
+    def pid(self) -> int:
+        """Return the process id of the daemon that listens on the socket, 0 if none does."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            try:
+                peer.connect(self._socket)
+            except OSError:
+                return 0
+            pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid) if uid == os.getuid() else 0
+
+    def stop(self) -> None:
+        """End the daemon; domains of it go on."""
+        pid = self.pid()
+        if not pid:
+            return
+        descriptor = os.pidfd_open(pid)
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(descriptor, number)
+                deadline = time.monotonic() + STOP_SECONDS
+                while time.monotonic() < deadline:
+                    self._reap()
+                    if not _alive(pid):
+                        return
+                    time.sleep(0.01)  # it may be a former launcher's child, which nobody can wait for
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(descriptor)
+
+    def _spawn(self) -> None:
+        plan = self._plan
+        pairs = [item for host, below in plan.binds.items() for item in (str(plan.folder / below), host)]
+        command = ["/usr/bin/unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c", SCRIPT, "sh"]
+        command += [str(len(plan.unmounts)), *plan.unmounts, *pairs, "--", *plan.daemon]
+        log = str(plan.folder / "daemon.log")
+        self._child = os.posix_spawn(
+            command[0],
+            command,
+            {**os.environ, **plan.environment},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
+        self._say(f"started {plan.daemon[0]} as process {self._child}")
+
+    def _reap(self) -> bool:
+        if not self._child:
+            return False
+        try:
+            ended = os.waitpid(self._child, os.WNOHANG)[0] == self._child
+        except ChildProcessError:
+            ended = True
+        if ended:
+            self._child = 0
+        return ended
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

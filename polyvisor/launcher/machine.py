@@ -1,0 +1,278 @@
+"""The one domain of this launcher, through libvirt: start, adopt, power down, and how it ended.
+
+The domain is defined before it is started, so that libvirt remembers why it stopped for a launcher that was dead at
+that moment. State is always read from libvirt; an event only says that it is time to look, or, for a domain that is
+already gone, how it went. A domain that was created paused and whose launcher died before resuming it is told from one
+that a user paused by the ``starting`` mark in the state file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from polyvisor.launcher.daemon import Daemon
+from polyvisor.launcher.files import now, read_state, write_durably
+from polyvisor.launcher.plan import Plan
+
+State = dict[str, Any]
+
+STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+}
+ENDS = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "failed",
+}
+EVENT_ENDS = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "failed",
+}
+MODES = {
+    "default": libvirt.VIR_DOMAIN_SHUTDOWN_DEFAULT,
+    "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
+    "agent": libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT,
+    "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
+    "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,
+}
+CONSOLE = re.compile(r"<console type='pty' tty='([^']+)'")
+
+
+class Refused(Exception):
+    """An operation that cannot be done; ``code`` is for programs, the text for people."""
+
+    def __init__(self, code: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.error = {"code": code, "message": message, **more}
+
+
+class Machine:
+    """All calls into libvirt. One thread at a time works in it; events arrive on libvirt's own thread."""
+
+    def __init__(self, plan: Plan, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._changed = changed
+        self._say = say
+        self._connection: Any = None
+        self._daemon = Daemon(plan, say) if plan.daemon else None
+        self._mutex = threading.Lock()
+        kept = read_state(plan.folder)
+        self._starting = bool(kept.pop("starting", False))
+        self._state: State = kept if "state" in kept else {"state": "none", "reason": "", "since": now(), "id": -1}
+        self.versions = {"libvirtVersion": "", "hypervisorVersion": "", "driver": plan.driver}
+
+    @property
+    def state(self) -> State:
+        """The state as it was last seen."""
+        return dict(self._state)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the domain ran and is over; it is never started a second time."""
+        return self._state["state"] in ("shutoff", "crashed")
+
+    def open(self) -> None:
+        """Reach libvirt, then take over the domain if it is there. Raises what libvirt or the daemon raises."""
+        if self._daemon:
+            self._daemon.ensure()
+        connection = libvirt.open(self._plan.uri)
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None)
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None)
+        connection.registerCloseCallback(self._closed, None)
+        self._connection = connection
+        self.versions = {
+            "libvirtVersion": _dotted(connection.getLibVersion()),
+            "hypervisorVersion": _dotted(connection.getVersion()),
+            "driver": self._plan.driver or connection.getType().lower(),
+        }
+        self.refresh()
+        if self._starting and self._state["state"] == "paused":
+            self._say("resuming the domain that a former launcher created")
+            self._domain().resume()
+            self._starting = False
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the domain and record what is seen."""
+        domain = self._find()
+        if domain is None:
+            if self._state["state"] in ("running", "paused", "shutdown"):
+                self._record("shutoff", "unknown")
+            return
+        state, reason = domain.state()
+        if state == libvirt.VIR_DOMAIN_SHUTOFF:
+            if self._state["state"] not in ("none", "shutoff", "crashed"):
+                self._end(ENDS.get(reason, "unknown"))
+        else:
+            self._record(STATES.get(state, "running"), "starting" if self._starting else "", domain.ID())
+
+    def start(self, xml: str, prepare: Callable[[], None]) -> State:
+        """Define and start the domain unless it runs or ran; ``prepare`` is called before the guest's first step."""
+        if self._connection is None:
+            self.open()
+        self.refresh()
+        if self._state["state"] != "none":
+            return self.state
+        domain = self._connection.defineXML(xml)
+        if (domain.name(), domain.UUIDString()) != (self._plan.name, self._plan.uuid):
+            domain.undefine()
+            raise Refused("identity", f"the XML names another domain than the plan ({self._plan.name})")
+        self._starting = True
+        self._record("none", "starting", force=True)
+        try:
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if self._plan.start_paused else 0)
+            prepare()
+            if self._plan.start_paused:
+                domain.resume()
+        except libvirt.libvirtError:
+            self._starting = False
+            self._discard(domain)
+            self._record("none", "failed", force=True)
+            raise
+        self._starting = False
+        self.refresh()
+        return self.state
+
+    def shutdown(self, step: int) -> int:
+        """Ask the guest to power down, from the plan's ``step`` on; return the step to go on with if it does not.
+
+        The first way that libvirt takes is the one that counts; the last refusal is raised if it takes none.
+        """
+        domain = self._domain()
+        refusal: Exception | None = None
+        for number, way in enumerate(self._plan.shutdown[step:], step):
+            try:
+                kind, _, signals = way.partition(":")
+                if signals:
+                    for one in signals.split(","):
+                        domain.sendProcessSignal(1, int(one), 0)
+                else:
+                    domain.shutdownFlags(MODES[kind])
+            except libvirt.libvirtError as error:
+                refusal = error
+            else:
+                self._say(f"asked the guest to power down ({way})")
+                return number + 1
+        if refusal:
+            raise refusal
+        return len(self._plan.shutdown)
+
+    @property
+    def shutdown_steps(self) -> int:
+        """How many ways of powering down the plan has."""
+        return len(self._plan.shutdown)
+
+    def destroy(self) -> None:
+        """End the domain at once; no error if it is over."""
+        domain = self._find()
+        if domain is not None and domain.isActive():
+            domain.destroy()
+        self.refresh()
+
+    def pause(self) -> None:
+        """Hold the guest's CPUs."""
+        domain = self._domain()
+        if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+            domain.suspend()
+        self.refresh()
+
+    def resume(self) -> None:
+        """Let a held guest go on."""
+        domain = self._domain()
+        if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+            domain.resume()
+        self.refresh()
+
+    def close(self, final: bool) -> None:
+        """Leave libvirt: its daemon ends, domains go on; with ``final`` the ended domain's definition goes too."""
+        if final and self._connection is not None and (domain := self._find()) is not None:
+            if domain.isActive():
+                raise Refused("active", "the domain is still there")
+            self._discard(domain)
+        if self._daemon:
+            self._daemon.stop()
+
+    def console_path(self) -> str:
+        """Return the pseudo terminal of the running domain's console, or an empty text."""
+        domain = self._find()
+        if domain is None or not domain.isActive():
+            return ""
+        match = CONSOLE.search(domain.XMLDesc())
+        return match.group(1) if match else ""
+
+    def _find(self) -> Any:
+        if self._connection is None:
+            self.open()
+        try:
+            return self._connection.lookupByUUIDString(self._plan.uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+    def _domain(self) -> Any:
+        domain = self._find()
+        if domain is None or not domain.isActive():
+            raise Refused("no-domain", "the domain is not running")
+        return domain
+
+    def _discard(self, domain: Any) -> None:
+        try:
+            if domain.isActive():
+                domain.destroy()
+            domain.undefine()
+        except libvirt.libvirtError as error:
+            self._say(f"the domain's definition stays: {error}")
+
+    def _event(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
+        if domain.UUIDString() != self._plan.uuid:
+            return
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            # A failed start is told by start() itself, and it is no end: the next start may succeed.
+            if self._state["state"] != "none":
+                self._end(EVENT_ENDS.get(detail, "unknown"))
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            self._record("crashed", "crashed")
+        else:
+            self._changed()
+
+    def _rebooted(self, *_: Any) -> None:
+        self._changed()
+
+    def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
+        self._say(f"libvirt's connection broke (reason {reason})")
+        self._connection = None
+        self._changed()
+
+    def _end(self, reason: str) -> None:
+        self._record("crashed" if reason == "crashed" else "shutoff", reason)
+
+    def _record(self, state: str, reason: str, number: int = -1, force: bool = False) -> None:
+        with self._mutex:
+            old = self._state
+            same = (old["state"], old["reason"], old["id"]) == (state, reason, number)
+            if not force and (same or (self.ended and state in ("shutoff", "crashed"))):
+                return
+            self._state = {"state": state, "reason": reason, "since": now(), "id": number}
+            kept = {**self._state, "starting": self._starting}
+            write_durably(self._plan.folder / "state.json", json.dumps(kept) + "\n")
+        self._say(f"state {state} {reason}")
+        self._changed()
+
+
+def _dotted(number: int) -> str:
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"

@@ -1,0 +1,136 @@
+"""Reading ``plan.json``: how to reach libvirt for one machine, as plain data that the agent wrote.
+
+Everything is checked before anything is done, so that a half-written or foreign plan ends in one clear sentence.
+Paths in a plan are relative to the launcher's folder and cannot leave it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROTOCOL = 1
+
+
+class PlanError(Exception):
+    """The plan cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The agent's plan, checked. The fields are those of ``LauncherPlan`` in the drivers' seam."""
+
+    folder: Path
+    name: str
+    uuid: str
+    uri: str
+    driver: str
+    files: dict[str, str]
+    seeds: dict[str, str]
+    links: dict[str, str]
+    daemon: list[str]
+    environment: dict[str, str]
+    binds: dict[str, str]
+    unmounts: list[str]
+    start_paused: bool
+    shutdown: list[str]
+
+    def prepare(self) -> None:
+        """Write the plan's files, links and seeds below the folder; what is there already stays as it is."""
+        for relative, text in self.files.items():
+            path = self._below(relative)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        for relative, target in self.links.items():
+            path = self._below(relative)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_symlink():
+                path.symlink_to(target)
+        for relative, source in self.seeds.items():
+            _seed(Path(source), self._below(relative))
+        for relative in self.binds.values():
+            self._below(relative).mkdir(parents=True, exist_ok=True)
+
+    def _below(self, relative: str) -> Path:
+        return _below(self.folder, relative)
+
+
+def read_plan(folder: Path) -> Plan:
+    """Read and check ``folder/plan.json``; raise :class:`PlanError` with one sentence where it cannot be used."""
+    path = folder / "plan.json"
+    try:
+        raw = json.loads(path.read_text())
+    except OSError as error:
+        raise PlanError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise PlanError(f"{path} is not whole JSON ({error}); the agent must write it anew") from None
+    if not isinstance(raw, dict):
+        raise PlanError(f"{path}: an object is expected")
+    if raw.get("protocol") != PROTOCOL:
+        raise PlanError(f"{path}: protocol {raw.get('protocol')!r} is not spoken here, only {PROTOCOL}")
+    domain = _typed(path, raw, "domain", dict)
+    plan = Plan(
+        folder=folder,
+        name=_typed(path, domain, "name", str),
+        uuid=_typed(path, domain, "uuid", str),
+        uri=_typed(path, raw, "uri", str),
+        driver=_typed(path, raw, "driver", str, ""),
+        files=_strings(path, raw, "files"),
+        seeds=_strings(path, raw, "seeds"),
+        links=_strings(path, raw, "links"),
+        daemon=_list(path, raw, "daemon"),
+        environment=_strings(path, raw, "environment"),
+        binds=_strings(path, raw, "binds"),
+        unmounts=_list(path, raw, "unmounts"),
+        start_paused=_typed(path, raw, "start_paused", bool, False),
+        shutdown=_list(path, raw, "shutdown") or ["default"],
+    )
+    for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values()):
+        _below(folder, relative)
+    return plan
+
+
+def _below(folder: Path, relative: str) -> Path:
+    if not relative or relative.startswith("/") or ".." in relative.split("/"):
+        raise PlanError(f"plan.json: {relative!r} leaves the launcher's folder")
+    return folder / relative
+
+
+def _seed(source: Path, target: Path) -> None:
+    """Copy the files of one tree that the target lacks; each appears whole or not at all."""
+    for folder, _, names in os.walk(source):
+        here = target / Path(folder).relative_to(source)
+        here.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            copy, part = here / name, here / f".{name}.part"
+            if not copy.exists():
+                part.write_bytes((Path(folder) / name).read_bytes())
+                part.rename(copy)
+
+
+_REQUIRED: Any = object()
+
+
+def _typed(path: Path, raw: dict[str, Any], key: str, kind: type, default: Any = _REQUIRED) -> Any:
+    value = raw.get(key, default)
+    if value is _REQUIRED or not isinstance(value, kind):
+        raise PlanError(f"{path}: {key!r} must be {kind.__name__}")
+    return value
+
+
+def _strings(path: Path, raw: dict[str, Any], key: str) -> dict[str, str]:
+    value = _typed(path, raw, key, dict, {})
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise PlanError(f"{path}: {key!r} must hold texts only")
+    return dict(value)
+
+
+def _list(path: Path, raw: dict[str, Any], key: str) -> list[str]:
+    value = _typed(path, raw, key, list, [])
+    if not all(isinstance(item, str) for item in value):
+        raise PlanError(f"{path}: {key!r} must hold texts only")
+    return list(value)
