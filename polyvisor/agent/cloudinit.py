@@ -92,7 +92,17 @@ def write_iso(seed: Seed, folder: Path, name: str) -> Path:
             for file, data in seed.files.items():
                 safepath.write_atomic(source / file, data)
         program = "xorrisofs" if shutil.which("xorrisofs") else "genisoimage"
-        command = [program, "-quiet", "-volid", "cidata", "-joliet", "-rock", "-output", place, source]
+        command: list[str | Path] = [
+            program,
+            "-quiet",
+            "-volid",
+            "cidata",
+            "-joliet",
+            "-rock",
+            "-output",
+            place,
+            source,
+        ]
         tools.run(command, doing, folder)
         place.chmod(0o600)
     finally:

@@ -1,0 +1,261 @@
+"""Everything that a machine boots from, made ready before its domain is rendered.
+
+What belongs to one machine is built in ``disks.tmp`` of its folder and renamed to ``disks`` when all of it is there,
+with the result beside it as ``prepared.json``. So preparation can be interrupted anywhere and repeated at any time: a
+machine that was prepared keeps its disks and what its guest wrote there. Host disks and claims live elsewhere and stay
+when the machine goes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polyvisor.agent import cloudinit, disks, safepath, tools
+from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
+from polyvisor.agent.images import ImageStore, Progress, silent
+from polyvisor.api import Obj
+from polyvisor.api.quantity import whole
+from polyvisor.drivers.base import Driver, RootKind
+
+DISKS = "disks"
+SCRATCH = "disks.tmp"
+RESULT = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the node keeps what outlives a machine."""
+
+    images: ImageStore
+    volumes: Path
+    hostdisks: Path
+
+
+@dataclass(frozen=True, repr=False)
+class Inputs:
+    """What the machine's volumes name in its namespace: Secrets' data, and claims."""
+
+    secrets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    claims: Mapping[str, Obj] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What there is to boot from: disk images and folders by volume name, a root filesystem, a kernel."""
+
+    files: Mapping[str, DiskFile] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    root: Path | None = None
+    root_volume: str = ""
+    kernel: Path | None = None
+    initrd: Path | None = None
+
+    def to_json(self) -> str:
+        """Return the text that :meth:`from_json` reads."""
+        return json.dumps(
+            {
+                "files": {name: [str(file.path), file.format] for name, file in self.files.items()},
+                "folders": {name: str(path) for name, path in self.folders.items()},
+                "root": str(self.root or ""),
+                "rootVolume": self.root_volume,
+                "kernel": str(self.kernel or ""),
+                "initrd": str(self.initrd or ""),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Prepared:
+        """Read what :meth:`to_json` wrote."""
+        raw = json.loads(text)
+        return cls(
+            files={name: DiskFile(Path(path), format_) for name, (path, format_) in raw["files"].items()},
+            folders={name: Path(path) for name, path in raw["folders"].items()},
+            root=_path(raw["root"]),
+            root_volume=raw["rootVolume"],
+            kernel=_path(raw["kernel"]),
+            initrd=_path(raw["initrd"]),
+        )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def needed(vmi: Obj) -> tuple[set[str], set[str]]:
+    """Return the names of the Secrets and of the claims that a machine's volumes name."""
+    secrets: set[str] = set()
+    claims: set[str] = set()
+    for volume in vmi["spec"].get("volumes") or []:
+        secrets.update(cloudinit.secret_names(volume.get("cloudInitNoCloud") or {}))
+        if claim := volume.get("persistentVolumeClaim"):
+            claims.add(claim["claimName"])
+    return secrets, claims
+
+
+def prepare(
+    vmi: Obj, driver: Driver, folder: Path, places: Places, inputs: Inputs, progress: Progress = silent
+) -> Prepared:
+    """Make all that the machine boots from, or find it made. Blocking; raises :class:`AgentError`."""
+    done = folder / DISKS / RESULT
+    if done.exists():
+        return Prepared.from_json(done.read_text())
+    scratch = folder / SCRATCH
+    safepath.remove_path(scratch)
+    try:
+        with translated(folder, "preparing the machine's folder"):
+            scratch.mkdir(mode=0o700)
+        prepared = _Preparation(vmi, driver, folder, places, inputs, progress).all()
+        with translated(folder, "preparing the machine's folder"):
+            safepath.write_atomic(scratch / RESULT, prepared.to_json().encode())
+            scratch.rename(folder / DISKS)
+    except BaseException:
+        safepath.remove_path(scratch)
+        raise
+    return prepared
+
+
+class _Preparation:
+    """One run of :func:`prepare`. Files are made in the scratch folder and named by where they will be."""
+
+    def __init__(
+        self, vmi: Obj, driver: Driver, folder: Path, places: Places, inputs: Inputs, progress: Progress
+    ) -> None:
+        self._vmi = vmi
+        self._spec: Obj = vmi["spec"]
+        self._driver = driver
+        self._scratch = folder / SCRATCH
+        self._final = folder / DISKS
+        self._places = places
+        self._inputs = inputs
+        self._progress = progress
+        self._architecture = str(self._spec.get("architecture") or "")
+        self._files: dict[str, DiskFile] = {}
+        self._folders: dict[str, Path] = {}
+        self._root: Path | None = None
+        self._root_volume = ""
+
+    def all(self) -> Prepared:
+        volumes = self._spec.get("volumes") or []
+        if self._driver.root == RootKind.FILESYSTEM:
+            self._choose_root(volumes)
+        for volume in volumes:
+            if volume["name"] != self._root_volume:
+                self._volume(volume)
+        kernel, initrd = self._kernel()
+        root = self._final / self._root.name if self._root and self._root.parent == self._scratch else self._root
+        return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd)
+
+    def _choose_root(self, volumes: list[Obj]) -> None:
+        """The first container disk becomes the root filesystem; without one, the first claim's folder does."""
+        devices = (self._spec.get("domain") or {}).get("devices") or {}
+        order = [disk["name"] for disk in [*(devices.get("disks") or []), *(devices.get("filesystems") or [])]]
+        ranked = sorted(volumes, key=lambda volume: order.index(volume["name"]) if volume["name"] in order else 999)
+        for volume in ranked:
+            if source := volume.get("containerDisk"):
+                tree = self._places.images.tree(
+                    source["image"], architecture=self._architecture, progress=self._progress
+                )
+                self._progress(f"copying the root filesystem of {source['image']}")
+                self._root = self._scratch / "root"
+                tools.run(
+                    ["cp", "-a", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
+                )
+                self._root_volume = volume["name"]
+                return
+        for volume in ranked:
+            if claim := volume.get("persistentVolumeClaim"):
+                self._claim(claim["claimName"])
+                namespace = self._vmi["metadata"]["namespace"]
+                self._root = disks.claim_folder(self._places.volumes, namespace, claim["claimName"])
+                self._root_volume = volume["name"]
+                return
+        raise AgentError(
+            f"{self._driver.title} needs a root filesystem: a volume with containerDisk or persistentVolumeClaim",
+            retry=False,
+        )
+
+    def _volume(self, volume: Obj) -> None:
+        name = volume["name"]
+        safe = "".join(safepath.parts(name))
+        if safe != name:
+            raise AgentError(f"volume name {name!r} cannot be a file's name", retry=False)
+        for kind, make in self._kinds().items():
+            if (source := volume.get(kind)) is not None:
+                make(name, source)
+                return
+        kinds = ", ".join(key for key in volume if key != "name") or "no source"
+        raise AgentError(f"volume {name}: {kinds} is not supported", retry=False)
+
+    def _kinds(self) -> dict[str, Callable[[str, Obj], None]]:
+        return {
+            "containerDisk": self._container_disk,
+            "emptyDisk": self._empty_disk,
+            "hostDisk": self._host_disk,
+            "persistentVolumeClaim": self._claim_disk,
+            "cloudInitNoCloud": self._cloud_init,
+        }
+
+    def _own(self, name: str, file: DiskFile) -> None:
+        self._files[name] = DiskFile(self._final / file.path.name, file.format)
+
+    def _container_disk(self, name: str, source: Obj) -> None:
+        image = self._places.images.disk(
+            source["image"], source.get("path") or "", architecture=self._architecture, progress=self._progress
+        )
+        called = f"the disk image of {source['image']}"
+        self._own(name, disks.overlay(image, self._scratch, name, self._driver.disk_formats, called))
+
+    def _empty_disk(self, name: str, source: Obj) -> None:
+        self._own(name, disks.empty(self._scratch, name, whole(source["capacity"]), self._driver.disk_formats))
+
+    def _host_disk(self, name: str, source: Obj) -> None:
+        size = whole(source["capacity"]) if source.get("capacity") else 0
+        self._files[name] = disks.host_disk(self._places.hostdisks, source["path"], source.get("type") or "Disk", size)
+
+    def _claim(self, name: str) -> Obj:
+        claim = self._inputs.claims.get(name)
+        if claim is None:
+            namespace = self._vmi["metadata"]["namespace"]
+            raise AgentError(f"PersistentVolumeClaim {namespace}/{name} does not exist", reason=PVC_NOT_FOUND)
+        return claim
+
+    def _claim_disk(self, name: str, source: Obj) -> None:
+        claim = source["claimName"]
+        namespace = self._vmi["metadata"]["namespace"]
+        requests = ((self._claim(claim)["spec"].get("resources") or {}).get("requests")) or {}
+        if self._driver.root == RootKind.FILESYSTEM:
+            self._folders[name] = disks.claim_folder(self._places.volumes, namespace, claim)
+        else:
+            size = whole(requests.get("storage", 0))
+            self._files[name] = disks.claim_disk(self._places.volumes, namespace, claim, size)
+
+    def _cloud_init(self, name: str, source: Obj) -> None:
+        metadata = self._vmi["metadata"]
+        seed = cloudinit.seed(
+            source,
+            instance_id=f"{metadata['name']}.{metadata['namespace']}",
+            hostname=str(self._spec.get("hostname") or metadata["name"].partition(".")[0][:63]),
+            secrets=self._inputs.secrets,
+        )
+        if self._root is not None:
+            cloudinit.write_into(seed, self._root)
+        else:
+            self._own(name, DiskFile(cloudinit.write_iso(seed, self._scratch, name), "raw"))
+
+    def _kernel(self) -> tuple[Path | None, Path | None]:
+        firmware = (self._spec.get("domain") or {}).get("firmware") or {}
+        source: Any = (firmware.get("kernelBoot") or {}).get("container")
+        if not source:
+            return None, None
+        found = [
+            self._places.images.file(source["image"], path, architecture=self._architecture, progress=self._progress)
+            if (path := source.get(key))
+            else None
+            for key in ("kernelPath", "initrdPath")
+        ]
+        return found[0], found[1]
