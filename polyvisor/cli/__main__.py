@@ -1,0 +1,5 @@
+"""``python -m polyvisor.cli``."""
+
+from polyvisor.cli import main
+
+main()

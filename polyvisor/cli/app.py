@@ -1,0 +1,112 @@
+"""The command line as a whole: global options, and what becomes of a failure.
+
+Nothing leaves here as a traceback: known failures are sentences with an exit code, and the last resort for an unknown
+one says how to get the traceback (``POLYVISOR_DEBUG=1``).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyvisor.cli import commands_host, commands_machines, commands_objects
+from polyvisor.cli.context import Context
+from polyvisor.cli.errors import CliError, ExitCode, explain
+from polyvisor.cli.output import note
+from polyvisor.kube.errors import ApiError
+from polyvisor.standalone.state import StateFolder
+
+ANYWHERE = ("--kubeconfig", "--context", "--state-dir")
+"""Global options that may also stand after the command, as kubectl allows."""
+
+app = typer.Typer(
+    name="polyvisor",
+    help="Virtual machines through libvirt, by KubeVirt's API.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused as invalid, 4 not found, 5 exists or conflicts, "
+    "6 timed out, 7 not running or unreachable, 8 not permitted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _globals(
+    ctx: typer.Context,
+    kubeconfig: Annotated[str, typer.Option(help="Cluster to work on; by default $KUBECONFIG, else standalone.")] = "",
+    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
+    state_dir: Annotated[str, typer.Option(help="State folder; by default $POLYVISOR_STATE_DIR.")] = "",
+) -> None:
+    state = StateFolder(Path(state_dir).absolute()) if state_dir else StateFolder.default()
+    ctx.obj = Context(kubeconfig, context, state)
+
+
+commands_host.register(app)
+commands_objects.register(app)
+commands_machines.register(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        app(args=_hoist(list(arguments)), prog_name="polyvisor")
+    except SystemExit as end:
+        _flush()
+        return end.code if isinstance(end.code, int) else ExitCode.ERROR
+    except CliError as error:
+        return _fail(error)
+    except ApiError as error:
+        return _fail(explain(error))
+    except KeyboardInterrupt:
+        note("")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.ERROR
+    except Exception as error:
+        if os.environ.get("POLYVISOR_DEBUG"):
+            raise
+        said = str(error).splitlines()[0] if str(error) else ""
+        return _fail(
+            CliError(
+                f"something unforeseen went wrong: {type(error).__name__}: {said}",
+                hint="Run the command again with POLYVISOR_DEBUG=1 to see where, and please report it.",
+            )
+        )
+    return ExitCode.OK
+
+
+def _hoist(arguments: list[str]) -> list[str]:
+    front: list[str] = []
+    rest: list[str] = []
+    while arguments:
+        word = arguments.pop(0)
+        if word == "--":
+            return [*front, *rest, word, *arguments]
+        if word in ANYWHERE and arguments:
+            front += [word, arguments.pop(0)]
+        elif word.startswith(tuple(f"{option}=" for option in ANYWHERE)):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(error: CliError) -> int:
+    _flush()
+    note(f"polyvisor: {error.message}")
+    if error.hint:
+        note(error.hint)
+    return error.code

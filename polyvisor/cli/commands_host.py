@@ -1,0 +1,89 @@
+"""The commands on this machine's installation: up, down, status, drivers, kubeconfig, version, completion."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polyvisor.cli.context import Context
+from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.cli.options import Format, Timeout
+from polyvisor.cli.output import Output, print_structured, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for command in (up, down, status, drivers, kubeconfig, version, completion):
+        app.command()(command)
+
+
+def up(
+    ctx: typer.Context,
+    foreground: Annotated[bool, typer.Option(help="Stay in the foreground and log to standard error.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the API server; by default the last one, or a free one.")] = 0,
+    timeout: Timeout = 120,
+) -> None:
+    """Start Polyvisor on this machine. Does nothing if it runs already."""
+    from polyvisor.cli.host import up as act
+
+    act(_context(ctx), foreground=foreground, port=port, timeout=timeout)
+
+
+def down(
+    ctx: typer.Context,
+    keep_guests: Annotated[bool, typer.Option(help="Leave guests running; the next `up` finds them again.")] = False,
+    timeout: Timeout = 120,
+) -> None:
+    """Shut all guests down and stop. Objects and disks are kept."""
+    from polyvisor.cli.host import down as act
+
+    act(_context(ctx), keep_guests=keep_guests, timeout=timeout)
+
+
+def status(ctx: typer.Context, output: Format = Output.TABLE) -> None:
+    """Say whether Polyvisor runs here, and what it runs."""
+    from polyvisor.cli.host import status as act
+
+    act(_context(ctx), output)
+
+
+def drivers(ctx: typer.Context, output: Format = Output.TABLE) -> None:
+    """List the hypervisor drivers: which work on this node, and why the others do not."""
+    from polyvisor.cli.drivers import show
+
+    show(_context(ctx).state, output)
+
+
+def kubeconfig(ctx: typer.Context) -> None:
+    """Print the path of the kubeconfig, for kubectl and KubeVirt's clients."""
+    context = _context(ctx)
+    path = context.kubeconfig_path()
+    say(str(path))
+    if not path.exists():
+        raise CliError(f"{path} does not exist yet", ExitCode.NOT_RUNNING, "`polyvisor up` writes it.")
+
+
+def version(output: Format = Output.TABLE) -> None:
+    """Print the version."""
+    from polyvisor import __version__
+
+    if output in (Output.JSON, Output.YAML):
+        print_structured({"clientVersion": {"gitVersion": f"v{__version__}"}}, output)
+    else:
+        say(f"polyvisor {__version__}")
+
+
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
+    """Print a shell's completion script: source <(polyvisor completion bash)."""
+    if shell not in ("bash", "zsh", "fish"):
+        raise CliError(f"no completion for {shell!r}: bash, zsh or fish", ExitCode.USAGE)
+    from typer import completion as scripts
+
+    say(scripts.get_completion_script(prog_name="polyvisor", complete_var="_POLYVISOR_COMPLETE", shell=shell))
+
+
+def _context(ctx: typer.Context) -> Context:
+    found = ctx.obj
+    assert isinstance(found, Context)
+    return found

@@ -1,0 +1,172 @@
+"""``console``: the guest's serial console in this terminal, over the websocket that KubeVirt's clients use.
+
+A terminal is put into raw mode and always put back. Input that is not a terminal (a pipe) is sent as it comes; when
+it ends, output goes on until the guest has been silent for a while, so that ``echo id | polyvisor console vm`` ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from polyvisor.cli.client import Client
+from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.cli.lifecycle import subresource
+from polyvisor.cli.output import note
+from polyvisor.kube.errors import UNREACHABLE, ApiError, error_from_status, error_from_text
+
+if TYPE_CHECKING:
+    from websockets.sync.client import ClientConnection
+
+SUBPROTOCOL = "plain.kubevirt.io"
+ESCAPE = b"\x1d"
+
+
+def connect(client: Client, namespace: str, name: str, timeout: float = 10.0) -> ClientConnection:
+    """Open the console's websocket; the server's refusal comes as :class:`ApiError`."""
+    from websockets.exceptions import InvalidHandshake, InvalidStatus
+    from websockets.sync.client import connect as open_websocket
+    from websockets.typing import Subprotocol
+
+    connection = client.connection
+    url = (
+        "ws"
+        + connection.server.removeprefix("http")
+        + subresource(namespace, "virtualmachineinstances", name, "console")
+    )
+    authorization = connection.authorization()
+    try:
+        return open_websocket(
+            url,
+            ssl=connection.ssl_context,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            additional_headers={"Authorization": authorization} if authorization else {},
+            open_timeout=timeout,
+            compression=None,
+            proxy=None if connection.loopback else True,
+            max_size=None,
+        )
+    except InvalidStatus as error:
+        body = error.response.body or b""
+        try:
+            raise error_from_status(json.loads(body), error.response.status_code) from error
+        except ValueError:
+            raise error_from_text(error.response.status_code, body.decode(errors="replace")) from error
+    except (OSError, InvalidHandshake, TimeoutError) as error:
+        raise ApiError(0, UNREACHABLE, f"cannot reach the API server at {connection.server}: {error}") from error
+
+
+def attach(client: Client, namespace: str, name: str, idle: float) -> None:
+    """Join this process's input and output with the guest's console until either side ends it."""
+    websocket = connect(client, namespace, name)
+    interactive = sys.stdin.isatty()
+    note(f"Connected to the console of {name}." + (" Escape with ^]." if interactive else ""))
+    ended, wake = os.pipe()
+    receiver = _Receiver(websocket, wake)
+    receiver.start()
+    try:
+        with _raw(interactive):
+            _send_input(websocket, ended, receiver, None if interactive else idle)
+    finally:
+        websocket.close()
+        receiver.join(timeout=5)
+        os.close(ended)
+        os.close(wake)
+    if interactive:
+        note("\nDisconnected.")
+    if receiver.failure:
+        raise CliError(receiver.failure, ExitCode.ERROR)
+
+
+class _Receiver(threading.Thread):
+    """Copies what the guest writes to standard output; writes to ``wake`` for activity and closing."""
+
+    def __init__(self, websocket: ClientConnection, wake: int) -> None:
+        super().__init__(name="console", daemon=True)
+        self._websocket = websocket
+        self._wake = wake
+        self.closed = threading.Event()
+        self.failure = ""
+
+    def run(self) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            while True:
+                data = self._websocket.recv()
+                raw = data.encode() if isinstance(data, str) else data
+                while raw:
+                    raw = raw[os.write(1, raw) :]
+                os.write(self._wake, b".")
+        except ConnectionClosed as error:
+            reason = error.rcvd.reason if error.rcvd else ""
+            if reason:
+                self.failure = f"the console was closed: {reason}"
+        except OSError:
+            pass
+        finally:
+            self.closed.set()
+            try:
+                os.write(self._wake, b"!")
+            except OSError:
+                return
+
+
+def _send_input(websocket: ClientConnection, ended: int, receiver: _Receiver, idle: float | None) -> None:
+    from websockets.exceptions import ConnectionClosed
+
+    stdin = sys.stdin.fileno()
+    watched = [stdin, ended]
+    while True:
+        silent_for = idle if stdin not in watched else None
+        ready, _, _ = select.select(watched, [], [], silent_for)
+        if not ready:
+            return
+        if ended in ready:
+            os.read(ended, 65536)
+            if receiver.closed.is_set():
+                return
+        if stdin in ready:
+            data = os.read(stdin, 4096)
+            before, escape, _ = data.partition(ESCAPE)
+            try:
+                if before:
+                    websocket.send(before)
+            except ConnectionClosed:
+                return
+            if escape and idle is None:
+                return
+            if not data:
+                if idle is None:
+                    return
+                watched.remove(stdin)
+
+
+@contextmanager
+def _raw(interactive: bool) -> Iterator[None]:
+    if not interactive:
+        yield
+        return
+    saved = termios.tcgetattr(0)
+
+    def restore_and_die(number: int, _frame: object) -> None:
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        raise SystemExit(128 + number)
+
+    previous = {s: signal.signal(s, restore_and_die) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        tty.setraw(0)
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,120 @@
+"""``start``, ``stop``, ``restart``, ``pause``, ``unpause``: KubeVirt's subresources, and waiting for their effect."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from polyvisor.cli.client import Obj
+from polyvisor.cli.context import Session
+from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.cli.output import note, say
+from polyvisor.kube.errors import ApiError
+
+GROUP = "/apis/subresources.kubevirt.io/v1"
+PLURALS = {
+    "vm": "virtualmachines",
+    "vms": "virtualmachines",
+    "virtualmachine": "virtualmachines",
+    "virtualmachines": "virtualmachines",
+    "vmi": "virtualmachineinstances",
+    "vmis": "virtualmachineinstances",
+    "virtualmachineinstance": "virtualmachineinstances",
+    "virtualmachineinstances": "virtualmachineinstances",
+}
+
+
+def subresource(namespace: str, plural: str, name: str, action: str) -> str:
+    """Return the path of an action."""
+    return f"{GROUP}/namespaces/{namespace}/{plural}/{name}/{action}"
+
+
+def vm_action(session: Session, namespace: str, name: str, action: str, body: Obj, wait: bool, timeout: float) -> None:
+    """Ask for ``start``, ``stop`` or ``restart`` of a VM."""
+    name = _machine(name, ("virtualmachines",))[1]
+    path = subresource(namespace, "virtualmachines", name, action)
+    before = ""
+    if wait and action == "restart":
+        with suppress(ApiError):
+            before = session.client.get(_vmi_path(namespace, name))["metadata"]["uid"]
+    session.client.request("PUT", path, body)
+    say(f"VM {name} was scheduled to {action}")
+    if not wait or body.get("dryRun"):
+        return
+    if action == "stop":
+        _wait(session, namespace, name, lambda vmi: vmi is None, "stop", timeout)
+    else:
+        _wait(
+            session,
+            namespace,
+            name,
+            lambda vmi: (
+                vmi is not None
+                and vmi["metadata"]["uid"] != before
+                and (vmi.get("status") or {}).get("phase") == "Running"
+            ),
+            action,
+            timeout,
+        )
+
+
+def pause(session: Session, namespace: str, words: list[str], action: str, dry_run: bool) -> None:
+    """Pause or unpause ``NAME``, ``vm NAME`` or ``vmi NAME``."""
+    if len(words) == 2:
+        plural = PLURALS.get(words[0])
+        if plural is None:
+            raise CliError(f"{words[0]!r} is neither vm nor vmi", ExitCode.USAGE)
+        name = words[1]
+    elif len(words) == 1:
+        plural, name = _machine(words[0], ("virtualmachineinstances", "virtualmachines"))
+    else:
+        raise CliError(f"{action} takes [vm|vmi] NAME", ExitCode.USAGE)
+    body: Obj = {"dryRun": ["All"]} if dry_run else {}
+    if plural == "virtualmachines":
+        session.client.get(f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}")
+    session.client.request("PUT", subresource(namespace, "virtualmachineinstances", name, action), body)
+    say(f"{'VM' if plural == 'virtualmachines' else 'VMI'} {name} was scheduled to {action}")
+
+
+def _machine(word: str, allowed: tuple[str, ...]) -> tuple[str, str]:
+    kind, slash, name = word.rpartition("/")
+    if not slash:
+        return allowed[0], word
+    plural = PLURALS.get(kind.split(".")[0])
+    if plural not in allowed or not name:
+        raise CliError(f"{word!r} is not the name of a machine", ExitCode.USAGE)
+    return plural, name
+
+
+def machine_name(word: str) -> str:
+    """Return the name in ``demo``, ``vm/demo`` or ``vmi/demo``."""
+    return _machine(word, ("virtualmachineinstances", "virtualmachines"))[1]
+
+
+def _vmi_path(namespace: str, name: str = "") -> str:
+    return f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances" + (f"/{name}" if name else "")
+
+
+def _wait(session: Session, namespace: str, name: str, reached: Any, action: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    selector = f"metadata.name={name}"
+    while True:
+        answer = session.client.get(_vmi_path(namespace), {"fieldSelector": selector})
+        items = answer.get("items") or []
+        if reached(items[0] if items else None):
+            note(f"VM {name}: {action} done")
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise CliError(
+                f"VM {name}: {action} was asked for, but is not done after {timeout:g} s",
+                ExitCode.TIMEOUT,
+                f"`polyvisor describe vm {name}` and `polyvisor describe vmi {name}` say what it waits for.",
+            )
+        query = {"fieldSelector": selector, "resourceVersion": answer["metadata"]["resourceVersion"]}
+        with suppress(TimeoutError):
+            for event, vmi in session.client.watch(_vmi_path(namespace), query, timeout=left):
+                if event != "BOOKMARK" and reached(None if event == "DELETED" else vmi):
+                    note(f"VM {name}: {action} done")
+                    return
