@@ -1,16 +1,23 @@
 """The Kubernetes side of Polyvisor: client, informers, work queue, controller loop, event recorder.
 
-Objects are plain dictionaries here; only the resource table of :mod:`polyvisor.api` is known.
+Objects are plain dictionaries here; only the resource table of :mod:`polyvisor.api` is known. Names are loaded when
+first asked for: the command line shares the configuration and the errors, and must not wait for the rest.
 """
 
-from polyvisor.kube.backoff import Backoff
-from polyvisor.kube.client import KubeClient, WatchEvent
-from polyvisor.kube.config import ConfigError, Connection
-from polyvisor.kube.controller import Controller
-from polyvisor.kube.errors import ApiError
-from polyvisor.kube.events import EventRecorder
-from polyvisor.kube.informer import Informer, key_of
-from polyvisor.kube.queue import ShutDown, WorkQueue
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polyvisor.kube.backoff import Backoff
+    from polyvisor.kube.client import KubeClient, WatchEvent
+    from polyvisor.kube.config import ConfigError, Connection
+    from polyvisor.kube.controller import Controller
+    from polyvisor.kube.errors import ApiError
+    from polyvisor.kube.events import EventRecorder
+    from polyvisor.kube.informer import Informer, key_of
+    from polyvisor.kube.queue import ShutDown, WorkQueue
 
 __all__ = [
     "ApiError",
@@ -26,3 +33,25 @@ __all__ = [
     "WorkQueue",
     "key_of",
 ]
+
+_HOMES = {
+    "ApiError": "errors",
+    "Backoff": "backoff",
+    "ConfigError": "config",
+    "Connection": "config",
+    "Controller": "controller",
+    "EventRecorder": "events",
+    "Informer": "informer",
+    "KubeClient": "client",
+    "ShutDown": "queue",
+    "WatchEvent": "client",
+    "WorkQueue": "queue",
+    "key_of": "informer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
