@@ -1,9 +1,9 @@
-"""Write the typed objects in ``polyvisor/api`` from tables of types: ``python tools/generate_types.py [--check]``.
+"""Write the typed objects in ``polyvisor/api`` from tables of types.
 
 ``tools/data/kubevirt-types.tsv`` is KubeVirt's interface, restricted to what a VirtualMachine, an instance and the
-configuration reach (``--facts FILE`` renews it from a whole table); ``kubernetes-types.tsv`` holds the core types that we
-touch, ``polyvisor-types.tsv`` the fields that we add, ``enums.tsv`` values that KubeVirt checks in code rather than in its
-schema, and ``subjects.tsv`` which module a type belongs to. Types are written in the order of their dependencies, so
+configuration reach (``--facts FILE`` renews it from a whole table); ``kubernetes-types.tsv`` holds the core types that
+we touch, ``polyvisor-types.tsv`` the fields that we add, ``enums.tsv`` values that KubeVirt checks in code rather than
+in its schema, and ``subjects.tsv`` which module a type belongs to. Types are written in the order of their dependencies, so
 that the modules need no forward references: that is what keeps importing them fast.
 """
 
@@ -40,7 +40,14 @@ SCALARS = {
     "IntOrString": "IntOrString",
 }
 SPECIAL = ("Duration", "Int32", "Int64", "IntOrString", "OneOf", "Quantity", "Time")
-IRREGULAR = re.compile(r"IPv[46]|SELinux|VSOCK|VMI(?=UID)|[A-Z]{2,}s(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
+IRREGULAR = re.compile(
+    r"IPv[46]|SELinux|VSOCK|VMI(?=UID)|[A-Z]{2,}s(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+"
+)
+RENAMED = {
+    "core.ResourceRequirements": "ContainerResources",
+    "core.PersistentVolumeClaimVolumeSource": "ClaimReference",
+}
+"""Kubernetes' types whose names KubeVirt has too."""
 TAKEN = frozenset({"schema", "copy", "json", "dict", "validate", "construct"})
 
 
@@ -69,17 +76,17 @@ class Type:
 
     @property
     def name(self) -> str:
-        """Return the class name; types of the data importer get a prefix, since two clash with KubeVirt's own."""
+        """Return the class name; types of the data importer get a prefix, since one clashes with KubeVirt's own."""
         group, _, name = self.key.rpartition(".")
+        if self.key in RENAMED:
+            return RENAMED[self.key]
         return f"Cdi{name}" if group == "v1beta1" else name
 
 
 def normal(name: str) -> str:
     """Return the name of a field type with Kubernetes' packages shortened to ``core.``."""
     for scalar in ("resource.Quantity", "v1.Time", "v1.Duration", "v1.MicroTime"):
-        if name.endswith(f"k8s.io.apimachinery.pkg.api.{scalar}") or name.endswith(
-            f"k8s.io.apimachinery.pkg.apis.meta.{scalar}"
-        ):
+        if name.endswith((f"k8s.io.apimachinery.pkg.api.{scalar}", f"k8s.io.apimachinery.pkg.apis.meta.{scalar}")):
             return scalar.partition(".")[2]
     return re.sub(r"k8s\.io\.[\w.]+\.", "core.", name)
 
@@ -104,7 +111,9 @@ def read(path: Path) -> dict[str, Type]:
             if row["type"].startswith("core.") and item not in SCALARS:
                 item = f"core.{item}"
             owner.fields.append(
-                Field(row["field"], container + item, bool(row["required"]), tuple(filter(None, row["enum"].split("|"))))
+                Field(
+                    row["field"], container + item, bool(row["required"]), tuple(filter(None, row["enum"].split("|")))
+                )
             )
     return types
 
@@ -191,13 +200,16 @@ def annotation(f: Field, types: dict[str, Type], exceptions: dict[str, str]) -> 
     return text if f.required else f"{text} = None"
 
 
-def descriptions() -> dict[tuple[str, str], str]:
+Words = dict[tuple[str, str], str]
+
+
+def descriptions() -> Words:
     """Return our own words on types (empty field) and fields."""
     with (DATA / "descriptions.tsv").open(newline="") as file:
         return {(row["type"], row["field"]): row["text"] for row in csv.DictReader(file, delimiter="\t")}
 
 
-def render(module: str, members: list[Type], types: dict[str, Type], homes: dict[str, str], words: dict[tuple[str, str], str]) -> str:
+def render(module: str, members: list[Type], types: dict[str, Type], homes: dict[str, str], words: Words) -> str:
     """Return the text of one module."""
     body: list[str] = []
     imports: dict[str, set[str]] = {}
@@ -219,7 +231,7 @@ def render(module: str, members: list[Type], types: dict[str, Type], homes: dict
     typing = [name for name in ("Annotated", "Any") if re.search(rf"\b{name}\b", text)]
     subject = module.rpartition("/")[2]
     head = [
-        f'"""{words[(module, "")] if (module, "") in words else subject}',
+        f'"""{words.get((module, ""), subject)}',
         "",
         "Written by tools/generate_types.py from the tables in tools/data; change those.",
         '"""',
@@ -279,6 +291,11 @@ def index_module(types: dict[str, Type], homes: dict[str, str]) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
+def by_key(types: dict[str, Type]) -> dict[str, str]:
+    """Return the class name of each type."""
+    return {key: member.name for key, member in types.items()}
+
+
 def generate() -> dict[Path, str]:
     """Return the text of every generated file."""
     types = load()
@@ -289,6 +306,9 @@ def generate() -> dict[Path, str]:
             item = split(f.type)[1]
             if item not in SCALARS and item not in types:
                 raise SystemExit(f"{member.key}.{f.name}: unknown type {item}")
+    clashes = [key for key, name in by_key(types).items() if list(by_key(types).values()).count(name) > 1]
+    if clashes:
+        raise SystemExit(f"these types have the same class name: {', '.join(clashes)}")
     homes = subjects(types)
     words = descriptions()
     modules: dict[str, list[Type]] = {}
@@ -306,11 +326,17 @@ def formatted(text: str, path: Path) -> str:
     command = [str(ruff), "--quiet"]
     fixed = subprocess.run(
         [*command[:1], "check", "--quiet", "--select", "I,Q,RUF022", "--fix", "--stdin-filename", str(path), "-"],
-        input=text, capture_output=True, text=True, check=True,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     return subprocess.run(
         [command[0], "format", "--quiet", "--stdin-filename", str(path), "-"],
-        input=fixed, capture_output=True, text=True, check=True,
+        input=fixed,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
 
 

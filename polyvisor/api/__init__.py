@@ -4,6 +4,8 @@ Everything public is importable from here. A model's module is loaded when the m
 command that needs three constants does not pay for three hundred classes.
 """
 
+# ruff: noqa: F403 - the star imports are for type checkers alone
+
 from __future__ import annotations
 
 from importlib import import_module

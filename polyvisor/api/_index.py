@@ -22,6 +22,7 @@ MODULES = {
     ),
     "polyvisor.api.core.meta": (
         "Condition",
+        "ContainerResources",
         "EnvVar",
         "LabelSelector",
         "LabelSelectorRequirement",
@@ -31,7 +32,6 @@ MODULES = {
         "ObjectMeta",
         "ObjectReference",
         "OwnerReference",
-        "ResourceRequirements",
         "Status",
         "StatusCause",
         "StatusDetails",
@@ -82,10 +82,10 @@ MODULES = {
         "WeightedPodAffinityTerm",
     ),
     "polyvisor.api.core.storage": (
+        "ClaimReference",
         "PersistentVolumeClaim",
         "PersistentVolumeClaimSpec",
         "PersistentVolumeClaimStatus",
-        "PersistentVolumeClaimVolumeSource",
         "VolumeMount",
         "VolumeResourceRequirements",
     ),

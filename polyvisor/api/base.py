@@ -17,6 +17,7 @@ from polyvisor.api._irregular import IRREGULAR
 Obj = dict[str, Any]
 """An object as it travels: plain JSON."""
 
+
 @dataclass(frozen=True, slots=True)
 class OneOf:
     """The values that a string field accepts; metadata for the check and the schemas, not for parsing."""
@@ -67,4 +68,3 @@ def to_obj(model: BaseModel) -> Obj:
     """Return the JSON object of ``model``: wire names, and nothing for what is unset or None."""
     obj: Obj = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     return obj
-

@@ -34,7 +34,9 @@ def parse_quantity(value: Any) -> int | Decimal:
     text = str(value)
     found = _GRAMMAR.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if found is None:
-        raise QuantityError(f"{text[:_MAX_LENGTH]!r} is no quantity; write a number with an optional unit, as 64Mi or 500m")
+        raise QuantityError(
+            f"{text[:_MAX_LENGTH]!r} is no quantity; write a number with an optional unit, as 64Mi or 500m"
+        )
     sign, digits, exponent, unit = found.groups()
     number = Decimal(digits)
     if exponent:

@@ -98,7 +98,7 @@ class EnvVar(Model):
     value_from: Any = None
 
 
-class ResourceRequirements(Model):
+class ContainerResources(Model):
     """``ResourceRequirements`` of Kubernetes's API."""
 
     limits: dict[str, Quantity] | None = None

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 from polyvisor.api.base import Int32, Int64, IntOrString, Model, OneOf, Quantity, Time
 from polyvisor.api.core.meta import (
     Condition,
+    ContainerResources,
     EnvVar,
     LocalObjectReference,
     ObjectMeta,
     ObjectReference,
-    ResourceRequirements,
 )
 from polyvisor.api.core.scheduling import Affinity, Toleration, TopologySpreadConstraint
-from polyvisor.api.core.storage import PersistentVolumeClaimVolumeSource, VolumeMount
+from polyvisor.api.core.storage import ClaimReference, VolumeMount
 
 
 class Binding(Model):
@@ -47,7 +47,7 @@ class Container(Model):
     working_dir: str | None = None
     env: list[EnvVar] | None = None
     ports: list[ContainerPort] | None = None
-    resources: ResourceRequirements | None = None
+    resources: ContainerResources | None = None
     volume_mounts: list[VolumeMount] | None = None
     image_pull_policy: Annotated[str | None, OneOf("Always", "IfNotPresent", "Never")] = None
     security_context: Any = None
@@ -120,7 +120,7 @@ class PodVolume(Model):
     name: str
     empty_dir: Any = None
     host_path: Any = None
-    persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
+    persistent_volume_claim: ClaimReference | None = None
     secret: Any = None
     config_map: Any = None
 

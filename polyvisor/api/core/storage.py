@@ -65,7 +65,7 @@ class PersistentVolumeClaim(Model):
     status: PersistentVolumeClaimStatus | None = None
 
 
-class PersistentVolumeClaimVolumeSource(Model):
+class ClaimReference(Model):
     """``PersistentVolumeClaimVolumeSource`` of Kubernetes's API."""
 
     claim_name: str

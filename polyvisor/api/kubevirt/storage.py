@@ -8,7 +8,7 @@ from typing import Annotated
 from polyvisor.api.base import Int32, Int64, Model, OneOf, Quantity, Time
 from polyvisor.api.core.meta import LocalObjectReference
 from polyvisor.api.core.pod import DownwardAPIVolumeFile
-from polyvisor.api.core.storage import PersistentVolumeClaimVolumeSource
+from polyvisor.api.core.storage import ClaimReference
 from polyvisor.api.kubevirt.firmware import FeatureState
 
 
@@ -226,7 +226,7 @@ class EmptyDiskSource(Model):
 class EphemeralVolumeSource(Model):
     """``EphemeralVolumeSource`` of KubeVirt's API."""
 
-    persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
+    persistent_volume_claim: ClaimReference | None = None
 
 
 class HostDisk(Model):
