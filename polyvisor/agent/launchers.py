@@ -1,0 +1,207 @@
+"""The launchers of this node: one process a folder below ``<state>/l``, started, found again, restarted, retired.
+
+A launcher is started in a session of its own and outlives the agent. After a restart it is found by its socket, or,
+while it is not listening yet, by process id and start time; and since a launcher holds a lock on its folder, a second
+one on the same folder ends by itself. So there may be a moment without a launcher, never one with two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from polyvisor.agent import safepath
+from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.drivers.base import LauncherPlan
+
+START_SECONDS = 40.0
+STOP_SECONDS = 20.0
+PROTOCOL = 1
+SOCKET = "launcher.sock"
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "USER", "LOGNAME")
+PREFIXES = ("LIBVIRT_", "VIR_", "POLYVISOR_")
+
+
+def folder_id(pod_uid: str) -> str:
+    """Return the name of the folder of a Pod: short, because libvirt puts sockets below it."""
+    return pod_uid.replace("-", "")[:12]
+
+
+class Launchers:
+    """Owns the links to all launchers. ``changed`` is told the folder's id when something is worth a look."""
+
+    def __init__(self, root: Path, changed: Callable[[str], None]) -> None:
+        self.root = root
+        self.changed = changed
+        self._links: dict[str, Link] = {}
+        self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._connecting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def folder(self, id_: str) -> Path:
+        """Return a launcher's folder."""
+        return self.root / id_
+
+    def lock(self, id_: str) -> asyncio.Lock:
+        """Return the lock that is held while a machine is made or taken down."""
+        return self._locks[id_]
+
+    def ids(self) -> list[str]:
+        """Return the ids of all folders that there are."""
+        return sorted(entry.name for entry in self.root.iterdir()) if self.root.is_dir() else []
+
+    def get(self, id_: str) -> Link | None:
+        """Return the open link to a launcher, if there is one."""
+        link = self._links.get(id_)
+        return link if link and not link.closed else None
+
+    def write_plan(self, id_: str, plan: LauncherPlan, *, name: str, uuid: str, driver: str) -> None:
+        """Make the folder and write the plan, unless it is there: a launcher's plan never changes."""
+        folder = self.folder(id_)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / "plan.json").exists():
+            data = {**asdict(plan), "protocol": PROTOCOL, "driver": driver, "domain": {"name": name, "uuid": uuid}}
+            safepath.write_atomic(folder / "plan.json", json.dumps(data).encode())
+
+    def known(self, id_: str) -> dict[str, Any]:
+        """Return the plan in a folder; empty if there is none or it was never finished."""
+        try:
+            plan = json.loads((self.folder(id_) / "plan.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return plan if isinstance(plan, dict) else {}
+
+    async def ensure(self, id_: str) -> Link:
+        """Return a link to the launcher, starting it if there is none. Raises :class:`LauncherError`."""
+        async with self._connecting[id_]:
+            if link := self.get(id_):
+                return link
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    link = await self._found_or_started(id_)
+            except TimeoutError:
+                self._kill(id_)
+                raise LauncherError(
+                    f"the launcher in {self.folder(id_)} did not come up in {START_SECONDS:.0f} s"
+                ) from None
+            self._links[id_] = link
+            return link
+
+    async def _found_or_started(self, id_: str) -> Link:
+        folder = self.folder(id_)
+        child: asyncio.subprocess.Process | None = None
+        while True:
+            try:
+                return await Link.connect(folder / SOCKET, lambda: self.changed(id_))
+            except LauncherGone:
+                pass
+            if child is not None and child.returncode is not None and not process_of(folder):
+                raise LauncherError(f"the launcher ended with code {child.returncode}: {_last_words(folder)}")
+            if child is None and not process_of(folder):
+                child = await self._spawn(id_)
+            await asyncio.sleep(0.01)  # nothing tells when the socket begins to listen
+
+    async def _spawn(self, id_: str) -> asyncio.subprocess.Process:
+        folder = self.folder(id_)
+        keep = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith(PREFIXES)}
+        log = os.open(folder / "launcher.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "polyvisor.launcher",
+                str(folder),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env=keep,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        self._children[id_] = child
+        return child
+
+    def _kill(self, id_: str) -> None:
+        """End a launcher that hangs; its domain goes on and the next launcher adopts it."""
+        if pid := process_of(self.folder(id_)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def retire(self, id_: str) -> None:
+        """Destroy what runs in a folder, end its launcher and remove the folder. Safe to repeat."""
+        folder = self.folder(id_)
+        if (folder / "plan.json").exists():
+            link = await self.ensure(id_)
+            if link.active:
+                await link.request("destroy")
+            await self.quit(id_)
+        self._links.pop(id_, None)
+        self._children.pop(id_, None)
+        await asyncio.to_thread(safepath.remove_path, folder)
+        self._locks.pop(id_, None)
+        self._connecting.pop(id_, None)
+
+    async def quit(self, id_: str) -> None:
+        """End the launcher of a machine that is over, and wait for the end of its process."""
+        link = await self.ensure(id_)
+        with suppress(LauncherGone):
+            await link.request("quit")
+        self._links.pop(id_, None)
+        await link.close()
+        await _gone(link.pid)
+
+    async def close(self) -> None:
+        """Let go of all launchers; they go on."""
+        for link in list(self._links.values()):
+            await link.close()
+        self._links.clear()
+
+
+async def _gone(pid: int) -> None:
+    """Wait for the end of a process that need not be a child of ours."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await ended.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def process_of(folder: Path) -> int:
+    """Return the launcher's process id by its pid file, 0 if that process is not there any more."""
+    try:
+        pid, start = map(int, (folder / "launcher.pid").read_text().split())
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return 0
+    return pid if int(fields[19]) == start and fields[0] != "Z" else 0
+
+
+def _last_words(folder: Path) -> str:
+    try:
+        lines = (folder / "launcher.log").read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1][:300] if lines else f"see {folder}/launcher.log"

@@ -1,0 +1,206 @@
+"""One connection to one launcher: the agent's end of their protocol (one JSON object a line, version 1).
+
+The peer is believed because of whom the kernel says it is (``SO_PEERCRED``), not because of what it says. The state
+kept here is the last one that the launcher told, by an event or in an answer; every answer but the console's holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+VERSIONS = [1]
+LINE_LIMIT = 1024 * 1024
+TIMEOUT = 60.0
+ACTIVE = ("running", "paused", "shutdown")
+ENDED = ("shutoff", "crashed")
+State = dict[str, Any]
+
+
+class LauncherError(Exception):
+    """A launcher refused or failed to do something; ``code`` is its word for why."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LauncherGone(LauncherError):
+    """There is no launcher at the other end, or not any more."""
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Return process id and user id of a unix socket's other end."""
+    size = struct.calcsize("3i")
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid
+
+
+async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT)
+    except (OSError, TimeoutError) as error:
+        raise LauncherGone(f"no launcher listens on {path}: {error}") from None
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            pid, uid = peer_of(writer.get_extra_info("socket"))
+            if uid not in (0, os.geteuid()):
+                raise LauncherError(f"{path} belongs to process {pid} of user {uid}, not to a launcher of ours")
+            hello = (await _asked(reader, writer, {"hello": {"versions": VERSIONS}})).get("hello")
+            if not isinstance(hello, dict) or hello.get("version") not in VERSIONS:
+                raise LauncherError(
+                    f"the launcher on {path} speaks none of our protocol versions {VERSIONS}", "version"
+                )
+    except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+        writer.close()
+        raise LauncherGone(f"the launcher on {path} gave no greeting: {error}") from None
+    except BaseException:
+        writer.close()
+        raise
+    return reader, writer, hello
+
+
+async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Any) -> State:
+    writer.write(json.dumps(message).encode() + b"\n")
+    await writer.drain()
+    answer = json.loads(await reader.readuntil(b"\n"))
+    if not isinstance(answer, dict):
+        raise ValueError("not an object")
+    return answer
+
+
+class Link:
+    """A connection that is open until :attr:`closed`. Made by :meth:`connect`."""
+
+    def __init__(
+        self,
+        path: Path,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        hello: State,
+        changed: Callable[[], None],
+    ) -> None:
+        self.path = path
+        self.hello = hello
+        self.pid, _ = peer_of(writer.get_extra_info("socket"))
+        self.state: State = {"state": "none", "reason": ""}
+        self.asked_to_stop = False
+        self._writer = writer
+        self._changed = changed
+        self._pending: dict[int, asyncio.Future[State]] = {}
+        self._number = 0
+        self._reading = asyncio.create_task(self._read(reader), name=f"launcher-{path.parent.name}")
+
+    @classmethod
+    async def connect(cls, path: Path, changed: Callable[[], None]) -> Link:
+        """Connect, shake hands and ask for the state; ``changed`` is called when the state changes or the link ends."""
+        link = cls(path, *await _opened(path), changed)
+        try:
+            await link.request("state")
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over."""
+        return self._reading.done()
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a domain that runs or could go on running."""
+        return self.state.get("state") in ACTIVE
+
+    @property
+    def ended(self) -> bool:
+        """Whether there was a domain and it is over."""
+        return self.state.get("state") in ENDED
+
+    async def request(self, operation: str, *, timeout: float = TIMEOUT, **arguments: Any) -> State:
+        """Ask for an operation and wait for its end; return the state after it."""
+        if self.closed:
+            raise LauncherGone("the launcher has ended")
+        self._number += 1
+        number = self._number
+        future: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        try:
+            self._writer.write(json.dumps({"id": number, "op": operation, **arguments}).encode() + b"\n")
+            async with asyncio.timeout(timeout):
+                await self._writer.drain()
+                return await future
+        except TimeoutError:
+            raise LauncherError(f"the launcher did not answer to {operation!r} within {timeout:.0f} s") from None
+        except OSError as error:
+            raise LauncherGone(f"the launcher has ended: {error}") from None
+        finally:
+            self._pending.pop(number, None)
+
+    async def close(self) -> None:
+        """Let go of the connection; launcher and domain go on."""
+        self._reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._reading
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                self._message(json.loads(await reader.readuntil(b"\n")))
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # whatever it was, this connection cannot go on; the owner connects again
+        finally:
+            self._writer.close()
+            for future in self._pending.values():
+                if not future.done():
+                    future.set_exception(LauncherGone("the launcher has ended"))
+            asyncio.get_running_loop().call_soon(self._changed)
+
+    def _message(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise ValueError("not an object")
+        if isinstance(event := message.get("event"), dict):
+            if event.get("type") == "state":
+                self._learn(event)
+            return
+        future = self._pending.get(message.get("id", -1))
+        if isinstance(result := message.get("result"), dict):
+            self._learn(result)
+            if future and not future.done():
+                future.set_result(result)
+        elif isinstance(error := message.get("error"), dict) and future and not future.done():
+            future.set_exception(LauncherError(str(error.get("message"))[:1000], str(error.get("code"))))
+
+    def _learn(self, state: State) -> None:
+        if "state" in state and state != self.state:
+            self.state = {key: state[key] for key in ("state", "reason", "since", "id") if key in state}
+            self._changed()
+
+
+async def open_console(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open the console of the launcher that listens on ``path``: from then on a stream of bytes both ways."""
+    reader, writer, _ = await _opened(path)
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            writer.write(json.dumps({"id": 1, "op": "console"}).encode() + b"\n")
+            while True:
+                answer = json.loads(await reader.readuntil(b"\n"))
+                if answer.get("id") == 1:
+                    break
+        if error := answer.get("error"):
+            raise LauncherError(str(error.get("message")), str(error.get("code")))
+    except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+        writer.close()
+        raise LauncherGone(f"the console cannot be opened: {error}") from None
+    except BaseException:
+        writer.close()
+        raise
+    return reader, writer

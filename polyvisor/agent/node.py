@@ -1,0 +1,216 @@
+"""This machine as a Node: made, labelled with what works, kept alive by Lease and heartbeat.
+
+Everything is written by merge patches of what we own, so labels and annotations that others put on the Node stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from polyvisor import __version__
+from polyvisor.agent import probing
+from polyvisor.agent.oci import host_architecture
+from polyvisor.api import Obj, names
+from polyvisor.api.resources import LEASES, NAMESPACES, NODES
+from polyvisor.drivers.base import Driver, ProbeResult
+from polyvisor.kube import ApiError, KubeClient
+
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_SECONDS = 40
+RENEW_SECONDS = 10.0
+HEARTBEAT_SECONDS = 60.0
+PROBE_SECONDS = 600.0
+MAX_PODS = 250
+DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
+log = logging.getLogger("polyvisor.node")
+
+
+def now() -> str:
+    """Return the time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _micro() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _line(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _os_image() -> str:
+    for line in _line("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return platform.system()
+
+
+def _address() -> str:
+    """Return the address that this host reaches others from; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def capacity() -> dict[str, str]:
+    """Return what this machine has to give."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
+    devices = {f"devices.kubevirt.io/{name}": "1k" for name, path in DEVICES.items() if Path(path).exists()}
+    cpus = len(os.sched_getaffinity(0))
+    return {"cpu": str(cpus), "memory": f"{memory}Ki", "pods": str(MAX_PODS), **devices}
+
+
+class NodeKeeper:
+    """Writes the Node object of this machine, as long as :meth:`run` runs."""
+
+    def __init__(self, client: KubeClient, name: str, drivers: Iterable[Driver], scratch: Path) -> None:
+        self._client = client
+        self._name = name
+        self._drivers = list(drivers)
+        self._scratch = scratch
+        self._ready_since = now()
+        self.address = _address()
+        self.results: dict[str, ProbeResult] = {}
+
+    async def run(self) -> None:
+        """Keep Node and Lease; probe again from time to time."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self.renew_lease, RENEW_SECONDS), name="node-lease")
+            group.create_task(self._repeat(self.heartbeat, HEARTBEAT_SECONDS), name="node-heartbeat")
+            group.create_task(self._repeat(self.probe, PROBE_SECONDS), name="node-probing")
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+        while True:
+            pause = seconds
+            try:
+                await step()
+            except ApiError as error:
+                pause = min(seconds, 2.0)
+                log.warning("node %s: %s; again in %.0f s", self._name, error, pause)
+            await asyncio.sleep(pause)
+
+    async def probe(self) -> None:
+        """Find out what works and write it down."""
+        self.results = await probing.probe_all(self._drivers, self._scratch)
+        await self.publish()
+
+    async def publish(self) -> None:
+        """Bring the Node's labels and report in line with the last probe."""
+        node = await self._node()
+        changes = probing.label_changes(node, probing.labels_of(self.results))
+        report = probing.annotation_of(self._drivers, self.results)
+        annotations = node["metadata"].get("annotations") or {}
+        if changes or annotations.get(probing.DRIVERS_ANNOTATION) != report:
+            body = {"metadata": {"labels": changes, "annotations": {probing.DRIVERS_ANNOTATION: report}}}
+            await self._client.patch(NODES, self._name, body)
+
+    async def heartbeat(self) -> None:
+        """Say that the node is alive and what it has."""
+        await self._node()
+        await self._client.patch(
+            NODES,
+            self._name,
+            {
+                "metadata": {
+                    "annotations": {names.HEARTBEAT_ANNOTATION: now()},
+                    "labels": {names.NODE_SCHEDULABLE_LABEL: "true"},
+                }
+            },
+        )
+        await self._client.patch(NODES, self._name, {"status": self._status(ready=True)}, subresource="status")
+
+    async def stopped(self) -> None:
+        """Say that nobody looks after this node any more."""
+        body = {"metadata": {"labels": {names.NODE_SCHEDULABLE_LABEL: "false"}}}
+        await self._client.patch(NODES, self._name, body)
+        await self._client.patch(NODES, self._name, {"status": self._status(ready=False)}, subresource="status")
+
+    async def _node(self) -> Obj:
+        try:
+            return await self._client.get(NODES, self._name)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+        labels = {
+            names.HOSTNAME_LABEL: self._name,
+            names.ARCH_LABEL: host_architecture(),
+            names.OS_LABEL: "linux",
+            names.NODE_SCHEDULABLE_LABEL: "true",
+        }
+        metadata = {"name": self._name, "labels": labels}
+        try:
+            return await self._client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+        except ApiError as error:
+            if not error.already_exists:
+                raise
+            return await self._client.get(NODES, self._name)
+
+    def _status(self, *, ready: bool) -> Obj:
+        has = capacity()
+        condition = {
+            "type": "Ready",
+            "status": "True" if ready else "False",
+            "reason": "AgentReady" if ready else "AgentStopped",
+            "message": "the agent looks after this node" if ready else "the agent was stopped",
+            "lastHeartbeatTime": now(),
+            "lastTransitionTime": self._ready_since if ready else now(),
+        }
+        return {
+            "capacity": has,
+            "allocatable": has,
+            "conditions": [condition],
+            "addresses": [
+                {"type": "InternalIP", "address": self.address},
+                {"type": "Hostname", "address": socket.gethostname()},
+            ],
+            "nodeInfo": {
+                "architecture": host_architecture(),
+                "bootID": _line("/proc/sys/kernel/random/boot_id"),
+                "containerRuntimeVersion": f"polyvisor://{__version__}",
+                "kernelVersion": platform.release(),
+                "kubeProxyVersion": "",
+                "kubeletVersion": f"polyvisor-{__version__}",
+                "machineID": _line("/etc/machine-id"),
+                "operatingSystem": "linux",
+                "osImage": _os_image(),
+                "systemUUID": _line("/sys/class/dmi/id/product_uuid"),
+            },
+        }
+
+    async def renew_lease(self) -> None:
+        """Renew the Lease by which others tell that this node is alive."""
+        try:
+            await self._client.patch(LEASES, self._name, {"spec": {"renewTime": _micro()}}, LEASE_NAMESPACE)
+            return
+        except ApiError as error:
+            if not error.not_found:
+                raise
+        node = await self._node()
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._name, "uid": node["metadata"]["uid"]}
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
+            "spec": {"holderIdentity": self._name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": _micro()},
+        }
+        try:
+            await self._client.create(LEASES, lease)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LEASE_NAMESPACE}}
+            await self._client.create(NAMESPACES, space)
+            await self._client.create(LEASES, lease)
