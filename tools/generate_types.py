@@ -3,7 +3,8 @@
 ``tools/data/kubevirt-types.tsv`` is KubeVirt's interface, restricted to what a VirtualMachine, an instance and the
 configuration reach (``--facts FILE`` renews it from a whole table); ``kubernetes-types.tsv`` holds the core types that
 we touch, ``polyvisor-types.tsv`` the fields that we add, ``enums.tsv`` values that KubeVirt checks in code rather than
-in its schema, and ``subjects.tsv`` which module a type belongs to. Types are written in the order of their dependencies, so
+in its schema, ``subjects.tsv`` which module a type belongs to, and ``descriptions.tsv`` our own words on types and fields.
+Types are written in the order of their dependencies, so
 that the modules need no forward references: that is what keeps importing them fast.
 """
 
@@ -291,6 +292,26 @@ def index_module(types: dict[str, Type], homes: dict[str, str]) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
+def descriptions_module(types: dict[str, Type], words: Words) -> str:
+    """Return the module with our own words on types (key ``""``) and their fields."""
+    lines = [
+        '"""Short descriptions of types and fields, for ``kubectl explain`` and the CRD manifests.',
+        "",
+        "Written by tools/generate_types.py from the tables in tools/data; change those.",
+        '"""',
+        "",
+        "DESCRIPTIONS = {",
+    ]
+    for key, member in types.items():
+        known = {name: text for (owner, name), text in words.items() if owner == key}
+        for name in known:
+            if name and name not in {f.name for f in member.fields}:
+                raise SystemExit(f"descriptions.tsv: {key} has no field {name}")
+        if known:
+            lines += [f"    {member.name!r}: {{", *(f"        {n!r}: {t!r}," for n, t in known.items()), "    },"]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
 def by_key(types: dict[str, Type]) -> dict[str, str]:
     """Return the class name of each type."""
     return {key: member.name for key, member in types.items()}
@@ -316,6 +337,7 @@ def generate() -> dict[Path, str]:
         modules.setdefault(homes[member.key], []).append(member)
     files = {API / f"{module}.py": render(module, members, types, homes, words) for module, members in modules.items()}
     files[API / "_irregular.py"] = names_module(types)
+    files[API / "_descriptions.py"] = descriptions_module(types, words)
     files[API / "_index.py"] = index_module(types, homes)
     return files
 

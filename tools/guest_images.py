@@ -254,25 +254,23 @@ def cpio(tree: Tree) -> bytes:
 
 def disk_image(scratch: Path) -> bytes:
     """Return a raw disk that holds an ext4 file system with a greeting."""
-    files, image = scratch / "files", scratch / "disk.img"
-    files.mkdir()
-    (files / "welcome.txt").write_text(f"{WELCOME}\n")
-    command = [
+    image, greeting = scratch / "disk.img", scratch / "welcome.txt"
+    greeting.write_text(f"{WELCOME}\n")
+    greeting.chmod(0o644)
+    make_file_system = [
         "mke2fs", "-q", "-t", "ext4", "-F", "-m", "0", "-N", "64", "-O", "^has_journal,^metadata_csum_seed",
         "-L", "polyvisor-demo", "-U", "3f1d9c1e-3d0d-5f4e-9d53-6f6c79766973",
         "-E", "hash_seed=3f1d9c1e-3d0d-5f4e-9d53-6f6c79766974,root_owner=0:0,lazy_itable_init=0",
-        "-d", str(files), str(image), f"{DISK_BYTES // 1024}k",
+        str(image), f"{DISK_BYTES // 1024}k",
     ]  # fmt: skip
-    for path in (files / "welcome.txt", files):
-        path.chmod(0o755 if path is files else 0o644)
-        os.utime(path, (1, 1))
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    # Not mke2fs -d: that copies the file's change time, which nobody can set, into the image.
+    add_file = ["debugfs", "-w", "-R", f"write {greeting} {greeting.name}", str(image)]
+    environment = {"E2FSPROGS_FAKE_TIME": "1", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
     try:
-        subprocess.run(
-            command, check=True, capture_output=True, text=True, env={"E2FSPROGS_FAKE_TIME": "1", "PATH": path}
-        )
+        for command in (make_file_system, add_file):
+            subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ImageError(f"mke2fs (Debian's package e2fsprogs) failed: {getattr(error, 'stderr', error)}") from error
+        raise ImageError(f"e2fsprogs failed: {getattr(error, 'stderr', error)}") from error
     return image.read_bytes()
 
 
