@@ -70,6 +70,7 @@ class Machine:
         self._connection: Any = None
         self._daemon = Daemon(plan, say) if plan.daemon else None
         self._mutex = threading.Lock()
+        self._leaving = False
         kept = read_state(plan.folder)
         self._starting = bool(kept.pop("starting", False))
         self._state: State = kept if "state" in kept else {"state": "none", "reason": "", "since": now(), "id": -1}
@@ -203,6 +204,7 @@ class Machine:
             if domain.isActive():
                 raise Refused("active", "the domain is still there")
             self._discard(domain)
+        self._leaving = True
         if self._daemon:
             self._daemon.stop()
 
@@ -254,6 +256,8 @@ class Machine:
         self._changed()
 
     def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
+        if self._leaving:
+            return
         self._say(f"libvirt's connection broke (reason {reason})")
         self._connection = None
         self._changed()

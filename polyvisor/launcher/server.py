@@ -199,7 +199,12 @@ class Server:
             answer = _error(number, "internal", f"{type(error).__name__}: {error}")
         if "error" in answer:
             self._say(f"error {answer['error']}")
-        self._call(lambda: self._send(peer, answer))
+        self._call(lambda: self._answer(peer, answer))
+
+    def _answer(self, peer: Peer, answer: Reply) -> None:
+        self._send(peer, answer)
+        if self._final:
+            self.stop()
 
     def _shutdown(self, step: int = 0) -> None:
         following = self._machine.shutdown(step)
@@ -216,12 +221,7 @@ class Server:
         if self._machine.state["state"] in ("running", "paused", "shutdown"):
             raise Refused("active", "the domain is still there; destroy it first")
         self._machine.close(final=True)
-        self._call(self._leave)
-
-    def _leave(self) -> None:
-        """Stop after the answer that is queued behind this call has been sent."""
         self._final = True
-        self._call(self.stop)
 
     def _hand_over(self, peer: Peer, number: Any) -> None:
         if self._machine.state["state"] not in ("running", "paused", "shutdown"):

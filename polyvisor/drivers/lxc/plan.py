@@ -22,7 +22,8 @@ BINDS = {
 }
 # A container's init has no one signal for "power down": systemd takes 38 (SIGRTMIN+4), busybox 12 (SIGUSR2), and each
 # ignores the other's; a plain program ends on 15 (SIGTERM), which busybox would take for a reboot.
-SHUTDOWN = ("initctl", "signal:38,12", "signal:15")
+# libvirt takes "initctl" for done even where nobody listens, so it comes after.
+SHUTDOWN = ("signal:38,12", "initctl", "signal:15")
 
 
 def module_path() -> Path | None:
