@@ -3,7 +3,7 @@
 ``tools/data/kubevirt-types.tsv`` is KubeVirt's interface, restricted to what a VirtualMachine, an instance and the
 configuration reach (``--facts FILE`` renews it from a whole table); ``kubernetes-types.tsv`` holds the core types that
 we touch, ``polyvisor-types.tsv`` the fields that we add, ``enums.tsv`` values that KubeVirt checks in code rather than
-in its schema, ``subjects.tsv`` which module a type belongs to, and ``descriptions.tsv`` our own words on types and fields.
+in its schema, ``subjects.tsv`` which module a type belongs to, and ``descriptions.tsv`` our own words on both.
 Types are written in the order of their dependencies, so
 that the modules need no forward references: that is what keeps importing them fast.
 """

@@ -218,7 +218,7 @@ class KubeVirtStatus(Model):
 
 
 class KubeVirt(Model):
-    """``KubeVirt`` of KubeVirt's API."""
+    """The configuration of the cluster's virtual machines, and the state of the installation."""
 
     api_version: str | None = None
     kind: str | None = None

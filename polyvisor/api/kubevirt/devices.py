@@ -143,7 +143,7 @@ class Devices(Model):
 
 
 class DomainSpec(Model):
-    """``DomainSpec`` of KubeVirt's API."""
+    """The virtual hardware of a machine."""
 
     chassis: Chassis | None = None
     clock: Clock | None = None

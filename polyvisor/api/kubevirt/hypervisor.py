@@ -9,7 +9,7 @@ from polyvisor.api.base import Model, OneOf
 
 
 class HypervisorReason(Model):
-    """``HypervisorReason`` of Polyvisor's API."""
+    """One thing that speaks against a driver."""
 
     field: str | None = None
     feature: str | None = None
@@ -17,7 +17,7 @@ class HypervisorReason(Model):
 
 
 class HypervisorCandidate(Model):
-    """``HypervisorCandidate`` of Polyvisor's API."""
+    """A driver that was considered for a machine."""
 
     driver: str
     verdict: Annotated[str, OneOf("Chosen", "Eligible", "Unsupported", "NotEnabled", "NoNode", "Unschedulable")]
@@ -25,7 +25,7 @@ class HypervisorCandidate(Model):
 
 
 class HypervisorChoice(Model):
-    """``HypervisorChoice`` of Polyvisor's API."""
+    """What a machine asks of its hypervisor; absent means any driver that the cluster enables, best first."""
 
     driver: str | None = None
     any_of: list[str] | None = None
@@ -33,7 +33,7 @@ class HypervisorChoice(Model):
 
 
 class HypervisorStatus(Model):
-    """``HypervisorStatus`` of Polyvisor's API."""
+    """Which hypervisor runs a machine, and why."""
 
     driver: str | None = None
     virt_type: str | None = None

@@ -32,7 +32,7 @@ class VirtualMachineInstanceResourceClaim(Model):
 
 
 class VirtualMachineInstanceSpec(Model):
-    """``VirtualMachineInstanceSpec`` of KubeVirt's API."""
+    """What should run, and where it may."""
 
     access_credentials: list[AccessCredential] | None = None
     affinity: Affinity | None = None
@@ -135,7 +135,7 @@ class VirtualMachineInstanceStatus(Model):
 
 
 class VirtualMachineInstance(Model):
-    """``VirtualMachineInstance`` of KubeVirt's API."""
+    """One run of a machine."""
 
     api_version: str | None = None
     kind: str | None = None

@@ -55,7 +55,7 @@ class PreferenceMatcher(Model):
 
 
 class VirtualMachineSpec(Model):
-    """``VirtualMachineSpec`` of KubeVirt's API."""
+    """What a machine is and whether it should run."""
 
     data_volume_templates: list[DataVolumeTemplateSpec] | None = None
     instancetype: InstancetypeMatcher | None = None
@@ -119,7 +119,7 @@ class VirtualMachineStatus(Model):
 
 
 class VirtualMachine(Model):
-    """``VirtualMachine`` of KubeVirt's API."""
+    """A machine that outlives its runs."""
 
     api_version: str | None = None
     kind: str | None = None

@@ -83,7 +83,7 @@ class InterfaceSRIOV(Model):
 
 
 class Interface(Model):
-    """``Interface`` of KubeVirt's API."""
+    """A network interface of a machine; the network of the same name is what it joins."""
 
     acpi_index: Int32 | None = None
     binding: PluginBinding | None = None
@@ -147,7 +147,7 @@ class PodNetwork(Model):
 
 
 class Network(Model):
-    """``Network`` of KubeVirt's API."""
+    """A network that an interface joins."""
 
     multus: MultusNetwork | None = None
     name: str

@@ -111,7 +111,7 @@ class DisableSerialConsoleLog(Model):
 
 
 class HypervisorConfiguration(Model):
-    """``HypervisorConfiguration`` of KubeVirt's API."""
+    """A hypervisor driver that the cluster enables; the order of the list is preference."""
 
     name: str | None = None
     launcher_image: str | None = None

@@ -52,7 +52,7 @@ class LunTarget(Model):
 
 
 class Disk(Model):
-    """``Disk`` of KubeVirt's API."""
+    """A disk of a machine; the volume of the same name holds its contents."""
 
     block_size: BlockSize | None = None
     boot_order: Int32 | None = None
@@ -303,7 +303,7 @@ class UtilityVolume(Model):
 
 
 class Volume(Model):
-    """``Volume`` of KubeVirt's API."""
+    """Where the contents of a disk come from; exactly one source is given."""
 
     cloud_init_config_drive: CloudInitConfigDriveSource | None = None
     cloud_init_no_cloud: CloudInitNoCloudSource | None = None

@@ -1,0 +1,133 @@
+"""Short descriptions of types and fields, for ``kubectl explain`` and the CRD manifests.
+
+Written by tools/generate_types.py from the tables in tools/data; change those.
+"""
+
+DESCRIPTIONS = {
+    "CPU": {
+        "cores": "Cores of each socket.",
+        "sockets": "Number of sockets.",
+        "threads": "Threads of each core.",
+        "model": "Model of the virtual CPU, host-model or host-passthrough.",
+    },
+    "DeveloperConfiguration": {
+        "useEmulation": "Whether guests may run on an emulated CPU where there is no accelerator.",
+    },
+    "Disk": {
+        "": "A disk of a machine; the volume of the same name holds its contents.",
+        "name": "Name of the volume behind the disk.",
+        "bootOrder": "Position in the order of devices to boot from, from 1.",
+        "disk": "Attach as an ordinary disk.",
+        "cdrom": "Attach as a CD-ROM.",
+        "lun": "Attach as a SCSI logical unit.",
+    },
+    "DomainSpec": {
+        "": "The virtual hardware of a machine.",
+        "cpu": "Number and model of virtual CPUs.",
+        "memory": "The guest's memory.",
+        "devices": "Disks, interfaces and all other devices.",
+        "firmware": "How the machine boots, and what its firmware tells the guest.",
+        "resources": "What is asked of the node; memory here sets the guest's, if memory.guest is absent.",
+        "machine": "The machine type, such as q35.",
+    },
+    "HypervisorConfiguration": {
+        "": "A hypervisor driver that the cluster enables; the order of the list is preference.",
+        "name": "Name of the driver, or one of its aliases.",
+        "launcherImage": "Image of the launcher Pod for this driver.",
+    },
+    "Interface": {
+        "": "A network interface of a machine; the network of the same name is what it joins.",
+    },
+    "KubeVirt": {
+        "": "The configuration of the cluster's virtual machines, and the state of the installation.",
+    },
+    "KubeVirtConfiguration": {
+        "hypervisors": "The drivers that the cluster enables, best first. Absent means all that nodes advertise.",
+        "developerConfiguration": "Settings for development and for machines without hardware virtualization.",
+    },
+    "KubeVirtSpec": {
+        "configuration": "Settings for all machines.",
+    },
+    "Memory": {
+        "guest": "Memory that the guest sees.",
+    },
+    "Network": {
+        "": "A network that an interface joins.",
+    },
+    "VirtualMachine": {
+        "": "A machine that outlives its runs.",
+        "spec": "What the machine is and whether it should run.",
+        "status": "What the machine is doing.",
+    },
+    "VirtualMachineInstance": {
+        "": "One run of a machine.",
+        "spec": "What should run; it cannot be changed afterwards.",
+        "status": "What is running, and where.",
+    },
+    "VirtualMachineInstanceSpec": {
+        "hypervisor": "Which hypervisor may run the machine. Absent means any that the cluster enables.",
+        "": "What should run, and where it may.",
+        "domain": "The virtual hardware.",
+        "volumes": "Where the contents of disks come from; each is named by a disk.",
+        "networks": "Networks that interfaces join; each is named by an interface.",
+        "terminationGracePeriodSeconds": "Seconds that a guest is given to shut down before it is switched off.",
+        "evictionStrategy": "What happens when the node is drained.",
+        "nodeSelector": "Labels that the node must have.",
+        "hostname": "The guest's host name, where it is told one.",
+    },
+    "VirtualMachineInstanceStatus": {
+        "hypervisor": "Which hypervisor runs the machine, and which others were considered.",
+        "phase": "Where in its life the instance stands.",
+        "nodeName": "The node that it runs on.",
+        "conditions": "Conditions of the instance.",
+        "interfaces": "Network interfaces as seen at run time.",
+    },
+    "VirtualMachineSpec": {
+        "": "What a machine is and whether it should run.",
+        "running": "Whether the machine should run: true for Always, false for Halted. Excludes runStrategy.",
+        "runStrategy": "When an instance is started and started again. Excludes running.",
+        "template": "The instance that is started.",
+    },
+    "VirtualMachineStatus": {
+        "printableStatus": "The state of the machine in one word.",
+        "conditions": "Conditions of the machine.",
+        "ready": "Whether the instance is up and ready.",
+        "created": "Whether an instance exists.",
+    },
+    "Volume": {
+        "": "Where the contents of a disk come from; exactly one source is given.",
+        "name": "Name by which a disk refers to the volume.",
+        "containerDisk": "A disk image inside a container image; changes are lost when the instance ends.",
+        "emptyDisk": "An empty disk that lasts as long as the instance.",
+        "hostDisk": "A disk image in a folder of the node.",
+        "persistentVolumeClaim": "A PersistentVolumeClaim.",
+        "cloudInitNoCloud": "A cloud-init seed of the NoCloud kind.",
+    },
+    "HypervisorChoice": {
+        "": "What a machine asks of its hypervisor; absent means any driver that the cluster enables, best first.",
+        "driver": "The libvirt driver that must run this machine. Excludes anyOf.",
+        "anyOf": "Drivers that may run this machine, best first; the first one that fits is taken. Excludes driver.",
+        "virtType": "The libvirt domain type, where a driver has several, such as kvm or qemu.",
+    },
+    "HypervisorStatus": {
+        "": "Which hypervisor runs a machine, and why.",
+        "driver": "The libvirt driver that was chosen.",
+        "virtType": "The libvirt domain type that was chosen.",
+        "version": "Version of the hypervisor, as libvirt reports it.",
+        "libvirtVersion": "Version of libvirt on the other side of the connection.",
+        "endpoint": "The HypervisorEndpoint that the machine runs behind, if any.",
+        "candidates": "Every driver that was considered, and why it was passed over.",
+    },
+    "HypervisorCandidate": {
+        "": "A driver that was considered for a machine.",
+        "driver": "Name of the driver.",
+        "verdict": "What became of it: chosen, still eligible, or why not.",
+        "reasons": "What spoke against it.",
+    },
+    "HypervisorReason": {
+        "": "One thing that speaks against a driver.",
+        "field": "The field of the machine that asks for what the driver lacks.",
+        "feature": "The feature, by its name in the catalogue.",
+        "message": "The reason in a sentence.",
+    },
+}
