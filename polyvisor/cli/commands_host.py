@@ -78,9 +78,9 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) 
     """Print a shell's completion script: source <(polyvisor completion bash)."""
     if shell not in ("bash", "zsh", "fish"):
         raise CliError(f"no completion for {shell!r}: bash, zsh or fish", ExitCode.USAGE)
-    from typer import completion as scripts
+    from typer._completion_shared import get_completion_script
 
-    say(scripts.get_completion_script(prog_name="polyvisor", complete_var="_POLYVISOR_COMPLETE", shell=shell))
+    say(get_completion_script(prog_name="polyvisor", complete_var="_POLYVISOR_COMPLETE", shell=shell))
 
 
 def _context(ctx: typer.Context) -> Context:

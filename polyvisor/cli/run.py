@@ -1,0 +1,117 @@
+"""``run FILE``: up if needed, apply, wait until every machine of the manifest runs, and join the console on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from polyvisor.cli.change import apply
+from polyvisor.cli.client import Obj
+from polyvisor.cli.context import Context, Session
+from polyvisor.cli.discovery import Kind
+from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.cli.manifests import load
+from polyvisor.cli.output import Output, note
+from polyvisor.standalone.state import running
+
+VMIS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachineinstances"
+MACHINES = ("VirtualMachine", "VirtualMachineInstance")
+RUNS_BY_ITSELF = ("Always", "RerunOnFailure", "Once")
+
+
+def run(context: Context, files: Sequence[str], namespace: str, *, console: bool, timeout: float) -> None:
+    """Do all of it; the manifest is read first, so that a mistake in it starts nothing."""
+    if not files:
+        raise CliError("run which manifest?", ExitCode.USAGE, "For example: polyvisor run demo.yaml")
+    if "-" not in files:
+        load(files)
+    if context.kubeconfig_path() == context.state.kubeconfig and not (running(context.state.pid_file) or {}).get(
+        "ready"
+    ):
+        from polyvisor.cli.host import up
+
+        up(context, foreground=False, port=0, timeout=timeout)
+    session = context.connect()
+    made = apply(session, files, namespace, force=False, output=Output.TABLE, dry_run=False)
+    machines = [obj for kind, obj in made if _shall_run(kind, obj)]
+    if console and len(machines) != 1:
+        raise CliError(f"--console joins one machine, and the manifest has {len(machines)}", ExitCode.USAGE)
+    deadline = time.monotonic() + timeout
+    for machine in machines:
+        wait_running(session, machine["metadata"]["namespace"], machine["metadata"]["name"], deadline)
+    if console:
+        from polyvisor.cli.console import attach
+
+        attach(session.client, machines[0]["metadata"]["namespace"], machines[0]["metadata"]["name"], idle=2.0)
+
+
+def _shall_run(kind: Kind, obj: Obj) -> bool:
+    if kind.kind == "VirtualMachine":
+        spec = obj.get("spec") or {}
+        return spec.get("runStrategy") in RUNS_BY_ITSELF or bool(spec.get("running"))
+    return kind.kind in MACHINES
+
+
+def wait_running(session: Session, namespace: str, name: str, deadline: float) -> None:
+    """Wait until a machine runs, telling its phases and warnings; its failure is ours."""
+    started = time.monotonic()
+    path = VMIS.format(namespace)
+    selector = f"metadata.name={name}"
+    teller = _Teller(session, namespace, name, started)
+    while True:
+        answer = session.client.get(path, {"fieldSelector": selector})
+        for vmi in answer.get("items") or []:
+            if teller.running(vmi):
+                return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise CliError(
+                f"{name} is not running yet (phase {teller.phase or 'none'})",
+                ExitCode.TIMEOUT,
+                f"`polyvisor describe vmi {name} -n {namespace}` says what it waits for.",
+            )
+        query = {"fieldSelector": selector, "resourceVersion": answer["metadata"]["resourceVersion"]}
+        with suppress(TimeoutError):
+            for event, vmi in session.client.watch(path, query, timeout=min(left, 2.0)):
+                if event in ("ADDED", "MODIFIED") and teller.running(vmi):
+                    return
+        teller.warnings()
+
+
+class _Teller:
+    """Tells what happens to a machine, each thing once."""
+
+    def __init__(self, session: Session, namespace: str, name: str, started: float) -> None:
+        self._session = session
+        self._namespace = namespace
+        self._name = name
+        self._started = started
+        self._told: set[str] = set()
+        self.phase = ""
+
+    def running(self, vmi: Obj) -> bool:
+        status = vmi.get("status") or {}
+        phase = status.get("phase") or "Pending"
+        if phase != self.phase:
+            self.phase = phase
+            driver = (status.get("hypervisor") or {}).get("driver")
+            on = f" under {driver}" if driver else ""
+            note(f"{self._name}: {phase}{on} ({time.monotonic() - self._started:.1f} s)")
+        if phase in ("Failed", "Succeeded"):
+            self.warnings()
+            raise CliError(
+                f"{self._name} has ended: {phase}",
+                ExitCode.ERROR,
+                f"`polyvisor describe vmi {self._name}` and `polyvisor logs {self._name}` say more.",
+            )
+        return bool(phase == "Running")
+
+    def warnings(self) -> None:
+        query = {"fieldSelector": f"involvedObject.name={self._name},type=Warning"}
+        events = self._session.client.get(f"/api/v1/namespaces/{self._namespace}/events", query)
+        for event in events.get("items") or []:
+            text = f"{event.get('reason')}: {' '.join(str(event.get('message', '')).split())}"
+            if text not in self._told:
+                self._told.add(text)
+                note(f"{self._name}: {text}")

@@ -1,0 +1,39 @@
+"""The objects that a cluster has before anybody makes one: its namespaces, and KubeVirt's configuration.
+
+An object that is there already is left as it is; it may have been changed on purpose.
+"""
+
+from __future__ import annotations
+
+from polyvisor.api import Obj, names
+from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, Resource
+from polyvisor.kube.client import KubeClient
+from polyvisor.kube.errors import ApiError
+
+NAMES = ("default", "kube-system", "kube-public", "kube-node-lease", names.KUBEVIRT_NAMESPACE)
+
+
+def kubevirt() -> Obj:
+    """Return the configuration of a new installation: emulation is allowed, as one machine has no other to turn to."""
+    return {
+        "apiVersion": KUBEVIRTS.api_version,
+        "kind": KUBEVIRTS.kind,
+        "metadata": {"name": names.KUBEVIRT_NAME, "namespace": names.KUBEVIRT_NAMESPACE},
+        "spec": {"configuration": {"developerConfiguration": {"useEmulation": True}}},
+    }
+
+
+async def bootstrap(client: KubeClient) -> None:
+    """Make what is missing."""
+    for name in NAMES:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await _create(client, NAMESPACES, namespace)
+    await _create(client, KUBEVIRTS, kubevirt())
+
+
+async def _create(client: KubeClient, resource: Resource, obj: Obj) -> None:
+    try:
+        await client.create(resource, obj)
+    except ApiError as error:
+        if not error.already_exists:
+            raise
