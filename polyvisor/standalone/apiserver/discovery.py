@@ -1,0 +1,184 @@
+"""What is served: discovery documents (aggregated and legacy), the version, and the kinds as CRDs.
+
+All of it follows from the resource table; nothing here is stored.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+
+from polyvisor.api.resources import CRDS, RESOURCES, Resource
+
+from .errors import Obj
+
+_VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+_AUTHORIZATION = "authorization.k8s.io"
+GIT_VERSION = "v1.37.0+polyvisor"
+
+
+def version() -> Obj:
+    """Return what ``/version`` says: the Kubernetes release whose API this follows."""
+    return {
+        "major": "1",
+        "minor": "37",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": f"CPython {platform.python_version()}",
+        "platform": f"{platform.system().lower()}/{platform.machine()}",
+    }
+
+
+def verbs(resource: Resource) -> list[str]:
+    """Return what may be done with a kind."""
+    return ["get", "list", "watch"] if resource is CRDS else _VERBS
+
+
+def group_versions() -> dict[str, list[str]]:
+    """Return the versions of each group, in the order of the table; the core group is empty text."""
+    found: dict[str, list[str]] = {"": ["v1"]}
+    for resource in RESOURCES:
+        versions = found.setdefault(resource.group, [])
+        if resource.version not in versions:
+            versions.append(resource.version)
+    found.setdefault(_AUTHORIZATION, ["v1"])
+    return found
+
+
+def of(group: str, version_name: str) -> list[Resource]:
+    """Return the kinds of a group version."""
+    return [one for one in RESOURCES if (one.group, one.version) == (group, version_name)]
+
+
+def api_versions() -> Obj:
+    """Return ``/api``."""
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+
+
+def group(name: str) -> Obj:
+    """Return one ``APIGroup``."""
+    versions = [{"groupVersion": f"{name}/{one}", "version": one} for one in group_versions()[name]]
+    return {
+        "kind": "APIGroup",
+        "apiVersion": "v1",
+        "name": name,
+        "versions": versions,
+        "preferredVersion": versions[0],
+    }
+
+
+def groups() -> Obj:
+    """Return ``/apis``."""
+    listed = []
+    for name in group_versions():
+        if name:
+            one = group(name)
+            listed.append({key: one[key] for key in ("name", "versions", "preferredVersion")})
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+
+
+def _subresource_kind(resource: Resource, name: str) -> tuple[str, list[str]]:
+    if name == "binding":
+        return "Binding", ["create"]
+    if name == "finalize":
+        return resource.kind, ["update"]
+    return resource.kind, ["get", "patch", "update"]
+
+
+def served_subresources(resource: Resource) -> list[str]:
+    """Return those of a kind's subresources that are answered here."""
+    if resource is CRDS:
+        return []
+    return [one for one in resource.subresources if one in ("status", "binding", "finalize")]
+
+
+def resource_list(group_name: str, version_name: str) -> Obj:
+    """Return the legacy ``APIResourceList`` of a group version."""
+    listed: list[Obj] = []
+    for one in of(group_name, version_name):
+        listed.append(
+            {
+                "name": one.plural,
+                "singularName": one.singular,
+                "namespaced": one.namespaced,
+                "kind": one.kind,
+                "verbs": verbs(one),
+                **({"shortNames": list(one.short_names)} if one.short_names else {}),
+                **({"categories": list(one.categories)} if one.categories else {}),
+            }
+        )
+        for name in served_subresources(one):
+            kind, does = _subresource_kind(one, name)
+            listed.append(
+                {
+                    "name": f"{one.plural}/{name}",
+                    "singularName": "",
+                    "namespaced": one.namespaced,
+                    "kind": kind,
+                    "verbs": does,
+                }
+            )
+    if group_name == _AUTHORIZATION:
+        listed += [_review("selfsubjectaccessreviews", "SelfSubjectAccessReview")]
+    group_version = f"{group_name}/{version_name}" if group_name else version_name
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}
+
+
+def _review(plural: str, kind: str) -> Obj:
+    return {"name": plural, "singularName": kind.lower(), "namespaced": False, "kind": kind, "verbs": ["create"]}
+
+
+def aggregated(names: Iterable[str]) -> Obj:
+    """Return ``APIGroupDiscoveryList`` for some groups."""
+    items = []
+    for name in names:
+        versions = []
+        for version_name in group_versions()[name]:
+            listed = [_aggregated(one) for one in of(name, version_name)]
+            if name == _AUTHORIZATION:
+                listed.append(
+                    {
+                        "resource": "selfsubjectaccessreviews",
+                        "responseKind": _gvk(name, version_name, "SelfSubjectAccessReview"),
+                        "scope": "Cluster",
+                        "singularResource": "selfsubjectaccessreview",
+                        "verbs": ["create"],
+                    }
+                )
+            versions.append({"version": version_name, "freshness": "Current", "resources": listed})
+        items.append({"metadata": {"name": name} if name else {}, "versions": versions})
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+
+
+def _gvk(group_name: str, version_name: str, kind: str) -> Obj:
+    return {"group": group_name, "version": version_name, "kind": kind}
+
+
+def _aggregated(resource: Resource) -> Obj:
+    subresources = []
+    for name in served_subresources(resource):
+        kind, does = _subresource_kind(resource, name)
+        subresources.append(
+            {
+                "subresource": name,
+                "responseKind": _gvk(resource.group, resource.version, kind),
+                "verbs": does,
+            }
+        )
+    found: Obj = {
+        "resource": resource.plural,
+        "responseKind": _gvk(resource.group, resource.version, resource.kind),
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": resource.singular,
+        "verbs": verbs(resource),
+    }
+    if resource.short_names:
+        found["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        found["categories"] = list(resource.categories)
+    if subresources:
+        found["subresources"] = subresources
+    return found

@@ -1,0 +1,253 @@
+"""The HTTP side of the resources: one object of the path's parts, and a method for each verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from polyvisor.api.resources import CRDS, NAMESPACES, PODS, RESOURCES, Resource
+
+from .deletion import Deleter, parse_options
+from .discovery import served_subresources
+from .errors import Obj, StatusError, bad_request, no_such_path, not_found, status_object
+from .listing import list_page
+from .patching import json_patch, merge_patch, strategic_patch
+from .registry import Options, Registry
+from .requests import (
+    JsonResponse,
+    flag,
+    options_of,
+    parse,
+    query_of,
+    read_body,
+    report_duplicates,
+    unsupported,
+    wanted_form,
+    warning_headers,
+)
+from .selectors import Predicate, both, field_selector, label_selector
+from .table import partial, table
+from .watching import parse_watch, stream
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a path points to. ``namespace`` is None for all namespaces and for kinds outside of them."""
+
+    resource: Resource
+    namespace: str | None
+    name: str
+    subresource: str
+
+
+def find_target(group: str, version: str, rest: list[str]) -> Target:
+    """Read ``[namespaces/<namespace>/]<plural>[/<name>[/<subresource>]]``."""
+    namespace: str | None = None
+    if len(rest) >= 3 and rest[0] == "namespaces":
+        inner = _resource(group, version, rest[2])
+        if inner is not None and inner.namespaced:
+            namespace, rest = rest[1], rest[2:]
+    resource = _resource(group, version, rest[0]) if rest else None
+    if resource is None or len(rest) > 3 or "" in rest:
+        raise no_such_path()
+    name, subresource = (rest + ["", ""])[1:3]
+    if subresource and subresource not in served_subresources(resource):
+        raise no_such_path()
+    if name and resource.namespaced and namespace is None:
+        raise no_such_path()
+    return Target(resource, namespace, name, subresource)
+
+
+def _resource(group: str, version: str, plural: str) -> Resource | None:
+    wanted = (group, version, plural)
+    return next((one for one in RESOURCES if (one.group, one.version, one.plural) == wanted), None)
+
+
+def _not_allowed() -> StatusError:
+    return StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+class Handlers:
+    """Answers requests for resources."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._store = registry.store
+        self._deleter = Deleter(registry)
+
+    async def handle(self, request: Request, target: Target) -> Response:
+        """Answer one request."""
+        query = query_of(request)
+        if target.subresource == "binding":
+            return await self._bind(request, target, query)
+        if target.name:
+            return await self._object(request, target, query)
+        if request.method == "GET":
+            return self._list(request, target, query)
+        if request.method == "POST":
+            return await self._create(request, target, query)
+        if request.method == "DELETE":
+            return await self._delete_collection(request, target, query)
+        raise _not_allowed()
+
+    async def _object(self, request: Request, target: Target, query: dict[str, str]) -> Response:
+        method = request.method
+        namespace = target.namespace or ""
+        if method == "GET":
+            if flag(query, "watch"):
+                return self._list(request, target, query)
+            obj = self._registry.get(target.resource, namespace, target.name)
+            return self._answer(request, target.resource, obj, query)
+        if method == "PATCH":
+            return await self._patch(request, target, query)
+        if method == "PUT":
+            options, body = await self._read(request, query)
+            obj = await self._registry.update(
+                target.resource, namespace, target.name, body, options, target.subresource
+            )
+            return self._answer(request, target.resource, obj, query, options)
+        if method == "DELETE" and not target.subresource:
+            options = options_of(request, query)
+            body = parse(await read_body(request), request.headers.get("content-type", "")).value
+            asked = parse_options(body, query)
+            obj, gone = await self._deleter.delete(target.resource, namespace, target.name, asked, options)
+            if gone:
+                return JsonResponse(obj, headers=None)
+            return self._answer(request, target.resource, obj, query, options)
+        raise _not_allowed()
+
+    # --- reading
+
+    def _predicate(self, target: Target, query: dict[str, str]) -> Predicate:
+        fields = field_selector(query.get("fieldSelector", ""))
+        wanted = both(label_selector(query.get("labelSelector", "")), fields)
+        if target.name:
+            wanted = both(lambda obj: obj["metadata"]["name"] == target.name, wanted)
+        return wanted
+
+    def _list(self, request: Request, target: Target, query: dict[str, str]) -> Response:
+        form = wanted_form(request.headers.get("accept", ""))
+        wanted = self._predicate(target, query)
+        if flag(query, "watch"):
+            asked = parse_watch(self._store, target.resource, target.namespace, wanted, form, query)
+            return StreamingResponse(stream(self._store, asked), media_type="application/json")
+        page = list_page(self._store, target.resource, target.namespace, wanted, query)
+        if form == "Table":
+            include = query.get("includeObject", "Metadata")
+            return JsonResponse(table(target.resource, page.items, page.metadata, include))
+        if form == "Partial":
+            kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
+            items = [partial(obj) for obj in page.items]
+        else:
+            kind, api_version = f"{target.resource.kind}List", target.resource.api_version
+            items = page.items
+        return JsonResponse({"kind": kind, "apiVersion": api_version, "metadata": page.metadata, "items": items})
+
+    def _answer(
+        self,
+        request: Request,
+        resource: Resource,
+        obj: Obj,
+        query: dict[str, str],
+        options: Options | None = None,
+        code: int = 200,
+    ) -> Response:
+        form = wanted_form(request.headers.get("accept", ""))
+        if form == "Table":
+            rv = obj["metadata"].get("resourceVersion", "")
+            obj = table(resource, [obj], {"resourceVersion": rv}, query.get("includeObject", "Metadata"))
+        elif form == "Partial":
+            obj = partial(obj)
+        response = JsonResponse(obj, status_code=code)
+        for name, value in warning_headers(options.warnings if options else []):
+            response.headers.append(name, value)
+        return response
+
+    # --- writing
+
+    async def _read(self, request: Request, query: dict[str, str]) -> tuple[Options, Any]:
+        options = options_of(request, query)
+        body = parse(await read_body(request), request.headers.get("content-type", ""))
+        report_duplicates(body, options)
+        return options, body.value
+
+    def _namespace(self, target: Target) -> str:
+        if target.resource.namespaced and target.namespace is None:
+            raise bad_request("an empty namespace may not be set during creation")
+        return target.namespace or ""
+
+    async def _create(self, request: Request, target: Target, query: dict[str, str]) -> Response:
+        options, body = await self._read(request, query)
+        obj = await self._registry.create(target.resource, self._namespace(target), body, options)
+        return self._answer(request, target.resource, obj, query, options, 201)
+
+    async def _bind(self, request: Request, target: Target, query: dict[str, str]) -> Response:
+        if request.method != "POST" or target.resource is not PODS:
+            raise _not_allowed()
+        options, body = await self._read(request, query)
+        await self._registry.bind(target.namespace or "", target.name, body, options)
+        return JsonResponse(status_object(201, "", ""), status_code=201)
+
+    async def _patch(self, request: Request, target: Target, query: dict[str, str]) -> Response:
+        options = options_of(request, query)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        raw = await read_body(request)
+        namespace, resource = target.namespace or "", target.resource
+        if kind == "application/apply-patch+yaml":
+            body = parse(raw, "application/yaml")
+            options.manager = query.get("fieldManager", "")
+            obj, created = await self._registry.apply(
+                resource, namespace, target.name, body.value, options, target.subresource
+            )
+            return self._answer(request, resource, obj, query, options, 201 if created else 200)
+        appliers: dict[str, Callable[[Obj, Any], Any]] = {
+            "application/json-patch+json": json_patch,
+            "application/merge-patch+json": merge_patch,
+            "application/strategic-merge-patch+json": lambda obj, patch: strategic_patch(resource, obj, patch),
+        }
+        if kind not in appliers:
+            raise unsupported(kind)
+        patch = parse(raw, "application/json")
+        report_duplicates(patch, options)
+        if patch.value is None:
+            raise bad_request("the patch is empty")
+        obj = await self._registry.patch(
+            resource,
+            namespace,
+            target.name,
+            lambda old: appliers[kind](old, patch.value),
+            options,
+            target.subresource,
+        )
+        return self._answer(request, resource, obj, query, options)
+
+    async def _delete_collection(self, request: Request, target: Target, query: dict[str, str]) -> Response:
+        if target.resource in (NAMESPACES, CRDS):
+            raise _not_allowed()
+        options = options_of(request, query)
+        body = parse(await read_body(request), request.headers.get("content-type", "")).value
+        asked = parse_options(body, query)
+        page = list_page(self._store, target.resource, target.namespace, self._predicate(target, query), query)
+        for obj in page.items:
+            metadata = obj["metadata"]
+            try:
+                await self._deleter.delete(
+                    target.resource, metadata.get("namespace", ""), metadata["name"], asked, options
+                )
+            except StatusError as error:
+                if error.code != 404:
+                    raise
+        answer = {
+            "kind": f"{target.resource.kind}List",
+            "apiVersion": target.resource.api_version,
+            "metadata": {"resourceVersion": str(self._store.rv)},
+            "items": page.items,
+        }
+        return JsonResponse(answer)
+
+
+__all__ = ["Handlers", "Target", "find_target", "not_found"]

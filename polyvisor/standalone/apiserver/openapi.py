@@ -1,0 +1,115 @@
+"""OpenAPI documents: for ``kubectl explain`` and for kubectl's question whether the server validates and dry-runs.
+
+Version 3 has one document a group version. Version 2 is there in name: kubectl falls back to it when it misses
+something in version 3, and an empty document, in the protobuf that it asks for, tells it that there is no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from polyvisor.api.resources import Resource
+from polyvisor.api.schema import openapi_schema
+
+from . import discovery
+from .errors import Obj, no_such_path
+from .requests import JsonResponse
+
+_SWAGGER_2 = b"\x0a\x032.0"
+"""``Document{swagger: "2.0"}`` as protobuf."""
+_PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
+_STRATEGIC = "application/strategic-merge-patch+json"
+
+
+@cache
+def _documents() -> dict[str, bytes]:
+    found = {}
+    for group, versions in discovery.group_versions().items():
+        for version in versions:
+            path = f"apis/{group}/{version}" if group else f"api/{version}"
+            found[path] = json.dumps(_document(group, version), separators=(",", ":")).encode()
+    return found
+
+
+def _document(group: str, version: str) -> Obj:
+    schemas: Obj = {}
+    paths: Obj = {}
+    for resource in discovery.of(group, version):
+        name = _schema_name(resource)
+        gvk = {"group": group, "version": version, "kind": resource.kind}
+        schemas[name] = {**openapi_schema(resource.kind), "x-kubernetes-group-version-kind": [gvk]}
+        paths.update(_paths(resource, gvk, {"$ref": f"#/components/schemas/{name}"}))
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Polyvisor", "version": discovery.GIT_VERSION},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _schema_name(resource: Resource) -> str:
+    if resource.custom:
+        reverse = ".".join(reversed(resource.group.split(".")))
+        return f"{reverse}.{resource.version}.{resource.kind}"
+    group = resource.group.partition(".")[0] or "core"
+    return f"io.k8s.api.{group}.{resource.version}.{resource.kind}"
+
+
+def _operation(action: str, gvk: Obj, schema: Obj, parameters: tuple[str, ...], media: tuple[str, ...] = ()) -> Obj:
+    operation: Obj = {
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": gvk,
+        "parameters": [
+            {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}} for name in parameters
+        ],
+        "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}},
+    }
+    if media:
+        operation["requestBody"] = {"content": {one: {"schema": schema} for one in media}}
+    return operation
+
+
+def _paths(resource: Resource, gvk: Obj, schema: Obj) -> Obj:
+    reading = ("labelSelector", "fieldSelector", "limit", "continue", "watch", "resourceVersion", "timeoutSeconds")
+    writing = ("dryRun", "fieldManager", "fieldValidation")
+    patches = _PATCHES if resource.custom else (*_PATCHES, _STRATEGIC)
+    collection: Obj = {"get": _operation("list", gvk, schema, reading)}
+    single: Obj = {"get": _operation("get", gvk, schema, ())}
+    if "create" in discovery.verbs(resource):
+        collection["post"] = _operation("post", gvk, schema, writing, ("application/json", "application/yaml"))
+        single["put"] = _operation("put", gvk, schema, writing, ("application/json", "application/yaml"))
+        single["patch"] = _operation("patch", gvk, schema, (*writing, "force"), patches)
+        single["delete"] = _operation("delete", gvk, schema, ("dryRun", "gracePeriodSeconds", "propagationPolicy"))
+    namespace = "{namespace}" if resource.namespaced else None
+    return {resource.path(namespace): collection, resource.path(namespace, "{name}"): single}
+
+
+async def index(_: Request) -> Response:
+    """Answer ``/openapi/v3``: which documents there are."""
+    paths = {
+        path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={hashlib.sha256(text).hexdigest()[:32].upper()}"}
+        for path, text in _documents().items()
+    }
+    return JsonResponse({"paths": paths})
+
+
+async def document(request: Request) -> Response:
+    """Answer the document of one group version."""
+    text = _documents().get(request.path_params["path"])
+    if text is None:
+        raise no_such_path()
+    return Response(text, media_type="application/json")
+
+
+async def v2(request: Request) -> Response:
+    """Answer ``/openapi/v2`` with an empty document."""
+    if "protobuf" in request.headers.get("accept", ""):
+        media = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        return Response(_SWAGGER_2, media_type=media)
+    info = {"title": "Polyvisor", "version": discovery.GIT_VERSION}
+    return JsonResponse({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})

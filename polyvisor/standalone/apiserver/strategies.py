@@ -1,0 +1,100 @@
+"""What the API server itself does to objects of some kinds, as Kubernetes does: defaults, conversions, first status.
+
+One function for creation and one for every later write. They change the object that they are given, which is the
+caller's own copy.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from polyvisor.api.problems import Problem
+from polyvisor.api.resources import EVENTS, NAMESPACES, NODES, PODS, PVCS, SECRETS, Resource
+
+from .errors import Obj
+
+READ_ONLY = frozenset(["customresourcedefinitions"])
+_KEEPS_STATUS = frozenset([NODES.plural])
+"""Kinds whose status may come with the object when it is created."""
+
+
+def has_generation(resource: Resource) -> bool:
+    """Tell whether the kind counts changes of its spec."""
+    return resource.custom or resource is PODS
+
+
+def on_create(resource: Resource, obj: Obj) -> None:
+    """Give a new object what it starts with."""
+    if resource.has_status and resource.plural not in _KEEPS_STATUS:
+        obj.pop("status", None)
+    if resource is PODS:
+        spec = obj.setdefault("spec", {})
+        for field, value in (
+            ("restartPolicy", "Always"),
+            ("terminationGracePeriodSeconds", 30),
+            ("dnsPolicy", "ClusterFirst"),
+            ("schedulerName", "default-scheduler"),
+        ):
+            spec.setdefault(field, value)
+        obj["status"] = {"phase": "Pending"}
+    elif resource is NAMESPACES:
+        name = obj["metadata"]["name"]
+        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
+        obj["spec"] = {"finalizers": ["kubernetes"]}
+        obj["status"] = {"phase": "Active"}
+    elif resource is PVCS:
+        obj["status"] = {"phase": "Pending"}
+    elif resource is SECRETS:
+        obj.setdefault("type", "Opaque")
+
+
+def on_write(resource: Resource, obj: Obj) -> list[Problem]:
+    """Convert and check what a kind wants converted and checked on each write."""
+    if resource is SECRETS:
+        return _secret(obj)
+    if resource.plural == "configmaps" and not resource.group:
+        return _text_map(obj, "data")
+    if resource is EVENTS:
+        return _event(obj)
+    return []
+
+
+def _text_map(obj: Obj, field: str) -> list[Problem]:
+    data = obj.get(field)
+    if data is None:
+        obj.pop(field, None)
+        return []
+    if not isinstance(data, dict):
+        return [Problem(field, f"must be a map of strings, not {type(data).__name__}")]
+    return [
+        Problem(f"{field}[{key}]", f"must be a string, not {type(value).__name__}")
+        for key, value in data.items()
+        if not isinstance(value, str)
+    ]
+
+
+def _secret(obj: Obj) -> list[Problem]:
+    problems = _text_map(obj, "stringData") + _text_map(obj, "data")
+    if problems:
+        return problems
+    plain = obj.pop("stringData", None)
+    if plain:
+        data = obj.setdefault("data", {})
+        data.update({key: base64.b64encode(value.encode()).decode() for key, value in plain.items()})
+    for key, value in obj.get("data", {}).items():
+        try:
+            base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            problems.append(Problem(f"data[{key}]", "must be base64; give plain text in stringData"))
+    return problems
+
+
+def _event(obj: Obj) -> list[Problem]:
+    involved = obj.get("involvedObject")
+    if not isinstance(involved, dict):
+        return [Problem("involvedObject", "the object that the event is about is required", "FieldValueRequired")]
+    namespace = involved.get("namespace") or "default"
+    if namespace != obj["metadata"].get("namespace"):
+        return [Problem("involvedObject.namespace", "does not match event.namespace")]
+    return []
