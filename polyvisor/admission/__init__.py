@@ -1,0 +1,91 @@
+"""Admission: what happens to an object between a user's hand and the store. Defaults, then every rule at once.
+
+Everything here is a function of its arguments (only the identity of a new machine is drawn at random), so that the
+embedded API server and a webhook in a cluster decide alike. The object that is handed in is never changed. Rules see
+the object with its defaults applied; a problem's path therefore always leads into the object that would be stored.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from polyvisor.admission.configuration import validate as validate_configuration
+from polyvisor.admission.hypervisor import Registry
+from polyvisor.admission.machines import admit_instance, admit_machine
+from polyvisor.admission.values import Findings, mapping
+from polyvisor.api import KubeVirt, KubeVirtConfiguration, Obj, Problem, check, to_obj
+from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
+from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, VMIS, VMS, Resource
+
+Operation = Literal["CREATE", "UPDATE", "DELETE"]
+
+__all__ = ["AdmissionContext", "Admitted", "Operation", "Registry", "admit"]
+
+
+@dataclass(frozen=True)
+class AdmissionContext:
+    """What decisions depend on beside the object: the cluster's configuration and the drivers that exist."""
+
+    config: KubeVirtConfiguration | Mapping[str, Any]
+    drivers: Registry
+
+    @property
+    def configuration(self) -> Obj:
+        """The configuration as plain JSON."""
+        return to_obj(self.config) if isinstance(self.config, KubeVirtConfiguration) else dict(self.config)
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The outcome: the object to store, what is wrong with it (then nothing is stored), and what to warn of."""
+
+    obj: Obj
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, context: AdmissionContext) -> Admitted:
+    """Decide on one write. ``old`` is the stored object of an update; ``obj`` of a deletion may be empty."""
+    if operation == "DELETE":
+        return Admitted(obj or {})
+    if not isinstance(obj, dict):
+        return Admitted({}, [Problem("", f"an object of kind {resource.kind} is wanted, found {type(obj).__name__}")])
+    obj = copy.deepcopy(obj)
+    found = Findings()
+    old = old if operation == "UPDATE" else None
+    if old is not None:
+        _fixed(obj, old, found)
+    if old is not None and mapping(old, "metadata").get("deletionTimestamp"):
+        found.problems += check_metadata(obj.get("metadata"))
+    elif resource in (VMS, VMIS):
+        admit_one = admit_machine if resource == VMS else admit_instance
+        admit_one(obj, old, context.configuration, context.drivers, found)
+    elif resource == KUBEVIRTS:
+        if old is None or obj.get("spec") != old.get("spec"):
+            found.problems += check(KubeVirt, obj)
+            validate_configuration(obj, context.drivers, found)
+    else:
+        _other(resource, obj, found)
+    return Admitted(obj, list(dict.fromkeys(found.problems)), found.warnings)
+
+
+def _fixed(obj: Obj, old: Obj, found: Findings) -> None:
+    """Check what no update may change."""
+    new, stored = mapping(obj, "metadata"), mapping(old, "metadata")
+    for key in ("name", "namespace", "uid"):
+        if new.get(key) and stored.get(key) and new[key] != stored[key]:
+            message = f"cannot be changed; it is {str(stored[key])[:80]!r}"
+            found.add(f"metadata.{key}", message, "FieldValueForbidden")
+
+
+def _other(resource: Resource, obj: Obj, found: Findings) -> None:
+    """Check the metadata of Kubernetes' own kinds; the rest of them is their writers' business."""
+    metadata = obj.get("metadata")
+    found.problems += check_metadata(metadata)
+    found.problems += check_name(metadata)
+    name = mapping(metadata).get("name")
+    if resource == NAMESPACES and isinstance(name, str) and name and (error := dns_label_error(name)):
+        found.add("metadata.name", error)

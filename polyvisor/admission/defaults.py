@@ -1,0 +1,108 @@
+"""What KubeVirt fills in when a manifest leaves it open; what depends on the hypervisor is left to the driver.
+
+Each function changes the object in place and fills only what is absent, so that applying it twice changes nothing.
+Malformed parts are stepped over: the strict check reports them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from polyvisor.admission.values import amount, mapping
+from polyvisor.api import Obj, names
+
+DEFAULT_NETWORK = "default"
+
+
+def machine(vm: Obj) -> None:
+    """Fill in a VirtualMachine: the identity that the guest keeps over all its runs."""
+    domain = mapping(vm, "spec", "template", "spec", "domain")
+    if not domain:
+        return
+    firmware = domain.setdefault("firmware", {})
+    if firmware is None:
+        firmware = domain["firmware"] = {}
+    if isinstance(firmware, dict) and not firmware.get("uuid"):
+        firmware["uuid"] = str(uuid.uuid4())
+
+
+def instance(vmi: Obj) -> None:
+    """Fill in the status and finalizer of a new VirtualMachineInstance."""
+    metadata = vmi.setdefault("metadata", {})
+    if isinstance(metadata, dict):
+        finalizers = metadata.get("finalizers") or []
+        if isinstance(finalizers, list) and names.VMI_FINALIZER not in finalizers:
+            metadata["finalizers"] = [*finalizers, names.VMI_FINALIZER]
+    vmi["status"] = {"phase": str(names.Phase.PENDING)}
+
+
+def instance_spec(spec: Obj, configuration: Obj) -> None:
+    """Fill in the spec of a VirtualMachineInstance."""
+    if spec.get("terminationGracePeriodSeconds") is None:
+        spec["terminationGracePeriodSeconds"] = names.DEFAULT_GRACE_PERIOD_SECONDS
+    if not spec.get("evictionStrategy") and configuration.get("evictionStrategy"):
+        spec["evictionStrategy"] = configuration["evictionStrategy"]
+    domain = spec.get("domain")
+    if not isinstance(domain, dict):
+        return
+    _cpu(domain)
+    _memory(domain)
+    _disks(spec, domain)
+
+
+def _cpu(domain: Obj) -> None:
+    cpu = domain.get("cpu")
+    if cpu is None:
+        cpu = domain["cpu"] = {}
+    if isinstance(cpu, dict):
+        for key in ("cores", "sockets", "threads"):
+            if cpu.get(key) in (None, 0) and cpu.get(key) is not False:
+                cpu[key] = 1
+
+
+def _memory(domain: Obj) -> None:
+    resources = mapping(domain, "resources")
+    guest = mapping(domain, "memory").get("guest")
+    if guest is None:
+        requested = mapping(resources, "requests").get("memory")
+        guest = requested if requested is not None else mapping(resources, "limits").get("memory")
+        memory: Any = domain.get("memory") or {}
+        if guest is not None and amount(guest) is not None and isinstance(memory, dict):
+            domain["memory"] = {**memory, "guest": guest}
+
+
+def _disks(spec: Obj, domain: Obj) -> None:
+    devices = domain.get("devices")
+    if not isinstance(devices, dict):
+        return
+    disks, volumes = devices.get("disks") or [], spec.get("volumes") or []
+    if not isinstance(disks, list) or not isinstance(volumes, list):
+        return
+    attached = {disk.get("name") for disk in disks if isinstance(disk, dict) and isinstance(disk.get("name"), str)}
+    missing = [
+        {"name": volume["name"], "disk": {}}
+        for volume in volumes
+        if isinstance(volume, dict) and isinstance(volume.get("name"), str) and volume["name"] not in attached
+    ]
+    for disk in disks:
+        if isinstance(disk, dict) and all(disk.get(target) is None for target in ("disk", "cdrom", "lun")):
+            disk["disk"] = {}
+    if missing:
+        devices["disks"] = [*disks, *missing]
+
+
+def pod_network(spec: Obj) -> bool:
+    """Join the Pod's network, unless the spec says otherwise; return whether anything was added."""
+    devices = mapping(spec, "domain", "devices")
+    if (
+        "domain" not in spec
+        or not isinstance(spec["domain"], dict)
+        or not isinstance(spec["domain"].get("devices"), dict)
+    ):
+        return False
+    if spec.get("networks") or devices.get("interfaces") or devices.get("autoattachPodInterface") is False:
+        return False
+    devices["interfaces"] = [{"name": DEFAULT_NETWORK, "masquerade": {}}]
+    spec["networks"] = [{"name": DEFAULT_NETWORK, "pod": {}}]
+    return True

@@ -1,0 +1,117 @@
+"""What admission does for machines: VirtualMachine and VirtualMachineInstance.
+
+A VirtualMachine is stored nearly as it was written; its template is checked as the instance that it will become, with
+that instance's defaults. A VirtualMachineInstance is stored with its defaults, and its spec never changes again. An
+update that leaves the spec alone is not held to today's rules, so that an object admitted by an older release can
+still be labelled, finished and deleted.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from polyvisor.admission import defaults, hardware, hypervisor, network, scheduling, storage
+from polyvisor.admission.hypervisor import Registry
+from polyvisor.admission.values import Findings, mapping, text
+from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
+from polyvisor.api.metadata import MAX_NAME, check_metadata
+from polyvisor.api.names import RunStrategy
+
+RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
+
+
+def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: Registry, found: Findings) -> None:
+    """Fill in and check a VirtualMachine."""
+    if old is not None:
+        _keep_identity(vm, old)
+    defaults.machine(vm)
+    if old is not None and vm.get("spec") == old.get("spec"):
+        found.problems += check_metadata(vm.get("metadata"), limit=MAX_NAME)
+        return
+    found.problems += check(VirtualMachine, vm)
+    spec = mapping(vm, "spec")
+    _run_strategy(spec, found)
+    template = spec.get("template")
+    if not isinstance(template, dict):
+        return
+    found.problems += check_metadata(template.get("metadata"), "spec.template.metadata")
+    if template.get("spec") is None:
+        found.required("spec.template.spec", "required; the machine's hardware")
+    if isinstance(template.get("spec"), dict):
+        instance = copy.deepcopy(template["spec"])
+        defaults.instance_spec(instance, configuration)
+        _join_network(instance, "spec.template.spec", configuration, drivers, found)
+        validate_spec(instance, "spec.template.spec", configuration, drivers, found)
+
+
+def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: Registry, found: Findings) -> None:
+    """Fill in and check a VirtualMachineInstance."""
+    spec = vmi.get("spec")
+    if old is not None and spec == old.get("spec"):
+        found.problems += check_metadata(vmi.get("metadata"), limit=MAX_NAME)
+        return
+    strict = check(VirtualMachineInstance, vmi)
+    findings = Findings()
+    if old is None:
+        defaults.instance(vmi)
+    if isinstance(spec, dict):
+        defaults.instance_spec(spec, configuration)
+        _join_network(spec, "spec", configuration, drivers, findings)
+    if old is not None:
+        if spec != old.get("spec"):
+            message = (
+                "an instance cannot be changed; change the VirtualMachine and restart it, or create a new instance"
+            )
+            found.add("spec", message, "FieldValueForbidden")
+        return
+    found.problems += strict
+    found.warnings += findings.warnings
+    if isinstance(spec, dict):
+        validate_spec(spec, "spec", configuration, drivers, found)
+
+
+def validate_spec(spec: Obj, path: str, configuration: Obj, drivers: Registry, found: Findings) -> None:
+    """Apply all rules to the spec of an instance that stands at ``path``."""
+    hardware.validate(spec, path, found)
+    storage.validate(spec, path, found)
+    network.validate(spec, path, found)
+    scheduling.validate(spec, path, found)
+    hypervisor.validate(spec, path, configuration, drivers, found)
+
+
+def _join_network(spec: Obj, path: str, configuration: Obj, drivers: Registry, found: Findings) -> None:
+    """Join the Pod's network by default, where a driver that may run the machine can."""
+    joined = copy.deepcopy(spec)
+    if not defaults.pod_network(joined):
+        return
+    if hypervisor.usable(joined, configuration, drivers):
+        defaults.pod_network(spec)
+    elif hypervisor.usable(spec, configuration, drivers):
+        found.warnings.append(f"{path}.networks: no allowed driver can join the Pod's network; the machine has none")
+
+
+def _run_strategy(spec: Obj, found: Findings) -> None:
+    running, strategy = spec.get("running"), text(spec.get("runStrategy"))
+    accepted = ", ".join(RUN_STRATEGIES)
+    if running is not None and strategy:
+        message = "running and runStrategy exclude each other; keep runStrategy"
+        found.add("spec.running", message, "FieldValueForbidden")
+    elif running is None and not spec.get("runStrategy"):
+        found.required("spec.runStrategy", f"required; one of {accepted}")
+    elif running is not None:
+        found.warnings.append("spec.running is deprecated; use spec.runStrategy")
+    if strategy == RunStrategy.WAIT_AS_RECEIVER:
+        message = f"KubeVirt's {strategy} is not implemented by Polyvisor yet; accepted: {accepted}"
+        found.add("spec.runStrategy", message, "FieldValueNotSupported")
+
+
+def _keep_identity(vm: Obj, old: Obj) -> None:
+    """Carry the generated firmware UUID over to an update that was written without it."""
+    kept = mapping(old, "spec", "template", "spec", "domain", "firmware").get("uuid")
+    domain = mapping(vm, "spec", "template", "spec", "domain")
+    if not kept or not domain:
+        return
+    if domain.get("firmware") is None:
+        domain["firmware"] = {}
+    if isinstance(domain["firmware"], dict) and not domain["firmware"].get("uuid"):
+        domain["firmware"]["uuid"] = kept

@@ -1,0 +1,148 @@
+"""Rules for disks, the volumes behind them, and cloud-init seeds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from polyvisor.admission.paths import absolute_path_error, image_error
+from polyvisor.admission.values import Findings, amount, items, mapping, number, text
+from polyvisor.api import Obj
+from polyvisor.api.implemented import IMPLEMENTED
+from polyvisor.api.metadata import dns_label_error, dns_subdomain_error
+
+MAX_DISKS = 256
+MAX_SEED = 2048
+"""Bytes of cloud-init data inside a manifest, as KubeVirt limits them; more goes into a Secret."""
+MIN_CAPACITY = 512
+TARGETS = ("disk", "cdrom", "lun")
+SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
+_SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
+_SEED_FIELDS = (
+    ("userData", "userDataBase64", "secretRef"),
+    ("networkData", "networkDataBase64", "networkDataSecretRef"),
+)
+
+
+def validate(spec: Obj, path: str, found: Findings) -> None:
+    """Check ``disks`` and ``volumes`` of an instance's spec, and that they belong together."""
+    devices = mapping(spec, "domain", "devices")
+    disks_path = f"{path}.domain.devices.disks"
+    volumes = _named(spec.get("volumes"), f"{path}.volumes", found)
+    disks = _named(devices.get("disks"), disks_path, found)
+    if len(disks) > MAX_DISKS:
+        found.add(disks_path, f"has {len(disks)} disks; at most {MAX_DISKS} are accepted")
+    for name, (where, disk) in disks.items():
+        if name not in volumes:
+            names = ", ".join(sorted(volumes)) or "none"
+            found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
+        _disk(disk, where, found)
+    seeds = [where for where, volume in volumes.values() if "cloudInitNoCloud" in volume]
+    for where in seeds[1:]:
+        found.duplicate(f"{where}.cloudInitNoCloud", f"a machine has one cloud-init volume; the first is {seeds[0]}")
+    backing: dict[tuple[str, str], str] = {}
+    for where, volume in volumes.values():
+        _volume(volume, where, found)
+        for kind, key in (("hostDisk", "path"), ("persistentVolumeClaim", "claimName")):
+            name = text(mapping(volume, kind).get(key))
+            if name and backing.setdefault((kind, name), where) != where:
+                found.duplicate(f"{where}.{kind}.{key}", f"{name!r} is the volume {backing[kind, name]} already")
+
+
+def _named(value: object, path: str, found: Findings) -> dict[str, tuple[str, Obj]]:
+    by_name: dict[str, tuple[str, Obj]] = {}
+    for where, item in items(value, path):
+        name = text(item.get("name"))
+        if not name:
+            if item.get("name") == "":
+                found.required(f"{where}.name", "required")
+        elif error := dns_label_error(name):
+            found.add(f"{where}.name", error)
+        elif name in by_name:
+            found.duplicate(f"{where}.name", f"{name!r} is the name of {by_name[name][0]} already")
+        if name:
+            by_name.setdefault(name, (where, item))
+    return by_name
+
+
+def _disk(disk: Obj, path: str, found: Findings) -> None:
+    targets = [target for target in TARGETS if disk.get(target) is not None]
+    if len(targets) > 1:
+        found.add(path, f"{' and '.join(targets)} exclude each other; give one of {', '.join(TARGETS)}")
+    if mapping(disk, "cdrom").get("bus") == "virtio":
+        message = "a CD-ROM cannot be on the virtio bus; accepted: sata, scsi, usb"
+        found.add(f"{path}.cdrom.bus", message, "FieldValueNotSupported")
+    if mapping(disk, "cdrom").get("readonly") is False:
+        found.add(f"{path}.cdrom.readonly", "a CD-ROM is always read-only; leave it out or write true")
+    order = number(disk.get("bootOrder"))
+    if order is not None and order < 1:
+        found.add(f"{path}.bootOrder", f"found {order}; boot order starts at 1")
+    serial = text(disk.get("serial"))
+    if serial and not _SERIAL.fullmatch(serial):
+        found.add(f"{path}.serial", "letters, digits and '_.+-' are accepted, at most 256")
+    if disk.get("io") == "native" and disk.get("cache") not in (None, "", "none"):
+        found.add(f"{path}.io", f"native needs cache: none, found cache: {disk['cache']}")
+
+
+def _volume(volume: Obj, path: str, found: Findings) -> None:
+    given = [key for key in volume if key != "name" and volume[key] is not None]
+    known = [key for key in given if key in SOURCES]
+    if not given:
+        found.required(path, f"a source is wanted, one of {', '.join(SOURCES)}")
+    elif len(given) > 1:
+        found.add(path, f"{' and '.join(sorted(map(str, given))[:5])} exclude each other; give one source")
+    for key in known:
+        source, where = mapping(volume, key), f"{path}.{key}"
+        match key:
+            case "containerDisk":
+                if isinstance(source.get("image"), str) and (error := image_error(source["image"])):
+                    found.add(f"{where}.image", error)
+                if text(source.get("path")) and (error := absolute_path_error(source["path"])):
+                    found.add(f"{where}.path", error)
+            case "emptyDisk":
+                _capacity(source, where, found)
+            case "hostDisk":
+                if isinstance(source.get("path"), str) and (error := absolute_path_error(source["path"])):
+                    found.add(f"{where}.path", error)
+                if source.get("type") == "DiskOrCreate" and source.get("capacity") is None:
+                    found.required(f"{where}.capacity", "required for type DiskOrCreate: the size of a new disk")
+                _capacity(source, where, found)
+            case "persistentVolumeClaim":
+                if isinstance(source.get("claimName"), str) and (error := dns_subdomain_error(source["claimName"])):
+                    found.add(f"{where}.claimName", error)
+            case "cloudInitNoCloud":
+                _cloud_init(source, where, found)
+
+
+def _capacity(source: Obj, path: str, found: Findings) -> None:
+    size = amount(source.get("capacity"))
+    if size is not None and not MIN_CAPACITY <= size < 2**63:
+        message = f"{source['capacity']} is no size of a disk; a number of bytes such as 1Gi is wanted"
+        found.add(f"{path}.capacity", message)
+
+
+def _cloud_init(source: Obj, path: str, found: Findings) -> None:
+    if not any(source.get(name) for group in _SEED_FIELDS for name in group):
+        found.required(path, f"one of {', '.join(_SEED_FIELDS[0])} is wanted, or network data")
+    for plain, encoded, secret in _SEED_FIELDS:
+        given = [name for name in (plain, encoded, secret) if source.get(name)]
+        if len(given) > 1:
+            found.add(f"{path}.{given[1]}", f"{' and '.join(given)} exclude each other; give one")
+        data: bytes | None = text(source.get(plain)).encode(errors="replace")
+        if coded := text(source.get(encoded)):
+            try:
+                data = base64.b64decode("".join(coded.split()), validate=True)
+            except (binascii.Error, ValueError):
+                data = None
+                found.add(f"{path}.{encoded}", "is no base64; encode the data with `base64 -w0`")
+        if data is not None and len(data) > MAX_SEED:
+            field = encoded if coded else plain
+            message = (
+                f"is {len(data)} bytes long; at most {MAX_SEED} fit, put more into a Secret and name it in {secret}"
+            )
+            found.add(f"{path}.{field}", message)
+        if secret in source and isinstance(source[secret], dict):
+            name = text(source[secret].get("name"))
+            if error := dns_subdomain_error(name) if name else "required; the name of a Secret":
+                found.add(f"{path}.{secret}.name", error)
