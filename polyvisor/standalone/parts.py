@@ -1,0 +1,168 @@
+"""The parts of a standalone installation, started one after the other and stopped in reverse.
+
+Each part that works on its own is a task here. None of them is expected to end: one that does takes the process down
+with its reason, since a cluster that has lost a controller only looks alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from polyvisor.api.resources import NODES
+from polyvisor.kube.client import KubeClient
+from polyvisor.standalone.bootstrap import bootstrap
+from polyvisor.standalone.failure import TIMEOUT, StartError
+from polyvisor.standalone.progress import Progress
+from polyvisor.standalone.state import StateFolder
+
+logger = logging.getLogger(__name__)
+READY_SECONDS = 240.0
+
+
+class Parts:
+    """Everything that runs in the process."""
+
+    def __init__(self, state: StateFolder, listener: socket.socket, url: str, progress: Progress) -> None:
+        self._state = state
+        self._listener = listener
+        self._url = url
+        self._progress = progress
+        self._ready = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._store: Store | None = None
+        self._web: WebServer | None = None
+        self._client: KubeClient | None = None
+        self._agent: Agent | None = None
+
+    async def start(self) -> None:
+        """Start all parts; returns when the Node is Ready."""
+        client = await self._start_api()
+        self._progress.step("controllers", "starting controllers and scheduler")
+        await bootstrap(client)
+        drivers = registry()
+        self._run("controllers", Manager(client, drivers).run())
+        self._run("scheduler", Scheduler(client).run())
+        self._progress.done("controllers", "Controllers and scheduler run")
+        self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
+        self._agent = Agent(client, self._state.root, drivers)
+        self._run("agent", self._agent.run())
+        await self._node_ready(client, self._agent.name)
+        self._ready = True
+
+    async def _start_api(self) -> KubeClient:
+        port = self._listener.getsockname()[1]
+        self._progress.step("api", "starting the API server")
+        identity = await asyncio.to_thread(ensure_identity, self._state.root)
+        self._store = Store(self._state.database)
+        await self._store.open()
+        write_kubeconfig(self._state.kubeconfig, identity, port)
+        self._client = client = KubeClient.from_kubeconfig(self._state.kubeconfig)
+        subresources = Subresources(client, LocalNode(client, self._state.launchers))
+        app = create_app(
+            self._store,
+            [identity.token],
+            admit=admitter(self._store),
+            extra_routes=subresources.routes(),
+            ready=lambda: self._ready,
+        )
+        self._web = WebServer(app, self._listener, identity.cert, identity.key)
+        await self._web.start()
+        self._progress.done("api", f"API server on {self._url}")
+        return client
+
+    async def _node_ready(self, client: KubeClient, name: str) -> None:
+        """Wait until the Node is Ready and its drivers are known."""
+        agent = self._tasks["agent"]
+        waiting = asyncio.create_task(self._watch_node(client, name), name="node-ready")
+        try:
+            done, _ = await asyncio.wait(
+                [agent, waiting], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if agent in done:
+                agent.result()
+                raise StartError("the node agent has ended", f"See {self._state.log}.")
+            if waiting not in done:
+                raise StartError(f"the node is not Ready after {READY_SECONDS:g} s", f"See {self._state.log}.", TIMEOUT)
+            waiting.result()
+        finally:
+            waiting.cancel()
+
+    async def _watch_node(self, client: KubeClient, name: str) -> None:
+        version: str | None = None
+        while True:
+            nodes, version = await client.list_with_version(NODES)
+            if any(self._tell_node(node) for node in nodes if node["metadata"]["name"] == name):
+                return
+            with suppress(ApiError):
+                async for event in client.watch(NODES, resource_version=version):
+                    if event.type in ("ADDED", "MODIFIED") and event.object["metadata"]["name"] == name:
+                        if self._tell_node(event.object):
+                            return
+
+    def _tell_node(self, node: Obj) -> bool:
+        conditions = (node.get("status") or {}).get("conditions") or []
+        report = driver_report(node)
+        ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+        if not (ready and report):
+            return False
+        for driver in report:
+            if driver["available"]:
+                said = f"{driver['title']} {driver['version']} works ({', '.join(driver['virtTypes'])})"
+                if driver["reason"]:
+                    said += f": {driver['reason']}"
+            else:
+                said = f"{driver['title']}: {driver['reason']}"
+            self._progress.done(f"driver/{driver['name']}", said, driver["available"])
+        self._progress.done("node", f"Node {node['metadata']['name']} is Ready")
+        return True
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(lambda _: self._ended.put_nowait(name))
+
+    async def failed(self) -> None:
+        """Return never, or raise when a part has ended that should not."""
+        name = await self._ended.get()
+        task = self._tasks[name]
+        error = None if task.cancelled() else task.exception()
+        raise StartError(f"the {name} part has ended: {error!r}", f"See {self._state.log}.") from error
+
+    async def stop(self, drain: bool, hurry: asyncio.Future[Any]) -> None:
+        """Stop all parts; with ``drain`` guests are shut down first, unless ``hurry`` says not to wait."""
+        for name in ("controllers", "scheduler"):
+            await self._end(name)
+        if drain and self._agent is not None:
+            draining = asyncio.create_task(self._agent.drain(), name="drain")
+            await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+            if not draining.done():
+                draining.cancel()
+            with suppress(asyncio.CancelledError):
+                try:
+                    await draining
+                except Exception:
+                    logger.exception("not all guests could be shut down")
+        await self._end("agent")
+        if self._web is not None:
+            if self._store is not None:
+                self._store.end_watches()
+            await self._web.stop()
+        if self._client is not None:
+            await self._client.aclose()
+        if self._store is not None:
+            await self._store.close()
+
+    async def _end(self, name: str) -> None:
+        task = self._tasks.get(name)
+        if task is None:
+            return
+        task.cancel()
+        (result,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(result, Exception):
+            logger.error("the %s part ended with %r", name, result)

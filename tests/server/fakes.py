@@ -1,0 +1,59 @@
+"""A node side that keeps what it was asked, and a console that echoes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from polyvisor.server.node import NodeError
+
+Obj = dict[str, Any]
+
+
+class EchoStream:
+    def __init__(self, greeting: bytes) -> None:
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._queue.put_nowait(greeting)
+        self.closed = False
+
+    async def read(self) -> bytes:
+        return await self._queue.get()
+
+    async def write(self, data: bytes) -> None:
+        self._queue.put_nowait(b"echo:" + data)
+        if b"logout" in data:
+            self._queue.put_nowait(b"")
+
+    async def close(self) -> None:
+        self.closed = True
+        self._queue.put_nowait(b"")
+
+
+class FakeNode:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.refuse: NodeError | None = None
+        self.current: EchoStream | None = None
+
+    async def open_console(self, vmi: Obj) -> EchoStream:
+        self._note("console", vmi)
+        if self.current is not None:
+            await self.current.close()
+        self.current = EchoStream(b"login: ")
+        return self.current
+
+    async def pause(self, vmi: Obj) -> None:
+        self._note("pause", vmi)
+
+    async def unpause(self, vmi: Obj) -> None:
+        self._note("unpause", vmi)
+
+    async def read_log(self, pod: Obj, container: str, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
+        self._note("log", pod)
+        yield f"{container} follow={follow} tail={tail}\n".encode()
+
+    def _note(self, what: str, obj: Obj) -> None:
+        self.asked.append((what, obj["metadata"]["name"]))
+        if self.refuse is not None:
+            raise self.refuse
