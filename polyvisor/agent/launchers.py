@@ -42,6 +42,7 @@ class Launchers:
     def __init__(self, root: Path, changed: Callable[[str], None]) -> None:
         self.root = root
         self.changed = changed
+        self.started = 0
         self._links: dict[str, Link] = {}
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -80,6 +81,11 @@ class Launchers:
             return {}
         return plan if isinstance(plan, dict) else {}
 
+    def exists(self, id_: str) -> bool:
+        """Whether a launcher was ever started in a folder, so that there may be a domain."""
+        folder = self.folder(id_)
+        return bool(process_of(folder)) or (folder / "state.json").exists()
+
     async def ensure(self, id_: str) -> Link:
         """Return a link to the launcher, starting it if there is none. Raises :class:`LauncherError`."""
         async with self._connecting[id_]:
@@ -90,9 +96,8 @@ class Launchers:
                     link = await self._found_or_started(id_)
             except TimeoutError:
                 self._kill(id_)
-                raise LauncherError(
-                    f"the launcher in {self.folder(id_)} did not come up in {START_SECONDS:.0f} s"
-                ) from None
+                what = f"the launcher in {self.folder(id_)} did not come up in {START_SECONDS:.0f} s"
+                raise LauncherError(what) from None
             self._links[id_] = link
             return link
 
@@ -131,6 +136,7 @@ class Launchers:
         finally:
             os.close(log)
         self._children[id_] = child
+        self.started += 1
         return child
 
     def _kill(self, id_: str) -> None:
@@ -142,7 +148,7 @@ class Launchers:
     async def retire(self, id_: str) -> None:
         """Destroy what runs in a folder, end its launcher and remove the folder. Safe to repeat."""
         folder = self.folder(id_)
-        if (folder / "plan.json").exists():
+        if self.exists(id_):
             link = await self.ensure(id_)
             if link.active:
                 await link.request("destroy")
@@ -161,6 +167,7 @@ class Launchers:
         self._links.pop(id_, None)
         await link.close()
         await _gone(link.pid)
+        (self.folder(id_) / "state.json").unlink(missing_ok=True)  # there is no domain to come back to
 
     async def close(self) -> None:
         """Let go of all launchers; they go on."""

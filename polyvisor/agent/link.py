@@ -92,9 +92,10 @@ class Link:
         self.hello = hello
         self.pid, _ = peer_of(writer.get_extra_info("socket"))
         self.state: State = {"state": "none", "reason": ""}
-        self.asked_to_stop = False
+        self.asked_at = 0.0
         self._writer = writer
         self._changed = changed
+        self._waiting: set[asyncio.Future[None]] = set()
         self._pending: dict[int, asyncio.Future[State]] = {}
         self._number = 0
         self._reading = asyncio.create_task(self._read(reader), name=f"launcher-{path.parent.name}")
@@ -125,7 +126,7 @@ class Link:
         """Whether there was a domain and it is over."""
         return self.state.get("state") in ENDED
 
-    async def request(self, operation: str, *, timeout: float = TIMEOUT, **arguments: Any) -> State:
+    async def request(self, operation: str, *, seconds: float = TIMEOUT, **arguments: Any) -> State:
         """Ask for an operation and wait for its end; return the state after it."""
         if self.closed:
             raise LauncherGone("the launcher has ended")
@@ -135,15 +136,30 @@ class Link:
         self._pending[number] = future
         try:
             self._writer.write(json.dumps({"id": number, "op": operation, **arguments}).encode() + b"\n")
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await self._writer.drain()
                 return await future
         except TimeoutError:
-            raise LauncherError(f"the launcher did not answer to {operation!r} within {timeout:.0f} s") from None
+            raise LauncherError(f"the launcher did not answer to {operation!r} within {seconds:.0f} s") from None
         except OSError as error:
             raise LauncherGone(f"the launcher has ended: {error}") from None
         finally:
             self._pending.pop(number, None)
+
+    async def changed(self) -> None:
+        """Wait until the state changes or the link ends."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def _tell(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._changed()
 
     async def close(self) -> None:
         """Let go of the connection; launcher and domain go on."""
@@ -162,7 +178,7 @@ class Link:
             for future in self._pending.values():
                 if not future.done():
                     future.set_exception(LauncherGone("the launcher has ended"))
-            asyncio.get_running_loop().call_soon(self._changed)
+            asyncio.get_running_loop().call_soon(self._tell)
 
     def _message(self, message: Any) -> None:
         if not isinstance(message, dict):
@@ -182,7 +198,7 @@ class Link:
     def _learn(self, state: State) -> None:
         if "state" in state and state != self.state:
             self.state = {key: state[key] for key in ("state", "reason", "since", "id") if key in state}
-            self._changed()
+            self._tell()
 
 
 async def open_console(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -38,14 +38,18 @@ async def probe_all(drivers: Iterable[Driver], scratch: Path) -> dict[str, Probe
 async def _probe(driver: Driver, scratch: Path, slots: asyncio.Semaphore) -> ProbeResult:
     async with slots:
         try:
-            scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             async with asyncio.timeout(PROBE_SECONDS):
-                return await asyncio.to_thread(driver.probe, scratch)
+                return await asyncio.to_thread(_blocking, driver, scratch)
         except TimeoutError:
             return ProbeResult(available=False, reason=f"the probe did not end within {PROBE_SECONDS:.0f} s")
         except Exception as error:  # a driver may come from another package; it must not take the node down
             log.exception("probing %s failed", driver.name)
             return ProbeResult(available=False, reason=f"the probe failed: {error}")
+
+
+def _blocking(driver: Driver, scratch: Path) -> ProbeResult:
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return driver.probe(scratch)
 
 
 def labels_of(results: Mapping[str, ProbeResult]) -> dict[str, str]:

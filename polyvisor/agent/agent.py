@@ -1,0 +1,199 @@
+"""The node agent as a whole: what runs, in which order it starts, and what others may ask of it.
+
+The order matters once: informers are synced before any folder is looked at, else a launcher whose Pod was not listed
+yet would be taken for an orphan and its machine destroyed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyvisor.agent import link as launcher_link
+from polyvisor.agent.images import ImageStore
+from polyvisor.agent.launchers import SOCKET, Launchers
+from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.node import NodeKeeper
+from polyvisor.agent.power import power_down
+from polyvisor.agent.storage import Places
+from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
+from polyvisor.agent.vmi import MachineAgent
+from polyvisor.api import Obj
+from polyvisor.api.resources import PODS, VMIS
+from polyvisor.drivers import DriverRegistry
+from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
+
+COMPONENT = "virt-handler"
+WORKERS = 4
+RESYNC_SECONDS = 300.0
+LOG_CHUNK = 64 * 1024
+LOG_POLL_SECONDS = 0.5
+log = logging.getLogger("polyvisor.agent")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where an agent works, and under which name."""
+
+    node_name: str
+    state: Path
+    hostdisks: Path | None = None
+
+    @classmethod
+    def of(cls, state: Path, node_name: str = "") -> Settings:
+        """Return the settings of this machine."""
+        return cls(node_name or socket.gethostname().lower(), state)
+
+
+class Agent:
+    """One node's agent. :meth:`run` is its life; the other methods answer while it runs."""
+
+    def __init__(self, client: KubeClient, registry: DriverRegistry, settings: Settings) -> None:
+        state = settings.state
+        self._client = client
+        self._registry = registry
+        self._settings = settings
+        self._images = ImageStore(state / "images", state / "cache")
+        self._places = Places(self._images, state / "volumes", settings.hostdisks or state / "hostdisks")
+        self._events = EventRecorder(client, COMPONENT)
+        self._pods = Informer(
+            client, PODS, field_selector=f"spec.nodeName={settings.node_name}", resync_seconds=RESYNC_SECONDS
+        )
+        self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
+        self._pods.add_index("id", lambda pod: [pod_id(pod)])
+        self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
+        self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
+        self._launchers = Launchers(state / "l", self._launcher_changed)
+        self.node = NodeKeeper(client, settings.node_name, registry, state / "probe")
+        self._virtual_node = VirtualNode(
+            client,
+            self._events,
+            registry,
+            self._launchers,
+            self._pods,
+            self._vmis,
+            probe=state / "probe",
+            address=lambda: self.node.address,
+        )
+        self._machines = MachineAgent(
+            client,
+            self._events,
+            registry,
+            self._launchers,
+            self._pods,
+            self._vmis,
+            node_name=settings.node_name,
+            places=self._places,
+        )
+
+    def _launcher_changed(self, id_: str) -> None:
+        self._virtual_node.queue.add(id_)
+        for pod in self._pods.by_index("id", id_):
+            self._machines.look(owner_uid(pod))
+
+    async def run(self) -> None:
+        """Work until cancelled. Launchers and machines go on after that."""
+        state = self._settings.state
+        for name in ("images", "volumes", "hostdisks", "l", "probe", "cache"):
+            os.makedirs(state / name, mode=0o700, exist_ok=True)  # noqa: PTH103
+        await asyncio.to_thread(self._images.sweep)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._events.run(), name="agent-events")
+                group.create_task(self.node.run(), name="agent-node")
+                await self._pods.start()
+                await self._vmis.start()
+                await asyncio.gather(self._pods.synced(), self._vmis.synced())
+                self._virtual_node.adopt()
+                node = Controller("virtual-node", self._virtual_node.queue, self._virtual_node.reconcile, WORKERS)
+                machines = Controller("vmi", self._machines.queue, self._machines.reconcile, WORKERS)
+                group.create_task(node.run(), name="agent-virtual-node")
+                group.create_task(machines.run(), name="agent-vmi")
+        finally:
+            await self._pods.stop()
+            await self._vmis.stop()
+            await self._launchers.close()
+
+    def _link(self, namespace: str, name: str) -> tuple[str, Link]:
+        vmi = self._vmis.get(namespace, name)
+        pod = self._machines.pod_of(vmi) if vmi is not None else None
+        found = self._launchers.get(pod_id(pod)) if pod is not None else None
+        if pod is None or found is None:
+            raise LauncherGone(f"{namespace}/{name} does not run on node {self._settings.node_name}")
+        return pod_id(pod), found
+
+    async def open_console(self, namespace: str, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a machine's console: bytes both ways. Whoever had it before is cut off."""
+        id_, _ = self._link(namespace, name)
+        return await launcher_link.open_console(self._launchers.folder(id_) / SOCKET)
+
+    async def pause(self, namespace: str, name: str) -> None:
+        """Hold a machine's CPUs."""
+        await self._link(namespace, name)[1].request("pause")
+
+    async def unpause(self, namespace: str, name: str) -> None:
+        """Let a machine's CPUs go on."""
+        await self._link(namespace, name)[1].request("resume")
+
+    async def read_log(
+        self, pod: Obj, container: str = "", *, follow: bool = False, tail: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Give what a launcher Pod wrote: the launcher's log, or the guest's console (``guest-console-log``)."""
+        folder = self._launchers.folder(pod_id(pod))
+        path = folder / ("console.log" if container == "guest-console-log" else "launcher.log")
+        offset = 0
+        if tail is not None:
+            text = await asyncio.to_thread(_read, path, 0)
+            kept = b"".join(text.splitlines(keepends=True)[-tail:] if tail > 0 else [])
+            offset = len(text)
+            yield kept
+        while True:
+            chunk = await asyncio.to_thread(_read, path, offset)
+            offset += len(chunk)
+            if chunk:
+                yield chunk
+            elif not follow or not folder.exists():
+                return
+            else:
+                await asyncio.sleep(LOG_POLL_SECONDS)
+
+    async def drain(self, seconds: float = 60.0) -> None:
+        """Shut all machines of this node down, the unwilling ones by force when the time is up."""
+        deadline = time.time() + seconds
+        async with asyncio.TaskGroup() as group:
+            for id_ in self._launchers.ids():
+                group.create_task(self._drained(id_, deadline))
+        await self.node.stopped()
+
+    async def _drained(self, id_: str, deadline: float) -> None:
+        while (link := self._launchers.get(id_)) is not None and link.active:
+            driver = self._registry.get(str(self._launchers.known(id_).get("driver")))
+            try:
+                pause = await power_down(link, deadline, graceful=driver.graceful_shutdown)
+            except LauncherError as error:
+                log.warning("launcher %s: %s", id_, error)
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await link.changed()
+
+
+def _read(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(LOG_CHUNK if offset else -1)
+    except FileNotFoundError:
+        return b""
+
+
+async def run_agent(client: KubeClient, registry: DriverRegistry, node_name: str, state_dir: Path) -> None:
+    """Run this machine's agent until cancelled."""
+    await Agent(client, registry, Settings.of(state_dir, node_name)).run()

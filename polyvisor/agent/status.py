@@ -1,0 +1,175 @@
+"""What the agent writes into the status of machines and of their Pods, as functions from values to values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from polyvisor.agent.link import State
+from polyvisor.agent.node import now
+from polyvisor.api import Obj
+from polyvisor.api.names import FINAL_PHASES, Phase, Reason, VmiCondition
+from polyvisor.drivers.base import Driver
+
+MAX_MESSAGE = 1024
+MAX_INTERFACES = 32
+
+
+def seconds_of(text: str) -> float:
+    """Return a Kubernetes time as seconds since the epoch."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC).timestamp()
+
+
+def set_condition(status: Obj, type_: str, value: str, reason: str = "", message: str = "") -> None:
+    """Set one condition; its transition time changes only when its value does."""
+    conditions = status.setdefault("conditions", [])
+    new = {"type": type_, "status": value, "lastProbeTime": None, "lastTransitionTime": now()}
+    if reason:
+        new["reason"] = reason
+    if message:
+        new["message"] = message[:MAX_MESSAGE]
+    for number, old in enumerate(conditions):
+        if old["type"] == type_:
+            if old["status"] == value and old.get("lastTransitionTime"):
+                new["lastTransitionTime"] = old["lastTransitionTime"]
+            conditions[number] = new
+            return
+    conditions.append(new)
+
+
+def drop_condition(status: Obj, type_: str) -> None:
+    """Take a condition away."""
+    if "conditions" in status:
+        status["conditions"] = [condition for condition in status["conditions"] if condition["type"] != type_]
+
+
+def has_condition(status: Mapping[str, Any], type_: str, value: str = "True") -> bool:
+    """Whether a condition has that value."""
+    return any(c.get("type") == type_ and c.get("status") == value for c in status.get("conditions") or [])
+
+
+def set_phase(status: Obj, phase: Phase) -> None:
+    """Move to a phase and note when."""
+    if status.get("phase") == phase:
+        return
+    status["phase"] = str(phase)
+    stamps = status.setdefault("phaseTransitionTimestamps", [])
+    stamps.append({"phase": str(phase), "phaseTransitionTimestamp": now()})
+
+
+def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver) -> Obj:
+    """Return the status of a machine whose domain exists."""
+    status: Obj = copy.deepcopy(vmi.get("status") or {})
+    set_phase(status, Phase.RUNNING)
+    drop_condition(status, VmiCondition.SYNCHRONIZED)
+    if state["state"] == "paused" and state.get("reason") != "starting":
+        set_condition(status, VmiCondition.PAUSED, "True", Reason.PAUSED_BY_USER, "VMI was paused by user")
+        set_condition(
+            status, VmiCondition.READY, "False", Reason.GUEST_NOT_RUNNING, "Guest VM is not reported as running"
+        )
+    else:
+        drop_condition(status, VmiCondition.PAUSED)
+        set_condition(status, VmiCondition.READY, "True")
+    hypervisor = status.setdefault("hypervisor", {})
+    for key, value in (("version", hello.get("hypervisorVersion")), ("libvirtVersion", hello.get("libvirtVersion"))):
+        if value:
+            hypervisor[key] = str(value)[:64]
+    message = f"{driver.title} machines cannot be moved yet"
+    set_condition(status, VmiCondition.LIVE_MIGRATABLE, "False", Reason.NOT_MIGRATABLE, message)
+    if hypervisor.get("virtType") in driver.emulated_virt_types:
+        message = (
+            "the CPU is emulated in software, because the node offers nothing better and the configuration allows it"
+        )
+        set_condition(status, VmiCondition.SOFTWARE_EMULATION, "True", Reason.SOFTWARE_EMULATION, message)
+    status["interfaces"] = _interfaces(vmi, status)
+    return status
+
+
+def _interfaces(vmi: Obj, status: Obj) -> list[Obj]:
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    known = {entry.get("name"): entry for entry in status.get("interfaces") or []}
+    found = []
+    for interface in (devices.get("interfaces") or [])[:MAX_INTERFACES]:
+        entry = {**known.get(interface["name"], {}), "name": interface["name"], "infoSource": "domain"}
+        if mac := interface.get("macAddress"):
+            entry["mac"] = mac
+        found.append(entry)
+    return found
+
+
+def ended(vmi: Obj, state: State, driver: Driver) -> tuple[Obj, str]:
+    """Return the status of a machine whose domain is over, and what to say about it.
+
+    As with KubeVirt, a machine that had to be destroyed although it could have been shut down has failed.
+    """
+    status: Obj = copy.deepcopy(vmi.get("status") or {})
+    reason = state.get("reason")
+    acpi = ((vmi["spec"].get("domain") or {}).get("features") or {}).get("acpi") or {}
+    graceful = driver.graceful_shutdown and acpi.get("enabled") is not False
+    if reason == "shutdown" or (reason == "destroyed" and not graceful):
+        phase, message = Phase.SUCCEEDED, "The VirtualMachineInstance was shut down."
+    elif reason == "crashed" or state.get("state") == "crashed":
+        phase, message = Phase.FAILED, "The VirtualMachineInstance crashed."
+    elif reason == "destroyed":
+        phase, message = Phase.FAILED, "The VirtualMachineInstance was destroyed."
+    else:
+        phase, message = Phase.FAILED, "The VirtualMachineInstance ended in a way that is not known."
+    finish(status, phase)
+    return status, message
+
+
+def finish(status: Obj, phase: Phase, reason: str = "", message: str = "") -> None:
+    """Move to a final phase."""
+    if status.get("phase") not in FINAL_PHASES:
+        set_phase(status, phase)
+    set_condition(status, VmiCondition.READY, "False", Reason.GUEST_NOT_RUNNING, "Guest VM is not reported as running")
+    drop_condition(status, VmiCondition.PAUSED)
+    if reason:
+        status["reason"] = reason
+        set_condition(status, VmiCondition.SYNCHRONIZED, "False", reason, message)
+
+
+def pod_status(
+    pod: Obj,
+    *,
+    phase: str,
+    address: str,
+    container_state: Obj,
+    restarts: int = 0,
+    started_at: str | None = None,
+) -> Obj:
+    """Return a launcher Pod's status as a kubelet would write it."""
+    old: Obj = pod.get("status") or {}
+    status: Obj = copy.deepcopy(old)
+    ready = phase == "Running" and "running" in container_state
+    names: Iterable[Obj] = pod["spec"].get("containers") or []
+    status["phase"] = phase
+    status["hostIP"] = status["podIP"] = address
+    status["hostIPs"] = status["podIPs"] = [{"ip": address}]
+    status["startTime"] = old.get("startTime") or started_at or now()
+    status["containerStatuses"] = [
+        {
+            "name": container["name"],
+            "image": container.get("image", ""),
+            "imageID": "",
+            "ready": ready,
+            "started": ready,
+            "restartCount": restarts,
+            "state": container_state,
+            "lastState": {},
+        }
+        for container in names
+    ]
+    gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []]
+    waiting = [gate for gate in gates if not has_condition(old, gate)]
+    why = "" if ready else "PodCompleted" if phase in FINAL_PHASES else "ContainersNotReady"
+    set_condition(status, "PodScheduled", "True")
+    set_condition(status, "Initialized", "True")
+    set_condition(status, "ContainersReady", "True" if ready else "False", why)
+    if ready and waiting:
+        set_condition(status, "Ready", "False", "ReadinessGatesNotReady", f"not yet: {', '.join(waiting)}")
+    else:
+        set_condition(status, "Ready", "True" if ready else "False", why)
+    return status

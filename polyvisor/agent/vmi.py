@@ -1,0 +1,224 @@
+"""Runs the machines that are bound to this Node, from Scheduled on: storage, domain, state, end.
+
+Each reconcile compares the VMI with what its launcher says and takes one step, so it does not matter whether the agent,
+the launcher or both were killed in between. What isn't obvious: a machine is made and taken down under the lock of its
+folder, because the virtual node may remove that folder when the Pod goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import logging
+from collections.abc import Callable
+
+from polyvisor.agent import render, status, storage
+from polyvisor.agent.errors import AgentError
+from polyvisor.agent.launchers import Launchers
+from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.patience import Patience
+from polyvisor.agent.power import power_down, vmi_deadline
+from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
+from polyvisor.api import Obj
+from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
+from polyvisor.api.resources import PVCS, SECRETS, VMIS
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver
+from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
+
+START_SECONDS = 120.0
+Key = tuple[str, str]
+log = logging.getLogger("polyvisor.vmi")
+
+
+class MachineAgent:
+    """Reconciles one VMI at a time."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        events: EventRecorder,
+        registry: DriverRegistry,
+        launchers: Launchers,
+        pods: Informer,
+        vmis: Informer,
+        *,
+        node_name: str,
+        places: storage.Places,
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._registry = registry
+        self._launchers = launchers
+        self._pods = pods
+        self._vmis = vmis
+        self._node_name = node_name
+        self._places = places
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self._patience = Patience()
+        pods.on_change(self._pod_changed)
+        vmis.on_change(self._vmi_changed)
+
+    def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
+        vmi = new or old
+        if vmi is not None:
+            self.queue.add((vmi["metadata"]["namespace"], vmi["metadata"]["name"]))
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        self.look(owner_uid(new or old or {"metadata": {}}))
+
+    def look(self, uid: str) -> None:
+        """Look at the machine with this uid soon."""
+        for vmi in self._vmis.by_index("uid", uid) if uid else []:
+            self.queue.add((vmi["metadata"]["namespace"], vmi["metadata"]["name"]))
+
+    def pod_of(self, vmi: Obj) -> Obj | None:
+        """Return the Pod on this node that a machine runs in."""
+        pods = self._pods.by_index("owner", vmi["metadata"]["uid"])
+        living = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in FINAL_PHASES]
+        return next(iter(living or pods), None)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Take the next step with one machine."""
+        vmi = self._vmis.get(*key)
+        if vmi is None:
+            return None
+        state = vmi.get("status") or {}
+        if state.get("nodeName") != self._node_name or state.get("phase") not in (Phase.SCHEDULED, Phase.RUNNING):
+            return None
+        pod = self.pod_of(vmi)
+        if pod is None:
+            if state["phase"] == Phase.RUNNING:
+                await self._finish(vmi, Phase.FAILED, "The launcher Pod is gone and the machine with it.")
+            return None
+        id_ = pod_id(pod)
+        driver = self._registry.get((pod["metadata"].get("annotations") or {})[DRIVER_ANNOTATION])
+        link = self._launchers.get(id_)
+        if link is None:
+            return None  # the virtual node brings the launcher up, then calls again
+        try:
+            return await self._step(vmi, pod, link, driver)
+        except LauncherGone:
+            return None  # likewise
+        except LauncherError as error:
+            return await self._failed(vmi, AgentError(str(error)))
+        except AgentError as error:
+            return await self._failed(vmi, error)
+
+    async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
+        deadline = vmi_deadline(vmi)
+        if link.ended:
+            new, message = status.ended(vmi, link.state, driver)
+            kind = EventType.WARNING if new["phase"] == Phase.FAILED else EventType.NORMAL
+            await self._write(vmi, new)
+            self._events.event(vmi, kind, Reason.STOPPED, message)
+            return None
+        if deadline is not None:
+            if not link.active:
+                await self._finish(vmi, Phase.SUCCEEDED, "The VirtualMachineInstance was deleted before it started.")
+                return None
+            asked = link.asked_at
+            again = await power_down(link, deadline, graceful=driver.graceful_shutdown)
+            if not asked and link.asked_at:
+                self._events.event(vmi, EventType.NORMAL, Reason.SHUTTING_DOWN, "Signaled Graceful Shutdown")
+            return again
+        if link.active:
+            await self._is_running(vmi, link, driver)
+            return None
+        if vmi["status"]["phase"] == Phase.RUNNING:
+            await self._finish(vmi, Phase.FAILED, "The domain of the VirtualMachineInstance is gone.")
+            return None
+        if pod["metadata"].get("deletionTimestamp"):
+            return None
+        if left := self._patience.left(vmi["metadata"]["uid"]):
+            return left
+        await self._start(vmi, pod, link, driver)
+        self._patience.worked(vmi["metadata"]["uid"])
+        await self._is_running(vmi, link, driver)
+        self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
+        self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
+        return None
+
+    async def _start(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
+        id_ = pod_id(pod)
+        async with self._launchers.lock(id_):
+            if link.closed:
+                raise LauncherGone("the launcher has ended")
+            folder = self._launchers.folder(id_)
+            inputs = await self._inputs(vmi)
+            progress = self._progress(vmi)
+            prepared = await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, progress)
+            await self._bind(vmi, inputs)
+            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder)
+            await link.request("start", seconds=START_SECONDS, xml=xml)
+
+    def _progress(self, vmi: Obj) -> Callable[[str], None]:
+        loop = asyncio.get_running_loop()
+
+        def report(text: str) -> None:
+            message = text[:1].upper() + text[1:]
+            loop.call_soon_threadsafe(self._events.event, vmi, EventType.NORMAL, "Preparing", message)
+
+        return report
+
+    async def _inputs(self, vmi: Obj) -> storage.Inputs:
+        """Read the Secrets and claims that the machine names, all in its own namespace."""
+        secrets, claims = storage.needed(vmi)
+        namespace = vmi["metadata"]["namespace"]
+        found: dict[str, dict[str, bytes]] = {}
+        for name in sorted(secrets):
+            try:
+                secret = await self._client.get(SECRETS, name, namespace)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+                continue
+            data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+            found[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
+        volumes: dict[str, Obj] = {}
+        for name in sorted(claims):
+            try:
+                volumes[name] = await self._client.get(PVCS, name, namespace)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+        return storage.Inputs(found, volumes)
+
+    async def _bind(self, vmi: Obj, inputs: storage.Inputs) -> None:
+        """Say of the claims in use that they are there."""
+        for name, claim in inputs.claims.items():
+            if (claim.get("status") or {}).get("phase") == "Bound":
+                continue
+            spec = claim["spec"]
+            requests = (spec.get("resources") or {}).get("requests") or {}
+            bound = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": requests}
+            namespace = vmi["metadata"]["namespace"]
+            await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
+
+    async def _is_running(self, vmi: Obj, link: Link, driver: Driver) -> None:
+        await self._write(vmi, status.running(vmi, link.state, link.hello, driver))
+
+    async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:
+        new = copy.deepcopy(vmi.get("status") or {})
+        status.finish(new, phase)
+        await self._write(vmi, new)
+        self._events.event(
+            vmi, EventType.NORMAL if phase == Phase.SUCCEEDED else EventType.WARNING, Reason.STOPPED, message
+        )
+
+    async def _failed(self, vmi: Obj, error: AgentError) -> float | None:
+        """Show why a machine cannot be started; try again, unless that is pointless."""
+        new = copy.deepcopy(vmi.get("status") or {})
+        message = str(error)
+        log.warning("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], message)
+        status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", error.reason, message)
+        if not error.retry and new.get("phase") == Phase.SCHEDULED:
+            status.finish(new, Phase.FAILED, error.reason, message)
+        await self._write(vmi, new)
+        self._events.event(vmi, EventType.WARNING, error.reason, message)
+        return self._patience.failed(vmi["metadata"]["uid"]) if error.retry else None
+
+    async def _write(self, vmi: Obj, new: Obj) -> None:
+        if new != (vmi.get("status") or {}):
+            await self._client.update_status(VMIS, {**vmi, "status": new})
