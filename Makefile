@@ -1,0 +1,35 @@
+# Everything a contributor does. `make` alone lists it.
+SHELL := /bin/bash
+VENV ?= .venv
+export VENV
+BIN := $(VENV)/bin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing; prints what, and is quick when nothing is
+	@tools/setup
+
+demo: setup ## boot a guest under QEMU and one under LXC, and show them
+	@tools/demo
+
+images: ## make the demo's guest images only
+	@/usr/bin/python3 tools/guest_images.py "$$(dirname "$$($(BIN)/polyvisor kubeconfig 2>/dev/null)")/images"
+
+test: setup ## unit tests, and tests with the real drivers
+	@$(BIN)/pytest -q -m 'not e2e'
+
+e2e: setup ## the whole system, faults included; slow
+	@$(BIN)/pytest -q -m e2e tests/e2e
+
+lint: setup ## style, types, layers, and the project's own rules
+	@VENV=$(VENV) tools/lint
+
+bench: setup ## measure, and write docs/performance.md
+	@$(BIN)/python -m bench
+
+clean: ## stop the demo and remove what was built
+	@tools/clean
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo images test e2e lint bench clean
