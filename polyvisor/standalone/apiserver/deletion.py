@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from polyvisor.api.resources import NAMESPACES, PODS, Resource
 
@@ -57,7 +57,7 @@ def parse_options(body: Any, query: dict[str, str]) -> DeleteOptions:
     if dry_run not in ([], ["All"]):
         raise bad_request(f"dryRun: Unsupported value: {dry_run}: the only supported value is All")
     return DeleteOptions(
-        policy,
+        cast(Policy | None, policy),
         seconds,
         str(preconditions.get("uid") or ""),
         str(preconditions.get("resourceVersion") or ""),

@@ -77,7 +77,7 @@ class Collector:
 
     def _all(self) -> Iterable[tuple[Resource, Obj]]:
         for resource in RESOURCES:
-            for obj in self._store.list(kind_of(resource)):
+            for obj in self._store.select(kind_of(resource)):
                 yield resource, obj
 
     def _dependents(self) -> dict[str, list[tuple[Resource, Obj]]]:
@@ -131,9 +131,9 @@ class Collector:
             for kind, dependent in dependents:
                 await self._disown(kind, dependent, {uid})
             await self._release(resource, obj, ORPHAN)
-        if FOREGROUND in finalizers:
-            if not any(_blocks(one, uid) and self._exists(kind, one) for kind, one in dependents):
-                await self._release(resource, obj, FOREGROUND)
+        blocked = any(_blocks(one, uid) and self._exists(kind, one) for kind, one in dependents)
+        if FOREGROUND in finalizers and not blocked:
+            await self._release(resource, obj, FOREGROUND)
         if resource is NAMESPACES:
             await self._empty(obj)
 
@@ -164,7 +164,7 @@ class Collector:
         for resource in RESOURCES:
             if not resource.namespaced:
                 continue
-            for obj in self._store.list(kind_of(resource), name):
+            for obj in self._store.select(kind_of(resource), name):
                 if obj["metadata"].get("deletionTimestamp"):
                     left += 1
                     continue
@@ -180,7 +180,7 @@ class Collector:
 
     async def _expire_events(self) -> None:
         limit = time.time() - self._event_ttl
-        for event in self._store.list(kind_of(EVENTS)):
+        for event in self._store.select(kind_of(EVENTS)):
             metadata = event["metadata"]
             times = (event.get("lastTimestamp"), event.get("eventTime"), metadata["creationTimestamp"])
             newest = max((moment.timestamp() for moment in map(parsed, times) if moment), default=0.0)

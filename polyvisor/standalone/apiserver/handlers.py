@@ -13,7 +13,7 @@ from polyvisor.api.resources import CRDS, NAMESPACES, PODS, RESOURCES, Resource
 
 from .deletion import Deleter, parse_options
 from .discovery import served_subresources
-from .errors import Obj, StatusError, bad_request, no_such_path, not_found, status_object
+from .errors import Obj, StatusError, bad_request, no_such_path, status_object
 from .listing import list_page
 from .patching import json_patch, merge_patch, strategic_patch
 from .registry import Options, Registry
@@ -54,7 +54,7 @@ def find_target(group: str, version: str, rest: list[str]) -> Target:
     resource = _resource(group, version, rest[0]) if rest else None
     if resource is None or len(rest) > 3 or "" in rest:
         raise no_such_path()
-    name, subresource = (rest + ["", ""])[1:3]
+    name, subresource = [*rest, "", ""][1:3]
     if subresource and subresource not in served_subresources(resource):
         raise no_such_path()
     if name and resource.namespaced and namespace is None:
@@ -248,6 +248,3 @@ class Handlers:
             "items": page.items,
         }
         return JsonResponse(answer)
-
-
-__all__ = ["Handlers", "Target", "find_target", "not_found"]

@@ -69,7 +69,7 @@ def list_page(
             found = store.list_at(kind, namespace, rv)
         else:
             rv = store.rv
-            found = store.list(kind, namespace)
+            found = store.select(kind, namespace)
     if start is not None:
         found = [one for one in found if (one["metadata"].get("namespace", ""), one["metadata"]["name"]) > start]
     found = [one for one in found if wanted(one)]

@@ -18,6 +18,7 @@ from polyvisor.api.schema import openapi_schema
 
 from . import discovery
 from .errors import Obj, no_such_path
+from .listkeys import map_keys, patch_keys
 from .requests import JsonResponse
 
 _SWAGGER_2 = b"\x0a\x032.0"
@@ -42,7 +43,8 @@ def _document(group: str, version: str) -> Obj:
     for resource in discovery.of(group, version):
         name = _schema_name(resource)
         gvk = {"group": group, "version": version, "kind": resource.kind}
-        schemas[name] = {**openapi_schema(resource.kind), "x-kubernetes-group-version-kind": [gvk]}
+        schema = _with_keys(openapi_schema(resource.kind), resource, ())
+        schemas[name] = {**schema, "x-kubernetes-group-version-kind": [gvk]}
         paths.update(_paths(resource, gvk, {"$ref": f"#/components/schemas/{name}"}))
     return {
         "openapi": "3.0.0",
@@ -50,6 +52,26 @@ def _document(group: str, version: str) -> Obj:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _with_keys(schema: Obj, resource: Resource, names: tuple[str, ...]) -> Obj:
+    """Say in the schema how lists are merged; kubectl works out its patches by that."""
+    if "properties" in schema:
+        properties = {name: _with_keys(one, resource, (*names, name)) for name, one in schema["properties"].items()}
+        return {**schema, "properties": properties}
+    if schema.get("type") != "array":
+        return schema
+    schema = {**schema, "items": _with_keys(schema["items"], resource, names)}
+    keys, patch = map_keys(resource, names), patch_keys(resource, names)
+    if keys is not None:
+        schema["x-kubernetes-list-type"] = "map" if keys else "set"
+        if keys:
+            schema["x-kubernetes-list-map-keys"] = list(keys)
+    if patch is not None and not resource.custom:
+        schema["x-kubernetes-patch-strategy"] = "merge"
+        if patch:
+            schema["x-kubernetes-patch-merge-key"] = patch[0]
+    return schema
 
 
 def _schema_name(resource: Resource) -> str:

@@ -11,7 +11,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from polyvisor.api.problems import Problem
 from polyvisor.api.resources import NAMESPACES, NODES, PODS, Resource
@@ -37,6 +37,7 @@ from .strategies import READ_ONLY, has_generation, on_create, on_write
 from .validation import check_metadata, check_type, check_update, unknown_fields
 
 Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
+T = TypeVar("T")
 _ATTEMPTS = 20
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -67,9 +68,10 @@ def kind_of(resource: Resource) -> str:
     return f"{resource.group}/{resource.plural}"
 
 
-def clone(obj: Any) -> Any:
+def clone(obj: T) -> T:
     """Copy plain JSON."""
-    return json.loads(json.dumps(obj))
+    copied: T = json.loads(json.dumps(obj))
+    return copied
 
 
 def version_of(obj: Obj) -> int:
@@ -343,7 +345,7 @@ class Registry:
             managed = new["metadata"].get("managedFields")
             metadata = {**old["metadata"], **({"managedFields": managed} if managed else {})}
             new = {**old, "metadata": metadata, **({"status": new["status"]} if "status" in new else {})}
-            return clone(new)  # type: ignore[no-any-return]
+            return clone(new)
         metadata = new["metadata"]
         given = metadata.get("uid")
         if given and given != old["metadata"]["uid"]:

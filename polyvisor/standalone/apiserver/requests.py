@@ -13,6 +13,7 @@ import yaml
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from . import protobuf
 from .errors import Obj, StatusError, bad_request
 from .registry import Options
 
@@ -59,10 +60,12 @@ class Body:
 def parse(body: bytes, content_type: str) -> Body:
     """Parse JSON or YAML by content type; without one, by the look of it."""
     kind = content_type.partition(";")[0].strip().lower()
-    if "protobuf" in kind or ("cbor" in kind and not kind.endswith("yaml")):
+    if "cbor" in kind:
         raise unsupported(content_type)
     if not body.strip():
         return Body(None)
+    if "protobuf" in kind:
+        return Body(protobuf.decode(body))
     if "yaml" in kind or (not kind.endswith("json") and body.lstrip()[:1] not in (b"{", b"[")):
         return _parse_yaml(body)
     duplicates: list[str] = []

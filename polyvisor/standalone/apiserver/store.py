@@ -58,12 +58,12 @@ class Watch:
         """Whether changes are there to be read."""
         return bool(self._changes)
 
-    async def next(self, timeout: float | None = None) -> list[Change]:
-        """Return the changes that are there, waiting for the first; an empty list after ``timeout`` or at the end."""
+    async def next(self, seconds: float | None = None) -> list[Change]:
+        """Return the changes that are there, waiting for the first; an empty list after ``seconds`` or at the end."""
         if not self._changes and not self.closed:
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout)
+                await asyncio.wait_for(self._wake.wait(), seconds)
         changes = list(self._changes)
         self._changes.clear()
         return changes
@@ -126,7 +126,7 @@ class Store:
         """Return an object, or None."""
         return self._objects.get(kind, {}).get((namespace, name))
 
-    def list(self, kind: str, namespace: str | None = None) -> list[Obj]:
+    def select(self, kind: str, namespace: str | None = None) -> list[Obj]:
         """Return all objects of a kind, in one namespace or in all, ordered by namespace and name."""
         return [obj for _, obj in self._select(self._objects.get(kind, {}), namespace)]
 

@@ -128,7 +128,7 @@ def _cell(resource: Resource, column: Column, obj: Obj) -> Any:
         return computed(obj)
     if column.name == "Data":
         return len(obj.get("data") or {}) + len(obj.get("binaryData") or {})
-    if column.type == "date" and not resource.plural == "customresourcedefinitions":
+    if column.type == "date" and resource.plural != "customresourcedefinitions":
         found = find_path(obj, column.path or ".metadata.creationTimestamp")
         return age(found[0]) if found else ("<unknown>" if not resource.custom else None)
     found = find_path(obj, column.path)

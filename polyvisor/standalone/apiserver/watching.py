@@ -85,7 +85,7 @@ async def stream(store: Store, asked: WatchRequest) -> AsyncIterator[bytes]:
     try:
         with store.watch(kind, asked.namespace, since) as watch:
             if asked.initial:
-                found = [obj for obj in store.list(kind, asked.namespace) if asked.wanted(obj)]
+                found = [obj for obj in store.select(kind, asked.namespace) if asked.wanted(obj)]
                 for obj in found:
                     yield _event("ADDED", obj, asked)
                 if asked.initial_end:
