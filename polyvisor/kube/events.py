@@ -13,8 +13,9 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from polyvisor.api.names import EventType
 from polyvisor.api.resources import EVENTS
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
@@ -54,7 +55,7 @@ class EventRecorder:
         self._sent: OrderedDict[Key, _Sent] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def event(self, obj: Obj, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+    def event(self, obj: Obj, type: EventType, reason: str, message: str) -> None:
         """Say that ``reason`` happened to ``obj``."""
         metadata = obj["metadata"]
         about = {
@@ -75,8 +76,8 @@ class EventRecorder:
             "kind": "Event",
             "metadata": {"namespace": namespace, "name": f"{metadata['name'][:200]}.{secrets.token_hex(8)}"},
             "involvedObject": {k: v for k, v in about.items() if v},
-            "type": type,
-            "reason": reason,
+            "type": str(type),
+            "reason": str(reason),
             "message": text,
             "source": {"component": self._component},
             "reportingComponent": self._component,

@@ -1,0 +1,6 @@
+"""Which driver runs a machine, on which nodes, and why not the others. Pure: values in, values out."""
+
+from polyvisor.placement.place import place
+from polyvisor.placement.result import Candidate, Placement
+
+__all__ = ["Candidate", "Placement", "place"]

@@ -1,0 +1,185 @@
+"""The launcher Pod of a VirtualMachineInstance, as an object. Pure.
+
+Its shape is KubeVirt's, because tools find machines by it. Its name follows from the machine's uid and the driver, so
+that a second Pod for the same purpose is refused by the API server whatever a controller believes. The Pod also
+carries the decision (driver and virt type), so that the status can be written again from it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from base64 import b32encode
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polyvisor import __version__
+from polyvisor.api import names
+from polyvisor.api.quantity import format_quantity, parse_quantity, whole
+from polyvisor.api.resources import VMIS
+from polyvisor.controllers.objects import owner_reference, uid
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj, VirtualMachineInstanceSpec
+    from polyvisor.drivers.base import Driver
+    from polyvisor.placement import Placement
+
+DRIVER_ANNOTATION = f"{names.HYPERVISOR_PREFIX}driver"
+VIRT_TYPE_ANNOTATION = f"{names.HYPERVISOR_PREFIX}virt-type"
+FOLDER = Path("/var/run/polyvisor")
+CPU_ALLOCATION_RATIO = 10
+COPIED_FIELDS = (
+    "schedulerName",
+    "priorityClassName",
+    "subdomain",
+    "dnsPolicy",
+    "dnsConfig",
+    "topologySpreadConstraints",
+)
+MAX_NAME = 253
+MAX_LABEL = 63
+UNCOPIED_ANNOTATIONS = ("kubectl.kubernetes.io/", "kubevirt.io/latest-observed", "kubevirt.io/storage-observed")
+
+
+def pod_name(vmi: Obj, driver: str) -> str:
+    """Return the one name that this machine's Pod for this driver can have."""
+    digest = hashlib.sha256(f"{uid(vmi)}/{driver}".encode()).digest()
+    suffix = b32encode(digest).decode().lower()[:8]
+    prefix = names.LAUNCHER_POD_PREFIX + vmi["metadata"]["name"]
+    return f"{prefix[: MAX_NAME - len(suffix) - 1].rstrip('.-')}-{suffix}"
+
+
+def driver_of(pod: Obj) -> tuple[str, str]:
+    """Return the driver and virt type that a launcher Pod was made for."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return annotations.get(DRIVER_ANNOTATION, ""), annotations.get(VIRT_TYPE_ANNOTATION, "")
+
+
+def build_pod(vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, config: Obj) -> Obj:
+    """Return the Pod for a machine as placement decided; ``config`` is the KubeVirt object's configuration."""
+    driver = placement.driver
+    if driver is None:
+        raise ValueError("a Pod needs a driver")
+    metadata = vmi["metadata"]
+    wanted = vmi["spec"]
+    hostname = wanted.get("hostname") or metadata["name"].replace(".", "-")
+    labels = dict(metadata.get("labels") or {}) | {
+        names.APP_LABEL: names.LAUNCHER_APP,
+        names.CREATED_BY_LABEL: uid(vmi),
+        names.VM_NAME_LABEL: hostname[:MAX_LABEL].rstrip("-"),
+        names.VMI_ID_LABEL: _label_value(metadata["name"]),
+    }
+    annotations = {
+        k: v for k, v in (metadata.get("annotations") or {}).items() if not k.startswith(UNCOPIED_ANNOTATIONS)
+    } | {
+        names.DOMAIN_ANNOTATION: metadata["name"],
+        DRIVER_ANNOTATION: driver.name,
+        VIRT_TYPE_ANNOTATION: placement.virt_type,
+        "kubectl.kubernetes.io/default-container": names.COMPUTE_CONTAINER,
+    }
+    pod_spec: Obj = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "hostname": hostname[:MAX_LABEL].rstrip("-"),
+        "terminationGracePeriodSeconds": grace_period(vmi),
+        "readinessGates": [{"conditionType": names.UNPAUSED_GATE}],
+        "nodeSelector": {names.NODE_SCHEDULABLE_LABEL: "true"} | (wanted.get("nodeSelector") or {}),
+        "affinity": _affinity(wanted.get("affinity"), placement.node_affinity),
+        "tolerations": [
+            *(wanted.get("tolerations") or []),
+            {"key": names.VIRTUAL_NODE_TAINT, "operator": "Exists"},
+        ],
+        "containers": [_compute(driver, spec, placement, config)],
+    }
+    for field in COPIED_FIELDS:
+        if wanted.get(field):
+            pod_spec[field] = copy.deepcopy(wanted[field])
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(vmi, driver.name),
+            "generateName": f"{names.LAUNCHER_POD_PREFIX}{metadata['name']}-",
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [owner_reference(vmi, VMIS)],
+        },
+        "spec": pod_spec,
+    }
+
+
+def grace_period(vmi: Obj) -> int:
+    """Return the seconds that the guest has to shut down."""
+    given = vmi["spec"].get("terminationGracePeriodSeconds")
+    return names.DEFAULT_GRACE_PERIOD_SECONDS if given is None else int(given)
+
+
+def guest_memory(spec: VirtualMachineInstanceSpec) -> int:
+    """Return the guest's memory in bytes."""
+    memory = spec.domain.memory
+    if memory is not None and memory.guest is not None:
+        return whole(memory.guest)
+    resources = spec.domain.resources
+    for given in (resources.requests, resources.limits) if resources else ():
+        if given and "memory" in given:
+            return whole(given["memory"])
+    return 0
+
+
+def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
+    """Return how many CPUs the guest sees."""
+    cpu = spec.domain.cpu
+    return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
+
+
+def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, placement: Placement, config: Obj) -> Obj:
+    plan = driver.launcher(FOLDER)
+    capabilities: Obj = {"drop": ["ALL"]}
+    if plan.capabilities:
+        capabilities["add"] = list(plan.capabilities)
+    security: Obj = {"privileged": True} if plan.privileged else {"allowPrivilegeEscalation": False}
+    return {
+        "name": names.COMPUTE_CONTAINER,
+        "image": placement.launcher_image or f"localhost/polyvisor/launcher-{driver.name}:v{__version__}",
+        "command": ["python3", "-m", "polyvisor.launcher", str(FOLDER)],
+        "resources": _resources(driver, spec, config),
+        "securityContext": security | {"capabilities": capabilities},
+    }
+
+
+def _resources(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:
+    overhead = driver.overhead_bytes(spec)
+    given = spec.domain.resources
+    requests: dict[str, Any] = dict((given.requests if given else None) or {})
+    limits: dict[str, Any] = dict((given.limits if given else None) or {})
+    memory = whole(requests["memory"]) if "memory" in requests else guest_memory(spec)
+    requests["memory"] = format_quantity(memory + overhead)
+    if "memory" in limits:
+        limits["memory"] = format_quantity(whole(limits["memory"]) + overhead)
+    if "cpu" not in requests:
+        if "cpu" in limits:
+            requests["cpu"] = limits["cpu"]
+        else:
+            ratio = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
+            share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(ratio))).quantize(Decimal("0.001"))
+            requests["cpu"] = format_quantity(share, binary=False)
+    return {"requests": requests} | ({"limits": limits} if limits else {})
+
+
+def _affinity(given: Obj | None, expressions: list[Obj]) -> Obj:
+    affinity: Obj = copy.deepcopy(given or {})
+    required = affinity.setdefault("nodeAffinity", {}).setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    terms = required.get("nodeSelectorTerms") or [{}]
+    required["nodeSelectorTerms"] = [
+        term | {"matchExpressions": [*(term.get("matchExpressions") or []), *expressions]} for term in terms
+    ]
+    return affinity
+
+
+def _label_value(name: str) -> str:
+    if len(name) <= MAX_LABEL:
+        return name
+    return f"{name[:52].rstrip('.-')}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"

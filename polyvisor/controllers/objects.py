@@ -1,0 +1,139 @@
+"""Small questions and changes on plain objects that every controller needs: owners, finalizers, conditions, phases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from polyvisor.api.names import ConditionStatus
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+    from polyvisor.api.resources import Resource
+
+
+def now() -> datetime:
+    """Return the present time, to the second, as Kubernetes keeps it."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def stamp(moment: datetime) -> str:
+    """Return a time as it stands in objects."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return the time that a text in an object stands for, or None if there is none or it is broken."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def uid(obj: Obj) -> str:
+    """Return the object's uid."""
+    return str(obj["metadata"].get("uid") or "")
+
+
+def deleting(obj: Obj) -> bool:
+    """Whether the object's deletion has been asked for."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def phase_of(obj: Obj) -> str:
+    """Return ``status.phase``, or an empty string."""
+    return str((obj.get("status") or {}).get("phase") or "")
+
+
+def controller_of(obj: Obj) -> Obj | None:
+    """Return the ownerReference of the object's controller."""
+    for reference in obj["metadata"].get("ownerReferences") or []:
+        if reference.get("controller"):
+            return dict(reference)
+    return None
+
+
+def owned_by(obj: Obj, owner: Obj) -> bool:
+    """Whether ``owner``, this very one by its uid, controls the object."""
+    reference = controller_of(obj)
+    return reference is not None and reference.get("uid") == uid(owner)
+
+
+def owner_reference(owner: Obj, resource: Resource) -> Obj:
+    """Return the reference that makes ``owner`` the controller of an object."""
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "name": owner["metadata"]["name"],
+        "uid": uid(owner),
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def has_finalizer(obj: Obj, finalizer: str) -> bool:
+    """Whether a finalizer holds the object."""
+    return finalizer in (obj["metadata"].get("finalizers") or [])
+
+
+def add_finalizer(obj: Obj, finalizer: str) -> None:
+    """Hold the object by a finalizer, in place."""
+    if not has_finalizer(obj, finalizer):
+        obj["metadata"].setdefault("finalizers", []).append(finalizer)
+
+
+def remove_finalizer(obj: Obj, finalizer: str) -> None:
+    """Let go of the object, in place."""
+    obj["metadata"]["finalizers"] = [f for f in obj["metadata"].get("finalizers") or [] if f != finalizer]
+
+
+def condition(obj: Obj, type: str) -> Obj | None:
+    """Return a condition of the object's status."""
+    for entry in (obj.get("status") or {}).get("conditions") or []:
+        if entry.get("type") == type:
+            return dict(entry)
+    return None
+
+
+def condition_is(obj: Obj, type: str, status: ConditionStatus = ConditionStatus.TRUE) -> bool:
+    """Whether a condition is there with that status."""
+    found = condition(obj, type)
+    return found is not None and found.get("status") == status
+
+
+def set_condition(
+    status: Obj, type: str, value: ConditionStatus, reason: str = "", message: str = "", *, at: datetime
+) -> None:
+    """Set a condition in a status, in place; the time moves only when the condition's status does."""
+    conditions: list[Obj] = status.setdefault("conditions", [])
+    entry: Obj = {"type": type, "status": str(value), "lastProbeTime": None, "lastTransitionTime": stamp(at)}
+    entry |= {k: v for k, v in (("reason", reason), ("message", message)) if v}
+    for position, old in enumerate(conditions):
+        if old.get("type") == type:
+            if old.get("status") == value:
+                entry["lastTransitionTime"] = old.get("lastTransitionTime") or entry["lastTransitionTime"]
+            conditions[position] = entry
+            return
+    conditions.append(entry)
+
+
+def drop_condition(status: Obj, type: str, reasons: frozenset[str] | None = None) -> None:
+    """Take a condition away, in place; with ``reasons`` only if it stands for one of them."""
+    kept = [
+        c
+        for c in status.get("conditions") or []
+        if c.get("type") != type or (reasons is not None and c.get("reason") not in reasons)
+    ]
+    if kept or "conditions" in status:
+        status["conditions"] = kept
+
+
+def set_phase(status: Obj, phase: str, at: datetime) -> None:
+    """Enter a phase, in place, and remember when."""
+    if status.get("phase") == phase:
+        return
+    status["phase"] = str(phase)
+    status.setdefault("phaseTransitionTimestamps", []).append(
+        {"phase": str(phase), "phaseTransitionTimestamp": stamp(at)}
+    )

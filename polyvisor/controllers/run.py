@@ -1,0 +1,60 @@
+"""Starting all controllers over one set of informers, as one task that can be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from polyvisor.api import names
+from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, VMIS, VMS
+from polyvisor.controllers.kubevirt import KubeVirtController
+from polyvisor.controllers.vm import VmController
+from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, VmiController
+from polyvisor.kube import EventRecorder, Informer, KubeClient
+
+if TYPE_CHECKING:
+    from polyvisor.drivers import DriverRegistry
+
+RESYNC_SECONDS = 600.0
+
+
+async def run_controllers(
+    client: KubeClient,
+    registry: DriverRegistry,
+    *,
+    give_way_seconds: float = GIVE_WAY_SECONDS,
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Run the VM, VMI and KubeVirt controllers until cancelled; set ``ready`` when they have seen the cluster."""
+    launcher = f"{names.APP_LABEL}={names.LAUNCHER_APP}"
+    vms = Informer(client, VMS, resync_seconds=RESYNC_SECONDS)
+    vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
+    pods = Informer(client, PODS, label_selector=launcher)
+    nodes, claims, kubevirts = Informer(client, NODES), Informer(client, PVCS), Informer(client, KUBEVIRTS)
+    informers = (vms, vmis, pods, nodes, claims, kubevirts)
+    recorder = EventRecorder(client, "virtualmachine-controller")
+    controllers = (
+        KubeVirtController(client, kubevirts=kubevirts),
+        VmController(client, recorder, vms=vms, vmis=vmis),
+        VmiController(
+            client,
+            registry,
+            recorder,
+            vmis=vmis,
+            pods=pods,
+            nodes=nodes,
+            claims=claims,
+            kubevirts=kubevirts,
+            give_way_seconds=give_way_seconds,
+        ),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(recorder.run(), name="events")
+        for informer in informers:
+            group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
+        for informer in informers:
+            await informer.synced()
+        for controller in controllers:
+            group.create_task(controller.run(), name=type(controller).__name__)
+        if ready is not None:
+            ready.set()

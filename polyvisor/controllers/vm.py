@@ -1,0 +1,249 @@
+"""The VM controller: keeps a VirtualMachine's one instance as its run strategy asks, and tells how it stands.
+
+The instance has the machine's name, so the API server itself rules out a second one; and before one is made, the
+machine is read afresh, so that a start request that was already fulfilled is not fulfilled again from a stale copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid5
+
+from polyvisor.api import names
+from polyvisor.api.names import EventType, Reason, RunStrategy, StateChangeAction
+from polyvisor.api.resources import VMIS, VMS
+from polyvisor.controllers.objects import (
+    add_finalizer,
+    controller_of,
+    deleting,
+    has_finalizer,
+    now,
+    owned_by,
+    owner_reference,
+    remove_finalizer,
+    uid,
+)
+from polyvisor.controllers.vm_decide import Decision, Step, decide, first_request
+from polyvisor.controllers.vm_status import compute
+from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+
+Key = tuple[str, str]
+FIRMWARE_NAMESPACE = UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
+"""KubeVirt's namespace for the identity that a machine's firmware shows."""
+COPY_LAG_SECONDS = 10.0
+"""How long an instance that was just made counts as there although the local copy does not show it."""
+
+
+class VmController:
+    """Reconciles VirtualMachines; the informers are shared and are run by the owner."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        recorder: EventRecorder,
+        *,
+        vms: Informer,
+        vmis: Informer,
+        clock: Callable[[], datetime] = now,
+        workers: int = 4,
+    ) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._vms, self._vmis = vms, vmis
+        self._clock = clock
+        self._made: dict[Key, tuple[Obj, float]] = {}
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self._controller = Controller("vm", self.queue, self.reconcile, workers)
+        vms.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
+        vmis.on_change(self._instance_changed)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._controller.run()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one machine a step further; return the seconds after which to look again."""
+        vm = self._vms.get(*key)
+        if vm is None:
+            return None
+        vmi = self._vmis.get(*key) or self._expected_instance(key)
+        if deleting(vm):
+            await self._delete(vm, vmi)
+            return None
+        if not has_finalizer(vm, names.VM_FINALIZER):
+            held = copy.deepcopy(vm)
+            add_finalizer(held, names.VM_FINALIZER)
+            vm = await self._client.update(VMS, held)
+        if vmi is not None and not owned_by(vmi, vm):
+            adopted = await self._adopt(vm, vmi)
+            if adopted is None:
+                return None
+            vmi = adopted
+        decision = decide(vm, vmi, self._clock())
+        failure: tuple[str, str] | None = None
+        problem: ApiError | None = None
+        try:
+            vm, vmi = await self._take(decision, vm, vmi)
+        except ApiError as error:
+            if error.conflict:
+                raise
+            problem = error
+            failure = (Reason.FAILED_CREATE if decision.step is Step.START else Reason.FAILED_DELETE, str(error))
+        if vm is None:
+            return None
+        await self._write_status(vm, vmi, failure, settled=failure is None and decision.again is None)
+        if problem is not None:
+            raise problem
+        return decision.again
+
+    async def _take(self, decision: Decision, vm: Obj, vmi: Obj | None) -> tuple[Any, Obj | None]:
+        """Take the step; return the machine and the instance after it (None for a machine that is out of date)."""
+        match decision.step:
+            case Step.START:
+                return await self._start(vm)
+            case Step.STOP if vmi is not None:
+                return vm, await self._stop(vm, vmi)
+            case Step.STOP_THEN_START if vmi is not None:
+                changed = copy.deepcopy(vm)
+                changed["status"] = compute(changed, vmi, None, self._clock())
+                changed["status"].setdefault("stateChangeRequests", []).append({"action": str(StateChangeAction.START)})
+                vm = await self._client.update_status(VMS, changed)
+                return vm, await self._stop(vm, vmi)
+            case Step.SWITCH_ON:
+                changed = copy.deepcopy(vm)
+                if changed["spec"].pop("running", None) is None:
+                    changed["spec"]["runStrategy"] = str(RunStrategy.ALWAYS)
+                else:
+                    changed["spec"]["running"] = True
+                await self._client.update(VMS, changed)
+                return None, None
+        return vm, vmi
+
+    async def _start(self, vm: Obj) -> tuple[Obj | None, Obj | None]:
+        fresh = await self._client.get(VMS, vm["metadata"]["name"], vm["metadata"]["namespace"])
+        if fresh["metadata"].get("resourceVersion") != vm["metadata"].get("resourceVersion"):
+            return None, None
+        try:
+            made = await self._client.create(VMIS, instance_of(vm))
+        except ApiError as error:
+            if error.already_exists:
+                return None, None
+            self._recorder.event(
+                vm, EventType.WARNING, Reason.FAILED_CREATE, f"Error creating virtual machine instance: {error}"
+            )
+            raise
+        key = key_of(made)
+        if self._vmis.get(*key) is None:
+            self._made[key] = (made, time.monotonic())
+        what = f"Started the virtual machine by creating the new virtual machine instance {made['metadata']['name']}"
+        self._recorder.event(vm, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, what)
+        return vm, made
+
+    async def _stop(self, vm: Obj, vmi: Obj) -> Obj | None:
+        if deleting(vmi):
+            return vmi
+        name = vmi["metadata"]["name"]
+        try:
+            await self._client.delete(VMIS, name, vmi["metadata"]["namespace"], uid=uid(vmi))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            self._recorder.event(
+                vm, EventType.WARNING, Reason.FAILED_DELETE, f"Error deleting virtual machine instance {name}: {error}"
+            )
+            raise
+        what = f"Stopped the virtual machine by deleting the virtual machine instance {name}"
+        self._recorder.event(vm, EventType.NORMAL, Reason.SUCCESSFUL_DELETE, what)
+        gone = copy.deepcopy(vmi)
+        gone["metadata"]["deletionTimestamp"] = self._clock().isoformat()
+        return gone
+
+    async def _delete(self, vm: Obj, vmi: Obj | None) -> None:
+        if not has_finalizer(vm, names.VM_FINALIZER):
+            return
+        if not has_finalizer(vm, names.ORPHAN_FINALIZER):
+            vmi = vmi or await self._live_instance(vm)
+            if vmi is not None and owned_by(vmi, vm):
+                await self._stop(vm, vmi)
+                await self._write_status(vm, vmi, None)
+                return
+        released = copy.deepcopy(vm)
+        remove_finalizer(released, names.VM_FINALIZER)
+        try:
+            await self._client.update(VMS, released)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    async def _live_instance(self, vm: Obj) -> Obj | None:
+        try:
+            return await self._client.get(VMIS, vm["metadata"]["name"], vm["metadata"]["namespace"])
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def _adopt(self, vm: Obj, vmi: Obj) -> Obj | None:
+        if deleting(vmi):
+            return None
+        if controller_of(vmi) is not None:
+            what = f"VirtualMachineInstance {vmi['metadata']['name']} exists and belongs to another object"
+            await self._write_status(vm, None, (Reason.FAILED_CREATE, what))
+            return None
+        taken = copy.deepcopy(vmi)
+        taken["metadata"].setdefault("ownerReferences", []).append(owner_reference(vm, VMS))
+        return await self._client.update(VMIS, taken)
+
+    async def _write_status(
+        self, vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, *, settled: bool = False
+    ) -> None:
+        status = compute(vm, vmi, failure, self._clock(), settled=settled)
+        if status != vm.get("status"):
+            await self._client.update_status(VMS, vm | {"status": status})
+
+    def _expected_instance(self, key: Key) -> Obj | None:
+        """Return an instance that was made a moment ago and is not in the local copy yet."""
+        made, at = self._made.get(key, (None, 0.0))
+        if made is None or time.monotonic() - at > COPY_LAG_SECONDS:
+            self._made.pop(key, None)
+            return None
+        return made
+
+    def _instance_changed(self, old: Obj | None, new: Obj | None) -> None:
+        key = key_of(new or old or {})
+        self._made.pop(key, None)
+        self.queue.add(key)
+
+
+def instance_of(vm: Obj) -> Obj:
+    """Return the instance that a machine's template describes."""
+    template = vm["spec"]["template"]
+    metadata = template.get("metadata") or {}
+    spec: Obj = copy.deepcopy(template["spec"])
+    firmware = spec.setdefault("domain", {}).setdefault("firmware", {})
+    firmware.setdefault("uuid", str(uuid5(FIRMWARE_NAMESPACE, uid(vm))))
+    request = first_request(vm) or {}
+    if (request.get("data") or {}).get("paused") == "true":
+        spec["startStrategy"] = "Paused"
+    annotations = dict(metadata.get("annotations") or {})
+    annotations[names.VM_GENERATION_ANNOTATION] = str(vm["metadata"].get("generation") or 1)
+    return {
+        "apiVersion": VMIS.api_version,
+        "kind": VMIS.kind,
+        "metadata": {
+            "name": vm["metadata"]["name"],
+            "namespace": vm["metadata"]["namespace"],
+            "labels": dict(metadata.get("labels") or {}),
+            "annotations": annotations,
+            "finalizers": [names.VMI_FINALIZER],
+            "ownerReferences": [owner_reference(vm, VMS)],
+        },
+        "spec": spec,
+    }

@@ -1,0 +1,347 @@
+"""The VMI controller: from a VirtualMachineInstance to a launcher Pod that a node has taken over.
+
+Placement decides the driver, the Pod is made for it, and the machine is handed over when the launcher runs. Before
+anything is made or ended on the strength of something that is absent from the local copy, the API server itself is
+asked, because the copy may be behind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
+from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
+from polyvisor.api.resources import PODS, VMIS
+from polyvisor.controllers import vmi_status as status_of
+from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
+from polyvisor.controllers.objects import (
+    add_finalizer,
+    condition,
+    controller_of,
+    deleting,
+    has_finalizer,
+    moment,
+    now,
+    owned_by,
+    phase_of,
+    remove_finalizer,
+    uid,
+)
+from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
+from polyvisor.placement import place
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+    from polyvisor.drivers import DriverRegistry
+    from polyvisor.placement import Placement
+
+Key = tuple[str, str]
+GIVE_WAY_SECONDS = 30.0
+"""How long a Pod may stay unschedulable before the next eligible driver is tried."""
+OWNER_INDEX = "owner"
+CLAIM_INDEX = "claim"
+
+
+class VmiController:
+    """Reconciles VirtualMachineInstances; the informers are shared and are run by the owner."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        drivers: DriverRegistry,
+        recorder: EventRecorder,
+        *,
+        vmis: Informer,
+        pods: Informer,
+        nodes: Informer,
+        claims: Informer,
+        kubevirts: Informer,
+        clock: Callable[[], datetime] = now,
+        give_way_seconds: float = GIVE_WAY_SECONDS,
+        workers: int = 4,
+    ) -> None:
+        self._client = client
+        self._drivers = drivers
+        self._recorder = recorder
+        self._vmis, self._pods, self._nodes, self._claims, self._kubevirts = vmis, pods, nodes, claims, kubevirts
+        self._clock = clock
+        self._give_way_seconds = give_way_seconds
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self._controller = Controller("vmi", self.queue, self.reconcile, workers)
+        pods.add_index(OWNER_INDEX, _owner_uids)
+        vmis.add_index(CLAIM_INDEX, _claim_keys)
+        vmis.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
+        pods.on_change(self._pod_changed)
+        nodes.on_change(self._node_changed)
+        claims.on_change(self._claim_changed)
+        kubevirts.on_change(self._configuration_changed)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._controller.run()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring one machine a step further; return the seconds after which to look again."""
+        vmi = self._vmis.get(*key)
+        if vmi is None:
+            return None
+        pods = [p for p in self._pods.by_index(OWNER_INDEX, uid(vmi)) if owned_by(p, vmi)]
+        if deleting(vmi):
+            await self._delete(vmi, pods)
+            return None
+        phase = phase_of(vmi)
+        if phase in FINAL_PHASES:
+            return None
+        tried = status_of.unschedulable_drivers(vmi)
+        stale = [p for p in pods if phase in ("", Phase.PENDING) and driver_of(p)[0] in tried]
+        for pod in stale:
+            await self._delete_pod(vmi, pod, 0)
+        if stale:
+            return None
+        if pods:
+            oldest = min(pods, key=lambda p: str(p["metadata"].get("creationTimestamp")))
+            return await self._follow(vmi, oldest)
+        if phase in ("", Phase.PENDING):
+            await self._start(vmi)
+        else:
+            await self._pod_gone(vmi)
+        return None
+
+    async def _start(self, vmi: Obj) -> None:
+        missing = [name for name in _claims_of(vmi) if self._claims.get(vmi["metadata"]["namespace"], name) is None]
+        if missing:
+            what = f"PVC {', '.join(missing)} not found in namespace {vmi['metadata']['namespace']}"
+            await self._hold(vmi, Reason.FAILED_PVC_NOT_FOUND, what)
+            return
+        config = self.configuration()
+        spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
+        placement = self._place(spec, config, status_of.unschedulable_drivers(vmi))
+        if placement.driver is None:
+            await self._hold(vmi, Reason.NO_DRIVER, placement.explain(), placement)
+            return
+        fresh = await self._fresh(vmi)
+        if fresh is None:
+            return
+        if not has_finalizer(fresh, names.VMI_FINALIZER):
+            held = copy.deepcopy(fresh)
+            add_finalizer(held, names.VMI_FINALIZER)
+            status_of.pending(held, self._clock())
+            fresh = await self._client.update(VMIS, held)
+        pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config), placement)
+        changed = copy.deepcopy(fresh)
+        status_of.scheduling(changed, pod, self._clock(), placement)
+        await self._write(fresh, changed)
+
+    async def _create_pod(self, vmi: Obj, pod: Obj, placement: Placement) -> Obj:
+        try:
+            made = await self._client.create(PODS, pod)
+        except ApiError as error:
+            if not error.already_exists:
+                await self._hold(vmi, Reason.FAILED_CREATE, f"the launcher Pod cannot be created: {error}")
+                raise
+            existing = await self._client.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
+            if not owned_by(existing, vmi):
+                what = f"Pod {pod['metadata']['name']} exists and belongs to something else"
+                await self._hold(vmi, Reason.FAILED_CREATE, what)
+                raise ApiError(409, "AlreadyExists", what) from error
+            return existing
+        passed = [f"{c.driver} ({c.verdict})" for c in placement.candidates]
+        chosen = placement.driver.name if placement.driver else ""
+        before = passed[: [c.driver for c in placement.candidates].index(chosen)]
+        how = f"{chosen} as {placement.virt_type}" + (", software emulation" if placement.emulated else "")
+        message = f"Created virtual machine pod {made['metadata']['name']} for driver {how}"
+        message += f"; passed over {', '.join(before)}" if before else ""
+        self._recorder.event(vmi, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, message)
+        return made
+
+    async def _follow(self, vmi: Obj, pod: Obj) -> float | None:
+        phase = phase_of(vmi)
+        changed = copy.deepcopy(vmi)
+        again: float | None = None
+        at = self._clock()
+        if status_of.pod_is_final(pod):
+            await self._pod_final(vmi, pod)
+            return None
+        if phase in ("", Phase.PENDING, Phase.SCHEDULING):
+            if deleting(pod):
+                return None
+            if status_of.pod_at_work(pod):
+                status_of.scheduled(changed, pod, at)
+            else:
+                again = self._unschedulable(changed, pod, at)
+        elif phase == Phase.RUNNING and not deleting(pod):
+            gate = status_of.unpaused_condition(vmi, pod, at)
+            if gate is not None:
+                await self._client.patch(
+                    PODS,
+                    pod["metadata"]["name"],
+                    {"status": {"conditions": [gate]}},
+                    pod["metadata"]["namespace"],
+                    patch_type="strategic",
+                    subresource="status",
+                )
+        await self._write(vmi, changed)
+        return again
+
+    def _unschedulable(self, vmi: Obj, pod: Obj, at: datetime) -> float | None:
+        status_of.scheduling(vmi, pod, at)
+        waiting = condition(pod, "PodScheduled")
+        if waiting is None or waiting.get("status") != "False" or waiting.get("reason") != Reason.UNSCHEDULABLE:
+            return None
+        since = moment(waiting.get("lastTransitionTime")) or at
+        left = self._give_way_seconds - (at - since).total_seconds()
+        if left > 0:
+            return left
+        driver, _ = driver_of(pod)
+        words = str(waiting.get("message") or "no node had room for the Pod")
+        tried = status_of.unschedulable_drivers(vmi) | {driver: words}
+        spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
+        following = self._place(spec, self.configuration(), tried)
+        if following.driver is None:
+            return None
+        status_of.gave_way(vmi, driver, words, at)
+        what = f"driver {driver} gives way to {following.driver.name}: {words}"
+        self._recorder.event(vmi, EventType.WARNING, Reason.DRIVER_PASSED_OVER, what)
+        return None
+
+    async def _pod_final(self, vmi: Obj, pod: Obj) -> None:
+        fresh = await self._fresh(vmi, any_phase=True)
+        if fresh is None or phase_of(fresh) in FINAL_PHASES:
+            return
+        handed_over = phase_of(fresh) == Phase.RUNNING
+        succeeded = handed_over and phase_of(pod) == PodPhase.SUCCEEDED
+        await self._end(fresh, Phase.SUCCEEDED if succeeded else Phase.FAILED, status_of.pod_failure(pod))
+
+    async def _pod_gone(self, vmi: Obj) -> None:
+        if await self._live_pods(vmi):
+            return
+        fresh = await self._fresh(vmi, any_phase=True)
+        if fresh is not None and phase_of(fresh) not in (*FINAL_PHASES, "", Phase.PENDING):
+            await self._end(fresh, Phase.FAILED, "the launcher Pod is gone", Reason.POD_NOT_EXISTS)
+
+    async def _end(self, vmi: Obj, phase: Phase, message: str, reason: Reason = Reason.FAILED) -> None:
+        changed = copy.deepcopy(vmi)
+        status_of.ended(changed, phase, reason, message, self._clock())
+        await self._write(vmi, changed)
+        kind = EventType.WARNING if phase == Phase.FAILED else EventType.NORMAL
+        self._recorder.event(vmi, kind, Reason.STOPPED, message)
+
+    async def _delete(self, vmi: Obj, pods: list[Obj]) -> None:
+        if not has_finalizer(vmi, names.VMI_FINALIZER):
+            return
+        alive = [p for p in pods if not status_of.pod_is_final(p)] or await self._live_pods(vmi)
+        for pod in alive:
+            if not deleting(pod):
+                await self._delete_pod(vmi, pod, grace_period(vmi))
+        if alive:
+            return
+        released = copy.deepcopy(vmi)
+        remove_finalizer(released, names.VMI_FINALIZER)
+        try:
+            await self._client.update(VMIS, released)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    async def _delete_pod(self, vmi: Obj, pod: Obj, grace: int) -> None:
+        if deleting(pod):
+            return
+        name = pod["metadata"]["name"]
+        try:
+            await self._client.delete(
+                PODS, name, pod["metadata"]["namespace"], grace_period_seconds=grace, uid=uid(pod)
+            )
+        except ApiError as error:
+            if not error.not_found:
+                self._recorder.event(vmi, EventType.WARNING, Reason.FAILED_DELETE, f"Pod {name}: {error}")
+                raise
+        else:
+            what = f"Deleted virtual machine pod {name}"
+            self._recorder.event(vmi, EventType.NORMAL, Reason.SUCCESSFUL_DELETE, what)
+
+    async def _hold(self, vmi: Obj, reason: Reason, message: str, placement: Placement | None = None) -> None:
+        changed = copy.deepcopy(vmi)
+        status_of.held_up(changed, reason, message, self._clock(), placement)
+        if changed != vmi:
+            await self._write(vmi, changed)
+            self._recorder.event(vmi, EventType.WARNING, reason, message)
+
+    async def _write(self, before: Obj, after: Obj) -> None:
+        if after != before:
+            await self._client.update_status(VMIS, after)
+
+    async def _fresh(self, vmi: Obj, *, any_phase: bool = False) -> Obj | None:
+        """Return the machine as the API server has it now, or None if the copy that was acted on is out of date."""
+        try:
+            fresh = await self._client.get(VMIS, vmi["metadata"]["name"], vmi["metadata"]["namespace"])
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+        if uid(fresh) != uid(vmi) or deleting(fresh):
+            return None
+        return fresh if any_phase or phase_of(fresh) in ("", Phase.PENDING) else None
+
+    async def _live_pods(self, vmi: Obj) -> list[Obj]:
+        selector = f"{names.CREATED_BY_LABEL}={uid(vmi)}"
+        pods = await self._client.list(PODS, vmi["metadata"]["namespace"], label_selector=selector)
+        return [p for p in pods if owned_by(p, vmi) and not status_of.pod_is_final(p)]
+
+    def configuration(self) -> Obj:
+        """Return ``spec.configuration`` of the cluster's KubeVirt object."""
+        found = sorted(self._kubevirts.items(), key=lambda k: str(k["metadata"].get("creationTimestamp")))
+        config: Obj = (found[0].get("spec") or {}).get("configuration") or {} if found else {}
+        return config
+
+    def _place(self, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
+        parsed = KubeVirtConfiguration.model_validate(config)
+        nodes = [n for n in self._nodes.items() if not (n.get("spec") or {}).get("unschedulable")]
+        return place(spec, parsed, nodes, self._drivers, unschedulable=tried)
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        pod = new or old or {}
+        owner = controller_of(pod)
+        if owner is not None and owner.get("kind") == VMIS.kind:
+            self.queue.add((pod["metadata"]["namespace"], owner["name"]))
+
+    def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is not None and _shown(old) == _shown(new):
+            return
+        self._wake_pending()
+
+    def _configuration_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is None or new is None or old.get("spec") != new.get("spec"):
+            self._wake_pending()
+
+    def _claim_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is None or new is None:
+            namespace, name = key_of(new or old or {})
+            for vmi in self._vmis.by_index(CLAIM_INDEX, f"{namespace}/{name}"):
+                self.queue.add(key_of(vmi))
+
+    def _wake_pending(self) -> None:
+        for vmi in self._vmis.items():
+            if phase_of(vmi) in ("", Phase.PENDING):
+                self.queue.add(key_of(vmi))
+
+
+def _shown(node: Obj) -> tuple[object, object]:
+    return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable")
+
+
+def _owner_uids(pod: Obj) -> list[str]:
+    owner = controller_of(pod)
+    return [owner["uid"]] if owner else []
+
+
+def _claims_of(vmi: Obj) -> list[str]:
+    volumes = vmi["spec"].get("volumes") or []
+    claims = (v.get("persistentVolumeClaim") or {} for v in volumes if isinstance(v, dict))
+    return [c["claimName"] for c in claims if c.get("claimName")]
+
+
+def _claim_keys(vmi: Obj) -> list[str]:
+    return [f"{vmi['metadata']['namespace']}/{name}" for name in _claims_of(vmi)]

@@ -1,0 +1,189 @@
+"""What the VMI controller writes into a machine's status, as functions from what is seen to what is written.
+
+The controller owns the status until the machine is handed over to its node (phase Scheduled); from then on it only
+ends a machine whose Pod is gone. The agent's fields are kept as they are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from polyvisor.api import names
+from polyvisor.api.names import CandidateVerdict, ConditionStatus, Phase, PodPhase, Reason, VmiCondition
+from polyvisor.controllers.launcher_pod import driver_of
+from polyvisor.controllers.objects import condition, drop_condition, set_condition, set_phase, uid
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+    from polyvisor.placement import Placement
+
+WAITING = frozenset(
+    {
+        Reason.NO_DRIVER,
+        Reason.FAILED_CREATE,
+        Reason.FAILED_PVC_NOT_FOUND,
+        Reason.ERR_IMAGE_PULL,
+        Reason.IMAGE_PULL_BACK_OFF,
+    }
+)
+"""Reasons of Synchronized=False that the VMI controller sets, and takes away when they no longer hold."""
+NOT_RUNNING = "Guest VM is not reported as running"
+
+
+def pending(vmi: Obj, at: datetime) -> None:
+    """Enter the phase Pending, in place."""
+    status = vmi.setdefault("status", {})
+    set_phase(status, Phase.PENDING, at)
+    set_condition(status, VmiCondition.READY, ConditionStatus.FALSE, Reason.GUEST_NOT_RUNNING, NOT_RUNNING, at=at)
+
+
+def held_up(vmi: Obj, reason: Reason, message: str, at: datetime, placement: Placement | None = None) -> None:
+    """Say, in place, why the machine has to wait in Pending."""
+    pending(vmi, at)
+    status = vmi["status"]
+    set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
+    if placement is not None:
+        status["hypervisor"] = placement.to_status()
+
+
+def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = None) -> None:
+    """The Pod is there but not yet at work: phase Scheduling, and what keeps the Pod waiting. In place."""
+    status = vmi.setdefault("status", {})
+    if not status.get("phase"):
+        pending(vmi, at)
+    set_phase(status, Phase.SCHEDULING, at)
+    drop_condition(status, VmiCondition.SYNCHRONIZED, WAITING)
+    _hypervisor(status, pod, placement)
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled.get("status") == ConditionStatus.FALSE:
+        set_condition(
+            status,
+            VmiCondition.POD_SCHEDULED,
+            ConditionStatus.FALSE,
+            scheduled.get("reason") or "",
+            scheduled.get("message") or "",
+            at=at,
+        )
+    else:
+        drop_condition(status, VmiCondition.POD_SCHEDULED)
+    trouble = image_trouble(pod)
+    if trouble is not None:
+        reason, message = trouble
+        set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
+
+
+def scheduled(vmi: Obj, pod: Obj, at: datetime) -> None:
+    """Hand the machine over to the agent of the Pod's node, in place."""
+    node = pod["spec"]["nodeName"]
+    scheduling(vmi, pod, at)
+    status = vmi["status"]
+    set_phase(status, Phase.SCHEDULED, at)
+    status["nodeName"] = node
+    status["activePods"] = {uid(pod): node}
+    status["qosClass"] = (pod.get("status") or {}).get("qosClass") or status.get("qosClass") or "Burstable"
+    status["launcherContainerImageVersion"] = pod["spec"]["containers"][0].get("image") or ""
+    vmi["metadata"].setdefault("labels", {})[names.NODE_NAME_LABEL] = node
+
+
+def ended(vmi: Obj, phase: Phase, reason: str, message: str, at: datetime) -> None:
+    """End the machine without its agent, in place."""
+    status = vmi.setdefault("status", {})
+    set_phase(status, phase, at)
+    set_condition(status, VmiCondition.READY, ConditionStatus.FALSE, reason, message, at=at)
+    if phase == Phase.FAILED:
+        status["reason"] = reason
+        set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
+
+
+def gave_way(vmi: Obj, driver: str, message: str, at: datetime) -> None:
+    """Go back to Pending, in place, because the Pod of ``driver`` finds no node."""
+    status = vmi["status"]
+    set_phase(status, Phase.PENDING, at)
+    drop_condition(status, VmiCondition.POD_SCHEDULED)
+    hypervisor = status.setdefault("hypervisor", {})
+    for field in ("driver", "virtType"):
+        hypervisor.pop(field, None)
+    for candidate in hypervisor.get("candidates") or []:
+        if candidate.get("driver") == driver:
+            candidate["verdict"] = str(CandidateVerdict.UNSCHEDULABLE)
+            candidate["reasons"] = [{"message": message}]
+
+
+def unschedulable_drivers(vmi: Obj) -> dict[str, str]:
+    """Return the drivers that this machine has already tried in vain, with the scheduler's words."""
+    found = {}
+    for candidate in ((vmi.get("status") or {}).get("hypervisor") or {}).get("candidates") or []:
+        if candidate.get("verdict") == CandidateVerdict.UNSCHEDULABLE:
+            reasons = candidate.get("reasons") or [{}]
+            found[candidate["driver"]] = reasons[0].get("message") or ""
+    return found
+
+
+def pod_is_final(pod: Obj) -> bool:
+    """Whether all of the Pod's containers have ended for good."""
+    return (pod.get("status") or {}).get("phase") in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+
+
+def pod_at_work(pod: Obj) -> bool:
+    """Whether the launcher runs, so that the machine can be handed over to the node's agent."""
+    status = pod.get("status") or {}
+    if not (pod.get("spec") or {}).get("nodeName") or status.get("phase") != PodPhase.RUNNING:
+        return False
+    for container in status.get("containerStatuses") or []:
+        if container.get("name") == names.COMPUTE_CONTAINER:
+            return "running" in (container.get("state") or {})
+    return False
+
+
+def pod_failure(pod: Obj) -> str:
+    """Return, in words, why a Pod ended."""
+    status = pod.get("status") or {}
+    parts = [status.get("message") or status.get("reason") or ""]
+    for container in status.get("containerStatuses") or []:
+        ended = (container.get("state") or {}).get("terminated") or {}
+        if ended.get("message") or ended.get("exitCode"):
+            what = ended.get("message") or ended.get("reason") or "ended"
+            parts.append(f"container {container.get('name')}: {what} (exit code {ended.get('exitCode', '?')})")
+    return "; ".join(p for p in parts if p) or f"the Pod ended as {status.get('phase')}"
+
+
+def image_trouble(pod: Obj) -> tuple[Reason, str] | None:
+    """Return what keeps a container's image from being pulled."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        for reason in (Reason.ERR_IMAGE_PULL, Reason.IMAGE_PULL_BACK_OFF):
+            if waiting.get("reason") == reason:
+                return reason, str(waiting.get("message") or f"{container.get('image')} cannot be pulled")
+    return None
+
+
+def unpaused_condition(vmi: Obj, pod: Obj, at: datetime) -> Obj | None:
+    """Return the Pod condition of the readiness gate if it has to be written, else None."""
+    paused = condition(vmi, VmiCondition.PAUSED)
+    is_paused = paused is not None and paused.get("status") == ConditionStatus.TRUE
+    wanted = ConditionStatus.FALSE if is_paused else ConditionStatus.TRUE
+    found = condition(pod, names.UNPAUSED_GATE)
+    if found is not None and found.get("status") == wanted:
+        return None
+    status: Obj = {}
+    set_condition(
+        status,
+        names.UNPAUSED_GATE,
+        wanted,
+        "Paused" if is_paused else "NotPaused",
+        "the virtual machine is paused" if is_paused else "the virtual machine is not paused",
+        at=at,
+    )
+    written: Obj = status["conditions"][0]
+    return written
+
+
+def _hypervisor(status: Obj, pod: Obj, placement: Placement | None) -> None:
+    driver, virt_type = driver_of(pod)
+    if placement is not None and placement.driver is not None and placement.driver.name == driver:
+        status["hypervisor"] = (status.get("hypervisor") or {}) | placement.to_status()
+        return
+    hypervisor = status.setdefault("hypervisor", {})
+    hypervisor.setdefault("driver", driver)
+    hypervisor.setdefault("virtType", virt_type)

@@ -1,0 +1,66 @@
+"""What a placement found: the chosen driver with what its Pod needs from a node, and a word on every other driver."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from polyvisor.api.names import CandidateVerdict
+from polyvisor.api.problems import Problem
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+    from polyvisor.drivers.base import Driver
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A driver that was considered: the verdict, and the problems that led to it."""
+
+    driver: str
+    verdict: CandidateVerdict
+    reasons: tuple[Problem, ...] = ()
+
+    def to_obj(self) -> Obj:
+        """Return the entry of ``status.hypervisor.candidates``."""
+        entry: Obj = {"driver": self.driver, "verdict": str(self.verdict)}
+        if self.reasons:
+            entry["reasons"] = [
+                {k: v for k, v in (("field", r.field), ("feature", r.feature), ("message", r.message)) if v}
+                for r in self.reasons
+            ]
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The decision. ``driver`` is None when nothing fits; the candidates then say why."""
+
+    driver: Driver | None
+    virt_type: str
+    candidates: tuple[Candidate, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    """What the chosen driver needs of a node: label -> accepted values."""
+    launcher_image: str = ""
+    emulated: bool = False
+
+    @property
+    def node_affinity(self) -> list[Obj]:
+        """The match expressions that the Pod requires of its node."""
+        return [{"key": k, "operator": "In", "values": list(v)} for k, v in sorted(self.labels.items())]
+
+    def to_status(self) -> Obj:
+        """Return the fields of ``status.hypervisor`` that placement decides."""
+        status: Obj = {"candidates": [c.to_obj() for c in self.candidates]}
+        if self.driver is not None:
+            status |= {"driver": self.driver.name, "virtType": self.virt_type}
+        return status
+
+    def explain(self) -> str:
+        """Say in one line why no driver can run the machine."""
+        parts = []
+        for candidate in self.candidates:
+            why = "; ".join(str(r) for r in candidate.reasons[:3]) or str(candidate.verdict)
+            parts.append(f"{candidate.driver}: {why}")
+        return "no driver can run this machine: " + ("; ".join(parts) or "no driver is enabled")
