@@ -9,11 +9,10 @@ stamp of the inputs makes a second run take no time. Standard library only: this
 from __future__ import annotations
 
 import argparse
-import fcntl
 import gzip
 import hashlib
 import io
-import json
+import itertools
 import lzma
 import os
 import re
@@ -23,15 +22,14 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path
+
+from oci_layout import Entry, Layout, Tree, with_parents
 
 HERE = Path(__file__).resolve().parent
 GUEST = HERE / "guest"
 PREFIX = "localhost/polyvisor/"
-REF_NAME = "org.opencontainers.image.ref.name"
 MODULES = (
     "virtio_pci virtio_blk virtio_net virtio_scsi sd_mod sr_mod isofs vfat nls_cp437 nls_ascii button evdev "
     "virtio_balloon virtio_console"
@@ -52,18 +50,6 @@ OWN_APT = (
 
 class ImageError(Exception):
     """The images cannot be made; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One file of an image: ordinary, folder (``data`` and ``link`` None) or symbolic link."""
-
-    mode: int
-    data: bytes | None = None
-    link: str | None = None
-
-
-Tree = dict[str, Entry]
 
 
 def say(text: str) -> None:
@@ -100,7 +86,9 @@ class Packages:
     def kernel(self) -> str:
         """Return the name of the package that holds the current cloud kernel."""
         for attempt in range(2):
-            found = re.search(r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", "linux-image-cloud-amd64").stdout)
+            found = re.search(
+                r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", "linux-image-cloud-amd64").stdout
+            )
             if found:
                 return found[1]
             if not attempt:
@@ -217,28 +205,17 @@ def rootfs(busybox: bytes) -> Tree:
     return tree
 
 
-def with_parents(tree: Tree) -> Iterator[tuple[str, Entry]]:
-    """Yield every entry in a fixed order, each after its folders."""
-    whole = dict(tree)
-    for name in tree:
-        for parent in PurePosixPath(name).parents:
-            if str(parent) != ".":
-                whole.setdefault(str(parent), Entry(0o755))
-    yield from sorted(whole.items())
-
-
 def cpio(tree: Tree) -> bytes:
     """Pack a tree as a cpio archive in the form that the kernel reads (newc)."""
     out = io.BytesIO()
+    inodes = itertools.count(1)
 
     def put(name: str, mode: int, data: bytes, device: tuple[int, int] = (0, 0)) -> None:
         raw = name.encode() + b"\0"
-        fields = (put.inode, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(raw), 0)  # type: ignore[attr-defined]
-        put.inode += 1  # type: ignore[attr-defined]
+        fields = (next(inodes), mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(raw), 0)
         out.write(b"070701" + b"".join(b"%08X" % field for field in fields))
         out.write(raw + b"\0" * (-(110 + len(raw)) % 4) + data + b"\0" * (-len(data) % 4))
 
-    put.inode = 1  # type: ignore[attr-defined]
     for name, entry in with_parents(tree):
         if entry.mode & 0o170000:
             put(name, entry.mode, b"", (5, 1))
@@ -274,129 +251,10 @@ def disk_image(scratch: Path) -> bytes:
     return image.read_bytes()
 
 
-# --- The image layout -------------------------------------------------------------------------------------------------
-
-
-def layer(tree: Tree) -> bytes:
-    """Pack a tree as an image layer, the same bytes for the same tree."""
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, entry in with_parents(tree):
-            member = tarfile.TarInfo(name)
-            member.mode = entry.mode
-            if entry.link is not None:
-                member.type, member.linkname = tarfile.SYMTYPE, entry.link
-            elif entry.data is None:
-                member.type = tarfile.DIRTYPE
-            else:
-                member.size = len(entry.data)
-            tar.addfile(member, io.BytesIO(entry.data or b""))
-    return raw.getvalue()
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-class Layout:
-    """An OCI image layout on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "blobs/sha256").mkdir(parents=True, exist_ok=True)
-        if not (folder / "oci-layout").exists():
-            write_durably(folder / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}\n')
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other writers out."""
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def blob(self, media_type: str, data: bytes) -> dict[str, object]:
-        """Store one blob and return its descriptor."""
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.folder / "blobs/sha256" / digest
-        if not path.exists() or path.stat().st_size != len(data):
-            write_durably(path, data)
-        return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
-
-    def image(self, tree: Tree, stamp: str) -> dict[str, object]:
-        """Store one image and return the descriptor of its manifest; ``stamp`` says what it was made from."""
-        tar = layer(tree)
-        diff = f"sha256:{hashlib.sha256(tar).hexdigest()}"
-        config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [diff]}}
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": self.blob("application/vnd.oci.image.config.v1+json", encode(config)),
-            "layers": [self.blob("application/vnd.oci.image.layer.v1.tar+gzip", gzip.compress(tar, 6, mtime=0))],
-            "annotations": {"polyvisor.inputs": stamp},
-        }
-        return self.blob("application/vnd.oci.image.manifest.v1+json", encode(manifest))
-
-    def index(self) -> dict[str, object]:
-        """Return the index, an empty one if there is none."""
-        try:
-            return dict(json.loads((self.folder / "index.json").read_bytes()))
-        except FileNotFoundError:
-            return {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
-
-    def name(self, images: Mapping[str, dict[str, object]], stamp: str) -> None:
-        """Make references name these images, all at once; other references stay."""
-        with self.locked():
-            index = self.index()
-            kept = [entry for entry in index["manifests"] if entry.get("annotations", {}).get(REF_NAME) not in images]  # type: ignore[attr-defined]
-            for reference, descriptor in images.items():
-                platform = {"architecture": "amd64", "os": "linux"}
-                annotations = {REF_NAME: reference, "polyvisor.inputs": stamp}
-                kept.append({**descriptor, "platform": platform, "annotations": annotations})
-            index["manifests"] = kept
-            write_durably(self.folder / "index.json", encode(index))
-
-    def has(self, references: list[str], stamp: str) -> bool:
-        """Tell whether all references are there, whole and made from the same inputs."""
-        known = {}
-        for entry in self.index()["manifests"]:  # type: ignore[attr-defined]
-            known[entry.get("annotations", {}).get(REF_NAME)] = entry
-        for reference in references:
-            entry = known.get(reference)
-            if entry is None or entry["annotations"].get("polyvisor.inputs") != stamp or not self.whole(entry):
-                return False
-        return True
-
-    def whole(self, descriptor: Mapping[str, object]) -> bool:
-        """Tell whether an image's blobs are there with the right sizes."""
-        path = self.folder / "blobs/sha256" / str(descriptor["digest"]).removeprefix("sha256:")
-        if not path.exists() or path.stat().st_size != descriptor["size"]:
-            return False
-        if not str(descriptor["mediaType"]).endswith("manifest.v1+json"):
-            return True
-        manifest = json.loads(path.read_bytes())
-        return all(self.whole(part) for part in (manifest["config"], *manifest["layers"]))
-
-
-def encode(value: object) -> bytes:
-    """Return JSON, the same bytes for the same value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
 def recipe() -> str:
     """Return a digest of this program and of the guests' scripts."""
     whole = hashlib.sha256()
-    for path in (Path(__file__), *sorted(GUEST.iterdir())):
+    for path in (Path(__file__), HERE / "oci_layout.py", *sorted(GUEST.iterdir())):
         whole.update(path.name.encode() + b"\0" + path.read_bytes())
     return whole.hexdigest()
 
@@ -449,10 +307,7 @@ def main() -> int:
     begin = time.monotonic()
     try:
         made = make(arguments.images, arguments.cache, arguments.fresh)
-    except ImageError as error:
-        sys.stderr.write(f"guest images: {error}\n")
-        return 1
-    except OSError as error:
+    except (ImageError, OSError) as error:
         sys.stderr.write(f"guest images: {error}\n")
         return 1
     say(f"guest images: {'made' if made else 'there already'} in {arguments.images} ({time.monotonic() - begin:.1f} s)")

@@ -1,0 +1,72 @@
+"""The project's own rules, which no common linter knows: ``checks.py names|length|lock``.
+
+A name of a hypervisor outside ``polyvisor/drivers`` means that some part decides by name what the drivers' table
+should say. The exceptions are listed here, each with its reason, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST = 400
+NAMES = re.compile(r"\b(qemu|lxc|xen|ch|vbox|virtualbox|esx|vmware|hyperv|openvz|vz|bhyve)\b", re.IGNORECASE)
+NO_HYPERVISOR = re.compile(r"\bqemu-img\b|\bqemu-utils\b")
+"""A tool for disk images of all hypervisors, and the package that it is in."""
+MAY_NAME = {
+    "polyvisor/drivers/": "this is where they belong",
+    "polyvisor/api/kubevirt/": "KubeVirt's own field names",
+    "polyvisor/api/_descriptions.py": "documentation of the API, with examples",
+}
+
+
+def names() -> Iterator[str]:
+    """Find names of hypervisors outside the drivers."""
+    for path in sorted((ROOT / "polyvisor").rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        if any(place.startswith(start) for start in MAY_NAME):
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if found := NAMES.search(NO_HYPERVISOR.sub("", line)):
+                yield f"{place}:{number}: names {found[0]!r}; what depends on a hypervisor belongs in polyvisor/drivers"
+
+
+def length() -> Iterator[str]:
+    """Find modules that have grown past one subject."""
+    for folder in ("polyvisor", "tests", "tools", "bench"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            lines = len(path.read_text().splitlines())
+            if lines > LONGEST:
+                yield f"{path.relative_to(ROOT)}: {lines} lines, more than {LONGEST}: it has two subjects"
+
+
+def lock() -> Iterator[str]:
+    """Find dependencies that the lock does not pin."""
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in (
+        *project["dependencies"],
+        *(w for extra in project["optional-dependencies"].values() for w in extra),
+    ):
+        name = re.split(r"[^A-Za-z0-9._-]", wanted, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-")
+        if name not in pinned:
+            yield f"{wanted} is in pyproject.toml but not in requirements.lock: run tools/lock"
+
+
+def main() -> int:
+    """Run one check."""
+    checks: dict[str, Callable[[], Iterator[str]]] = {"names": names, "length": length, "lock": lock}
+    if len(sys.argv) != 2 or sys.argv[1] not in checks:
+        sys.stderr.write(f"usage: checks.py {'|'.join(checks)}\n")
+        return 2
+    problems = list(checks[sys.argv[1]]())
+    sys.stdout.write("".join(f"{problem}\n" for problem in problems))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
