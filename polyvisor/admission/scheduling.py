@@ -21,6 +21,10 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     if grace is not None and not 0 <= grace <= MAX_GRACE_PERIOD:
         message = f"found {grace}; 0 to {MAX_GRACE_PERIOD} seconds are accepted"
         found.add(f"{path}.terminationGracePeriodSeconds", message)
+    strategy = text(spec.get("evictionStrategy"))
+    if strategy in ("LiveMigrate", "External"):
+        message = f"KubeVirt's {strategy} is not implemented by Polyvisor yet; accepted: None, LiveMigrateIfPossible"
+        found.add(f"{path}.evictionStrategy", message, "FieldValueNotSupported")
     hostname = text(spec.get("hostname"))
     if hostname and (error := dns_label_error(hostname)):
         found.add(f"{path}.hostname", error)

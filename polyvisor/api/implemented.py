@@ -68,9 +68,9 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "PodNetwork": _fields("vmNetworkCIDR"),
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,
-    "KubeVirtSpec": _fields("configuration imagePullPolicy"),
-    "KubeVirtConfiguration": _fields("developerConfiguration evictionStrategy hypervisors imagePullPolicy"),
-    "DeveloperConfiguration": _fields("featureGates useEmulation"),
+    "KubeVirtSpec": _fields("configuration"),
+    "KubeVirtConfiguration": _fields("developerConfiguration evictionStrategy hypervisors"),
+    "DeveloperConfiguration": _fields("useEmulation"),
     "HypervisorConfiguration": ALL,
 }
 
