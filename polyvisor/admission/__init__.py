@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from polyvisor.admission.configuration import validate as validate_configuration
-from polyvisor.admission.hypervisor import Registry
 from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import KubeVirt, KubeVirtConfiguration, Obj, Problem, check, to_obj
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
 from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, VMIS, VMS, Resource
+from polyvisor.drivers import DriverRegistry
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 
-__all__ = ["AdmissionContext", "Admitted", "Operation", "Registry", "admit"]
+__all__ = ["AdmissionContext", "Admitted", "Operation", "admit"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class AdmissionContext:
     """What decisions depend on beside the object: the cluster's configuration and the drivers that exist."""
 
     config: KubeVirtConfiguration | Mapping[str, Any]
-    drivers: Registry
+    drivers: DriverRegistry
 
     @property
     def configuration(self) -> Obj:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from polyvisor.admission.hypervisor import Registry, by_name_or_alias
+from polyvisor.admission.hypervisor import by_name_or_alias
 from polyvisor.admission.paths import image_error
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj, nearest
+from polyvisor.drivers import DriverRegistry
 
 
-def validate(kubevirt: Obj, drivers: Registry, found: Findings) -> None:
+def validate(kubevirt: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Check the configuration of the cluster."""
     path = "spec.configuration.hypervisors"
     listed = mapping(kubevirt, "spec", "configuration").get("hypervisors")

@@ -7,27 +7,16 @@ Whether a node really has the driver is not asked here: that changes with time, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from polyvisor.admission.values import Findings, mapping, text, texts
 from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec, nearest
-from polyvisor.drivers.base import Driver, Verdict
-
-
-class Registry(Protocol):
-    """The drivers that are installed, in order of preference."""
-
-    def names(self) -> Iterable[str]:
-        """Return the names of all drivers."""
-
-    def get(self, name: str) -> Driver | None:
-        """Return a driver, None if there is none of that name."""
-
-    def __iter__(self) -> Iterator[Driver]: ...
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver
+from polyvisor.drivers.verdict import unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +28,7 @@ class Lack:
     message: str
 
 
-def enabled(configuration: Obj, drivers: Registry) -> list[Driver]:
+def enabled(configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
     """Return the drivers that the configuration enables, best first; all of them if it names none."""
     listed = configuration.get("hypervisors")
     names = [text(item.get("name")) for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
@@ -49,12 +38,12 @@ def enabled(configuration: Obj, drivers: Registry) -> list[Driver]:
     return list(dict.fromkeys(found))
 
 
-def by_name_or_alias(name: str, drivers: Registry) -> Driver | None:
+def by_name_or_alias(name: str, drivers: DriverRegistry) -> Driver | None:
     """Return the driver that a configuration means by ``name``."""
     return next((driver for driver in drivers if name == driver.name or name in driver.aliases), None)
 
 
-def unknown_driver(name: str, drivers: Registry) -> str:
+def unknown_driver(name: str, drivers: DriverRegistry) -> str:
     """Return the message for a driver that does not exist."""
     meant = by_name_or_alias(name, drivers)
     names = list(drivers.names())
@@ -66,33 +55,20 @@ def unknown_driver(name: str, drivers: Registry) -> str:
 
 
 def lacks(driver: Driver, spec: VirtualMachineInstanceSpec, virt_type: str = "") -> list[Lack]:
-    """Return what ``spec`` asks for and ``driver`` does not have."""
-    from polyvisor.drivers.features import FEATURES
-
-    found = []
-    table = driver.features
-    for feature in FEATURES:
-        fields = feature.paths(spec)
-        if not fields:
+    """Return what ``spec`` asks for and ``driver`` does not have, each feature once."""
+    found: dict[str, Lack] = {}
+    for feature, field, support in unsupported(driver, spec, virt_type or None):
+        if feature.id in found:
+            before = found[feature.id]
+            found[feature.id] = Lack((*before.fields, field), feature.id, before.message)
             continue
-        support = table.get(feature.id)
-        verdict = support.verdict if support else Verdict.UNKNOWN
-        source = f" ({support.source})" if support and support.source else ""
-        if verdict is Verdict.SUPPORTED:
-            continue
-        if support and verdict is Verdict.CONDITIONAL:
-            if not virt_type or not support.virt_types or virt_type in support.virt_types:
-                continue
-            reason = support.reason or f"needs virtType {' or '.join(support.virt_types)}"
-        elif verdict is Verdict.UNKNOWN:
-            reason = (support.reason if support else "") or "it is not known to work, and what is not known is refused"
-        else:
-            reason = support.reason if support else ""
-        found.append(Lack(tuple(fields), feature.id, f"{feature.title} with {driver.title}: {reason}{source}"))
-    return found
+        reason = support.reason or f"needs virtType {' or '.join(support.virt_types)}"
+        source = f" ({support.source})" if support.source else ""
+        found[feature.id] = Lack((field,), feature.id, f"{feature.title} with {driver.title}: {reason}{source}")
+    return list(found.values())
 
 
-def usable(spec: Obj, configuration: Obj, drivers: Registry) -> bool:
+def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> bool:
     """Return whether some allowed driver has everything that ``spec`` asks for; true for a spec that is malformed."""
     try:
         parsed = VirtualMachineInstanceSpec.model_validate(spec)
@@ -103,7 +79,7 @@ def usable(spec: Obj, configuration: Obj, drivers: Registry) -> bool:
     return not allowed or not all(lacks(driver, parsed, virt_type) for driver in allowed)
 
 
-def validate(spec: Obj, path: str, configuration: Obj, drivers: Registry, found: Findings) -> None:
+def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Check ``spec.hypervisor``, and every allowed driver against what the machine asks for."""
     before = len(found.problems)
     _choice(mapping(spec, "hypervisor"), f"{path}.hypervisor", drivers, found)
@@ -126,7 +102,7 @@ def validate(spec: Obj, path: str, configuration: Obj, drivers: Registry, found:
     found.problems += _refusals(path, verdicts, others)
 
 
-def _allowed(spec: Obj, configuration: Obj, drivers: Registry) -> list[Driver]:
+def _allowed(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
     choice = mapping(spec, "hypervisor")
     wanted = [text(choice["driver"])] if text(choice.get("driver")) else texts(choice.get("anyOf"))
     if wanted:
@@ -150,7 +126,7 @@ def _full(path: str, field: str) -> str:
     return field if not field.startswith("spec.") else path + field.removeprefix("spec")
 
 
-def _choice(choice: Obj, path: str, drivers: Registry, found: Findings) -> None:
+def _choice(choice: Obj, path: str, drivers: DriverRegistry, found: Findings) -> None:
     driver, any_of, virt_type = choice.get("driver"), choice.get("anyOf"), text(choice.get("virtType"))
     if driver is not None and any_of is not None:
         found.add(f"{path}.anyOf", "driver and anyOf exclude each other; give one")

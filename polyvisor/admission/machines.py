@@ -11,16 +11,16 @@ from __future__ import annotations
 import copy
 
 from polyvisor.admission import defaults, hardware, hypervisor, network, scheduling, storage
-from polyvisor.admission.hypervisor import Registry
 from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
 from polyvisor.api.metadata import MAX_NAME, check_metadata
 from polyvisor.api.names import RunStrategy
+from polyvisor.drivers import DriverRegistry
 
 RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
 
 
-def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: Registry, found: Findings) -> None:
+def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Fill in and check a VirtualMachine."""
     if old is not None:
         _keep_identity(vm, old)
@@ -44,7 +44,7 @@ def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: Registr
         validate_spec(instance, "spec.template.spec", configuration, drivers, found)
 
 
-def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: Registry, found: Findings) -> None:
+def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Fill in and check a VirtualMachineInstance."""
     spec = vmi.get("spec")
     if old is not None and spec == old.get("spec"):
@@ -70,7 +70,7 @@ def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: Regis
         validate_spec(spec, "spec", configuration, drivers, found)
 
 
-def validate_spec(spec: Obj, path: str, configuration: Obj, drivers: Registry, found: Findings) -> None:
+def validate_spec(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Apply all rules to the spec of an instance that stands at ``path``."""
     hardware.validate(spec, path, found)
     storage.validate(spec, path, found)
@@ -79,7 +79,7 @@ def validate_spec(spec: Obj, path: str, configuration: Obj, drivers: Registry, f
     hypervisor.validate(spec, path, configuration, drivers, found)
 
 
-def _join_network(spec: Obj, path: str, configuration: Obj, drivers: Registry, found: Findings) -> None:
+def _join_network(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Join the Pod's network by default, where a driver that may run the machine can."""
     joined = copy.deepcopy(spec)
     if not defaults.pod_network(joined):
