@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.agent import disks, storage, tools
+from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
+from polyvisor.agent.images import ImageStore
+from polyvisor.agent.storage import Inputs, Places, Prepared, prepare
+
+from .conftest import Layout, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
+
+Make = Callable[..., dict[str, Any]]
+CLAIM = {"spec": {"resources": {"requests": {"storage": "1Mi"}}}}
+
+
+@pytest.fixture
+def places(tmp_path: Path, store: ImageStore) -> Places:
+    return Places(store, tmp_path / "volumes", tmp_path / "hostdisks")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "l" / "abc"
+    home.mkdir(parents=True)
+    return home
+
+
+def qcow2(**changes: Any) -> bytes:
+    values = {"backing": 0, "incompatible": 0, "version": 3} | changes
+    head = struct.pack(">4sIQIIQ", b"QFI\xfb", values["version"], values["backing"], 0, 16, 1 << 20)
+    return head.ljust(72, b"\0") + struct.pack(">Q", values["incompatible"]) + bytes(1000)
+
+
+def test_overlay_leaves_the_image_alone(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
+    layout.image("a:1", tar(member("disk/d.img", b"x" * 4096)))
+    vmi = make_vmi({"name": "root", "containerDisk": {"image": "a:1"}})
+    prepared = prepare(vmi, PlainDriver(), home, places, Inputs())
+    file = prepared.files["root"]
+    assert (file.path, file.format) == (home / "disks" / "root.qcow2", "qcow2")
+    said = subprocess.run(["qemu-img", "info", file.path], capture_output=True, text=True, check=True).stdout
+    assert f"backing file: {places.images.disk('a:1')}" in said
+    assert sorted(entry.name for entry in home.iterdir()) == ["disks"]
+
+
+def test_raw_only_gets_a_copy(layout: Layout, places: Places, home: Path, make_vmi: Make, tmp_path: Path) -> None:
+    image = tmp_path / "q.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "1M"], check=True)
+    layout.image("a:1", tar(member("disk/d.img", b"x" * 4096)))
+    layout.image("q:1", tar(member("disk/d.qcow2", image.read_bytes())))
+    volumes = [{"name": name, "containerDisk": {"image": f"{name}:1"}} for name in ("a", "q")]
+    files = prepare(make_vmi(*volumes), RawDriver(), home, places, Inputs()).files
+    assert files["a"].path.read_bytes() == b"x" * 4096
+    assert files["q"].format == "raw"
+    assert files["q"].path.stat().st_size == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (qcow2(backing=104), "backing file"),
+        (qcow2(incompatible=4), "another file"),
+        (qcow2(version=1), "version 1"),
+        (b"QFI\xfb", "cut off"),
+        (b"KDMV" + bytes(600), "VMDK"),
+        (b"", "empty file"),
+    ],
+)
+def test_images_that_reach_out_are_refused(
+    layout: Layout, places: Places, home: Path, make_vmi: Make, content: bytes, message: str
+) -> None:
+    layout.image("a:1", tar(member("disk/d.img", content)))
+    with pytest.raises(ImageError, match=message) as caught:
+        prepare(make_vmi({"name": "a", "containerDisk": {"image": "a:1"}}), PlainDriver(), home, places, Inputs())
+    assert not caught.value.retry
+    assert not list(home.iterdir())
+
+
+def test_prepared_machine_keeps_its_disks(places: Places, home: Path, make_vmi: Make) -> None:
+    vmi = make_vmi({"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+    first = prepare(vmi, RawDriver(), home, places, Inputs())
+    first.files["data"].path.write_bytes(b"written by the guest")
+    again = prepare(vmi, RawDriver(), home, places, Inputs())
+    assert again == first == Prepared.from_json(first.to_json())
+    assert first.files["data"].path.read_bytes() == b"written by the guest"
+
+
+def test_interrupted_preparation_starts_anew(places: Places, home: Path, make_vmi: Make) -> None:
+    (home / "disks.tmp").mkdir()
+    (home / "disks.tmp" / "data.img").write_bytes(b"half")
+    prepared = prepare(
+        make_vmi({"name": "data", "emptyDisk": {"capacity": "1Mi"}}), RawDriver(), home, places, Inputs()
+    )
+    assert prepared.files["data"].path.stat().st_size == 1 << 20
+    assert prepared.files["data"].path.stat().st_blocks == 0
+
+
+def test_failure_leaves_nothing(places: Places, home: Path, make_vmi: Make) -> None:
+    vmi = make_vmi({"name": "a", "emptyDisk": {"capacity": "1Mi"}}, {"name": "b", "containerDisk": {"image": "none"}})
+    with pytest.raises(ImageError):
+        prepare(vmi, PlainDriver(), home, places, Inputs())
+    assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "..", "a\0b"])
+def test_volume_name_is_no_path(places: Places, home: Path, make_vmi: Make, name: str) -> None:
+    with pytest.raises(AgentError):
+        prepare(make_vmi({"name": name, "emptyDisk": {"capacity": "1Mi"}}), RawDriver(), home, places, Inputs())
+
+
+# -- host disks and claims ---------------------------------------------------------------------------------------------
+
+
+def host(places: Places, path: str, kind: str = "DiskOrCreate", size: int = 1 << 20) -> disks.DiskFile:
+    return disks.host_disk(places.hostdisks, path, kind, size)
+
+
+def test_host_disk_is_created_once(places: Places) -> None:
+    file = host(places, "a/b/one.img")
+    assert file.format == "raw"
+    assert file.path.stat().st_size == 1 << 20
+    file.path.write_bytes(b"kept")
+    assert host(places, str(places.hostdisks / "a/b/one.img")).path.read_bytes() == b"kept"
+    with pytest.raises(AgentError, match="no such file"):
+        host(places, "missing.img", "Disk")
+    with pytest.raises(AgentError, match="capacity"):
+        host(places, "missing.img", size=0)
+    assert sorted(entry.name for entry in (places.hostdisks / "a/b").iterdir()) == ["one.img"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../x.img", "a/../../x.img", "", "/", "link/x.img", "file", "fifo", "dir"]
+)
+def test_host_disk_stays_below_its_root(places: Places, tmp_path: Path, path: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x.img").write_bytes(b"secret")
+    places.hostdisks.mkdir()
+    (places.hostdisks / "link").symlink_to(tmp_path / "outside")
+    (places.hostdisks / "file").symlink_to(tmp_path / "outside" / "x.img")
+    (places.hostdisks / "dir").mkdir()
+    os.mkfifo(places.hostdisks / "fifo")
+    with pytest.raises(AgentError):
+        host(places, path)
+    assert (tmp_path / "outside" / "x.img").read_bytes() == b"secret"
+    assert len(list((tmp_path / "outside").iterdir())) == 1
+
+
+def test_claim_disk_and_folder(places: Places, home: Path, make_vmi: Make) -> None:
+    vmi = make_vmi({"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+    with pytest.raises(AgentError, match="default/c does not exist") as caught:
+        prepare(vmi, PlainDriver(), home, places, Inputs())
+    assert caught.value.reason == "FailedPvcNotFound"
+    file = prepare(vmi, PlainDriver(), home, places, Inputs(claims={"c": CLAIM})).files["data"]
+    assert file == disks.DiskFile(places.volumes / "default" / "c" / "disk.img", "raw")
+    assert file.path.stat().st_size == 1 << 20
+
+
+def test_claim_written_by_a_guest_cannot_lead_out(places: Places, tmp_path: Path) -> None:
+    folder_ = disks.claim_folder(places.volumes, "default", "c")
+    (folder_ / "disk.img").symlink_to("/etc/shadow")
+    with pytest.raises(UnsafePath):
+        disks.claim_disk(places.volumes, "default", "c", 1 << 20)
+    (folder_ / "disk.img").unlink()
+    (folder_ / "disk.img").write_bytes(qcow2(backing=104))
+    assert disks.claim_disk(places.volumes, "default", "c", 1 << 20).format == "raw"
+    (places.volumes / "link").symlink_to(tmp_path)
+    with pytest.raises(UnsafePath):
+        disks.claim_folder(places.volumes, "link", "c")
+    with pytest.raises(UnsafePath):
+        disks.claim_folder(places.volumes, "..", "c")
+
+
+# -- root filesystem and cloud-init ------------------------------------------------------------------------------------
+
+SEED = {"name": "init", "cloudInitNoCloud": {"userData": "#cloud-config\npassword: s3cret\n"}}
+
+
+def test_root_filesystem_is_a_private_copy(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
+    layout.image("t:1", tar(member("sbin/init", b"#!", mode=0o755), folder("var"), link("var/lib", "/etc")))
+    vmi = make_vmi({"name": "root", "containerDisk": {"image": "t:1"}}, SEED)
+    prepared = prepare(vmi, TreeDriver(), home, places, Inputs())
+    assert prepared.root == home / "disks" / "root"
+    assert (prepared.root / "sbin/init").stat().st_mode & 0o777 == 0o755
+    seed = prepared.root / "etc/cloud/seed/nocloud"  # /var/lib is a link to /etc: the image's own, never the host's
+    assert "s3cret" in (seed / "user-data").read_text()
+    assert (seed / "user-data").stat().st_mode & 0o777 == 0o600
+    assert '"instance-id": "one.default"' in (seed / "meta-data").read_text()
+    assert not Path("/etc/cloud/seed/nocloud").exists()
+    (prepared.root / "sbin/init").write_text("changed")
+    assert (places.images.tree("t:1") / "sbin/init").read_bytes() == b"#!"
+
+
+def test_root_without_any_source(places: Places, home: Path, make_vmi: Make) -> None:
+    with pytest.raises(AgentError, match="needs a root filesystem"):
+        prepare(make_vmi(SEED), TreeDriver(), home, places, Inputs())
+
+
+def test_seed_image(places: Places, home: Path, make_vmi: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[Any] = []
+    run = tools.run
+    monkeypatch.setattr(tools, "run", lambda arguments, *rest: (commands.append(arguments), run(arguments, *rest)))
+    source = {"secretRef": {"name": "s"}, "networkDataBase64": "bmV0OiAx"}
+    secrets = {"s": {"userdata": b"password: s3cret"}}
+    prepared = prepare(
+        make_vmi({"name": "init", "cloudInitNoCloud": source}), PlainDriver(), home, places, Inputs(secrets=secrets)
+    )
+    image = prepared.files["init"].path.read_bytes()
+    assert image[0x8000:0x8006] == b"\x01CD001"
+    assert b"cidata" in image[0x8000:0x8800]
+    assert b"password: s3cret" in image
+    assert b"net: 1" in image
+    assert "s3cret" not in str(commands)
+    assert prepared.files["init"].path.stat().st_mode & 0o777 == 0o600
+    assert sorted(entry.name for entry in (home / "disks").iterdir()) == ["init.iso", "prepared.json"]
+    assert "s3cret" not in (home / "disks" / "prepared.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"secretRef": {"name": "gone"}}, "Secret gone .* does not exist"),
+        ({"secretRef": {"name": "empty"}}, "Secret empty .* no key userdata"),
+        ({"userDataBase64": "s3cret!"}, "not valid base64"),
+    ],
+)
+def test_bad_seed_is_told_without_the_secret(
+    places: Places, home: Path, make_vmi: Make, source: dict[str, Any], message: str
+) -> None:
+    vmi = make_vmi({"name": "init", "cloudInitNoCloud": source})
+    with pytest.raises(AgentError, match=message) as caught:
+        prepare(vmi, PlainDriver(), home, places, Inputs(secrets={"empty": {"other": b"s3cret"}}))
+    assert "s3cret" not in str(caught.value)
+    assert not list(home.iterdir())
+
+
+def test_kernel_boot(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
+    layout.image("k:1", tar(member("boot/vmlinuz-6", b"K"), link("boot/vmlinuz", "vmlinuz-6"), member("boot/i", b"I")))
+    container = {"image": "k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/i"}
+    vmi = make_vmi(domain={"firmware": {"kernelBoot": {"container": container}}})
+    prepared = prepare(vmi, PlainDriver(), home, places, Inputs())
+    assert prepared.kernel is not None
+    assert prepared.kernel.read_bytes() == b"K"
+    assert prepared.initrd is not None
+    assert prepared.initrd.read_bytes() == b"I"
+
+
+# -- a full disk -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", mount], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("cannot mount a tmpfs here")
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+
+
+def test_full_disk_while_unpacking(layout: Layout, small: Path, make_vmi: Make, tmp_path: Path) -> None:
+    layout.image("big:1", tar(member("disk/d.img", os.urandom(1 << 20))))
+    store = ImageStore(layout.root, small / "cache")
+    with pytest.raises(AgentError, match=r"no space left while unpacking image big:1: \d+ MiB free"):
+        store.disk("big:1")
+    assert not list((small / "cache").iterdir())
+
+
+def test_full_disk_while_copying(layout: Layout, small: Path, make_vmi: Make, places: Places) -> None:
+    layout.image("big:1", tar(member("disk/d.img", os.urandom(1 << 20))))
+    with pytest.raises(AgentError, match="no space left while copying the disk image of big:1") as caught:
+        prepare(make_vmi({"name": "a", "containerDisk": {"image": "big:1"}}), RawDriver(), small, places, Inputs())
+    assert caught.value.retry
+    assert not list(small.iterdir())
+
+
+def test_missing_program_names_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AgentError, match="install the Debian package qemu-utils"):
+        tools.run(["qemu-img", "--version"], "trying", tmp_path)
+
+
+def test_needed_names() -> None:
+    source = {"secretRef": {"name": "a"}, "networkDataSecretRef": {"name": "b"}}
+    vmi = {
+        "spec": {"volumes": [{"name": "x", "cloudInitNoCloud": source}, {"persistentVolumeClaim": {"claimName": "c"}}]}
+    }
+    assert storage.needed(vmi) == ({"a", "b"}, {"c"})
