@@ -13,12 +13,26 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.probing import DRIVERS_ANNOTATION, driver_report
+from polyvisor.api import Obj
 from polyvisor.api.resources import NODES
+from polyvisor.controllers import run_controllers
+from polyvisor.drivers import registry
 from polyvisor.kube.client import KubeClient
+from polyvisor.kube.errors import ApiError
+from polyvisor.server.subresources import Subresources
+from polyvisor.standalone.admission import admitter
+from polyvisor.standalone.apiserver import create_app
+from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.failure import TIMEOUT, StartError
+from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
+from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.progress import Progress
+from polyvisor.standalone.scheduler import run_scheduler
 from polyvisor.standalone.state import StateFolder
+from polyvisor.standalone.webserver import WebServer
 
 logger = logging.getLogger(__name__)
 READY_SECONDS = 240.0
@@ -33,6 +47,8 @@ class Parts:
         self._url = url
         self._progress = progress
         self._ready = False
+        self._drivers = registry()
+        self._node = LocalNode()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._store: Store | None = None
@@ -45,14 +61,16 @@ class Parts:
         client = await self._start_api()
         self._progress.step("controllers", "starting controllers and scheduler")
         await bootstrap(client)
-        drivers = registry()
-        self._run("controllers", Manager(client, drivers).run())
-        self._run("scheduler", Scheduler(client).run())
+        ready = asyncio.Event()
+        self._run("controllers", run_controllers(client, self._drivers, ready=ready))
+        self._run("scheduler", run_scheduler(client))
+        await self._or_failed(ready.wait())
         self._progress.done("controllers", "Controllers and scheduler run")
         self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
-        self._agent = Agent(client, self._state.root, drivers)
+        settings = Settings.of(self._state.root)
+        self._agent = self._node.agent = Agent(client, self._drivers, settings)
         self._run("agent", self._agent.run())
-        await self._node_ready(client, self._agent.name)
+        await self._or_failed(self._watch_node(client, settings.node_name))
         self._ready = True
 
     async def _start_api(self) -> KubeClient:
@@ -63,12 +81,11 @@ class Parts:
         await self._store.open()
         write_kubeconfig(self._state.kubeconfig, identity, port)
         self._client = client = KubeClient.from_kubeconfig(self._state.kubeconfig)
-        subresources = Subresources(client, LocalNode(client, self._state.launchers))
         app = create_app(
             self._store,
             [identity.token],
-            admit=admitter(self._store),
-            extra_routes=subresources.routes(),
+            admit=admitter(self._store, self._drivers),
+            extra_routes=Subresources(client, self._node).routes(),
             ready=lambda: self._ready,
         )
         self._web = WebServer(app, self._listener, identity.cert, identity.key)
@@ -76,22 +93,20 @@ class Parts:
         self._progress.done("api", f"API server on {self._url}")
         return client
 
-    async def _node_ready(self, client: KubeClient, name: str) -> None:
-        """Wait until the Node is Ready and its drivers are known."""
-        agent = self._tasks["agent"]
-        waiting = asyncio.create_task(self._watch_node(client, name), name="node-ready")
+    async def _or_failed(self, wait: Coroutine[Any, Any, Any]) -> None:
+        """Wait for something, but not when a part that it depends on has ended."""
+        waiting = asyncio.create_task(wait)
+        failed = asyncio.create_task(self.failed())
         try:
-            done, _ = await asyncio.wait(
-                [agent, waiting], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            if agent in done:
-                agent.result()
-                raise StartError("the node agent has ended", f"See {self._state.log}.")
+            done, _ = await asyncio.wait([waiting, failed], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if failed in done:
+                failed.result()
             if waiting not in done:
                 raise StartError(f"the node is not Ready after {READY_SECONDS:g} s", f"See {self._state.log}.", TIMEOUT)
             waiting.result()
         finally:
             waiting.cancel()
+            failed.cancel()
 
     async def _watch_node(self, client: KubeClient, name: str) -> None:
         version: str | None = None
@@ -101,17 +116,18 @@ class Parts:
                 return
             with suppress(ApiError):
                 async for event in client.watch(NODES, resource_version=version):
-                    if event.type in ("ADDED", "MODIFIED") and event.object["metadata"]["name"] == name:
-                        if self._tell_node(event.object):
-                            return
+                    node = event.object
+                    if event.type in ("ADDED", "MODIFIED") and node["metadata"]["name"] == name:
+                        if not self._tell_node(node):
+                            continue
+                        return
 
     def _tell_node(self, node: Obj) -> bool:
         conditions = (node.get("status") or {}).get("conditions") or []
-        report = driver_report(node)
-        ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
-        if not (ready and report):
+        probed = DRIVERS_ANNOTATION in (node["metadata"].get("annotations") or {})
+        if not (probed and any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)):
             return False
-        for driver in report:
+        for driver in driver_report(node):
             if driver["available"]:
                 said = f"{driver['title']} {driver['version']} works ({', '.join(driver['virtTypes'])})"
                 if driver["reason"]:
@@ -149,12 +165,12 @@ class Parts:
                 except Exception:
                     logger.exception("not all guests could be shut down")
         await self._end("agent")
+        if self._client is not None:
+            await self._client.aclose()  # before the server, which waits for its connections to close
         if self._web is not None:
             if self._store is not None:
                 self._store.end_watches()
             await self._web.stop()
-        if self._client is not None:
-            await self._client.aclose()
         if self._store is not None:
             await self._store.close()
 

@@ -137,5 +137,3 @@ def last_port(state: StateFolder) -> int:
         return int(urlsplit(document["clusters"][0]["cluster"]["server"]).port or DEFAULT_PORT)
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
         return DEFAULT_PORT
-
-

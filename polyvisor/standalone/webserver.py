@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from polyvisor.standalone.failure import StartError
 
 logger = logging.getLogger(__name__)
-SHUTDOWN_SECONDS = 5
+SHUTDOWN_SECONDS = 2
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,27 @@
+"""Admission inside the embedded API server: the same functions as a webhook's, over the stored configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from polyvisor.admission import AdmissionContext, Registry, admit
+from polyvisor.api import Obj, Problem, names
+from polyvisor.api.resources import KUBEVIRTS, Resource
+from polyvisor.standalone.apiserver.registry import key_of
+from polyvisor.standalone.apiserver.store import Store
+
+Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
+
+
+def admitter(store: Store, drivers: Registry) -> Admit:
+    """Return what the API server calls for each write. The configuration is read each time, as it may change."""
+
+    def decide(
+        operation: str, resource: Resource, obj: Obj, old: Obj | None
+    ) -> tuple[Obj, Sequence[Problem], Sequence[str]]:
+        kubevirt = store.get(*key_of(KUBEVIRTS, names.KUBEVIRT_NAMESPACE, names.KUBEVIRT_NAME)) or {}
+        context = AdmissionContext((kubevirt.get("spec") or {}).get("configuration") or {}, drivers)
+        found = admit(operation, resource, obj, old, context)  # type: ignore[arg-type]
+        return found.obj, found.problems, found.warnings
+
+    return decide
