@@ -6,6 +6,7 @@ longer names and nobody else owns are taken away. Other writes take over what th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,8 @@ from polyvisor.api.resources import Resource
 from .clock import now
 from .errors import Obj, StatusError, bad_request
 from .fields import Fields, changed, dotted, fields_of, from_tree, merge, prune, to_tree
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ def apply(resource: Resource, live: Obj | None, wanted: Obj, manager: str, force
     merged: Obj = merge(resource, live, wanted) if live is not None else wanted
     if live is not None:
         touched, gone = changed(resource, live, merged)
-        others = _settle(resource, others, touched | gone, force)
+        upgrade = _last_applied(resource, live) if manager == "kubectl" else frozenset()
+        others = _settle(others, touched | gone, upgrade, force)
     if previous is not None:
         kept: Fields = applied.union(*(one.fields for one in others))
         merged = prune(resource, merged, previous.fields - applied, kept)
@@ -112,11 +116,21 @@ def apply(resource: Resource, live: Obj | None, wanted: Obj, manager: str, force
     return _with(merged, order if previous is not None else [*others, mine])
 
 
-def _settle(resource: Resource, others: list[Manager], changes: Fields, force: bool) -> list[Manager]:
+def _last_applied(resource: Resource, live: Obj) -> Fields:
+    """Return what the user applied on the client's side; kubectl may take that over without a conflict."""
+    text = (live["metadata"].get("annotations") or {}).get(_LAST_APPLIED)
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return frozenset()
+    return fields_of(resource, found) if isinstance(found, dict) else frozenset()
+
+
+def _settle(others: list[Manager], changes: Fields, upgrade: Fields, force: bool) -> list[Manager]:
     conflicts = [(one, path) for one in others for path in sorted(one.fields & changes)]
     if not conflicts:
         return others
-    if force:
+    if force or all(path in upgrade for _, path in conflicts):
         return [replace(one, fields=one.fields - changes) for one in others]
     causes: list[dict[str, Any]] = []
     by_manager: dict[str, list[str]] = {}

@@ -278,7 +278,7 @@ class Registry:
             if not subresource and not internal:
                 new = self._admitted("UPDATE", resource, new, old, options)
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-            if _same(new, old) and (not tracked or _entries(new) == _entries(old)):
+            if _same(new, old) and _entries(new) == _entries(old):
                 return old
             if has_generation(resource) and _counted(new) != _counted(old):
                 new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1

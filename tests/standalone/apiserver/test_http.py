@@ -1,0 +1,473 @@
+"""The API over HTTP: codes, Status objects, versions, pages, watches, deletion, subresources."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from polyvisor.api.problems import Problem
+from polyvisor.standalone.apiserver import Store, create_app
+
+from .conftest import CONFIGMAPS, PODS, VM, VMI, Obj, Running, configmap, pod, vmi
+from .test_store import limit_pages
+
+MERGE = {"content-type": "application/merge-patch+json"}
+
+
+def is_status(answer: httpx.Response, code: int, reason: str) -> str:
+    body = answer.json()
+    assert (answer.status_code, body["kind"], body["code"]) == (code, "Status", code), answer.text
+    assert (body["status"], body["reason"]) == ("Failure", reason)
+    message: str = body["message"]
+    return message
+
+
+async def test_requests_without_the_token_are_refused(server: Running) -> None:
+    for header in ("", "Bearer", "Bearer wrong", "Basic abc"):
+        answer = await server.client.get(VMI, headers={"authorization": header})
+        is_status(answer, 401, "Unauthorized")
+    assert (await server.client.get("/healthz", headers={"authorization": ""})).text == "ok"
+
+
+async def test_extra_routes_are_served_behind_the_token(store: Store) -> None:
+    async def hello(_: Any) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    app = create_app(store, ["t"], extra_routes=[Route("/apis/subresources.kubevirt.io/v1/x", hello)])
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        path = "/apis/subresources.kubevirt.io/v1/x"
+        assert (await client.get(path)).status_code == 401
+        assert (await client.get(path, headers={"authorization": "Bearer t"})).text == "hello"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/api/v1/things", "/apis/none.io/v1/x", "/api/v2", f"{VMI}/a/b", "/apis/x"])
+async def test_unknown_paths(server: Running, path: str) -> None:
+    is_status(await server.client.get(path), 404, "NotFound")
+
+
+async def test_unusable_bodies(server: Running) -> None:
+    async def post(body: bytes, kind: str = "application/json") -> httpx.Response:
+        return await server.client.post(CONFIGMAPS, content=body, headers={"content-type": kind})
+
+    is_status(await post(b"{"), 400, "BadRequest")
+    is_status(await post(b"a: [", "application/yaml"), 400, "BadRequest")
+    is_status(await post(b"a: &x 1\nb: *x", "application/yaml"), 400, "BadRequest")
+    is_status(await post(b"[" * 5000 + b"]" * 5000), 400, "BadRequest")
+    is_status(await post(b'{"metadata":{"name":"x"},"data":{"a":NaN}}'), 400, "BadRequest")
+    is_status(await post(b"[]"), 400, "BadRequest")
+    is_status(await post(b"x", "application/cbor"), 415, "UnsupportedMediaType")
+    is_status(await post(b"x" * (3 * 1024 * 1024 + 1)), 413, "RequestEntityTooLarge")
+    is_status(await post(json.dumps(pod("x")).encode()), 400, "BadRequest")
+    assert (await server.client.get(CONFIGMAPS)).json()["items"] == []
+    assert (await post(b"metadata: {name: y}\ndata: {k: v}", "application/yaml")).status_code == 201
+
+
+async def test_accept(server: Running) -> None:
+    only = {"accept": "application/vnd.kubernetes.protobuf"}
+    is_status(await server.client.get(PODS, headers=only), 406, "NotAcceptable")
+    either = {"accept": "application/vnd.kubernetes.protobuf,application/json"}
+    assert (await server.client.get(PODS, headers=either)).json()["kind"] == "PodList"
+    await server.post(PODS, pod("p"))
+    wanted = {"accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+    found = (await server.client.get(PODS, headers=wanted)).json()
+    assert found["kind"] == "PartialObjectMetadataList"
+    assert set(found["items"][0]) == {"kind", "apiVersion", "metadata"}
+
+
+@pytest.mark.parametrize("name", ["UPPER", "a_b", "-a", "a" * 254, "a/b", "..", ""])
+async def test_names_are_checked(server: Running, name: str) -> None:
+    answer = await server.client.post(CONFIGMAPS, json=configmap(name))
+    is_status(answer, 422, "Invalid")
+    assert answer.json()["details"]["causes"][0]["field"] == "metadata.name"
+
+
+async def test_all_problems_of_metadata_at_once(server: Running) -> None:
+    bad = configmap("Bad", labels={"a b": "x", "ok": "no spaces"}, finalizers=["?"], ownerReferences=[{"kind": "Pod"}])
+    answer = await server.client.post(CONFIGMAPS, json=bad)
+    is_status(answer, 422, "Invalid")
+    fields = [cause["field"] for cause in answer.json()["details"]["causes"]]
+    assert fields.count("metadata.labels") == 2
+    assert {"metadata.name", "metadata.finalizers[0]", "metadata.ownerReferences[0].uid"} <= set(fields)
+
+
+async def test_admit_hook(server: Running) -> None:
+    server.hook.problems = [Problem("spec.domain", "wrong", "FieldValueInvalid"), Problem("spec.x", "unknown")]
+    answer = await server.client.post(VMI, json=vmi("a"))
+    is_status(answer, 422, "Invalid")
+    cause = {"field": "spec.domain", "message": "wrong", "reason": "FieldValueInvalid"}
+    assert answer.json()["details"]["causes"][0] == cause
+    assert (await server.client.get(f"{VMI}/a")).status_code == 404
+    server.hook.problems = []
+    server.hook.warnings = ['care "now"']
+    server.hook.change = lambda obj: {**obj, "spec": {**obj["spec"], "hostname": "set"}}
+    answer = await server.client.post(VMI, json=vmi("a"))
+    assert answer.headers["warning"] == '299 - "care \\"now\\""'
+    assert answer.json()["spec"]["hostname"] == "set"
+    await server.client.delete(f"{VMI}/a")
+    calls = [one for one in server.hook.calls if one[1] == "virtualmachineinstances"]
+    assert calls == [("CREATE", "virtualmachineinstances")] * 2 + [("DELETE", "virtualmachineinstances")]
+
+
+async def test_what_the_server_sets(server: Running) -> None:
+    made = await server.post(VMI, vmi("a", uid="mine", creationTimestamp="2001-01-01T00:00:00Z", generation=7))
+    metadata = made["metadata"]
+    assert metadata["uid"] != "mine"
+    assert metadata["creationTimestamp"] > "2020"
+    assert metadata["generation"] == 1
+    generated = await server.post(CONFIGMAPS, configmap("", generateName="pre-"))
+    assert generated["metadata"]["name"].startswith("pre-")
+    assert len(generated["metadata"]["name"]) == 9
+    is_status(await server.client.post(VMI, json=vmi("a")), 409, "AlreadyExists")
+    is_status(await server.client.post(VMI, json=vmi("z", resourceVersion="5")), 400, "BadRequest")
+    is_status(await server.client.post("/api/v1/namespaces/none/pods", json=pod("a")), 404, "NotFound")
+    is_status(await server.client.post(PODS, json=pod("a", namespace="other")), 400, "BadRequest")
+
+
+async def test_generation_follows_the_spec_alone(server: Running) -> None:
+    await server.post(VMI, vmi("a"))
+
+    async def generation(patch: Obj) -> int:
+        found: int = (await server.client.patch(f"{VMI}/a", json=patch, headers=MERGE)).json()["metadata"]["generation"]
+        return found
+
+    assert await generation({"status": {"phase": "Running"}}) == 1
+    assert await generation({"metadata": {"labels": {"a": "b"}}}) == 1
+    assert await generation({"spec": {"hostname": "h"}}) == 2
+    assert await generation({"spec": {"hostname": "h"}}) == 2
+
+
+async def test_versions_guard_updates(server: Running) -> None:
+    first = await server.post(CONFIGMAPS, configmap("a", {"k": "1"}))
+    path = f"{CONFIGMAPS}/a"
+    second = (await server.client.put(path, json={**first, "data": {"k": "2"}})).json()
+    assert int(second["metadata"]["resourceVersion"]) > int(first["metadata"]["resourceVersion"])
+    is_status(await server.client.put(path, json={**first, "data": {"k": "3"}}), 409, "Conflict")
+    stale = {"metadata": {"resourceVersion": first["metadata"]["resourceVersion"]}, "data": {"k": "3"}}
+    is_status(await server.client.patch(path, json=stale, headers=MERGE), 409, "Conflict")
+    other = {**second, "metadata": {**second["metadata"], "uid": "x"}}
+    is_status(await server.client.put(path, json=other), 409, "Conflict")
+    unchanged = (await server.client.put(path, json=second)).json()
+    assert unchanged["metadata"]["resourceVersion"] == second["metadata"]["resourceVersion"]
+    assert (await server.client.put(path, json=configmap("a", {"k": "4"}))).status_code == 200
+    made = await server.post(VMI, vmi("v"))
+    del made["metadata"]["resourceVersion"]
+    is_status(await server.client.put(f"{VMI}/v", json=made), 422, "Invalid")
+
+
+async def test_concurrent_patches_all_arrive(server: Running) -> None:
+    await server.post(CONFIGMAPS, configmap("a"))
+    patches = [
+        server.client.patch(f"{CONFIGMAPS}/a", json={"data": {f"k{n}": "v"}}, headers=MERGE) for n in range(15)
+    ]
+    assert {answer.status_code for answer in await asyncio.gather(*patches)} == {200}
+    assert len((await server.client.get(f"{CONFIGMAPS}/a")).json()["data"]) == 15
+
+
+async def test_status_is_apart(server: Running) -> None:
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "m"}, "spec": {"running": True}}
+    made = await server.post(VM, {**vm, "status": {"ready": True}})
+    assert "status" not in made
+    both = {**made, "spec": {"running": False}, "status": {"ready": True}}
+    after = (await server.client.put(f"{VM}/m/status", json=both)).json()
+    assert (after["spec"], after["status"]) == ({"running": True}, {"ready": True})
+    assert after["metadata"]["generation"] == 1
+    patched = (await server.client.patch(f"{VM}/m", json={"spec": {"running": False}, "status": None}, headers=MERGE)).json()
+    assert (patched["spec"], patched["status"]) == ({"running": False}, {"ready": True})
+    assert patched["metadata"]["generation"] == 2
+    is_status(await server.client.put(f"{VMI}/m/status", json=both), 404, "NotFound")
+
+
+async def test_pages_show_one_moment(server: Running) -> None:
+    for number in range(5):
+        await server.post(CONFIGMAPS, configmap(f"c{number}"))
+    first = (await server.client.get(CONFIGMAPS, params={"limit": 2})).json()
+    assert first["metadata"]["remainingItemCount"] == 3
+    await server.client.delete(f"{CONFIGMAPS}/c3")
+    await server.post(CONFIGMAPS, configmap("c9"))
+    token = first["metadata"]["continue"]
+    rest = (await server.client.get(CONFIGMAPS, params={"limit": 10, "continue": token})).json()
+    assert [one["metadata"]["name"] for one in rest["items"]] == ["c2", "c3", "c4"]
+    assert rest["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert "continue" not in rest["metadata"]
+    server.store.compact(keep=0, seconds=0)
+    late = await server.client.get(CONFIGMAPS, params={"limit": 10, "continue": token})
+    is_status(late, 410, "Expired")
+    is_status(await server.client.get(CONFIGMAPS, params={"continue": "nonsense"}), 400, "BadRequest")
+
+
+async def test_lists_at_a_version(server: Running) -> None:
+    made = await server.post(CONFIGMAPS, configmap("a"))
+    rv = made["metadata"]["resourceVersion"]
+    await server.post(CONFIGMAPS, configmap("b"))
+
+    async def names(**query: str) -> list[str]:
+        answer = await server.client.get(CONFIGMAPS, params=query)
+        return [one["metadata"]["name"] for one in answer.json()["items"]]
+
+    assert await names(resourceVersion=rv, resourceVersionMatch="Exact") == ["a"]
+    assert await names(resourceVersion=rv, resourceVersionMatch="NotOlderThan") == ["a", "b"]
+    assert await names(resourceVersion="0") == ["a", "b"]
+    future = await server.client.get(CONFIGMAPS, params={"resourceVersion": "999999"})
+    is_status(future, 504, "Timeout")
+    is_status(await server.client.get(CONFIGMAPS, params={"resourceVersion": "x"}), 400, "BadRequest")
+    is_status(await server.client.get(CONFIGMAPS, params={"labelSelector": "a=b=c"}), 400, "BadRequest")
+    is_status(await server.client.get(CONFIGMAPS, params={"limit": "-1"}), 400, "BadRequest")
+
+
+async def test_watch_from_a_version(server: Running) -> None:
+    made = await server.post(CONFIGMAPS, configmap("a"))
+    await server.post(CONFIGMAPS, configmap("b"))
+    async with server.watch(f"{CONFIGMAPS}?watch=1&resourceVersion={made['metadata']['resourceVersion']}") as read:
+        event = await read()
+        assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "b")
+        await server.client.delete(f"{CONFIGMAPS}/b")
+        event = await read()
+        assert event["type"] == "DELETED"
+        assert int(event["object"]["metadata"]["resourceVersion"]) == server.store.rv
+
+
+async def test_watch_sees_through_its_selector(server: Running) -> None:
+    await server.post(CONFIGMAPS, configmap("a"))
+
+    async def label(value: str | None) -> None:
+        await server.client.patch(f"{CONFIGMAPS}/a", json={"metadata": {"labels": {"on": value}}}, headers=MERGE)
+
+    async with server.watch(f"{CONFIGMAPS}?watch=1&labelSelector=on=yes") as read:
+        await label("yes")
+        await label("no")
+        await label("yes")
+        await server.client.patch(f"{CONFIGMAPS}/a", json={"data": {"k": "v"}}, headers=MERGE)
+        assert [(await read())["type"] for _ in range(4)] == ["ADDED", "DELETED", "ADDED", "MODIFIED"]
+
+
+async def test_watch_list_begins_with_all_and_says_when_it_has(server: Running) -> None:
+    await server.post(CONFIGMAPS, configmap("a"))
+    query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    async with server.watch(f"{CONFIGMAPS}?{query}") as read:
+        assert (await read())["type"] == "ADDED"
+        mark = await read()
+        assert mark["type"] == "BOOKMARK"
+        assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+        assert mark["object"]["kind"] == "ConfigMap"
+    refused = await server.client.get(f"{CONFIGMAPS}?watch=1&sendInitialEvents=true")
+    is_status(refused, 400, "BadRequest")
+
+
+async def test_watch_ends_in_time_with_a_bookmark(server: Running) -> None:
+    rv = server.store.rv
+    await server.post(PODS, pod("p"))
+    answer = await server.client.get(
+        f"{CONFIGMAPS}?watch=1&resourceVersion={rv}&timeoutSeconds=1&allowWatchBookmarks=true"
+    )
+    events = [json.loads(line) for line in answer.text.splitlines()]
+    assert [event["type"] for event in events] == ["BOOKMARK"]
+    assert int(events[0]["object"]["metadata"]["resourceVersion"]) == server.store.rv > rv
+
+
+async def test_watch_of_forgotten_history_is_gone(server: Running) -> None:
+    for name in "ab":
+        await server.post(CONFIGMAPS, configmap(name))
+    server.store.compact(keep=0, seconds=0)
+    answer = await server.client.get(f"{CONFIGMAPS}?watch=1&resourceVersion=2")
+    event = json.loads(answer.text)
+    assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+
+
+async def test_pods_leave_when_their_kubelet_says_so(server: Running) -> None:
+    await server.post("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})
+    await server.post(PODS, pod("never-scheduled"))
+    assert (await server.client.delete(f"{PODS}/never-scheduled")).json()["status"] == "Success"
+    await server.post(PODS, pod("p"))
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"name": "n"}}
+    await server.post(f"{PODS}/p/binding", binding)
+    is_status(await server.client.post(f"{PODS}/p/binding", json=binding), 409, "Conflict")
+    bound = (await server.client.get(f"{PODS}/p")).json()
+    assert bound["spec"]["nodeName"] == "n"
+    assert bound["status"]["conditions"][0]["type"] == "PodScheduled"
+    before = time.time()
+    marked = (await server.client.delete(f"{PODS}/p")).json()["metadata"]
+    assert marked["deletionGracePeriodSeconds"] == 30
+    assert marked["deletionTimestamp"] > time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(before + 25))
+    shorter = (await server.client.request("DELETE", f"{PODS}/p", json={"gracePeriodSeconds": 5})).json()["metadata"]
+    assert shorter["deletionGracePeriodSeconds"] == 5
+    longer = (await server.client.delete(f"{PODS}/p?gracePeriodSeconds=50")).json()["metadata"]
+    assert longer["deletionGracePeriodSeconds"] == 5
+    await server.client.delete(f"{PODS}/p?gracePeriodSeconds=0")
+    is_status(await server.client.get(f"{PODS}/p"), 404, "NotFound")
+    missing = {**binding, "target": {"name": "none"}}
+    await server.post(PODS, pod("q"))
+    is_status(await server.client.post(f"{PODS}/q/binding", json=missing), 404, "NotFound")
+
+
+async def test_delete_preconditions(server: Running) -> None:
+    made = await server.post(CONFIGMAPS, configmap("a"))
+    for wrong in ({"uid": "x"}, {"resourceVersion": "1"}):
+        answer = await server.client.request("DELETE", f"{CONFIGMAPS}/a", json={"preconditions": wrong})
+        is_status(answer, 409, "Conflict")
+    right = {"uid": made["metadata"]["uid"], "resourceVersion": made["metadata"]["resourceVersion"]}
+    answer = await server.client.request("DELETE", f"{CONFIGMAPS}/a", json={"preconditions": right})
+    assert answer.status_code == 200
+    bad = await server.client.request("DELETE", f"{CONFIGMAPS}/a", json={"propagationPolicy": "Sideways"})
+    is_status(bad, 400, "BadRequest")
+
+
+async def test_no_finalizer_is_added_to_the_dying(server: Running) -> None:
+    await server.post(VMI, vmi("a", finalizers=["x.org/one"]))
+    await server.client.delete(f"{VMI}/a")
+    more = {"metadata": {"finalizers": ["x.org/one", "x.org/two"]}}
+    is_status(await server.client.patch(f"{VMI}/a", json=more, headers=MERGE), 422, "Invalid")
+    last = await server.client.patch(f"{VMI}/a", json={"metadata": {"finalizers": None}}, headers=MERGE)
+    assert last.status_code == 200
+    is_status(await server.client.get(f"{VMI}/a"), 404, "NotFound")
+
+
+async def test_delete_collection_by_label(server: Running) -> None:
+    await server.post(CONFIGMAPS, configmap("a", labels={"x": "1"}))
+    await server.post(CONFIGMAPS, configmap("b"))
+    await server.client.delete(CONFIGMAPS, params={"labelSelector": "x=1"})
+    left = (await server.client.get(CONFIGMAPS)).json()["items"]
+    assert [one["metadata"]["name"] for one in left] == ["b"]
+
+
+def owned(name: str, *owners: tuple[str, str], block: bool = False) -> Obj:
+    references = [
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "name": owner,
+            "uid": uid,
+            "blockOwnerDeletion": block,
+        }
+        for owner, uid in owners
+    ]
+    return configmap(name, ownerReferences=references)
+
+
+async def test_dangling_owners(server: Running) -> None:
+    owner = (await server.post(VMI, vmi("real")))["metadata"]["uid"]
+    await server.post(CONFIGMAPS, owned("half", ("real", owner), ("none", "no-such-uid")))
+    await server.post(CONFIGMAPS, owned("dangling", ("real", "another-uid")))
+    await server.gone(f"{CONFIGMAPS}/dangling")
+    async with asyncio.timeout(5):
+        async with server.watch(f"{CONFIGMAPS}?watch=1") as read:
+            while len((await read())["object"]["metadata"]["ownerReferences"]) != 1:
+                pass
+
+
+async def test_foreground_waits_for_blocking_dependents(server: Running) -> None:
+    owner = (await server.post(VMI, vmi("a")))["metadata"]["uid"]
+    dependent = owned("d", ("a", owner), block=True)
+    dependent["metadata"]["finalizers"] = ["x.org/hold"]
+    await server.post(CONFIGMAPS, dependent)
+    await server.client.delete(f"{VMI}/a?propagationPolicy=Foreground")
+    async with server.watch(f"{CONFIGMAPS}?watch=1") as read:
+        while not (await read())["object"]["metadata"].get("deletionTimestamp"):
+            pass
+    held = (await server.client.get(f"{VMI}/a")).json()
+    assert held["metadata"]["finalizers"] == ["foregroundDeletion"]
+    await server.client.patch(f"{CONFIGMAPS}/d", json={"metadata": {"finalizers": None}}, headers=MERGE)
+    await server.gone(f"{VMI}/a")
+
+
+async def test_namespace_empties_first(server: Running) -> None:
+    await server.post("/api/v1/namespaces", {"metadata": {"name": "team"}})
+    inside = "/api/v1/namespaces/team/configmaps"
+    await server.post(inside, configmap("a", finalizers=["x.org/hold"]))
+    dying = (await server.client.delete("/api/v1/namespaces/team")).json()
+    assert dying["status"]["phase"] == "Terminating"
+    is_status(await server.client.post(inside, json=configmap("b")), 403, "Forbidden")
+    await server.client.patch(f"{inside}/a", json={"metadata": {"finalizers": None}}, headers=MERGE)
+    await server.gone("/api/v1/namespaces/team")
+    is_status(await server.client.delete("/api/v1/namespaces/default"), 403, "Forbidden")
+
+
+async def test_dry_run_changes_nothing(server: Running) -> None:
+    rv = server.store.rv
+    answer = await server.client.post(f"{CONFIGMAPS}?dryRun=All", json=configmap("a"))
+    assert answer.status_code == 201
+    assert server.store.rv == rv
+    is_status(await server.client.post(f"{CONFIGMAPS}?dryRun=Some", json=configmap("a")), 400, "BadRequest")
+
+
+async def test_field_validation(server: Running) -> None:
+    body = b'{"metadata":{"name":"a","lables":{}},"data":{"k":"1","k":"2"}}'
+    headers = {"content-type": "application/json"}
+    strict = await server.client.post(f"{CONFIGMAPS}?fieldValidation=Strict", content=body, headers=headers)
+    assert 'duplicate field "k"' in is_status(strict, 400, "BadRequest")
+    warned = await server.client.post(f"{CONFIGMAPS}?fieldValidation=Warn", content=body, headers=headers)
+    assert 'did you mean \\"labels\\"' in warned.headers["warning"]
+    await server.client.delete(f"{CONFIGMAPS}/a")
+    ignored = await server.client.post(f"{CONFIGMAPS}?fieldValidation=Ignore", content=body, headers=headers)
+    assert "warning" not in ignored.headers
+
+
+async def test_secrets_take_plain_text(server: Running) -> None:
+    made = await server.post("/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
+    assert (made["data"], made["type"]) == ({"a": "Yg=="}, "Opaque")
+    assert "stringData" not in made
+    bad = {"metadata": {"name": "t"}, "data": {"a": "not base64!"}}
+    is_status(await server.client.post("/api/v1/namespaces/default/secrets", json=bad), 422, "Invalid")
+
+
+async def test_kinds_are_read_only(server: Running) -> None:
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    listed = (await server.client.get(path)).json()["items"]
+    assert "virtualmachines.kubevirt.io" in [one["metadata"]["name"] for one in listed]
+    is_status(await server.client.delete(f"{path}/virtualmachines.kubevirt.io"), 405, "MethodNotAllowed")
+
+
+async def test_a_full_disk_is_507_and_reading_goes_on(server: Running) -> None:
+    await server.post(CONFIGMAPS, configmap("kept"))
+    await limit_pages(server.store, 10)
+    answer = await server.client.post(CONFIGMAPS, json=configmap("big", {"k": "x" * 500_000}))
+    is_status(answer, 507, "InsufficientStorage")
+    is_status(await server.client.get(f"{CONFIGMAPS}/big"), 404, "NotFound")
+    assert (await server.client.get(f"{CONFIGMAPS}/kept")).status_code == 200
+
+
+async def test_an_error_inside_is_a_status(server: Running) -> None:
+    def broken(_: Obj) -> Obj:
+        raise RuntimeError("oops")
+
+    server.hook.change = broken
+    is_status(await server.client.post(VMI, json=vmi("a")), 500, "InternalError")
+
+
+async def test_discovery_is_consistent(server: Running) -> None:
+    accept = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
+    aggregated = (await server.client.get("/apis", headers=accept)).json()
+    assert aggregated["kind"] == "APIGroupDiscoveryList"
+    new = {
+        (item["metadata"]["name"], version["version"], resource["resource"])
+        for item in aggregated["items"]
+        for version in item["versions"]
+        for resource in version["resources"]
+    }
+    old = set()
+    for group in (await server.client.get("/apis")).json()["groups"]:
+        for version in group["versions"]:
+            listed = (await server.client.get(f"/apis/{version['groupVersion']}")).json()
+            names = {one["name"] for one in listed["resources"] if "/" not in one["name"]}
+            old |= {(group["name"], version["version"], name) for name in names}
+    assert new == old
+    assert ("kubevirt.io", "v1", "virtualmachines") in new
+
+
+async def test_openapi_documents_are_whole(server: Running) -> None:
+    index = (await server.client.get("/openapi/v3")).json()["paths"]
+    document = (await server.client.get(index["apis/kubevirt.io/v1"]["serverRelativeURL"])).json()
+    schema = document["components"]["schemas"]["io.kubevirt.v1.VirtualMachine"]
+    assert schema["x-kubernetes-group-version-kind"] == [
+        {"group": "kubevirt.io", "version": "v1", "kind": "VirtualMachine"}
+    ]
+    core = (await server.client.get("/openapi/v3/api/v1")).json()
+    containers = core["components"]["schemas"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["properties"]["containers"]
+    assert containers["x-kubernetes-patch-merge-key"] == "name"
