@@ -123,10 +123,10 @@ def _capacity(source: Obj, path: str, found: Findings) -> None:
 
 
 def _cloud_init(source: Obj, path: str, found: Findings) -> None:
-    if not any(source.get(name) for group in _SEED_FIELDS for name in group):
+    if not any(source.get(name) not in (None, "") for group in _SEED_FIELDS for name in group):
         found.required(path, f"one of {', '.join(_SEED_FIELDS[0])} is wanted, or network data")
     for plain, encoded, secret in _SEED_FIELDS:
-        given = [name for name in (plain, encoded, secret) if source.get(name)]
+        given = [name for name in (plain, encoded, secret) if source.get(name) not in (None, "")]
         if len(given) > 1:
             found.add(f"{path}.{given[1]}", f"{' and '.join(given)} exclude each other; give one")
         data: bytes | None = text(source.get(plain)).encode(errors="replace")
