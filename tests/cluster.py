@@ -1,0 +1,23 @@
+"""An embedded API server on a free loopback port, for tests that need a real one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from polyvisor.kube import Connection, KubeClient
+from polyvisor.standalone.apiserver import create_app
+from polyvisor.standalone.apiserver.serving import serve
+from polyvisor.standalone.apiserver.store import Store
+
+TOKEN = "test-token"
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[KubeClient]:
+    """Serve from a database in ``folder`` and give a client of it."""
+    async with Store(folder / "db.sqlite").opened() as store, serve(create_app(store, {TOKEN: "admin"})) as server:
+        connection = Connection(f"http://127.0.0.1:{server.port}", token=TOKEN)
+        async with KubeClient(connection) as client:
+            yield client

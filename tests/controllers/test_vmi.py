@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, VMIS
+from polyvisor.controllers.objects import condition
+from tests.controllers.conftest import NAMESPACE, World, compute
+from tests.drivers_for_tests import node
+
+
+async def test_a_machine_gets_a_pod_of_kubevirts_shape(world: World) -> None:
+    vmi = await world.create_vmi("m", labels={"app": "x"}, annotations={"note": "y"})
+    pod = await world.pod("m")
+    uid = vmi["metadata"]["uid"]
+    assert pod["metadata"]["name"].startswith("virt-launcher-m-")
+    assert pod["metadata"]["labels"] == {
+        "app": "x",
+        "kubevirt.io": "virt-launcher",
+        "kubevirt.io/created-by": uid,
+        "vm.kubevirt.io/name": "m",
+        "vmi.kubevirt.io/id": "m",
+    }
+    assert pod["metadata"]["annotations"]["note"] == "y"
+    owner = pod["metadata"]["ownerReferences"][0]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("VirtualMachineInstance", uid, True)
+    spec = pod["spec"]
+    assert spec["restartPolicy"] == "Never"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["readinessGates"] == [{"conditionType": "kubevirt.io/virtual-machine-unpaused"}]
+    assert spec["terminationGracePeriodSeconds"] == 30
+    (container,) = spec["containers"]
+    assert container["name"] == "compute"
+    assert container["resources"]["requests"] == {"cpu": "100m", "memory": "104Mi"}
+    terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [e["key"] for e in terms[0]["matchExpressions"]] == [
+        "hypervisor.kubevirt.io/alpha",
+        "hypervisor.kubevirt.io/alpha.fast",
+    ]
+
+
+async def test_the_phases_up_to_the_hand_over(world: World) -> None:
+    await world.create_vmi("m")
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduling")
+    assert "kubevirt.io/foregroundDeleteVirtualMachine" in vmi["metadata"]["finalizers"]
+    assert vmi["status"]["hypervisor"]["driver"] == "alpha"
+    assert vmi["status"]["hypervisor"]["virtType"] == "fast"
+    assert [(c["driver"], c["verdict"]) for c in vmi["status"]["hypervisor"]["candidates"]] == [
+        ("alpha", "Chosen"),
+        ("beta", "Eligible"),
+    ]
+    pod = await world.pod("m")
+    await world.run_pod(pod)
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduled")
+    assert vmi["status"]["nodeName"] == "n1"
+    assert vmi["metadata"]["labels"]["kubevirt.io/nodeName"] == "n1"
+    assert vmi["status"]["activePods"] == {pod["metadata"]["uid"]: "n1"}
+    phases = [e["phase"] for e in vmi["status"]["phaseTransitionTimestamps"]]
+    assert phases == ["Pending", "Scheduling", "Scheduled"]
+    event = await world.event("SuccessfulCreate")
+    assert event["message"].startswith(f"Created virtual machine pod {pod['metadata']['name']}")
+
+
+async def test_a_running_machine_opens_the_pods_readiness_gate_and_a_paused_one_closes_it(world: World) -> None:
+    await world.create_vmi("m")
+    await world.running("m")
+    gate = "kubevirt.io/virtual-machine-unpaused"
+    await world.pod("m", lambda p: (condition(p, gate) or {}).get("status") == "True")
+    await world.vmi_status("m", conditions=[{"type": "Paused", "status": "True"}])
+    await world.pod("m", lambda p: (condition(p, gate) or {}).get("status") == "False")
+
+
+async def test_without_any_driver_it_waits_says_why_and_goes_on_when_a_node_comes(world: World) -> None:
+    await world.create_vmi("m", {"hypervisor": {"driver": "beta", "virtType": "box"}, "nodeSelector": {"zone": "z"}})
+    vmi = await world.vmi("m", lambda v: condition(v, "Synchronized"))
+    assert vmi["status"]["phase"] == "Pending"
+    found = condition(vmi, "Synchronized")
+    assert found is not None
+    assert (found["status"], found["reason"]) == ("False", "NoDriver")
+    assert "beta" in found["message"]
+    assert vmi["status"]["hypervisor"]["candidates"][0]["verdict"] == "NoNode"
+    assert (await world.event("NoDriver"))["type"] == "Warning"
+    assert not world.pods.items()
+    await world.client.create(NODES, node("n3", "beta", "beta.box", zone="z"))
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduling")
+    assert condition(vmi, "Synchronized") is None
+    assert vmi["status"]["hypervisor"]["driver"] == "beta"
+
+
+async def test_a_missing_claim_holds_the_machine_up_until_it_is_there(world: World) -> None:
+    volume = {"name": "d", "persistentVolumeClaim": {"claimName": "data"}}
+    await world.create_vmi("m", {"volumes": [volume]})
+    vmi = await world.vmi("m", lambda v: condition(v, "Synchronized"))
+    assert (condition(vmi, "Synchronized") or {})["reason"] == "FailedPvcNotFound"
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": NAMESPACE},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    await world.client.create(PVCS, claim)
+    await world.pod("m")
+
+
+async def test_a_configuration_change_takes_effect_on_waiting_machines(world: World) -> None:
+    kubevirt = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "KubeVirt",
+        "metadata": {"name": "kubevirt", "namespace": NAMESPACE},
+        "spec": {"configuration": {"hypervisors": [{"name": "beta", "launcherImage": "reg/beta:1"}]}},
+    }
+    made = await world.client.create(KUBEVIRTS, kubevirt)
+    await world.create_vmi("m", {"hypervisor": {"driver": "alpha"}})
+    await world.vmi("m", lambda v: v["status"]["hypervisor"]["candidates"][0]["verdict"] == "NotEnabled")
+    await world.change(KUBEVIRTS, "kubevirt", spec={"configuration": {"hypervisors": [{"name": "alpha"}]}})
+    await world.pod("m")
+    async with asyncio.timeout(5):
+        while True:
+            found = await world.client.get(KUBEVIRTS, "kubevirt", NAMESPACE)
+            if (found.get("status") or {}).get("observedGeneration") == found["metadata"]["generation"]:
+                break
+    assert found["status"]["phase"] == "Deployed"
+    assert made["metadata"]["uid"] == found["metadata"]["uid"]
+    assert {c["type"]: c["status"] for c in found["status"]["conditions"]} == {
+        "Created": "True",
+        "Available": "True",
+        "Progressing": "False",
+        "Degraded": "False",
+    }
+
+
+def unschedulable(since: str) -> dict[str, str]:
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/2 nodes are available: 2 Insufficient memory.",
+        "lastTransitionTime": since,
+    }
+
+
+async def test_a_pod_that_finds_no_node_is_shown_in_the_machine(world: World) -> None:
+    await world.create_vmi("m")
+    pod = await world.pod("m")
+    await world.pod_status(pod, conditions=[unschedulable("2999-01-01T00:00:00Z")])
+    vmi = await world.vmi("m", lambda v: condition(v, "PodScheduled"))
+    assert "Insufficient memory" in (condition(vmi, "PodScheduled") or {})["message"]
+    await world.run_pod(pod)
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduled")
+
+
+async def test_a_pod_unschedulable_too_long_gives_way_to_the_next_driver(world: World) -> None:
+    await world.create_vmi("m")
+    pod = await world.pod("m")
+    await world.pod_status(pod, conditions=[unschedulable("2026-01-01T00:00:00Z")])
+    other = await world.pod("m", lambda p: p["metadata"]["annotations"]["hypervisor.kubevirt.io/driver"] == "beta")
+    assert other["metadata"]["name"] != pod["metadata"]["name"]
+    vmi = await world.vmi("m", lambda v: v["status"]["hypervisor"].get("driver") == "beta")
+    assert {c["driver"]: c["verdict"] for c in vmi["status"]["hypervisor"]["candidates"]} == {
+        "alpha": "Unschedulable",
+        "beta": "Chosen",
+    }
+    await world.pods.wait_until(lambda i: len(i.items()) == 1, 10)
+    assert (await world.event("DriverPassedOver"))["message"].startswith("driver alpha gives way to beta")
+    await world.pod_status(other, conditions=[unschedulable("2026-01-01T00:00:00Z")])
+    await world.vmi("m", lambda v: condition(v, "PodScheduled"))
+    assert world.pods.get(NAMESPACE, other["metadata"]["name"]), "the last driver's Pod goes on waiting"
+
+
+async def test_a_pod_that_fails_before_the_hand_over_fails_the_machine(world: World) -> None:
+    await world.create_vmi("m")
+    pod = await world.pod("m")
+    ended = {"exitCode": 3, "reason": "Error", "message": "no such image"}
+    await world.pod_status(pod, phase="Failed", containerStatuses=[compute(terminated=ended)])
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Failed")
+    assert "no such image (exit code 3)" in (condition(vmi, "Synchronized") or {})["message"]
+
+
+async def test_a_pod_that_disappears_fails_the_machine_and_none_is_made_again(world: World) -> None:
+    await world.create_vmi("m")
+    pod = await world.running("m")
+    await world.end_pod(pod)
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Failed")
+    assert (condition(vmi, "Ready") or {})["reason"] == "PodNotExists"
+    assert await world.client.list(PODS, NAMESPACE) == []
+
+
+async def test_an_image_that_cannot_be_pulled_is_reported(world: World) -> None:
+    await world.create_vmi("m")
+    pod = await world.pod("m")
+    await world.pod_status(pod, containerStatuses=[compute(waiting={"reason": "ErrImagePull", "message": "no"})])
+    vmi = await world.vmi("m", lambda v: condition(v, "Synchronized"))
+    assert (condition(vmi, "Synchronized") or {})["reason"] == "ErrImagePull"
+
+
+async def test_deletion_waits_for_the_pod(world: World) -> None:
+    await world.create_vmi("m", {"terminationGracePeriodSeconds": 7})
+    pod = await world.running("m")
+    await world.client.delete(VMIS, "m", NAMESPACE)
+    leaving = await world.pod("m", lambda p: p["metadata"].get("deletionTimestamp"))
+    assert leaving["metadata"]["deletionGracePeriodSeconds"] == 7
+    assert (await world.client.get(VMIS, "m", NAMESPACE))["metadata"]["deletionTimestamp"]
+    await world.end_pod(pod)
+    await world.gone(world.vmis, "m")
+
+
+async def test_a_machine_without_a_pod_is_deleted_at_once(world: World) -> None:
+    await world.create_vmi("m", {"hypervisor": {"driver": "gamma"}})
+    await world.vmi("m", lambda v: condition(v, "Synchronized"))
+    await world.client.delete(VMIS, "m", NAMESPACE)
+    await world.gone(world.vmis, "m")
+
+
+async def test_few_writes(world: World) -> None:
+    made = await world.create_vmi("m", finalizers=["kubevirt.io/foregroundDeleteVirtualMachine"])
+    seen: list[str] = []
+
+    def note(old: object, new: dict[str, dict[str, str]] | None) -> None:
+        if new is not None:
+            seen.append(new["metadata"]["resourceVersion"])
+
+    world.vmis.on_change(note)
+    await world.running("m")
+    gate = "kubevirt.io/virtual-machine-unpaused"
+    await world.pod("m", lambda p: (condition(p, gate) or {}).get("status") == "True")
+    await world.vmi("m", lambda v: v["status"]["phase"] == "Running")
+    versions = {*seen, made["metadata"]["resourceVersion"]}
+    assert len(versions) <= 4, "created, Scheduling, Scheduled and the agent's Running"
+
+
+@pytest.mark.parametrize("count", [20])
+async def test_many_machines_get_exactly_one_pod_each(world: World, count: int) -> None:
+    await asyncio.gather(*(world.create_vmi(f"m{n}") for n in range(count)))
+    await world.vmis.wait_until(
+        lambda i: len([v for v in i.items() if (v.get("status") or {}).get("phase") == "Scheduling"]) == count, 30
+    )
+    owners = [p["metadata"]["ownerReferences"][0]["name"] for p in await world.client.list(PODS, NAMESPACE)]
+    assert sorted(owners) == sorted(f"m{n}" for n in range(count))

@@ -1,0 +1,225 @@
+from typing import Any
+
+import pytest
+
+from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec
+from polyvisor.drivers.base import Support, Verdict
+from polyvisor.placement import Placement, place
+from tests.drivers_for_tests import FakeDriver, no, node
+
+ALPHA = FakeDriver("alpha", aliases={"alpha-soft": "soft"})
+BETA = FakeDriver("beta", ("box",), frozenset(), {"firmware.serial": no("Beta has no serial")})
+BOTH = [node("n1", "alpha", "alpha.fast", "alpha.soft"), node("n2", "beta", "beta.box")]
+
+
+def spec(hypervisor: dict[str, Any] | None = None, **more: Any) -> VirtualMachineInstanceSpec:
+    body: dict[str, Any] = {"domain": {"devices": {}, "firmware": more.pop("firmware", {})}, **more}
+    if hypervisor:
+        body["hypervisor"] = hypervisor
+    return VirtualMachineInstanceSpec.model_validate(body)
+
+
+def config(*names: str, emulation: bool = False) -> KubeVirtConfiguration:
+    body: dict[str, Any] = {"developerConfiguration": {"useEmulation": emulation}}
+    if names:
+        body["hypervisors"] = [{"name": n, "launcherImage": f"image/{n}"} for n in names]
+    return KubeVirtConfiguration.model_validate(body)
+
+
+def verdicts(placement: Placement) -> dict[str, str]:
+    return {c.driver: str(c.verdict) for c in placement.candidates}
+
+
+CASES: list[tuple[str, Any, Any, Any, str, str, dict[str, str]]] = [
+    ("registry order", spec(), config(), BOTH, "alpha", "fast", {"alpha": "Chosen", "beta": "Eligible"}),
+    ("configured order", spec(), config("beta", "alpha"), BOTH, "beta", "box", {"beta": "Chosen", "alpha": "Eligible"}),
+    (
+        "anyOf order",
+        spec({"anyOf": ["beta", "alpha"]}),
+        config(),
+        BOTH,
+        "beta",
+        "box",
+        {"beta": "Chosen", "alpha": "Eligible"},
+    ),
+    ("exactly one", spec({"driver": "beta"}), config(), BOTH, "beta", "box", {"beta": "Chosen"}),
+    ("not enabled", spec({"driver": "beta"}), config("alpha"), BOTH, "", "", {"beta": "NotEnabled"}),
+    (
+        "not enabled is passed over",
+        spec(),
+        config("beta"),
+        BOTH,
+        "beta",
+        "box",
+        {"beta": "Chosen", "alpha": "NotEnabled"},
+    ),
+    ("unknown driver", spec({"driver": "gamma"}), config(), BOTH, "", "", {"gamma": "NotEnabled"}),
+    ("no node", spec(), config(), BOTH[1:], "beta", "box", {"alpha": "NoNode", "beta": "Chosen"}),
+    ("no nodes at all", spec(), config(), [], "", "", {"alpha": "NoNode", "beta": "NoNode"}),
+    (
+        "virt type asked for",
+        spec({"driver": "alpha", "virtType": "soft"}),
+        config(emulation=True),
+        BOTH,
+        "alpha",
+        "soft",
+        {"alpha": "Chosen"},
+    ),
+    (
+        "virt type unknown",
+        spec({"driver": "alpha", "virtType": "odd"}),
+        config(),
+        BOTH,
+        "",
+        "",
+        {"alpha": "Unsupported"},
+    ),
+    (
+        "emulation held back",
+        spec(),
+        config(),
+        [node("n", "alpha", "alpha.soft")],
+        "",
+        "",
+        {"alpha": "NoNode", "beta": "NoNode"},
+    ),
+    (
+        "emulation allowed",
+        spec(),
+        config(emulation=True),
+        [node("n", "alpha", "alpha.soft")],
+        "alpha",
+        "soft",
+        {"alpha": "Chosen", "beta": "NoNode"},
+    ),
+    (
+        "alias limits the virt type",
+        spec(),
+        config("alpha-soft", emulation=True),
+        BOTH,
+        "alpha",
+        "soft",
+        {"alpha": "Chosen", "beta": "NotEnabled"},
+    ),
+    (
+        "feature unsupported",
+        spec({"driver": "beta"}, firmware={"serial": "x"}),
+        config(),
+        BOTH,
+        "",
+        "",
+        {"beta": "Unsupported"},
+    ),
+    (
+        "node selector",
+        spec(nodeSelector={"zone": "b"}),
+        config(),
+        [BOTH[0], node("n3", "beta", "beta.box", zone="b")],
+        "beta",
+        "box",
+        {"alpha": "NoNode", "beta": "Chosen"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("title", "wanted", "configured", "nodes", "driver", "virt_type", "said"), CASES)
+def test_choice(
+    title: str, wanted: Any, configured: Any, nodes: Any, driver: str, virt_type: str, said: dict[str, str]
+) -> None:
+    placement = place(wanted, configured, nodes, [ALPHA, BETA])
+    assert (placement.driver.name if placement.driver else "") == driver
+    assert placement.virt_type == virt_type
+    assert verdicts(placement) == said
+    for candidate in placement.candidates:
+        assert bool(candidate.reasons) == (candidate.verdict not in ("Chosen", "Eligible")), candidate
+
+
+def test_a_rejection_names_field_feature_and_reason() -> None:
+    placement = place(spec({"driver": "beta"}, firmware={"serial": "x"}), config(), BOTH, [ALPHA, BETA])
+    assert placement.to_status() == {
+        "candidates": [
+            {
+                "driver": "beta",
+                "verdict": "Unsupported",
+                "reasons": [
+                    {
+                        "field": "spec.domain.firmware.serial",
+                        "feature": "firmware.serial",
+                        "message": "Beta has no serial",
+                    },
+                ],
+            }
+        ]
+    }
+    assert (
+        placement.explain() == "no driver can run this machine: beta: spec.domain.firmware.serial: Beta has no serial"
+    )
+
+
+def test_emulation_that_is_not_allowed_is_said_so() -> None:
+    placement = place(spec({"driver": "alpha"}), config(), [node("n", "alpha", "alpha.soft")], [ALPHA])
+    assert "software emulation" in placement.explain()
+    assert "useEmulation" in placement.explain()
+
+
+def test_what_the_table_does_not_know_is_refused() -> None:
+    driver = FakeDriver("alpha")
+    del driver._table["firmware.serial"]  # type: ignore[attr-defined]
+    placement = place(spec(firmware={"serial": "x"}), config(), BOTH, [driver])
+    assert verdicts(placement) == {"alpha": "Unsupported"}
+
+
+def test_the_chosen_driver_becomes_node_affinity_and_image() -> None:
+    placement = place(spec(), config("alpha"), BOTH, [ALPHA, BETA])
+    assert placement.launcher_image == "image/alpha"
+    assert placement.node_affinity == [
+        {"key": "hypervisor.kubevirt.io/alpha", "operator": "In", "values": ["true"]},
+        {"key": "hypervisor.kubevirt.io/alpha.fast", "operator": "In", "values": ["true"]},
+    ]
+
+
+CONDITIONAL = Support(
+    Verdict.CONDITIONAL, source="test", reason="needs a table", node_fact=True, architectures=("x86_64",)
+)
+
+
+def test_a_conditional_feature_needs_a_node_that_shows_it() -> None:
+    driver = FakeDriver("alpha", table={"firmware.serial": CONDITIONAL})
+    without = place(spec(firmware={"serial": "x"}), config(), BOTH, [driver])
+    assert verdicts(without) == {"alpha": "NoNode"}
+    assert without.candidates[0].reasons[0].feature == "firmware.serial"
+    shows = node("n9", "alpha", "alpha.fast", "feature.hypervisor.kubevirt.io/alpha.firmware.serial")
+    with_it = place(spec(firmware={"serial": "x"}), config(), [*BOTH, shows], [driver])
+    assert [e["key"] for e in with_it.node_affinity] == [
+        "feature.hypervisor.kubevirt.io/alpha.firmware.serial",
+        "hypervisor.kubevirt.io/alpha",
+        "hypervisor.kubevirt.io/alpha.fast",
+        "kubernetes.io/arch",
+    ]
+
+
+def test_all_labels_have_to_be_on_one_node() -> None:
+    driver = FakeDriver("alpha", table={"firmware.serial": CONDITIONAL})
+    apart = [
+        node("a", "alpha", "alpha.fast"),
+        node("b", "alpha", "feature.hypervisor.kubevirt.io/alpha.firmware.serial"),
+    ]
+    assert place(spec(firmware={"serial": "x"}), config(), apart, [driver]).driver is None
+
+
+def test_a_condition_on_the_virt_type_narrows_it() -> None:
+    soft_only = Support(Verdict.CONDITIONAL, source="test", reason="soft only", virt_types=("soft",))
+    driver = FakeDriver("alpha", table={"firmware.serial": soft_only})
+    assert place(spec(firmware={"serial": "x"}), config(emulation=True), BOTH, [driver]).virt_type == "soft"
+    assert place(spec(firmware={"serial": "x"}), config(), BOTH, [driver]).driver is None
+
+
+def test_an_unschedulable_driver_gives_way() -> None:
+    placement = place(spec(), config(), BOTH, [ALPHA, BETA], unschedulable={"alpha": "no room"})
+    assert verdicts(placement) == {"alpha": "Unschedulable", "beta": "Chosen"}
+    assert placement.candidates[0].reasons[0].message == "no room"
+
+
+def test_placing_changes_nothing_and_repeats_itself() -> None:
+    wanted = spec({"anyOf": ["beta", "alpha"]})
+    assert place(wanted, config(), BOTH, [ALPHA, BETA]) == place(wanted, config(), BOTH, [ALPHA, BETA])
