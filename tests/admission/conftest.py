@@ -84,7 +84,7 @@ Change = Callable[[Obj], Any]
 
 
 def instance(change: Change | None = None, **metadata: Any) -> Obj:
-    obj = {
+    obj: Obj = {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
         "metadata": {"name": "a", "namespace": "default", **metadata},
@@ -96,7 +96,7 @@ def instance(change: Change | None = None, **metadata: Any) -> Obj:
 
 
 def machine(change: Change | None = None, **spec: Any) -> Obj:
-    template = {"metadata": {"labels": {"app": "a"}}, "spec": copy.deepcopy(SPEC)}
+    template: Obj = {"metadata": {"labels": {"app": "a"}}, "spec": copy.deepcopy(SPEC)}
     if change:
         change(template["spec"])
     return {
