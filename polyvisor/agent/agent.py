@@ -176,7 +176,7 @@ class Agent:
         while (link := self._launchers.get(id_)) is not None and link.active:
             driver = self._registry.get(str(self._launchers.known(id_).get("driver")))
             try:
-                pause = await power_down(link, deadline, graceful=driver.graceful_shutdown)
+                pause = await power_down(link, deadline, graceful=driver is None or driver.graceful_shutdown)
             except LauncherError as error:
                 log.warning("launcher %s: %s", id_, error)
                 return

@@ -110,8 +110,9 @@ class VirtualNode:
 
     async def _driver(self, pod: Obj) -> Driver | None:
         name = (pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, "")
-        if owner_uid(pod) and name in self._registry.names():
-            return self._registry.get(name)
+        driver = self._registry.get(name)
+        if owner_uid(pod) and driver is not None:
+            return driver
         message = f"this node runs launcher Pods only, of drivers that it knows ({', '.join(self._registry.names())})"
         terminated = {"terminated": {"exitCode": 1, "reason": "Unsupported", "message": message, "finishedAt": now()}}
         status = pod_status(pod, phase="Failed", address=self._address(), container_state=terminated)
@@ -196,7 +197,7 @@ class VirtualNode:
             vmi = self._machine(pod)
             if link.active:
                 driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
-                return await power_down(link, deadline, graceful=driver.graceful_shutdown)
+                return await power_down(link, deadline, graceful=driver is None or driver.graceful_shutdown)
             final = vmi is None or (vmi.get("status") or {}).get("phase") in FINAL_PHASES
             if link.ended and not final and time.time() < deadline + RECORD_SECONDS:
                 self._launchers.changed(id_)

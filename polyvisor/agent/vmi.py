@@ -93,9 +93,9 @@ class MachineAgent:
                 await self._finish(vmi, Phase.FAILED, "The launcher Pod is gone and the machine with it.")
             return None
         id_ = pod_id(pod)
-        driver = self._registry.get((pod["metadata"].get("annotations") or {})[DRIVER_ANNOTATION])
+        driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
         link = self._launchers.get(id_)
-        if link is None:
+        if link is None or driver is None:
             return None  # the virtual node brings the launcher up, then calls again
         try:
             return await self._step(vmi, pod, link, driver)

@@ -1,0 +1,284 @@
+"""The whole agent against a real API server and real launchers, over libvirt's in-memory test driver."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.agent import render
+from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.launchers import folder_id, process_of
+from polyvisor.agent.probing import driver_report
+from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
+from polyvisor.api.resources import EVENTS, LEASES, NODES, PODS, PVCS, VMIS
+from polyvisor.drivers import DriverRegistry
+from polyvisor.kube import ApiError, Informer, KubeClient
+
+from ..cluster import running
+from .conftest import Layout, PlainDriver, member, tar
+
+Obj = dict[str, Any]
+NODE = "here"
+
+
+def xml(vmi: Obj, *_: Any) -> str:
+    name, uuid = render.domain_name(vmi), render.domain_uuid(vmi)
+    return (
+        f"<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
+
+
+class Home:
+    """A state folder, an API server, and an agent that can be stopped and started."""
+
+    def __init__(self, client: KubeClient, state: Path) -> None:
+        self.client = client
+        self.state = state
+        self.registry = DriverRegistry([PlainDriver()])
+        self.agent: Agent | None = None
+
+    @asynccontextmanager
+    async def agent_running(self) -> AsyncIterator[Agent]:
+        agent = Agent(self.client, self.registry, Settings(NODE, self.state))
+        task = asyncio.create_task(agent.run())
+        try:
+            yield agent
+        finally:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    async def machine(self, name: str, *volumes: Obj, **spec: Any) -> Obj:
+        disks = [{"name": volume["name"]} for volume in volumes]
+        vmi = await self.client.create(
+            VMIS,
+            {
+                "apiVersion": "kubevirt.io/v1",
+                "kind": "VirtualMachineInstance",
+                "metadata": {"name": name, "namespace": "default", "finalizers": ["test.example/hold"]},
+                "spec": {"domain": {"devices": {"disks": disks}}, "volumes": list(volumes), **spec},
+            },
+        )
+        owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": name, "controller": True}
+        await self.client.create(
+            PODS,
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": f"virt-launcher-{name}",
+                    "namespace": "default",
+                    "annotations": {DRIVER_ANNOTATION: "plain"},
+                    "ownerReferences": [{**owner, "uid": vmi["metadata"]["uid"]}],
+                },
+                "spec": {"nodeName": NODE, "containers": [{"name": "compute", "image": "x"}]},
+            },
+        )
+        await self.until(PODS, f"virt-launcher-{name}", lambda pod: pod["status"].get("phase") == "Running")
+        vmi["status"] = {"phase": "Scheduled", "nodeName": NODE, "hypervisor": {"driver": "plain"}}
+        return await self.client.update_status(VMIS, vmi)
+
+    async def until(self, resource: Any, name: str, holds: Callable[[Obj], Any]) -> Obj:
+        """Wait until an object is as wanted."""
+        last: Obj | None = None
+
+        def look(informer: Informer) -> Obj | None:
+            nonlocal last
+            last = next((item for item in informer.items() if item["metadata"]["name"] == name), None)
+            return last if last is not None and last.get("status", last) and holds(last) else None
+
+        try:
+            async with Informer(self.client, resource) as informer:
+                found: Obj | None = await informer.wait_until(look, 20)
+        except TimeoutError:
+            raise AssertionError(f"not in time: {last}") from None
+        assert found is not None
+        return found
+
+    async def gone(self, resource: Any, name: str) -> None:
+        async with Informer(self.client, resource) as informer:
+            await informer.wait_until(lambda informer: informer.get("default", name) is None, 20)
+
+    async def folder(self, name: str) -> Path:
+        pod = await self.client.get(PODS, f"virt-launcher-{name}", "default")
+        return self.state / "l" / folder_id(pod["metadata"]["uid"])
+
+    def launchers(self) -> list[int]:
+        return [pid for folder in sorted((self.state / "l").iterdir()) if (pid := process_of(folder))]
+
+    def kill_all(self) -> None:
+        for pid in self.launchers() if (self.state / "l").exists() else []:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Home]:
+    monkeypatch.setattr(render, "domain_xml", xml)
+    async with running(tmp_path) as client:
+        home = Home(client, tmp_path / "s")
+        try:
+            yield home
+        finally:
+            home.kill_all()
+
+
+@pytest.fixture
+def images(home: Home) -> Iterator[Layout]:
+    layout = Layout(home.state / "images")
+    layout.image("disk:1", tar(member("disk/d.img", b"x" * 4096)))
+    yield layout
+
+
+def phase(wanted: str) -> Callable[[Obj], bool]:
+    return lambda obj: (obj.get("status") or {}).get("phase") == wanted
+
+
+def condition(obj: Obj, type_: str) -> Obj:
+    return next(c for c in obj["status"]["conditions"] if c["type"] == type_)
+
+
+async def reasons(home: Home, name: str) -> set[str]:
+    return {e["reason"] for e in await home.client.list(EVENTS) if e["involvedObject"]["name"] == name}
+
+
+async def test_node_shows_what_works(home: Home) -> None:
+    async with home.agent_running():
+        node = await home.until(NODES, NODE, lambda n: driver_report(n) and (n.get("status") or {}).get("conditions"))
+        labels = node["metadata"]["labels"]
+        assert labels["hypervisor.kubevirt.io/plain"] == "true"
+        assert labels["hypervisor.kubevirt.io/plain.version"] == "1.2"
+        assert labels["hypervisor.kubevirt.io/plain.plain"] == "true"
+        assert labels["feature.hypervisor.kubevirt.io/plain.tpm"] == "true"
+        assert labels["kubevirt.io/schedulable"] == "true"
+        assert condition(node, "Ready")["status"] == "True"
+        assert driver_report(node)[0]["virtTypes"] == ["plain"]
+        assert (await home.until(LEASES, NODE, lambda lease: True))["spec"]["holderIdentity"] == NODE
+
+
+async def test_life_of_a_machine(home: Home, images: Layout) -> None:
+    async with home.agent_running():
+        await home.machine("one", {"name": "root", "containerDisk": {"image": "disk:1"}})
+        vmi = await home.until(VMIS, "one", phase("Running"))
+        assert condition(vmi, "Ready")["status"] == "True"
+        assert vmi["status"]["hypervisor"]["libvirtVersion"]
+        assert vmi["status"]["phaseTransitionTimestamps"][-1]["phase"] == "Running"
+        folder = await home.folder("one")
+        assert (folder / "disks" / "root.qcow2").exists()
+        await home.client.delete(VMIS, "one", "default")
+        await home.until(VMIS, "one", phase("Succeeded"))
+        await home.until(PODS, "virt-launcher-one", phase("Succeeded"))
+        assert not (folder / "disks").exists()
+        assert home.launchers() == []
+        await home.client.delete(PODS, "virt-launcher-one", "default")
+        await home.gone(PODS, "virt-launcher-one")
+        assert not folder.exists()
+    assert {"Created", "Started", "ShuttingDown", "Stopped", "Preparing"} <= await reasons(home, "one")
+
+
+async def test_deleting_the_pod_takes_the_machine_down(home: Home) -> None:
+    async with home.agent_running():
+        await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+        await home.until(VMIS, "one", phase("Running"))
+        folder = await home.folder("one")
+        await home.client.delete(PODS, "virt-launcher-one", "default")
+        await home.gone(PODS, "virt-launcher-one")
+        assert (await home.until(VMIS, "one", phase("Succeeded")))["status"]["phase"] == "Succeeded"
+        assert not folder.exists()
+
+
+async def test_missing_image_is_shown_and_tried_again(home: Home, images: Layout) -> None:
+    async with home.agent_running():
+        await home.machine("one", {"name": "root", "containerDisk": {"image": "later:1"}})
+        vmi = await home.until(VMIS, "one", lambda v: "conditions" in v["status"])
+        assert condition(vmi, "Synchronized")["reason"] == "ErrImagePull"
+        assert "no image later:1" in condition(vmi, "Synchronized")["message"]
+        images.image("later:1", tar(member("disk/d.img", b"y" * 4096)))
+        vmi = await home.until(VMIS, "one", phase("Running"))
+        assert not [c for c in vmi["status"]["conditions"] if c["type"] == "Synchronized"]
+
+
+async def test_hopeless_image_fails_the_machine(home: Home, images: Layout) -> None:
+    images.image("none:1", tar(member("etc/motd", b"x")))
+    async with home.agent_running():
+        await home.machine("one", {"name": "root", "containerDisk": {"image": "none:1"}})
+        vmi = await home.until(VMIS, "one", phase("Failed"))
+        assert vmi["status"]["reason"] == "ErrImagePull"
+        await home.until(PODS, "virt-launcher-one", phase("Failed"))
+
+
+async def test_claim_is_bound(home: Home) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    metadata = {"name": "c", "namespace": "default"}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+    async with home.agent_running():
+        await home.machine("one", {"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+        vmi = await home.until(VMIS, "one", lambda v: "conditions" in v["status"])
+        assert condition(vmi, "Synchronized")["reason"] == "FailedPvcNotFound"
+        await home.client.create(PVCS, claim)
+        await home.until(VMIS, "one", phase("Running"))
+        assert (await home.client.get(PVCS, "c", "default"))["status"]["phase"] == "Bound"
+        assert (home.state / "volumes/default/c/disk.img").stat().st_size == 1 << 20
+
+
+async def test_restarted_agent_adopts(home: Home) -> None:
+    async with home.agent_running():
+        await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+        await home.until(VMIS, "one", phase("Running"))
+        before = home.launchers()
+    assert home.launchers() == before
+    async with home.agent_running() as agent:
+        await home.until(NODES, NODE, lambda n: True)
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    await agent.pause("default", "one")
+                    break
+                except Exception:
+                    await asyncio.sleep(0.02)
+        vmi = await home.until(VMIS, "one", lambda v: any(c["type"] == "Paused" for c in v["status"]["conditions"]))
+        assert condition(vmi, "Ready")["status"] == "False"
+        assert home.launchers() == before
+
+
+async def test_folder_without_a_pod_is_removed(home: Home) -> None:
+    async with home.agent_running():
+        await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+        await home.until(VMIS, "one", phase("Running"))
+        folder = await home.folder("one")
+    await home.client.delete(PODS, "virt-launcher-one", "default", grace_period_seconds=0)
+    with pytest.raises(ApiError):
+        await home.client.get(PODS, "virt-launcher-one", "default")
+    async with home.agent_running():
+        vmi = await home.until(VMIS, "one", phase("Failed"))
+        assert condition(vmi, "Ready")["status"] == "False"
+        async with asyncio.timeout(10):
+            while folder.exists():
+                await asyncio.sleep(0.02)
+    assert home.launchers() == []
+
+
+async def test_drain(home: Home) -> None:
+    async with home.agent_running() as agent:
+        await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+        await home.until(VMIS, "one", phase("Running"))
+        await agent.drain(10)
+        await home.until(VMIS, "one", phase("Succeeded"))
+        node = await home.client.get(NODES, NODE)
+        assert condition(node, "Ready")["status"] == "False"
+
+
+async def test_foreign_pod_fails(home: Home) -> None:
+    metadata = {"name": "web", "namespace": "default"}
+    spec = {"nodeName": NODE, "containers": [{"name": "web", "image": "nginx"}]}
+    await home.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    async with home.agent_running():
+        pod = await home.until(PODS, "web", phase("Failed"))
+        assert "launcher Pods only" in pod["status"]["message"]
