@@ -1,0 +1,86 @@
+"""LXC: a container with an init of its own on the host's kernel, as libvirt's LXC driver runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polyvisor.drivers.base import MIB, Driver, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.lxc.plan import launcher_plan
+from polyvisor.drivers.lxc.table import FEATURES
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import VirtualMachineInstanceSpec
+
+INIT = "/sbin/init"
+PERIOD = 100_000
+ABSENT = ("cpu", "clock", "sysinfo", "on_poweroff", "on_reboot", "on_crash")
+KEPT_DEVICES = ("filesystem", "console")
+
+
+class LxcDriver(Driver):
+    """libvirt's LXC driver."""
+
+    name = "lxc"
+    title = "LXC"
+    links = ("https://libvirt.org/drvlxc.html",)
+    virt_types = ("lxc",)
+    os_types = ("exe",)
+    root = RootKind.FILESYSTEM
+    disk_formats = ()
+
+    @property
+    def features(self) -> Mapping[str, Support]:
+        return FEATURES
+
+    def probe(self, scratch: Path) -> ProbeResult:
+        from polyvisor.drivers.lxc.probe import probe
+
+        return probe(scratch)
+
+    def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+        return launcher_plan(folder)
+
+    def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
+        """Nothing is open: a container has no devices to choose."""
+
+    def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
+        """Make a container of the machine: an init, a network namespace of its own, a limit of CPU time."""
+        for name in ABSENT:
+            for element in domain.findall(name):
+                domain.remove(element)
+        system = domain.find("os")
+        features = domain.find("features")
+        devices = domain.find("devices")
+        vcpu = domain.find("vcpu")
+        assert system is not None
+        assert devices is not None
+        assert vcpu is not None
+        for element in list(system):
+            system.remove(element)
+        for name, text in (("type", "exe"), ("init", INIT)):
+            child = system.makeelement(name, {})
+            child.text = text
+            system.append(child)
+        if features is None:
+            features = domain.makeelement("features", {})
+            system.addnext(features)
+        for element in list(features):
+            features.remove(element)
+        features.append(features.makeelement("privnet", {}))
+        for element in list(devices):
+            if element.tag not in KEPT_DEVICES:
+                devices.remove(element)
+        # The driver does not read <vcpu>: without this a container would have all of the host's CPU time.
+        tune = domain.makeelement("cputune", {})
+        for name, number in (("period", PERIOD), ("quota", PERIOD * int(vcpu.text or 1))):
+            child = tune.makeelement(name, {})
+            child.text = str(number)
+            tune.append(child)
+        vcpu.addnext(tune)
+
+    def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
+        return (40 + 8) * MIB

@@ -1,0 +1,79 @@
+"""QEMU: a whole machine emulated in one process, fast with KVM, anywhere without it (TCG)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polyvisor.drivers.base import MIB, Driver, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.qemu.plan import launcher_plan
+from polyvisor.drivers.qemu.table import FEATURES
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import VirtualMachineInstanceSpec
+
+EMULATED = "qemu"
+
+
+class QemuDriver(Driver):
+    """libvirt's QEMU driver."""
+
+    name = "qemu"
+    title = "QEMU"
+    links = ("https://libvirt.org/drvqemu.html", "https://www.qemu.org/docs/master/")
+    virt_types = ("kvm", EMULATED)
+    emulated_virt_types = frozenset({EMULATED})
+    aliases: Mapping[str, str] = {"kvm": "kvm"}
+    root = RootKind.DISK
+    disk_formats = ("qcow2", "raw")
+
+    @property
+    def features(self) -> Mapping[str, Support]:
+        return FEATURES
+
+    def probe(self, scratch: Path) -> ProbeResult:
+        from polyvisor.drivers.qemu.probe import probe
+
+        return probe(scratch)
+
+    def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+        return launcher_plan(folder, scratch)
+
+    def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
+        from polyvisor.api import Machine
+
+        domain = spec.domain
+        if domain.machine is None or not domain.machine.type:
+            domain.machine = Machine(type="q35")
+        for disk in domain.devices.disks or []:
+            if disk.cdrom is not None:
+                disk.cdrom.bus = disk.cdrom.bus or "sata"
+            elif disk.disk is not None:
+                disk.disk.bus = disk.disk.bus or "virtio"
+        for interface in domain.devices.interfaces or []:
+            interface.model = interface.model or "virtio"
+
+    def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
+        """Choose the CPU that the virt type can give, and leave out what costs memory and nobody asked for."""
+        cpu = domain.find("cpu")
+        if cpu is not None and cpu.get("mode") is None:
+            cpu.set("mode", "maximum" if domain.get("type") == EMULATED else "host-model")
+        devices = domain.find("devices")
+        assert devices is not None
+        for kind, absent in (("controller", {"type": "usb", "model": "none"}), ("memballoon", {"model": "none"})):
+            needed = devices.xpath("*[@bus='usb'] | *[target/@bus='usb']") if kind == "controller" else []
+            if devices.find(kind) is None and not needed:
+                devices.append(devices.makeelement(kind, absent))
+        video = devices.find("video")
+        if video is None and devices.find("graphics") is None:
+            video = devices.makeelement("video", {})
+            video.append(video.makeelement("model", {"type": "none"}))
+            devices.append(video)
+
+    def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
+        cpu = spec.domain.cpu
+        vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
+        return (40 + 48 + 8 * vcpus) * MIB

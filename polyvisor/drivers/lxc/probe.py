@@ -1,0 +1,67 @@
+"""Does LXC really run containers here? One with busybox as its init must say a word, then it is taken away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.lxc.plan import launcher_plan, module_path
+from polyvisor.drivers.trial import UUID, Trial, TrialError
+
+CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
+BUSYBOX = Path("/usr/bin/busybox")
+NAME = "polyvisor_probe"
+WORD = b"polyvisor-container"
+BOOT_SECONDS = 5.0
+
+
+def probe(scratch: Path) -> ProbeResult:
+    """Try it, unless something is missing that it cannot work without."""
+    if missing := _missing():
+        return ProbeResult(False, missing)
+    folder, root = scratch / "t", scratch / "root"
+    try:
+        _make_root(root)
+        with Trial(folder, launcher_plan(folder), NAME) as trial:
+            trial.call("start", xml=_xml(root))
+            if not trial.says(WORD, BOOT_SECONDS):
+                return ProbeResult(False, f"a container's init said nothing within {BOOT_SECONDS:.0f} s")
+            versions = trial.versions
+    except (TrialError, OSError) as error:
+        return ProbeResult(False, str(error))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    return ProbeResult(
+        available=True, version=versions.hypervisor, libvirt_version=versions.libvirt, virt_types=("lxc",)
+    )
+
+
+def _missing() -> str:
+    if os.geteuid() != 0:
+        return "LXC through libvirt needs root"
+    if module_path() is None or not CONTROLLER.exists():
+        return "libvirt's LXC driver is not installed (package libvirt-daemon-driver-lxc)"
+    if not Path("/usr/sbin/libvirtd").exists():
+        return "libvirtd is not installed (package libvirt-daemon)"
+    if not Path("/sys/fs/cgroup").is_dir() or not any(Path("/sys/fs/cgroup").iterdir()):
+        return "no cgroups are mounted at /sys/fs/cgroup"
+    if not BUSYBOX.exists():
+        return "there is nothing to run in a container (package busybox-static)"
+    return ""
+
+
+def _make_root(root: Path) -> None:
+    for name in ("bin", "sbin", "dev", "proc", "sys"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy2(BUSYBOX, root / "bin" / "busybox")
+
+
+def _xml(root: Path) -> str:
+    return f"""<domain type='lxc'><name>{NAME}</name><uuid>{UUID}</uuid><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<os><type>exe</type><init>/bin/busybox</init><initarg>sh</initarg><initarg>-c</initarg>
+<initarg>echo {WORD.decode()}; exec /bin/busybox sleep 60</initarg></os><features><privnet/></features><devices>
+<filesystem type='mount'><source dir='{escape(str(root), {"'": "&apos;"})}'/><target dir='/'/></filesystem>
+<console type='pty'/></devices></domain>"""

@@ -1,0 +1,119 @@
+"""What libvirt's LXC driver does with each feature, as read in its source (9.0.0 to 11.3.0).
+
+The driver refuses little and ignores much; what it ignores is unsupported here, for a user who asks for a thing and
+does not get it was not served.
+"""
+
+from __future__ import annotations
+
+from polyvisor.drivers.base import Support, Verdict
+
+DRIVER = "libvirt 9.0.0 src/lxc/lxc_driver.c"
+PROCESS = "libvirt 9.0.0 src/lxc/lxc_process.c"
+CGROUP = "libvirt 9.0.0 src/lxc/lxc_cgroup.c"
+CONTAINER = "libvirt 9.0.0 src/lxc/lxc_container.c"
+NOWHERE = "libvirt 9.0.0 src/lxc: nothing there reads it"
+
+
+def _yes(*names: str, source: str) -> dict[str, Support]:
+    return {name: Support(Verdict.SUPPORTED, source) for name in names}
+
+
+def _no(reason: str, *names: str, source: str = NOWHERE) -> dict[str, Support]:
+    return {name: Support(Verdict.UNSUPPORTED, source, reason) for name in names}
+
+
+FEATURES: dict[str, Support] = {
+    **_yes("lifecycle.start", source=f"{DRIVER} lxcDomainCreateWithFiles"),
+    **_yes("lifecycle.shutdown", source=f"{DRIVER} lxcDomainSendProcessSignal, lxcDomainShutdownFlags"),
+    **_yes("lifecycle.destroy", source=f"{DRIVER} lxcDomainDestroyFlags"),
+    **_yes("lifecycle.pause", source=f"{DRIVER} lxcDomainSuspend"),
+    **_yes("lifecycle.adopt", source=f"{PROCESS} virLXCProcessReconnectAll"),
+    **_yes("lifecycle.events", source=f"{DRIVER} lxcConnectDomainEventRegisterAny"),
+    **_yes("lifecycle.console", source="libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerMain"),
+    **_no("a container boots from a tree of files, not from a disk image", "boot.disk", source=CONTAINER),
+    **_yes("boot.filesystem", source=f"{CONTAINER} lxcContainerMountAllFS"),
+    **_yes("cpu.count", source=f"{CGROUP} virLXCCgroupSetupCpuTune (as a limit of CPU time)"),
+    **_no(
+        "a container sees the host's own CPUs; only their number can be limited",
+        "cpu.topology",
+        "cpu.model.host-model",
+        "cpu.model.named",
+    ),
+    **_yes("cpu.model.host-passthrough", source="https://libvirt.org/drvlxc.html: containers run on the host's CPUs"),
+    **_yes("memory.guest", source=f"{CGROUP} virLXCCgroupSetupMemTune"),
+    **_no("a container has no machine to choose", "machine.type", "features.acpi", "features.apic"),
+    **_yes("firmware.uuid", source=f"{CONTAINER} lxcContainerBuildInitCmd (environment of the init)"),
+    **_no(
+        "a container has no firmware",
+        "firmware.serial",
+        "firmware.bios",
+        "firmware.bios.serial",
+        "firmware.efi",
+        "firmware.efi.secure-boot",
+    ),
+    **_no("a container runs on the host's kernel", "firmware.kernel-boot", "firmware.kernel-args"),
+    **_yes("clock.utc", source="https://libvirt.org/drvlxc.html: containers share the host's clock"),
+    **_no(
+        "a container shares the host's clock and timers",
+        "clock.timezone",
+        "clock.utc-offset",
+        "timer.hpet",
+        "timer.kvm",
+        "timer.pit",
+        "timer.rtc",
+        "timer.hyperv",
+    ),
+    **_no(
+        "a container has a root file system, not disks",
+        "disk.bus.virtio",
+        "disk.bus.sata",
+        "disk.bus.scsi",
+        "disk.bus.usb",
+        "disk.cdrom",
+        "disk.cdrom.tray",
+        "disk.lun",
+        "disk.readonly.sata",
+        "disk.serial",
+        "disk.cache.none",
+        "disk.cache.writethrough",
+        "disk.cache.writeback",
+        "disk.io",
+        "disk.boot-order",
+        "disk.readonly",
+    ),
+    **_yes("volume.container-disk", "volume.claim", source=f"{CONTAINER} lxcContainerMountAllFS"),
+    **_yes("volume.cloud-init", source=f"{CONTAINER} lxcContainerMountAllFS (as files of the root file system)"),
+    **_no("a container cannot attach disk images in this release", "volume.empty-disk", "volume.host-disk"),
+    **_no(
+        "a container has no network in this release: the driver has no user-mode network",
+        "network.pod",
+        "interface.masquerade",
+        "interface.mac",
+        "interface.ports",
+        "interface.link-down",
+        "interface.absent",
+        source=f"{PROCESS} virLXCProcessSetupInterfaces",
+    ),
+    **_no(
+        "a container has no emulated network cards",
+        "interface.model.virtio",
+        "interface.model.e1000",
+        "interface.model.e1000e",
+        "interface.model.igb",
+        "interface.model.ne2k_pci",
+        "interface.model.pcnet",
+        "interface.model.rtl8139",
+        "interface.boot-order",
+        source=f"{PROCESS} virLXCProcessSetupInterfaces",
+    ),
+    **_no(
+        "a container has no such device",
+        "rng",
+        "watchdog.i6300esb",
+        "watchdog.diag288",
+        "input.tablet",
+        "graphics",
+        "balloon",
+    ),
+}

@@ -1,0 +1,170 @@
+"""Does QEMU really run guests here? Each virt type must boot a Linux kernel as far as its first line.
+
+Neither /dev/kvm nor firmware that runs proves anything: some clouds offer a KVM under which no ordinary kernel gets
+anywhere. The answer is dear (seconds), so it is kept for as long as host boot, kernel and QEMU stay the same; the
+trial also leaves libvirt's warmed capabilities cache behind for the launchers of this node.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+from dataclasses import asdict
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.qemu.plan import CACHE, launcher_plan, warm_cache
+from polyvisor.drivers.trial import UUID, Trial, TrialError
+
+BINARY = f"qemu-system-{os.uname().machine}"
+KERNEL_VARIABLE = "POLYVISOR_PROBE_KERNEL"
+BANNER = b"Linux version"
+BOOT_SECONDS = {"kvm": 4.0, "qemu": 15.0}
+KERNEL_BYTES = 64 * 1024 * 1024
+NAME = "polyvisor_probe"
+FIRMWARE = Path("/usr/share/qemu/firmware")
+
+
+def probe(scratch: Path) -> ProbeResult:
+    """Try the virt types, or recall what came of it before."""
+    binary = shutil.which(BINARY)
+    if not binary:
+        return ProbeResult(False, f"{BINARY} is not installed (package qemu-system-x86)")
+    kernel = find_kernel(scratch)
+    key = _key(binary, kernel)
+    kept = scratch / "answer.json"
+    if (answer := _recall(kept, key)) is not None:
+        return answer
+    answer = _try(scratch, kernel)
+    if answer.available:
+        part = kept.with_suffix(".part")
+        part.write_text(json.dumps({"key": key, "answer": {**asdict(answer), "facts": sorted(answer.facts)}}))
+        part.replace(kept)
+    return answer
+
+
+def find_kernel(scratch: Path) -> Path | None:
+    """Find a Linux kernel to boot: one that is named, one of the host's, or one in the image store."""
+    named = os.environ.get(KERNEL_VARIABLE)
+    if named:
+        return Path(named) if Path(named).is_file() else None
+    own = scratch / "vmlinuz"
+    if own.is_file():
+        return own
+    hosts = [path for path in sorted(Path("/boot").glob("vmlinuz*"), reverse=True) if os.access(path, os.R_OK)]
+    if hosts:
+        return hosts[0]
+    images = next((folder / "images" for folder in scratch.parents[:2] if (folder / "images").is_dir()), None)
+    return _from_images(images, own) if images else None
+
+
+def _from_images(images: Path, target: Path) -> Path | None:
+    """Take a kernel out of the image store: a file of that name, or a member of a layer."""
+    for path in images.rglob("vmlinuz*"):
+        if path.is_file() and not path.is_symlink():
+            return path
+    for blob in sorted((images / "blobs" / "sha256").glob("*")):
+        try:
+            with tarfile.open(blob) as layer:
+                for member in layer:
+                    small = member.isfile() and member.size <= KERNEL_BYTES
+                    if small and Path(member.name).name.startswith("vmlinuz") and (data := layer.extractfile(member)):
+                        part = target.with_suffix(".part")
+                        part.write_bytes(data.read())
+                        return part.rename(target)
+        except (tarfile.TarError, OSError, EOFError):
+            continue
+    return None
+
+
+def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
+    folder = scratch / "t"
+    reasons: list[str] = []
+    works: list[str] = []
+    try:
+        with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
+            versions = trial.versions
+            if not versions.libvirt:
+                return ProbeResult(False, _log(folder))
+            cache = folder / CACHE
+            if cache.is_dir():
+                shutil.copytree(cache, warm_cache(scratch), dirs_exist_ok=True)
+    except TrialError as error:
+        return ProbeResult(False, str(error))
+    if kernel is None:
+        reasons.append(f"no Linux kernel is at hand to prove anything (set {KERNEL_VARIABLE}, or fill the image store)")
+    for virt_type in ("kvm", "qemu") if kernel else ():
+        reason = _boot(scratch, virt_type, kernel)
+        if reason:
+            reasons.append(f"{virt_type}: {reason}")
+        else:
+            works.append(virt_type)
+    return ProbeResult(
+        available=bool(works),
+        reason="; ".join(reasons),
+        version=versions.hypervisor,
+        libvirt_version=versions.libvirt,
+        virt_types=tuple(works),
+        facts=_facts(),
+    )
+
+
+def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> str:
+    """Boot a kernel; return what went wrong."""
+    if virt_type == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "/dev/kvm is not there or cannot be opened"
+    folder = scratch / "t"
+    seconds = BOOT_SECONDS[virt_type]
+    try:
+        with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
+            trial.call("start", xml=_xml(virt_type, kernel))
+            if not trial.says(BANNER, seconds):
+                return f"a Linux kernel did not print its first line within {seconds:.0f} s"
+    except TrialError as error:
+        return str(error)
+    return ""
+
+
+def _xml(virt_type: str, kernel: Path | None) -> str:
+    return f"""<domain type='{virt_type}'><name>{NAME}</name><uuid>{UUID}</uuid><memory unit='MiB'>128</memory>
+<vcpu>1</vcpu><os><type machine='q35'>hvm</type><kernel>{escape(str(kernel))}</kernel>
+<cmdline>console=ttyS0 earlyprintk=serial,ttyS0</cmdline></os><features><acpi/></features>
+<on_crash>destroy</on_crash><devices><controller type='usb' model='none'/><console type='pty'/>
+<memballoon model='none'/><video><model type='none'/></video></devices></domain>"""
+
+
+def _facts() -> frozenset[str]:
+    """Return the conditional features that this node's files give."""
+    texts = [path.read_text(errors="replace") for path in FIRMWARE.glob("*.json")] if FIRMWARE.is_dir() else []
+    uefi = [text for text in texts if '"uefi"' in text and "x86_64" in text]
+    facts = {"firmware.efi"} if uefi else set()
+    if any('"secure-boot"' in text for text in uefi):
+        facts.add("firmware.efi.secure-boot")
+    return frozenset(facts)
+
+
+def _key(binary: str, kernel: Path | None) -> list[str]:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    seen = Path(binary).stat()
+    access = str(os.access("/dev/kvm", os.R_OK | os.W_OK))
+    return [boot, os.uname().release, f"{seen.st_size}.{seen.st_mtime_ns}", str(kernel), access, *sorted(_facts())]
+
+
+def _recall(kept: Path, key: list[str]) -> ProbeResult | None:
+    try:
+        found = json.loads(kept.read_text())
+        if found["key"] != key:
+            return None
+        answer = found["answer"]
+        lists = {"virt_types": tuple(answer["virt_types"]), "facts": frozenset(answer["facts"])}
+        return ProbeResult(**{**answer, **lists})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _log(folder: Path) -> str:
+    lines = (folder / "launcher.log").read_text(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if "cannot be reached" in line), "libvirt cannot be reached")
