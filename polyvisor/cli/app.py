@@ -66,8 +66,9 @@ def run(arguments: Sequence[str]) -> int:
         note("")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
+        # The reader has seen enough (`| head`, `| grep -q`): that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.ERROR
+        return ExitCode.OK
     except Exception as error:
         if os.environ.get("POLYVISOR_DEBUG"):
             raise

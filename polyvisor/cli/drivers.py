@@ -23,7 +23,9 @@ ANNOTATION = "hypervisor.kubevirt.io/drivers"
 
 def show(state: StateFolder, output: Output) -> None:
     """Print all drivers."""
-    report = _of_running(state) or _probed(state)
+    report = _of_running(state)
+    if report is None:
+        report = _probed(state)
     if output in (Output.JSON, Output.YAML):
         print_structured(report, output)
     elif output == Output.NAME:
@@ -44,12 +46,12 @@ def of_nodes(nodes: Sequence[Obj]) -> list[Obj]:
     return []
 
 
-def _of_running(state: StateFolder) -> list[Obj]:
+def _of_running(state: StateFolder) -> list[Obj] | None:
     try:
         if not (running(state.pid_file) or {}).get("ready"):
-            return []
+            return None
     except PermissionError:
-        return []
+        return None
     session = Context(str(state.kubeconfig), "", state).connect()
     return of_nodes(session.client.get("/api/v1/nodes").get("items") or [])
 

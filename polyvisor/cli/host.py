@@ -64,7 +64,10 @@ def down(context: Context, *, keep_guests: bool, timeout: float) -> None:
             show({"step": "stop", "text": "stopping" if keep_guests else "shutting guests down"})
             control.stop(state, keep_guests=keep_guests, timeout=timeout)
     left = control.leftovers(state)
-    say("Polyvisor is down." + (f" {len(left)} guests go on running." if keep_guests and left else ""))
+    if left and not keep_guests:
+        names = ", ".join(str(folder) for folder in left)
+        raise CliError(f"Polyvisor is down, but launchers are left in {names}", ExitCode.ERROR, f"See {state.log}.")
+    say("Polyvisor is down." + (f" {len(left)} guests go on running." if left else ""))
 
 
 def status(context: Context, output: Output) -> None:

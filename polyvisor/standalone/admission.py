@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from polyvisor.admission import AdmissionContext, Registry, admit
+from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import Obj, Problem, names
 from polyvisor.api.resources import KUBEVIRTS, Resource
+from polyvisor.drivers import DriverRegistry
 from polyvisor.standalone.apiserver.registry import key_of
 from polyvisor.standalone.apiserver.store import Store
 
 Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
 
 
-def admitter(store: Store, drivers: Registry) -> Admit:
+def admitter(store: Store, drivers: DriverRegistry) -> Admit:
     """Return what the API server calls for each write. The configuration is read each time, as it may change."""
 
     def decide(

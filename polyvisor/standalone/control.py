@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from polyvisor.agent.launchers import process_of
 from polyvisor.standalone.failure import TIMEOUT, StartError
 from polyvisor.standalone.state import StateFolder, running
 
@@ -97,8 +98,9 @@ def stop(state: StateFolder, *, keep_guests: bool, timeout: float) -> bool:
 
 
 def leftovers(state: StateFolder) -> list[Path]:
-    """Return the folders of launchers."""
+    """Return the folders of launchers that are still running."""
     try:
-        return sorted(p for p in state.launchers.iterdir() if p.is_dir())
+        folders = sorted(p for p in state.launchers.iterdir() if p.is_dir())
     except FileNotFoundError:
         return []
+    return [folder for folder in folders if process_of(folder)]

@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.launchers import Launchers, process_of
+from polyvisor.agent.link import LauncherError
 from polyvisor.agent.probing import DRIVERS_ANNOTATION, driver_report
 from polyvisor.api import Obj
 from polyvisor.api.resources import NODES
@@ -165,6 +167,8 @@ class Parts:
                 except Exception:
                     logger.exception("not all guests could be shut down")
         await self._end("agent")
+        if drain:
+            await self._end_launchers()
         if self._client is not None:
             await self._client.aclose()  # before the server, which waits for its connections to close
         if self._web is not None:
@@ -173,6 +177,19 @@ class Parts:
             await self._web.stop()
         if self._store is not None:
             await self._store.close()
+
+    async def _end_launchers(self) -> None:
+        """End the launchers whose machine is over or was never started; what they know stays in their folders."""
+        launchers = Launchers(self._state.launchers, lambda _: None)
+        for id_ in launchers.ids():
+            if not process_of(launchers.folder(id_)):
+                continue
+            try:
+                if not (await launchers.ensure(id_)).active:
+                    await launchers.quit(id_)
+            except LauncherError as error:
+                logger.error("launcher %s was left: %s", id_, error)
+        await launchers.close()
 
     async def _end(self, name: str) -> None:
         task = self._tasks.get(name)
