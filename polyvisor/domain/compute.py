@@ -1,0 +1,109 @@
+"""CPUs, memory, clock and the features of the platform.
+
+A machine without a memory size has the one it requests; CPUs follow cores, sockets and threads, else the CPU limit or
+request rounded up.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+from polyvisor.api.quantity import parse_quantity
+from polyvisor.domain.xml import add, on_off, yes_no
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import DomainSpec
+
+HOST_MODELS = ("host-passthrough", "host-model")
+
+
+def memory_bytes(spec: DomainSpec) -> int:
+    """Return how much memory the guest sees."""
+    if spec.memory and spec.memory.guest is not None:
+        return int(parse_quantity(str(spec.memory.guest)))
+    for amounts in (spec.resources and spec.resources.requests, spec.resources and spec.resources.limits):
+        if amounts and amounts.get("memory") is not None:
+            return int(parse_quantity(str(amounts["memory"])))
+    raise ValueError("spec.domain.memory.guest: the machine has no memory size")
+
+
+def vcpus(spec: DomainSpec) -> int:
+    """Return how many CPUs the guest has."""
+    cpu = spec.cpu
+    if cpu and (cpu.sockets or cpu.cores or cpu.threads):
+        return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1)
+    for amounts in (spec.resources and spec.resources.limits, spec.resources and spec.resources.requests):
+        if amounts and amounts.get("cpu") is not None:
+            return max(1, ceil(parse_quantity(str(amounts["cpu"]))))
+    return 1
+
+
+def add_memory(domain: _Element, spec: DomainSpec) -> None:
+    """Write the memory in bytes."""
+    add(domain, "memory", memory_bytes(spec), unit="B")
+
+
+def add_vcpus(domain: _Element, spec: DomainSpec) -> None:
+    """Write the number of CPUs."""
+    add(domain, "vcpu", vcpus(spec), placement="static")
+
+
+def add_cpu(domain: _Element, spec: DomainSpec) -> None:
+    """Write model and topology; a model that the user left open is the driver's to choose."""
+    cpu = spec.cpu
+    element = add(domain, "cpu")
+    if cpu and cpu.model in HOST_MODELS:
+        element.set("mode", cpu.model)
+    elif cpu and cpu.model:
+        element.set("mode", "custom")
+        element.set("match", "exact")
+        add(element, "model", cpu.model)
+    given = cpu is not None and any((cpu.sockets, cpu.cores, cpu.threads))
+    if cpu is not None and given:
+        add(element, "topology", sockets=cpu.sockets or 1, cores=cpu.cores or 1, threads=cpu.threads or 1)
+    else:
+        # Without explicit words the CPUs are sockets of one core, as KubeVirt has it.
+        add(element, "topology", sockets=vcpus(spec), cores=1, threads=1)
+
+
+def add_features(domain: _Element, spec: DomainSpec) -> None:
+    """Write ACPI (on unless switched off) and APIC."""
+    wanted = spec.features
+    features = add(domain, "features")
+    if not (wanted and wanted.acpi and wanted.acpi.enabled is False):
+        add(features, "acpi")
+    if not (wanted and wanted.apic and wanted.apic.enabled is False):
+        end_of_interrupt = wanted.apic.end_of_interrupt if wanted and wanted.apic else None
+        add(features, "apic", eoi=None if end_of_interrupt is None else on_off(end_of_interrupt))
+    efi = spec.firmware and spec.firmware.bootloader and spec.firmware.bootloader.efi
+    if efi and efi.secure_boot is not False:
+        add(features, "smm", state="on")
+
+
+def add_clock(domain: _Element, spec: DomainSpec) -> None:
+    """Write the clock: UTC unless an offset or a time zone is given, with the timers that are named."""
+    wanted = spec.clock
+    clock = add(domain, "clock")
+    if wanted and wanted.timezone:
+        clock.set("offset", "timezone")
+        clock.set("timezone", wanted.timezone)
+    elif wanted and wanted.utc and wanted.utc.offset_seconds is not None:
+        clock.set("offset", "variable")
+        clock.set("adjustment", str(wanted.utc.offset_seconds))
+        clock.set("basis", "utc")
+    else:
+        clock.set("offset", "utc")
+    timers = wanted.timer if wanted else None
+    if timers is None:
+        return
+    for name, timer in (("rtc", timers.rtc), ("pit", timers.pit), ("hpet", timers.hpet)):
+        if timer is not None:
+            present = yes_no(timer.present is not False)
+            track = getattr(timer, "track", None)
+            add(clock, "timer", name=name, present=present, tickpolicy=timer.tick_policy or None, track=track or None)
+    for name, simple in (("kvmclock", timers.kvm), ("hypervclock", timers.hyperv)):
+        if simple is not None:
+            add(clock, "timer", name=name, present=yes_no(simple.present is not False))

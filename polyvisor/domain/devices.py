@@ -1,0 +1,89 @@
+"""Everything on the machine's board but disks: network cards, console, random numbers, watchdog, inputs, graphics.
+
+A graphics card is attached only where the spec asks for it (``autoattachGraphicsDevice: true``): it costs some 20 MiB a
+machine and no client shows it yet. With it comes VNC on a unix socket in the launcher's folder, never on a port.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvisor.domain.xml import add
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import DomainSpec
+    from polyvisor.domain.context import DomainContext
+
+AGENT_CHANNEL = "org.qemu.guest_agent.0"
+
+
+def add_interfaces(devices: _Element, spec: DomainSpec) -> None:
+    """Write the network cards. The Pod's network with masquerade is a user-mode network of the hypervisor's process."""
+    for interface in spec.devices.interfaces or []:
+        if interface.state == "absent":
+            continue
+        element = add(devices, "interface", type="user")
+        if interface.mac_address:
+            add(element, "mac", address=interface.mac_address.replace("-", ":").lower())
+        if interface.model:
+            add(element, "model", type=interface.model)
+        if interface.state == "down":
+            add(element, "link", state="down")
+        if interface.boot_order is not None:
+            add(element, "boot", order=interface.boot_order)
+        add(element, "alias", name=f"ua-{interface.name}")
+
+
+def add_console(devices: _Element, spec: DomainSpec) -> None:
+    """Write the serial console, which the launcher reads and logs."""
+    if spec.devices.autoattach_serial_console is not False:
+        add(devices, "console", type="pty")
+
+
+def add_random(devices: _Element, spec: DomainSpec) -> None:
+    """Write the random number generator."""
+    if spec.devices.rng is not None:
+        add(add(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
+
+
+def add_watchdog(devices: _Element, spec: DomainSpec) -> None:
+    """Write the watchdog; without an action it resets the machine."""
+    watchdog = spec.devices.watchdog
+    if watchdog is None:
+        return
+    model = "diag288" if watchdog.diag288 is not None else "i6300esb"
+    chosen = watchdog.diag288 or watchdog.i6300esb
+    element = add(devices, "watchdog", model=model, action=(chosen.action if chosen else None) or "reset")
+    add(element, "alias", name=f"ua-{watchdog.name}")
+
+
+def add_inputs(devices: _Element, spec: DomainSpec) -> None:
+    """Write the pointer devices."""
+    for device in spec.devices.inputs or []:
+        element = add(devices, "input", type=device.type, bus=device.bus or "usb")
+        add(element, "alias", name=f"ua-{device.name}")
+
+
+def add_graphics(devices: _Element, spec: DomainSpec, context: DomainContext) -> None:
+    """Write a screen and where it can be seen, if the spec asks for one."""
+    if spec.devices.autoattach_graphics_device is not True or context.graphics_socket is None:
+        return
+    add(add(devices, "graphics", type="vnc"), "listen", type="socket", socket=str(context.graphics_socket))
+    add(add(devices, "video"), "model", type="vga", vram=16384, heads=1)
+
+
+def add_agent_channel(devices: _Element, context: DomainContext) -> None:
+    """Write the channel to an agent inside the guest."""
+    if context.agent_socket is not None:
+        channel = add(devices, "channel", type="unix")
+        add(channel, "source", mode="bind", path=str(context.agent_socket))
+        add(channel, "target", type="virtio", name=AGENT_CHANNEL)
+
+
+def add_balloon(devices: _Element, spec: DomainSpec) -> None:
+    """Write the memory balloon; on unless switched off, as KubeVirt has it."""
+    if spec.devices.autoattach_mem_balloon is not False:
+        element = add(devices, "memballoon", model="virtio", freePageReporting="on")
+        add(element, "stats", period=10)

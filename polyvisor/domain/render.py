@@ -1,0 +1,63 @@
+"""The converter: one machine's object to libvirt's domain XML.
+
+Three steps: the driver fills in what the user left open, shared blocks write what is the same everywhere, the driver
+changes what is not. The order of the blocks is that of libvirt's own documentation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lxml import etree
+
+from polyvisor.domain import boot, compute, devices, disks
+from polyvisor.domain.identity import domain_name, domain_uuid
+from polyvisor.domain.xml import add
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import VirtualMachineInstance, VirtualMachineInstanceSpec
+    from polyvisor.domain.context import DomainContext
+    from polyvisor.drivers.base import Driver
+
+
+def render(vmi: VirtualMachineInstance, driver: Driver, context: DomainContext) -> str:
+    """Return the domain XML of ``vmi`` for ``driver``; ``vmi`` itself is left as it is."""
+    spec = vmi.spec.model_copy(deep=True)
+    driver.defaults(spec)
+    domain = _domain(vmi, spec, driver, context)
+    driver.adapt(domain, spec)
+    etree.indent(domain)
+    return etree.tostring(domain, encoding="unicode")
+
+
+def _domain(
+    vmi: VirtualMachineInstance, spec: VirtualMachineInstanceSpec, driver: Driver, context: DomainContext
+) -> _Element:
+    wanted = spec.domain
+    uuid = domain_uuid(vmi)
+    domain = etree.Element("domain", type=context.virt_type)
+    add(domain, "name", domain_name(vmi))
+    add(domain, "uuid", uuid)
+    compute.add_memory(domain, wanted)
+    compute.add_vcpus(domain, wanted)
+    boot.add_sysinfo(domain, wanted, uuid)
+    boot.add_os(domain, wanted, driver.os_types[0], context)
+    compute.add_features(domain, wanted)
+    compute.add_cpu(domain, wanted)
+    compute.add_clock(domain, wanted)
+    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
+        add(domain, f"on_{event}", action)
+    board = add(domain, "devices")
+    disks.add_disks(board, wanted, context)
+    disks.add_filesystems(board, context)
+    devices.add_interfaces(board, wanted)
+    devices.add_console(board, wanted)
+    devices.add_agent_channel(board, context)
+    devices.add_inputs(board, wanted)
+    devices.add_graphics(board, wanted, context)
+    devices.add_watchdog(board, wanted)
+    devices.add_balloon(board, wanted)
+    devices.add_random(board, wanted)
+    return domain

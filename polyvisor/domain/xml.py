@@ -1,0 +1,42 @@
+"""Small helpers around lxml: elements that are there only where there is something to say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lxml import etree
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+Value = str | int | None
+
+
+def add(parent: _Element, tag: str, text: Value = None, **attributes: Value) -> _Element:
+    """Append a child; attributes that are None are left out, and a trailing underscore in a name is dropped."""
+    child = etree.SubElement(parent, tag)
+    for name, value in attributes.items():
+        if value is not None:
+            child.set(name.rstrip("_"), clean(str(value)))
+    if text is not None:
+        child.text = clean(str(text))
+    return child
+
+
+def clean(text: str) -> str:
+    """Take out the control characters that XML cannot carry at all, not even escaped."""
+    return "".join(char for char in text if char in "\t\n\r" or (ord(char) >= 0x20 and not _foreign(ord(char))))
+
+
+def _foreign(code: int) -> bool:
+    return 0xD800 <= code <= 0xDFFF or code in (0xFFFE, 0xFFFF)
+
+
+def on_off(value: bool | None, default: bool = True) -> str:
+    """Return libvirt's ``on`` or ``off``."""
+    return "on" if (default if value is None else value) else "off"
+
+
+def yes_no(value: bool) -> str:
+    """Return libvirt's ``yes`` or ``no``."""
+    return "yes" if value else "no"
