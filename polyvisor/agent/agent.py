@@ -81,6 +81,7 @@ class Agent:
             self._vmis,
             probe=state / "probe",
             address=lambda: self.node.address,
+            look=lambda uid: self._machines.look(uid),
         )
         self._machines = MachineAgent(
             client,

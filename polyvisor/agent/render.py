@@ -1,29 +1,37 @@
-"""The domain's name, uuid and XML for one machine: where the agent hands over to :mod:`polyvisor.domain`."""
+"""Where the agent hands over to :mod:`polyvisor.domain`: a plain object and what was prepared for it, typed."""
 
 from __future__ import annotations
 
-import uuid
-
-from pathlib import Path
-
+from polyvisor import domain
+from polyvisor.agent.errors import AgentError
 from polyvisor.agent.storage import Prepared
-from polyvisor.api import Obj
+from polyvisor.api import Obj, VirtualMachineInstance
+from polyvisor.domain import DiskSource, DomainContext
 from polyvisor.drivers.base import Driver
-
-_SPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 
 
 def domain_name(vmi: Obj) -> str:
     """Return the name under which libvirt knows a machine."""
-    return f"{vmi['metadata']['namespace']}_{vmi['metadata']['name']}"
+    return domain.domain_name(VirtualMachineInstance.model_validate(vmi))
 
 
 def domain_uuid(vmi: Obj) -> str:
-    """Return the machine's firmware uuid, or one that follows from its uid."""
-    firmware = (vmi["spec"].get("domain") or {}).get("firmware") or {}
-    return str(uuid.UUID(firmware["uuid"]) if firmware.get("uuid") else uuid.uuid5(_SPACE, vmi["metadata"]["uid"]))
+    """Return the machine's uuid in libvirt."""
+    return domain.domain_uuid(VirtualMachineInstance.model_validate(vmi))
 
 
-def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared, folder: Path) -> str:
-    """Render the domain."""
-    raise NotImplementedError
+def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared) -> str:
+    """Render the domain XML of a machine, with the virt type that placement chose."""
+    chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
+    if chosen not in driver.virt_types:
+        raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
+    context = DomainContext(
+        virt_type=chosen,
+        disks={name: DiskSource(file.path, file.format) for name, file in prepared.files.items()},
+        folders=prepared.folders,
+        root=prepared.root,
+        root_volume=prepared.root_volume,
+        kernel=prepared.kernel,
+        initrd=prepared.initrd,
+    )
+    return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)

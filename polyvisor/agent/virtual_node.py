@@ -61,6 +61,7 @@ class VirtualNode:
         *,
         probe: Path,
         address: Callable[[], str],
+        look: Callable[[str], None],
     ) -> None:
         self._client = client
         self._events = events
@@ -70,6 +71,7 @@ class VirtualNode:
         self._vmis = vmis
         self._probe = probe
         self._address = address
+        self._look = look
         self._restarts: dict[str, int] = {}
         self.queue: WorkQueue[str] = WorkQueue()
         self._patience = Patience()
@@ -127,6 +129,10 @@ class VirtualNode:
         vmi = self._machine(pod)
         if vmi is None:
             return 2.0  # the machine is on its way, or gone and the Pod will follow
+        phase = (vmi.get("status") or {}).get("phase")
+        if phase in FINAL_PHASES and not self._launchers.exists(id_):
+            await self._completed(pod, phase)
+            return None
         plan = driver.launcher(self._launchers.folder(id_), self._probe / driver.name)
         self._launchers.write_plan(id_, plan, name=domain_name(vmi), uuid=domain_uuid(vmi), driver=driver.name)
         if self._launchers.get(id_) is None and (left := self._patience.left(id_)):
@@ -140,7 +146,6 @@ class VirtualNode:
             await self._write(pod, status)
             self._events.event(pod, EventType.WARNING, "Failed", str(error))
             return self._patience.failed(id_)
-        phase = (vmi.get("status") or {}).get("phase")
         if phase in FINAL_PHASES and not link.active:
             await self._finish(id_, pod, phase)
             return None
@@ -171,7 +176,7 @@ class VirtualNode:
         if was_running and self._launchers.started != before:
             self._restarts[id_] = self._restarts.get(id_, 0) + 1
             self._events.event(pod, EventType.NORMAL, "Started", "Restarted the launcher; its machine was not touched")
-        self._launchers.changed(id_)
+        self._look(owner_uid(pod))
         return link
 
     async def _finish(self, id_: str, pod: Obj, phase: str) -> None:
@@ -181,6 +186,9 @@ class VirtualNode:
             folder = self._launchers.folder(id_)
             for name in (DISKS, SCRATCH):
                 await asyncio.to_thread(safepath.remove_path, folder / name)
+        await self._completed(pod, phase)
+
+    async def _completed(self, pod: Obj, phase: str) -> None:
         code = 0 if phase == "Succeeded" else 1
         ended: Obj = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "finishedAt": now()}
         if started := (pod.get("status") or {}).get("startTime"):
@@ -200,7 +208,7 @@ class VirtualNode:
                 return await power_down(link, deadline, graceful=driver is None or driver.graceful_shutdown)
             final = vmi is None or (vmi.get("status") or {}).get("phase") in FINAL_PHASES
             if link.ended and not final and time.time() < deadline + RECORD_SECONDS:
-                self._launchers.changed(id_)
+                self._look(owner_uid(pod))
                 return 0.5
         async with self._launchers.lock(id_):
             await self._launchers.retire(id_)

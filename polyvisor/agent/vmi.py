@@ -150,7 +150,7 @@ class MachineAgent:
             progress = self._progress(vmi)
             prepared = await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, progress)
             await self._bind(vmi, inputs)
-            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder)
+            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared)
             await link.request("start", seconds=START_SECONDS, xml=xml)
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:

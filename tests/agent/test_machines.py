@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ Obj = dict[str, Any]
 NODE = "here"
 
 
-def xml(vmi: Obj, *_: Any) -> str:
+def xml(vmi: Obj, *_: object) -> str:
     name, uuid = render.domain_name(vmi), render.domain_uuid(vmi)
     return (
         f"<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory>"
@@ -131,10 +131,10 @@ async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @pytest.fixture
-def images(home: Home) -> Iterator[Layout]:
+def images(home: Home) -> Layout:
     layout = Layout(home.state / "images")
     layout.image("disk:1", tar(member("disk/d.img", b"x" * 4096)))
-    yield layout
+    return layout
 
 
 def phase(wanted: str) -> Callable[[Obj], bool]:
@@ -189,6 +189,7 @@ async def test_deleting_the_pod_takes_the_machine_down(home: Home) -> None:
         await home.until(VMIS, "one", phase("Running"))
         folder = await home.folder("one")
         await home.client.delete(PODS, "virt-launcher-one", "default")
+        await home.until(VMIS, "one", phase("Succeeded"))  # long before the 30 s that the Pod has
         await home.gone(PODS, "virt-launcher-one")
         assert (await home.until(VMIS, "one", phase("Succeeded")))["status"]["phase"] == "Succeeded"
         assert not folder.exists()
@@ -260,7 +261,7 @@ async def test_folder_without_a_pod_is_removed(home: Home) -> None:
         vmi = await home.until(VMIS, "one", phase("Failed"))
         assert condition(vmi, "Ready")["status"] == "False"
         async with asyncio.timeout(10):
-            while folder.exists():
+            while folder.exists():  # noqa: ASYNC110 - nothing tells when a folder goes
                 await asyncio.sleep(0.02)
     assert home.launchers() == []
 
