@@ -164,7 +164,8 @@ def delete(
         except ApiError as error:
             if error.unreachable:
                 raise
-            if not (error.not_found and ignore_missing):
+            # What was listed may go by itself meanwhile, with its owner for instance.
+            if not (error.not_found and (ignore_missing or everything or selector)):
                 failures.append(explain(error))
             continue
         going.append((kind, where, name, old["metadata"].get("uid", "")))

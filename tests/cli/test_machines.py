@@ -1,0 +1,192 @@
+"""start, stop, pause, console and logs: through the real subresource API, with a node that echoes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.cli.client import Client
+from polyvisor.cli.console import connect
+from polyvisor.kube.config import from_kubeconfig
+from polyvisor.kube.errors import ApiError
+from polyvisor.server.node import NodeError
+
+from .conftest import Cli, Server
+
+VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
+VMS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
+SPEC = {"domain": {"devices": {}, "memory": {"guest": "64Mi"}}}
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return Client(from_kubeconfig(server.kubeconfig))
+
+
+@pytest.fixture(autouse=True)
+def clean(on_server: Cli, server: Server) -> None:
+    assert on_server("delete", "vmi,vm,pods", "--all", "--grace-period", "0").code == 0
+    server.node.asked.clear()
+    server.node.refuse = None
+
+
+def make_vmi(client: Client, name: str = "demo", phase: str = "Running", *conditions: str) -> dict[str, Any]:
+    found = [{"type": kind, "status": "True"} for kind in conditions]
+    return client.request(
+        "POST",
+        VMIS,
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {"name": name},
+            "spec": SPEC,
+            "status": {"phase": phase, "conditions": found},
+        },
+    )
+
+
+def make_vm(client: Client, strategy: str) -> None:
+    template = {"metadata": {}, "spec": SPEC}
+    vm = {"metadata": {"name": "demo"}, "spec": {"runStrategy": strategy, "template": template}}
+    client.request("POST", VMS, {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", **vm})
+
+
+def test_start_and_stop_change_the_run_strategy(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Halted")
+    assert on_server("start", "demo").out == "VM demo was scheduled to start\n"
+    assert client.get(f"{VMS}/demo")["spec"]["runStrategy"] == "Always"
+    again = on_server("start", "demo")
+    assert again.code == 5
+    assert "Always does not support manual start requests" in again.err
+    assert on_server("stop", "demo").code == 0
+    assert client.get(f"{VMS}/demo")["spec"]["runStrategy"] == "Halted"
+
+
+def test_dry_run_is_passed_on(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Halted")
+    assert on_server("start", "demo", "--dry-run").code == 0
+    assert client.get(f"{VMS}/demo")["spec"]["runStrategy"] == "Halted"
+
+
+def test_restart_leaves_requests_in_the_status(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Always")
+    uid = make_vmi(client)["metadata"]["uid"]
+    assert on_server("restart", "demo").code == 0
+    requests = client.get(f"{VMS}/demo")["status"]["stateChangeRequests"]
+    assert requests == [{"action": "Stop", "uid": uid}, {"action": "Start"}]
+    assert "already underway" in on_server("restart", "demo").err
+
+
+def test_stop_with_a_grace_period_shortens_the_instances(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Always")
+    make_vmi(client)
+    assert on_server("stop", "demo", "--force").code == 0
+    assert client.get(f"{VMIS}/demo")["spec"]["terminationGracePeriodSeconds"] == 0
+
+
+def test_missing_machine(on_server: Cli) -> None:
+    result = on_server("start", "nobody")
+    assert (result.code, result.err) == (4, 'polyvisor: virtualmachines.kubevirt.io "nobody" not found\n')
+    assert on_server("console", "nobody").code == 4
+    assert on_server("logs", "nobody").code == 4
+
+
+def test_pause_and_unpause_reach_the_node(on_server: Cli, client: Client, server: Server) -> None:
+    make_vmi(client)
+    assert on_server("pause", "vmi", "demo").out == "VMI demo was scheduled to pause\n"
+    assert server.node.asked == [("pause", "demo")]
+    refused = on_server("unpause", "demo")
+    assert refused.code == 5
+    assert "VMI is not paused" in refused.err
+    make_vmi(client, "held", "Running", "Paused")
+    assert on_server("unpause", "held").code == 0
+    assert "VMI is already paused" in on_server("pause", "held").err
+    assert on_server("pause", "pod", "demo").code == 2
+
+
+def test_a_node_that_refuses_is_quoted(on_server: Cli, client: Client, server: Server) -> None:
+    make_vmi(client)
+    server.node.refuse = NodeError("the hypervisor cannot pause", 409)
+    result = on_server("pause", "demo")
+    assert (result.code, result.err) == (5, "polyvisor: the hypervisor cannot pause\n")
+
+
+def test_console_with_piped_input(on_server: Cli, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_vmi(client)
+    read, write = os.pipe()
+    os.write(write, b"root\nlogout\n")
+    os.close(write)
+    with os.fdopen(read) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        result = on_server("console", "demo")
+    assert result.out == "login: echo:root\nlogout\n"
+
+
+def test_console_refused_before_the_upgrade(on_server: Cli, client: Client) -> None:
+    make_vmi(client, phase="Scheduled")
+    result = on_server("console", "demo")
+    assert result.code == 5
+    assert "VMI is not running" in result.err
+
+
+def test_console_speaks_the_subprotocol_and_closes_the_old_one(client: Client) -> None:
+    make_vmi(client)
+    first = connect(client, "default", "demo")
+    assert first.subprotocol == "plain.kubevirt.io"
+    assert first.recv() == b"login: "
+    second = connect(client, "default", "demo")
+    assert second.recv() == b"login: "
+    with pytest.raises(Exception, match="another client"):
+        first.recv(timeout=10)
+    second.close()
+
+
+def test_console_needs_the_token(client: Client) -> None:
+    make_vmi(client)
+    client.connection.token = "wrong"
+    with pytest.raises(ApiError) as caught:
+        connect(client, "default", "demo")
+    assert caught.value.code == 401
+
+
+def test_logs_are_read_through_the_pod(on_server: Cli, client: Client) -> None:
+    vmi = make_vmi(client)
+    assert "has no launcher yet" in on_server("logs", "demo").err
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "demo"}
+    pod = {
+        "metadata": {"name": "virt-launcher-demo", "ownerReferences": [{**owner, "uid": vmi["metadata"]["uid"]}]},
+        "spec": {"containers": [{"name": "compute", "image": "x"}]},
+    }
+    client.request("POST", "/api/v1/namespaces/default/pods", {"apiVersion": "v1", "kind": "Pod", **pod})
+    assert on_server("logs", "demo", "--tail", "3").out == "guest-console-log follow=False tail=3\n"
+    assert on_server("logs", "demo", "--launcher").out == "compute follow=False tail=None\n"
+
+
+def test_discovery_of_the_subresources(client: Client) -> None:
+    answer = client.get("/apis/subresources.kubevirt.io/v1")
+    names = {resource["name"] for resource in answer["resources"]}
+    assert {"virtualmachines/start", "virtualmachineinstances/console"} <= names
+    assert client.get("/apis/subresources.kubevirt.io/v1/version")["gitVersion"].startswith("v")
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'{"gracePeriod": "soon"}', b'{"gracePeriod": -1}'])
+def test_broken_bodies(client: Client, body: bytes) -> None:
+    make_vm(client, "Always")
+    connection = client._open(10)
+    path = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/demo/stop"
+    connection.request("PUT", path, body=body, headers=client._headers("application/json"))
+    response = connection.getresponse()
+    assert response.status == 400
+    assert json.loads(response.read())["kind"] == "Status"
+    connection.close()
+
+
+def test_completion_and_version(cli: Cli, tmp_path: Path) -> None:
+    assert cli("version").out.startswith("polyvisor ")
+    assert "_POLYVISOR_COMPLETE" in cli("completion", "bash").out
+    assert cli("completion", "tcsh").code == 2
