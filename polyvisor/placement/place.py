@@ -198,7 +198,8 @@ def _find_nodes(
         return _refused(driver.name, CandidateVerdict.NO_NODE, [Problem(CHOICE, what, "FieldValueNotSupported")])
     for feature, paths, support in conditions:
         needed = _condition_labels(driver.name, feature.id, support)
-        labels |= needed
+        for label, values in needed.items():
+            labels[label] = tuple(v for v in labels.get(label, values) if v in values)
         if needed and not any(_shows(node, needed) for node in nodes):
             why = f"no node shows {feature.title} for {driver.title}"
             why += f": {support.reason}" if support.reason else ""

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec
+from polyvisor.api import KubeVirtConfiguration, Memory, VirtualMachineInstanceSpec
 from polyvisor.drivers.base import Support, Verdict
 from polyvisor.placement import Placement, place
 from tests.drivers_for_tests import FakeDriver, no, node
@@ -205,6 +205,17 @@ def test_all_labels_have_to_be_on_one_node() -> None:
         node("b", "alpha", "feature.hypervisor.kubevirt.io/alpha.firmware.serial"),
     ]
     assert place(spec(firmware={"serial": "x"}), config(), apart, [driver]).driver is None
+
+
+def test_conditions_on_the_architecture_add_up() -> None:
+    both = Support(Verdict.CONDITIONAL, source="test", reason="r", architectures=("x86_64", "aarch64"))
+    arm = Support(Verdict.CONDITIONAL, source="test", reason="r", architectures=("aarch64", "s390x"))
+    driver = FakeDriver("alpha", table={"firmware.serial": both, "memory.guest": arm})
+    wanted = spec(firmware={"serial": "x"})
+    wanted.domain.memory = Memory(guest="1Mi")
+    assert place(wanted, config(), BOTH, [driver]).driver is None
+    arm_node = [node("n", "alpha", "alpha.fast", **{"kubernetes.io/arch": "arm64"})]
+    assert place(wanted, config(), arm_node, [driver]).labels["kubernetes.io/arch"] == ("arm64",)
 
 
 def test_a_condition_on_the_virt_type_narrows_it() -> None:
