@@ -13,6 +13,7 @@ from polyvisor.admission.values import amount, mapping
 from polyvisor.api import Obj, names
 
 DEFAULT_NETWORK = "default"
+TOPOLOGY = ("cores", "sockets", "threads")
 
 
 def machine(vm: Obj) -> None:
@@ -52,11 +53,15 @@ def instance_spec(spec: Obj, configuration: Obj) -> None:
 
 
 def _cpu(domain: Obj) -> None:
+    """Fill in the topology, unless the number of CPUs follows from the resources."""
     cpu = domain.get("cpu")
+    given = isinstance(cpu, dict) and any(cpu.get(key) for key in TOPOLOGY)
+    if not given and any(mapping(domain, "resources", kind).get("cpu") for kind in ("limits", "requests")):
+        return
     if cpu is None:
         cpu = domain["cpu"] = {}
     if isinstance(cpu, dict):
-        for key in ("cores", "sockets", "threads"):
+        for key in TOPOLOGY:
             if cpu.get(key) in (None, 0) and cpu.get(key) is not False:
                 cpu[key] = 1
 

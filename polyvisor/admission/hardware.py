@@ -15,8 +15,10 @@ MIB = 1 << 20
 MAX_VCPUS = 1024
 MAX_MEMORY = 1 << 50
 MAX_KERNEL_ARGS = 4096
+WATCHDOGS = ("i6300esb", "diag288")
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,3}")
 _MODEL = re.compile(r"[A-Za-z0-9_.+:-]{1,128}")
 
 
@@ -28,9 +30,21 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     _resources(domain, path, found)
     _firmware(domain, path, found)
     _boot_order(domain, path, found)
+    _clock(mapping(domain, "clock"), f"{path}.clock", found)
+    watchdog, where = mapping(domain, "devices", "watchdog"), f"{path}.devices.watchdog"
+    if watchdog and sum(watchdog.get(kind) is not None for kind in WATCHDOGS) != 1:
+        found.required(where, f"one of {', '.join(WATCHDOGS)} is wanted")
     machine = text(mapping(domain, "machine").get("type"))
     if machine and not _MODEL.fullmatch(machine):
         found.add(f"{path}.machine.type", f"{machine[:80]!r} is no machine type such as q35")
+
+
+def _clock(clock: Obj, path: str, found: Findings) -> None:
+    zone = text(clock.get("timezone"))
+    if zone and not _ZONE.fullmatch(zone):
+        found.add(f"{path}.timezone", f"{zone[:80]!r} is no time zone such as Europe/Berlin")
+    if zone and clock.get("utc") is not None:
+        found.add(path, "timezone and utc exclude each other; give one")
 
 
 def _cpu(domain: Obj, path: str, found: Findings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from polyvisor.admission.values import Findings, items, mapping, number, text
@@ -29,7 +28,6 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
             found.add(f"{where}.name", f"no interface has the name {name!r}; add one, or leave the network out")
         if network.get("pod") is not None:
             pods.append(where)
-            _cidr(mapping(network, "pod"), f"{where}.pod", found)
         elif not any(network.get(key) is not None for key in network if key != "name"):
             found.required(where, f"a network is wanted, one of {', '.join(SOURCES)}")
     for where in pods[1:]:
@@ -88,15 +86,3 @@ def _interface(interface: Obj, path: str, found: Findings) -> None:
             found.add(f"{where}.name", error)
         elif name and names.setdefault(name, where) != where:
             found.duplicate(f"{where}.name", f"{name!r} is the name of {names[name]} already")
-
-
-def _cidr(pod: Obj, path: str, found: Findings) -> None:
-    cidr = text(pod.get("vmNetworkCIDR"))
-    if not cidr:
-        return
-    try:
-        network = ipaddress.IPv4Network(cidr, strict=False)
-    except ValueError:
-        network = None
-    if network is None or not 8 <= network.prefixlen <= 30:
-        found.add(f"{path}.vmNetworkCIDR", f"{cidr[:60]!r} is no IPv4 network of /8 to /30, such as 10.0.2.0/24")

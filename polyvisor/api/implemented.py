@@ -28,7 +28,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
         "affinity domain evictionStrategy hostname hypervisor networks nodeSelector priorityClassName schedulerName"
         " terminationGracePeriodSeconds tolerations volumes"
     ),
-    "DomainSpec": _fields("cpu devices features firmware machine memory resources"),
+    "DomainSpec": _fields("clock cpu devices features firmware machine memory resources"),
     # -- compute -------------------------------------------------------------------------------------------------------
     "CPU": _fields("cores model sockets threads"),
     "Memory": _fields("guest"),
@@ -36,7 +36,15 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "Machine": ALL,
     "Features": _fields("acpi apic"),
     "FeatureState": ALL,
-    "FeatureAPIC": _fields("enabled"),
+    "FeatureAPIC": ALL,
+    "Clock": ALL,
+    "ClockOffsetUTC": ALL,
+    "Timer": ALL,
+    "HPETTimer": ALL,
+    "HypervTimer": ALL,
+    "KVMTimer": ALL,
+    "PITTimer": ALL,
+    "RTCTimer": ALL,
     # -- firmware ------------------------------------------------------------------------------------------------------
     "Firmware": _fields("bootloader kernelBoot serial uuid"),
     "Bootloader": _fields("bios efi"),
@@ -47,9 +55,13 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- devices -------------------------------------------------------------------------------------------------------
     "Devices": _fields(
         "autoattachGraphicsDevice autoattachMemBalloon autoattachPodInterface autoattachSerialConsole disableHotplug"
-        " disks interfaces logSerialConsole rng"
+        " disks inputs interfaces rng watchdog"
     ),
     "Rng": ALL,
+    "Input": ALL,
+    "Watchdog": ALL,
+    "I6300ESBWatchdog": ALL,
+    "Diag288Watchdog": ALL,
     "Disk": _fields("bootOrder cache cdrom disk io lun name serial"),
     "DiskTarget": _fields("bus readonly"),
     "CDRomTarget": _fields("bus readonly tray"),
@@ -63,9 +75,9 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "ContainerDiskSource": _fields("image imagePullPolicy path"),
     "EmptyDiskSource": ALL,
     "HostDisk": _fields("capacity path type"),
-    "PersistentVolumeClaimVolumeSource": _fields("claimName readOnly"),
+    "PersistentVolumeClaimVolumeSource": _fields("claimName"),
     "Network": _fields("name pod"),
-    "PodNetwork": _fields("vmNetworkCIDR"),
+    "PodNetwork": _fields(""),
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration"),

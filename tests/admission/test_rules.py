@@ -110,7 +110,7 @@ CASES: list[tuple[Change, str, str]] = [
     (put("networks.1", {"name": "default", "pod": {}}), "networks[1].name", "is the name of spec.networks[0] already"),
     (put(f"{NICS}.0", {"name": "default"}), f"{NICS}[0]", "a binding is wanted, one of: masquerade: {}"),
     (put("networks.0", {"name": "default"}), "networks[0]", "a network is wanted, one of pod"),
-    (put("networks.0.pod.vmNetworkCIDR", "10.0.2.0"), "networks[0].pod.vmNetworkCIDR", "such as 10.0.2.0/24"),
+    (put("networks.0.pod.vmNetworkCIDR", "10.0.2.0/24"), "networks[0].pod.vmNetworkCIDR", "not implemented"),
     (put(f"{NICS}.0.macAddress", "02:00"), f"{NICS}[0].macAddress", "such as 02:00:00:00:00:01"),
     (put(f"{NICS}.0.macAddress", "03:00:00:00:00:01"), f"{NICS}[0].macAddress", "multicast"),
     (put(f"{NICS}.0.macAddress", "00:00:00:00:00:00"), f"{NICS}[0].macAddress", "all zeros"),
@@ -141,6 +141,14 @@ CASES: list[tuple[Change, str, str]] = [
         put("domain.firmware.kernelBoot", {"container": {"image": "localhost/k:1"}}),
         "domain.firmware.kernelBoot.container",
         "kernelPath or initrdPath",
+    ),
+    (put("domain.clock", {"timezone": "../x"}), "domain.clock.timezone", "such as Europe/Berlin"),
+    (put("domain.clock", {"timezone": "UTC", "utc": {}}), "domain.clock", "exclude each other"),
+    (put("domain.devices.watchdog", {"name": "w"}), "domain.devices.watchdog", "one of i6300esb, diag288"),
+    (
+        put("domain.devices.inputs", [{"name": "i", "type": "keyboard"}]),
+        "domain.devices.inputs[0].type",
+        "accepted: tablet",
     ),
     # -- scheduling ------------------------------------------------------------------------------------------------
     (put("terminationGracePeriodSeconds", -1), "terminationGracePeriodSeconds", "0 to 604800"),

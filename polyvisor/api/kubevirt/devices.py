@@ -59,7 +59,7 @@ class Input(Model):
 
     bus: Annotated[str | None, OneOf("usb", "virtio")] = None
     name: str
-    type: Annotated[str, OneOf("tablet", "keyboard")]
+    type: Annotated[str, OneOf("tablet")]
 
 
 class PanicDevice(Model):
