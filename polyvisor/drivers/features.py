@@ -117,7 +117,10 @@ FEATURES: tuple[Feature, ...] = (
     _feature("boot.filesystem", "Boot from a tree of files"),
     _feature("cpu.count", "Number of CPUs", (f"{CPU}.cores", SET), (f"{CPU}.sockets", SET), (f"{CPU}.threads", SET)),
     _feature(
-        "cpu.topology", "CPU sockets and threads", (f"{CPU}.sockets", _more_than_one), (f"{CPU}.threads", _more_than_one)
+        "cpu.topology",
+        "CPU sockets and threads",
+        (f"{CPU}.sockets", _more_than_one),
+        (f"{CPU}.threads", _more_than_one),
     ),
     _feature("cpu.model.host-passthrough", "CPU of the host, unchanged", (f"{CPU}.model", "host-passthrough")),
     _feature("cpu.model.host-model", "CPU like the host's", (f"{CPU}.model", "host-model")),
@@ -129,7 +132,9 @@ FEATURES: tuple[Feature, ...] = (
     _feature("firmware.uuid", "Firmware UUID", (f"{FIRMWARE}.uuid", bool)),
     _feature("firmware.serial", "System serial number", (f"{FIRMWARE}.serial", bool)),
     _feature("firmware.bios", "BIOS", (f"{FIRMWARE}.bootloader.bios", SET)),
-    _feature("firmware.bios.serial", "BIOS output on the serial port", (f"{FIRMWARE}.bootloader.bios.use_serial", True)),
+    _feature(
+        "firmware.bios.serial", "BIOS output on the serial port", (f"{FIRMWARE}.bootloader.bios.use_serial", True)
+    ),
     _feature("firmware.efi", "UEFI", (f"{FIRMWARE}.bootloader.efi", SET)),
     _feature(
         "firmware.efi.secure-boot",

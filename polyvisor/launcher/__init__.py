@@ -1,4 +1,4 @@
-"""The thin process beside libvirt: one a machine, it owns the connection, the console and the knowledge of how it ended.
+"""The thin process beside libvirt: one a machine, it holds connection, console and the knowledge of how it ended.
 
 It imports the standard library and libvirt, nothing else of Polyvisor, because every megabyte here is paid once a
 machine. It is given finished domain XML and a plan (plain data: how to reach libvirt) and knows no hypervisor by name.

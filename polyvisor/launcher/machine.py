@@ -156,16 +156,14 @@ class Machine:
         domain = self._domain()
         refusal: Exception | None = None
         for number, way in enumerate(self._plan.shutdown[step:], step):
-            try:
-                kind, _, signals = way.partition(":")
-                if signals:
-                    for one in signals.split(","):
-                        domain.sendProcessSignal(1, int(one), 0)
-                else:
-                    domain.shutdownFlags(MODES[kind])
-            except libvirt.libvirtError as error:
-                refusal = error
-            else:
+            taken = False
+            for one in way.split("+"):
+                try:
+                    _ask(domain, one)
+                    taken = True
+                except libvirt.libvirtError as error:
+                    refusal = error
+            if taken:
                 self._say(f"asked the guest to power down ({way})")
                 return number + 1
         if refusal:
@@ -276,6 +274,14 @@ class Machine:
             write_durably(self._plan.folder / "state.json", json.dumps(kept) + "\n")
         self._say(f"state {state} {reason}")
         self._changed()
+
+
+def _ask(domain: Any, way: str) -> None:
+    kind, _, signals = way.partition(":")
+    if not signals:
+        domain.shutdownFlags(MODES[kind])
+    for number in signals.split(",") if signals else ():
+        domain.sendProcessSignal(1, int(number), 0)
 
 
 def _dotted(number: int) -> str:

@@ -34,14 +34,17 @@ class LxcDriver(Driver):
 
     @property
     def features(self) -> Mapping[str, Support]:
+        """The table."""
         return FEATURES
 
     def probe(self, scratch: Path) -> ProbeResult:
+        """Run a tiny container."""
         from polyvisor.drivers.lxc.probe import probe
 
         return probe(scratch)
 
     def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+        """A private daemon."""
         return launcher_plan(folder)
 
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
@@ -59,6 +62,7 @@ class LxcDriver(Driver):
         assert system is not None
         assert devices is not None
         assert vcpu is not None
+        system.attrib.clear()
         for element in list(system):
             system.remove(element)
         for name, text in (("type", "exe"), ("init", INIT)):
@@ -83,4 +87,5 @@ class LxcDriver(Driver):
         vcpu.addnext(tune)
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
+        """Count launcher, private daemon and libvirt's controller process."""
         return (40 + 8) * MIB

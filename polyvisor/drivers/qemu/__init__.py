@@ -32,17 +32,21 @@ class QemuDriver(Driver):
 
     @property
     def features(self) -> Mapping[str, Support]:
+        """The table."""
         return FEATURES
 
     def probe(self, scratch: Path) -> ProbeResult:
+        """Boot a kernel with each virt type."""
         from polyvisor.drivers.qemu.probe import probe
 
         return probe(scratch)
 
     def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+        """libvirt inside the launcher."""
         return launcher_plan(folder, scratch)
 
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
+        """Choose q35, and virtio where the guest is likely to know it."""
         from polyvisor.api import Machine
 
         domain = spec.domain
@@ -74,6 +78,7 @@ class QemuDriver(Driver):
             devices.append(video)
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
+        """Count the launcher, QEMU itself and its threads."""
         cpu = spec.domain.cpu
         vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
         return (40 + 48 + 8 * vcpus) * MIB

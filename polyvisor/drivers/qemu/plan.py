@@ -1,4 +1,4 @@
-"""How a launcher reaches QEMU: libvirt's driver runs inside the launcher, with all its files below the launcher's folder.
+"""How a launcher reaches QEMU: libvirt's driver runs inside the launcher, with its files in the launcher's folder.
 
 No daemon at all. libvirt's answer to "what can this QEMU do" costs seconds when asked for the first time, so launchers
 begin with a copy of the answer that the probe left behind.

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -96,8 +97,10 @@ def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
         return ProbeResult(False, str(error))
     if kernel is None:
         reasons.append(f"no Linux kernel is at hand to prove anything (set {KERNEL_VARIABLE}, or fill the image store)")
-    for virt_type in ("kvm", "qemu") if kernel else ():
-        reason = _boot(scratch, virt_type, kernel)
+    tried = ("kvm", "qemu") if kernel else ()
+    with ThreadPoolExecutor() as threads:
+        found = list(threads.map(lambda virt_type: _boot(scratch, virt_type, kernel), tried))
+    for virt_type, reason in zip(tried, found, strict=True):
         if reason:
             reasons.append(f"{virt_type}: {reason}")
         else:
@@ -116,7 +119,7 @@ def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> str:
     """Boot a kernel; return what went wrong."""
     if virt_type == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "/dev/kvm is not there or cannot be opened"
-    folder = scratch / "t"
+    folder = scratch / virt_type
     seconds = BOOT_SECONDS[virt_type]
     try:
         with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
