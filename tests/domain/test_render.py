@@ -1,0 +1,132 @@
+"""What is rendered is valid by libvirt's own schema, for every driver and every field, and hostile text stays text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+
+from polyvisor.domain import render
+from polyvisor.domain.disks import letters
+from polyvisor.drivers import Driver, registry
+from tests.drivers.kit import EVIL, context, machine
+
+SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
+CORPUS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cpu": {"cpu": {"sockets": 2, "cores": 2, "threads": 2, "model": "Nehalem"}},
+    "passthrough": {"cpu": {"model": "host-passthrough"}},
+    "requests": {"memory": None, "resources": {"requests": {"memory": "64Mi", "cpu": "1500m"}}},
+    "features": {"features": {"acpi": {"enabled": False}, "apic": {}}, "machine": {"type": "pc"}},
+    "firmware": {
+        "firmware": {"uuid": "5d307ca9-b3ef-428c-8861-06e72d69f223", "serial": EVIL, "kernelBoot": {"kernelArgs": EVIL}}
+    },
+    "bios": {"firmware": {"bootloader": {"bios": {"useSerial": True}}}},
+    "efi": {"firmware": {"bootloader": {"efi": {"secureBoot": False}}}},
+    "secure": {"firmware": {"bootloader": {"efi": {}}}},
+    "zone": {"clock": {"timezone": "Europe/Berlin"}},
+    "clock": {
+        "clock": {
+            "utc": {"offsetSeconds": 60},
+            "timer": {"hpet": {"present": False}, "pit": {"tickPolicy": "delay"}, "rtc": {"tickPolicy": "catchup"}},
+        }
+    },
+    "disks": {
+        "devices": {
+            "disks": [
+                {"name": "one", "serial": "A1", "cache": "none", "io": "native", "bootOrder": 1},
+                {"name": "two", "cdrom": {"bus": "scsi", "tray": "open"}},
+                {"name": "not-prepared", "disk": {"bus": "virtio"}},
+            ]
+        }
+    },
+    "interfaces": {
+        "devices": {
+            "interfaces": [
+                {"name": "a", "masquerade": {}, "macAddress": "DE-AD-00-00-BE-EF", "state": "down", "bootOrder": 2},
+                {"name": "b", "masquerade": {}, "model": "e1000", "state": "absent"},
+            ]
+        }
+    },
+    "devices": {
+        "devices": {
+            "rng": {},
+            "watchdog": {"name": "dog", "i6300esb": {"action": "poweroff"}},
+            "inputs": [{"name": "tablet", "type": "tablet", "bus": "usb"}],
+            "autoattachMemBalloon": False,
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def schema() -> etree.RelaxNG:
+    return etree.RelaxNG(etree.parse(SCHEMA))
+
+
+def _render(name: str, driver: Driver) -> etree._Element:
+    base = CORPUS[name]
+    domain = {key: value for key, value in base.items() if value is not None}
+    vmi = machine(driver, domain)
+    if "memory" in base:
+        vmi.spec.domain.memory = None
+    before = vmi.model_dump()
+    text = render(vmi, driver, context(driver, driver.virt_types[-1]))
+    assert vmi.model_dump() == before
+    return etree.fromstring(text)
+
+
+@pytest.mark.parametrize("case", CORPUS)
+@pytest.mark.parametrize("name", registry().names())
+def test_rendered_domains_are_valid(case: str, name: str, schema: etree.RelaxNG) -> None:
+    driver = registry().get(name)
+    assert driver
+    domain = _render(case, driver)
+    assert schema.validate(domain), schema.error_log
+
+
+@pytest.fixture
+def qemu() -> Driver:
+    driver = registry().get("qemu")
+    assert driver
+    return driver
+
+
+def test_hostile_text_stays_text(qemu: Driver) -> None:
+    domain = _render("firmware", qemu)
+    assert domain.findtext("os/cmdline") == EVIL
+    assert domain.findtext("sysinfo/system/entry[@name='serial']") == EVIL
+    assert domain.findtext("os/kernel") == f"/nowhere/{EVIL}/vmlinuz"
+
+
+def test_disks_have_names_by_bus_and_order(qemu: Driver) -> None:
+    disks = _render("disks", qemu).findall("devices/disk")
+    assert [(d.find("target").get("dev"), d.find("target").get("bus")) for d in disks] == [
+        ("vda", "virtio"),
+        ("sda", "scsi"),
+    ]
+    assert [d.find("readonly") is not None for d in disks] == [False, True]
+    assert [letters(n) for n in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
+
+
+def test_requests_stand_in_for_memory_and_cpus(qemu: Driver) -> None:
+    domain = _render("requests", qemu)
+    assert domain.findtext("memory") == str(64 * 1024 * 1024)
+    assert domain.findtext("vcpu") == "2"
+
+
+def test_the_emulator_gets_all_that_it_can_emulate(qemu: Driver) -> None:
+    assert _render("plain", qemu).find("cpu").get("mode") == "maximum"
+    text = render(machine(qemu), qemu, context(qemu, "kvm"))
+    assert etree.fromstring(text).find("cpu").get("mode") == "host-model"
+
+
+def test_a_container_never_shares_the_hosts_network() -> None:
+    driver = registry().get("lxc")
+    assert driver
+    domain = _render("interfaces", driver)
+    assert domain.find("features/privnet") is not None
+    assert domain.find("devices/interface") is None
+    assert domain.findtext("cputune/quota") == "100000"

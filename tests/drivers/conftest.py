@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polyvisor.agent.images import ImageStore
+from polyvisor.domain import DomainContext
+from polyvisor.drivers import Driver, registry
+from polyvisor.drivers.base import ProbeResult, RootKind
+
+TOP = Path(__file__).resolve().parents[2]
+IMAGES = TOP / "build" / "images"
+SCRATCH = Path("/tmp/pvk-scratch")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    """The demo's guest images, made once."""
+    subprocess.run([sys.executable, TOP / "tools" / "guest_images.py", IMAGES], check=True)
+    return ImageStore(IMAGES, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    SCRATCH.mkdir(mode=0o700)
+    yield SCRATCH
+    shutil.rmtree(SCRATCH)
+
+
+@pytest.fixture(scope="session", params=["qemu", "lxc"])
+def driver(request: pytest.FixtureRequest) -> Driver:
+    found = registry().get(request.param)
+    assert found
+    return found
+
+
+@pytest.fixture(scope="session")
+def probed(driver: Driver, store: ImageStore, scratch: Path) -> ProbeResult:
+    own = scratch / driver.name
+    own.mkdir(exist_ok=True)
+    shutil.copy(store.file("localhost/polyvisor/demo-kernel:1", "/boot/vmlinuz"), own / "vmlinuz")
+    result = driver.probe(own)
+    if not result.available:
+        pytest.skip(f"{driver.title} does not work here: {result.reason}")
+    return result
+
+
+@pytest.fixture
+def bootable(driver: Driver, probed: ProbeResult, store: ImageStore, tmp_path: Path) -> DomainContext:
+    """Something to boot for real."""
+    virt_type = probed.virt_types[0]
+    if driver.root == RootKind.FILESYSTEM:
+        root = tmp_path / "root"
+        subprocess.run(["cp", "-a", "-T", store.tree("localhost/polyvisor/demo-rootfs:1"), root], check=True)
+        return DomainContext(virt_type, root=root)
+    kernel = "localhost/polyvisor/demo-kernel:1"
+    return DomainContext(
+        virt_type, kernel=store.file(kernel, "/boot/vmlinuz"), initrd=store.file(kernel, "/boot/initrd.img")
+    )

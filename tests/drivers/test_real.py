@@ -1,0 +1,89 @@
+"""Each driver that works here runs a real guest through a launcher's whole life."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from polyvisor.domain import DomainContext, render
+from polyvisor.drivers import Driver
+from polyvisor.drivers.base import ProbeResult
+from tests.drivers.kit import Client, bench, machine
+
+READY = b"polyvisor-demo: ready"
+LIMIT_KIB = 40 * 1024
+
+
+def _pss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def test_probe_tells_versions_and_remembers(driver: Driver, probed: ProbeResult, scratch: Path) -> None:
+    assert probed.virt_types
+    assert probed.version
+    assert probed.libvirt_version
+    start = time.monotonic()
+    assert driver.probe(scratch / driver.name).virt_types == probed.virt_types
+    assert time.monotonic() - start < 8
+
+
+def test_a_guest_lives_through_everything(driver: Driver, bootable: DomainContext, scratch: Path) -> None:
+    domain = {"firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0"}}} if bootable.kernel else {}
+    vmi = machine(driver, domain)
+    xml = render(vmi, driver, bootable)
+    with bench(driver, vmi, scratch / driver.name) as one:
+        agent = one.launch()
+        assert agent.greeting["hello"]["version"] == 1
+        assert agent.greeting["hello"]["driver"] == driver.name
+        started = agent.result("start", xml=xml)
+        assert started["state"] == "running"
+        assert agent.result("start", xml=xml)["id"] == started["id"]
+        one.says(READY)
+        assert agent.result("pause")["state"] == "paused"
+        assert agent.result("resume")["state"] == "running"
+
+        assert one.process
+        everything = [one.process.pid]
+        pid_file = one.folder / "daemon.pid"
+        everything += [int(pid_file.read_text())] if pid_file.exists() else []
+        assert sum(map(_pss, everything)) < LIMIT_KIB
+
+        one.kill()
+        os.kill(everything[-1], 9) if len(everything) > 1 else None
+        agent = one.launch()
+        adopted = agent.result("state")
+        assert (adopted["state"], adopted["id"]) == ("running", started["id"])
+
+        console = Client(one.folder).console()
+        console.sendall(b"\n")
+        assert console.recv(100)
+
+        agent.result("shutdown")
+        assert agent.until("shutoff")["reason"] == "shutdown"
+        assert agent.result("start", xml=xml)["state"] == "shutoff"
+
+
+def test_destroy_ends_at_once(driver: Driver, bootable: DomainContext, scratch: Path) -> None:
+    vmi = machine(driver)
+    with bench(driver, vmi, scratch / driver.name) as one:
+        agent = one.launch()
+        agent.result("start", xml=render(vmi, driver, bootable))
+        assert agent.ask("quit")["error"]["code"] == "active"
+        agent.result("destroy")
+        ended = agent.until("shutoff")
+        assert ended["reason"] == "destroyed"
+
+
+def test_a_launcher_that_is_told_to_leave_leaves_the_guest(
+    driver: Driver, bootable: DomainContext, scratch: Path
+) -> None:
+    vmi = machine(driver)
+    with bench(driver, vmi, scratch / driver.name) as one:
+        agent = one.launch()
+        started = agent.result("start", xml=render(vmi, driver, bootable))
+        assert one.process
+        one.process.terminate()
+        assert one.process.wait(20) == 0
+        assert one.launch().result("state")["id"] == started["id"]

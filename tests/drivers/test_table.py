@@ -1,0 +1,87 @@
+"""Each driver's table is whole and says where it has each answer from; the registry leaves broken plug-ins out."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from polyvisor.drivers import Driver, load, registry
+from polyvisor.drivers.base import Verdict
+from polyvisor.drivers.features import BY_ID, FEATURES
+from polyvisor.drivers.verdict import unsupported
+from tests.drivers.kit import machine
+
+
+def test_catalogue_has_each_feature_once() -> None:
+    assert len(FEATURES) == len(BY_ID) >= 60
+
+
+def test_table_answers_every_feature_and_no_other(driver: Driver) -> None:
+    assert set(driver.features) == set(BY_ID)
+
+
+def test_every_answer_has_a_source_and_every_refusal_a_reason(driver: Driver) -> None:
+    for name, support in driver.features.items():
+        assert "libvirt" in support.source, name
+        assert support.reason or support.verdict is Verdict.SUPPORTED, name
+        assert support.verdict is not Verdict.UNKNOWN, name
+
+
+def test_plainest_machine_asks_for_nothing_that_a_driver_lacks(driver: Driver) -> None:
+    assert unsupported(driver, machine(driver).spec) == []
+
+
+@pytest.mark.parametrize(
+    ("domain", "name", "path"),
+    [
+        ({"cpu": {"threads": 2}}, "cpu.topology", "spec.domain.cpu.threads"),
+        ({"cpu": {"model": "Nehalem"}}, "cpu.model.named", "spec.domain.cpu.model"),
+        ({"firmware": {"bootloader": {"efi": {}}}}, "firmware.efi.secure-boot", "spec.domain.firmware.bootloader.efi"),
+        ({"devices": {"rng": {}}}, "rng", "spec.domain.devices.rng"),
+        (
+            {"devices": {"disks": [{"name": "a"}, {"name": "b", "cdrom": {"bus": "scsi"}}]}},
+            "disk.bus.scsi",
+            "spec.domain.devices.disks[1].cdrom.bus",
+        ),
+        (
+            {"devices": {"interfaces": [{"name": "a", "model": "e1000"}]}},
+            "interface.model.e1000",
+            "spec.domain.devices.interfaces[0].model",
+        ),
+    ],
+)
+def test_containers_lack_what_machines_have(domain: dict[str, object], name: str, path: str) -> None:
+    lxc, qemu = registry().get("lxc"), registry().get("qemu")
+    assert lxc
+    assert qemu
+    spec = machine(lxc, domain).spec
+    assert (name, path) in [(feature.id, field) for feature, field, _ in unsupported(lxc, spec)]
+    assert unsupported(qemu, spec) == []
+
+
+def test_a_condition_on_the_virt_type_is_judged_once_it_is_known() -> None:
+    qemu = registry().get("qemu")
+    assert qemu
+    spec = machine(qemu, {"cpu": {"model": "host-passthrough"}}).spec
+    assert unsupported(qemu, spec) == unsupported(qemu, spec, "kvm") == []
+    assert [feature.id for feature, _, _ in unsupported(qemu, spec, "qemu")] == ["cpu.model.host-passthrough"]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [("nowhere.at.all:Driver", "nowhere"), ("json:JSONDecoder", "not a subclass"), ("json:nothing", "nothing")],
+)
+def test_a_broken_plug_in_is_left_out_by_name(value: str, says: str) -> None:
+    whole = EntryPoint("lxc", "polyvisor.drivers.lxc:LxcDriver", "polyvisor.drivers")
+    found = load([EntryPoint("broken", value, "polyvisor.drivers"), whole])
+    assert found.names() == ("lxc",)
+    (problem,) = found.problems
+    assert "driver broken" in problem
+    assert says in problem
+
+
+def test_a_driver_under_another_name_is_left_out() -> None:
+    found = load([EntryPoint("other", "polyvisor.drivers.lxc:LxcDriver", "polyvisor.drivers")])
+    assert found.names() == ()
+    assert "calls itself lxc" in found.problems[0]
