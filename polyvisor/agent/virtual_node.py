@@ -156,7 +156,7 @@ class VirtualNode:
             phase="Running",
             address=self._address(),
             container_state=state,
-            restarts=self._restarts.get(id_, 0),
+            restarts=self._restarts_of(id_, pod),
             started_at=started,
         )
         await self._write(pod, status)
@@ -171,13 +171,18 @@ class VirtualNode:
         try:
             link = await self._launchers.ensure(id_)
         except LauncherError:
-            self._restarts[id_] = self._restarts.get(id_, 0) + 1
+            self._restarts[id_] = self._restarts_of(id_, pod) + 1
             raise
         if was_running and self._launchers.started != before:
-            self._restarts[id_] = self._restarts.get(id_, 0) + 1
+            self._restarts[id_] = self._restarts_of(id_, pod) + 1
             self._events.event(pod, EventType.NORMAL, "Started", "Restarted the launcher; its machine was not touched")
         self._look(owner_uid(pod))
         return link
+
+    def _restarts_of(self, id_: str, pod: Obj) -> int:
+        """Return how often the launcher was restarted; what the Pod says counts on after the agent's own restart."""
+        said = (pod.get("status") or {}).get("containerStatuses") or [{}]
+        return max(self._restarts.get(id_, 0), int(said[0].get("restartCount", 0)))
 
     async def _finish(self, id_: str, pod: Obj, phase: str) -> None:
         """The machine is over and that is recorded: end the launcher, free its disks, keep its logs."""
