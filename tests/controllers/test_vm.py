@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers.objects import condition
@@ -136,10 +139,18 @@ async def test_an_instance_of_somebody_else_is_left_alone(world: World) -> None:
     assert "belongs to another object" in (condition(vm, "Failure") or {})["message"]
 
 
-async def test_a_machine_settles_and_is_written_no_more(world: World) -> None:
+async def test_a_machine_settles_and_is_written_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.create_vm("m", runStrategy="Always")
     await world.running("m")
     before = await world.vm("m", lambda v: v["status"]["printableStatus"] == "Running" and v["status"].get("ready"))
+    calls: list[tuple[str, str]] = []
+    request = world.client.request
+
+    async def noted(method: str, path: str, **options: Any) -> Any:
+        calls.append((method, path))
+        return await request(method, path, **options)
+
+    monkeypatch.setattr(world.client, "request", noted)
     for n in range(5):
         await world.client.patch(VMIS, "m", {"metadata": {"annotations": {"n": str(n)}}}, NAMESPACE)
     await world.vmi("m", lambda v: v["metadata"]["annotations"]["n"] == "4")
@@ -147,6 +158,7 @@ async def test_a_machine_settles_and_is_written_no_more(world: World) -> None:
     await world.vm("other", lambda v: v["status"]["printableStatus"] == "Stopped")
     after = await world.client.get(VMS, "m", NAMESPACE)
     assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    assert [c for c in calls if "/virtualmachines/m" in c[1] and c[0] != "GET"] == []
 
 
 async def test_no_machine_ever_gets_a_second_instance(world: World) -> None:

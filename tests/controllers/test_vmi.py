@@ -200,6 +200,8 @@ async def test_deletion_waits_for_the_pod(world: World) -> None:
     await world.client.delete(VMIS, "m", NAMESPACE)
     leaving = await world.pod("m", lambda p: p["metadata"].get("deletionTimestamp"))
     assert leaving["metadata"]["deletionGracePeriodSeconds"] == 7
+    await world.create_vmi("later")
+    await world.vmi("later", lambda v: v["status"]["phase"] == "Scheduling")
     assert (await world.client.get(VMIS, "m", NAMESPACE))["metadata"]["deletionTimestamp"]
     await world.end_pod(pod)
     await world.gone(world.vmis, "m")

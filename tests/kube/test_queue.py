@@ -22,7 +22,8 @@ async def test_a_key_added_while_in_work_comes_back_once_and_only_after_done() -
     queue.add("a")
     assert len(queue) == 0
     queue.done("a")
-    assert await queue.get() == "a"
+    async with asyncio.timeout(1):
+        assert await queue.get() == "a"
     queue.done("a")
     assert len(queue) == 0
 
