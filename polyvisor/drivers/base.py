@@ -106,9 +106,9 @@ class LauncherPlan:
     ``unmounts`` taken away and ``environment`` added, before ``uri`` is opened; without it libvirt runs inside the
     launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is
     lost. ``shutdown`` lists ways to ask a guest to power down, first to last: libvirt's modes (``default``, ``acpi``,
-    ``agent``, ``initctl``) or ``signal:N,M`` for a container's init, joined by ``+`` if asked together; one that libvirt refuses gives way at once,
-    one that does not help in some seconds gives way to the next. ``devices``, ``capabilities`` and ``privileged`` are
-    what the launcher's container needs from Kubernetes, no more.
+    ``agent``, ``initctl``) or ``signal:N,M`` for a container's init, joined by ``+`` if asked together; what libvirt
+    refuses gives way at once, one that does not help in some seconds gives way to the next. ``devices``,
+    ``capabilities`` and ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 
     uri: str

@@ -21,6 +21,8 @@ from polyvisor.drivers.base import LauncherPlan
 
 OPEN_SECONDS = 40.0
 CALL_SECONDS = 30.0
+TAKEN = "already works"
+"""The launcher's words where another one has the folder: a trial that was cut short left it, and it will answer."""
 UUID = "7ea10000-0000-4000-8000-000000000001"
 
 
@@ -37,7 +39,10 @@ class Versions:
 
 
 class Trial:
-    """One launcher in a folder of its own; a context manager that leaves nothing behind but ``folder``'s parent."""
+    """One launcher in a folder of its own; a context manager that leaves nothing behind but ``folder``'s parent.
+
+    If the process that probes is killed in the middle, the next trial in the same folder clears what it left running.
+    """
 
     def __init__(self, folder: Path, plan: LauncherPlan, name: str) -> None:
         self._folder = folder
@@ -50,6 +55,8 @@ class Trial:
         self.versions = Versions("", "")
 
     def __enter__(self) -> Trial:
+        if (self._folder / "plan.json").exists():
+            self._clear()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, mode=0o700)
         domain = {"name": self._name, "uuid": UUID}
@@ -76,6 +83,21 @@ class Trial:
                 self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _clear(self) -> None:
+        """End the machine and the launcher of a trial that was cut short."""
+        try:
+            self._connect()
+            self.call("destroy")
+            self.call("quit")
+            self._lines.read()
+        except (TrialError, OSError):
+            pass  # a folder that no launcher can use has nothing running
+        self._socket.close()
+        if self._process:
+            self._process.wait()
+        self._lines, self._process = None, None
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
     def call(self, operation: str, **arguments: str) -> dict[str, Any]:
         """Ask the launcher for one operation and return its result."""
         if self._lines is None:
@@ -100,19 +122,14 @@ class Trial:
         return False
 
     def _connect(self) -> None:
-        command = [sys.executable, "-m", "polyvisor.launcher", os.fspath(self._folder)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
+        """Reach the launcher that works in the folder, or start one."""
         deadline = time.monotonic() + OPEN_SECONDS
         while True:
             try:
                 self._socket.connect(os.fspath(self._folder / "launcher.sock"))
                 break
             except OSError:
-                if self._process.poll() is not None:
-                    assert self._process.stderr is not None
-                    raise TrialError(self._process.stderr.read().decode(errors="replace").strip()) from None
+                self._supervise()
                 if time.monotonic() > deadline:
                     raise TrialError("libvirt did not answer in time") from None
                 time.sleep(0.01)  # nothing tells when the socket appears
@@ -121,6 +138,20 @@ class Trial:
         self._socket.sendall(b'{"hello": {"versions": [1]}}\n')
         hello = self._read()["hello"]
         self.versions = Versions(hello["hypervisorVersion"], hello["libvirtVersion"])
+
+    def _supervise(self) -> None:
+        """Have a launcher on its way."""
+        if self._process is None:
+            command = [sys.executable, "-m", "polyvisor.launcher", os.fspath(self._folder)]
+            quiet = subprocess.DEVNULL
+            self._process = subprocess.Popen(
+                command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, start_new_session=True
+            )
+        elif self._process.poll() is not None:
+            assert self._process.stderr is not None
+            words = self._process.stderr.read().decode(errors="replace").strip()
+            if words and TAKEN not in words:
+                raise TrialError(words)
 
     def _read(self) -> dict[str, Any]:
         line = self._lines.readline()

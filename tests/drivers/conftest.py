@@ -10,8 +10,8 @@ import pytest
 
 from polyvisor.agent.images import ImageStore
 from polyvisor.domain import DomainContext
-from polyvisor.drivers import Driver, registry
-from polyvisor.drivers.base import ProbeResult, RootKind
+from polyvisor.drivers import registry
+from polyvisor.drivers.base import Driver, ProbeResult, RootKind
 
 TOP = Path(__file__).resolve().parents[2]
 IMAGES = TOP / "build" / "images"

@@ -17,8 +17,7 @@ from typing import Any
 
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid
-from polyvisor.drivers import Driver
-from polyvisor.drivers.base import LauncherPlan, RootKind
+from polyvisor.drivers.base import Driver, LauncherPlan, RootKind
 
 UID = "0f0e0d0c-0000-4000-8000-00000000000%d"
 EVIL = "<&\"'>]]>&amp;\u00e9"

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from polyvisor.domain import DomainContext, render
-from polyvisor.drivers import Driver
-from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.base import Driver, ProbeResult
+from polyvisor.drivers.trial import Trial
 from tests.drivers.kit import Client, bench, machine
 
 READY = b"polyvisor-demo: ready"
@@ -87,3 +87,15 @@ def test_a_launcher_that_is_told_to_leave_leaves_the_guest(
         one.process.terminate()
         assert one.process.wait(20) == 0
         assert one.launch().result("state")["id"] == started["id"]
+
+
+def test_a_probe_that_was_cut_short_is_cleared_by_the_next(driver: Driver, probed: ProbeResult, scratch: Path) -> None:
+    folder = scratch / driver.name / "cut"
+    plan = driver.launcher(folder, scratch / driver.name)
+    cut = Trial(folder, plan, "cut")
+    cut.__enter__()
+    assert cut._process
+    with Trial(folder, plan, "cut"):
+        assert cut._process.wait(20) == 0
+    assert not folder.exists()
+    cut._socket.close()

@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from polyvisor.drivers import Driver, load, registry
-from polyvisor.drivers.base import Verdict
+from polyvisor.drivers import load, registry
+from polyvisor.drivers.base import Driver, Verdict
 from polyvisor.drivers.features import BY_ID, FEATURES
 from polyvisor.drivers.verdict import unsupported
 from tests.drivers.kit import machine

@@ -9,9 +9,11 @@ from xml.sax.saxutils import escape
 
 from polyvisor.drivers.base import ProbeResult
 from polyvisor.drivers.lxc.plan import launcher_plan, module_path
+from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
+DAEMON = Path("/usr/sbin/libvirtd")
 BUSYBOX = Path("/usr/bin/busybox")
 NAME = "polyvisor_probe"
 WORD = b"polyvisor-container"
@@ -22,6 +24,11 @@ def probe(scratch: Path) -> ProbeResult:
     """Try it, unless something is missing that it cannot work without."""
     if missing := _missing():
         return ProbeResult(False, missing)
+    key = [os.uname().release, stamp(CONTROLLER), stamp(DAEMON)]
+    return recall(scratch, key) or keep(scratch, key, _try(scratch))
+
+
+def _try(scratch: Path) -> ProbeResult:
     folder, root = scratch / "t", scratch / "root"
     try:
         _make_root(root)
@@ -44,7 +51,7 @@ def _missing() -> str:
         return "LXC through libvirt needs root"
     if module_path() is None or not CONTROLLER.exists():
         return "libvirt's LXC driver is not installed (package libvirt-daemon-driver-lxc)"
-    if not Path("/usr/sbin/libvirtd").exists():
+    if not DAEMON.exists():
         return "libvirtd is not installed (package libvirt-daemon)"
     if not Path("/sys/fs/cgroup").is_dir() or not any(Path("/sys/fs/cgroup").iterdir()):
         return "no cgroups are mounted at /sys/fs/cgroup"

@@ -7,16 +7,15 @@ trial also leaves libvirt's warmed capabilities cache behind for the launchers o
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.qemu.plan import CACHE, launcher_plan, warm_cache
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
@@ -36,15 +35,7 @@ def probe(scratch: Path) -> ProbeResult:
         return ProbeResult(False, f"{BINARY} is not installed (package qemu-system-x86)")
     kernel = find_kernel(scratch)
     key = _key(binary, kernel)
-    kept = scratch / "answer.json"
-    if (answer := _recall(kept, key)) is not None:
-        return answer
-    answer = _try(scratch, kernel)
-    if answer.available:
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps({"key": key, "answer": {**asdict(answer), "facts": sorted(answer.facts)}}))
-        part.replace(kept)
-    return answer
+    return recall(scratch, key) or keep(scratch, key, _try(scratch, kernel))
 
 
 def find_kernel(scratch: Path) -> Path | None:
@@ -150,22 +141,8 @@ def _facts() -> frozenset[str]:
 
 
 def _key(binary: str, kernel: Path | None) -> list[str]:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    seen = Path(binary).stat()
     access = str(os.access("/dev/kvm", os.R_OK | os.W_OK))
-    return [boot, os.uname().release, f"{seen.st_size}.{seen.st_mtime_ns}", str(kernel), access, *sorted(_facts())]
-
-
-def _recall(kept: Path, key: list[str]) -> ProbeResult | None:
-    try:
-        found = json.loads(kept.read_text())
-        if found["key"] != key:
-            return None
-        answer = found["answer"]
-        lists = {"virt_types": tuple(answer["virt_types"]), "facts": frozenset(answer["facts"])}
-        return ProbeResult(**{**answer, **lists})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return [os.uname().release, stamp(Path(binary)), str(kernel), access, *sorted(_facts())]
 
 
 def _log(folder: Path) -> str:
