@@ -107,8 +107,6 @@ async def stream(store: Store, asked: WatchRequest) -> AsyncIterator[bytes]:
                 if asked.bookmarks and not watch.closed and (not changes or quiet >= 100):
                     quiet = 0
                     yield _bookmark(since, asked)
-            if asked.bookmarks and not watch.closed and not watch.pending:
-                yield _bookmark(store.rv, asked)
     except StatusError as error:
         yield _line("ERROR", error.to_obj())
 

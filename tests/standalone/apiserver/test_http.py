@@ -48,7 +48,9 @@ async def test_extra_routes_are_served_behind_the_token(store: Store) -> None:
         assert (await client.get(path, headers={"authorization": "Bearer t"})).text == "hello"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api/v1/things", "/apis/none.io/v1/x", "/api/v2", f"{VMI}/a/b", "/apis/x"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/api/v1/things", "/apis/none.io/v1/x", "/api/v2", f"{VMI}/a/b", "/apis/x"]
+)
 async def test_unknown_paths(server: Running, path: str) -> None:
     is_status(await server.client.get(path), 404, "NotFound")
 
@@ -164,22 +166,27 @@ async def test_versions_guard_updates(server: Running) -> None:
 
 async def test_concurrent_patches_all_arrive(server: Running) -> None:
     await server.post(CONFIGMAPS, configmap("a"))
-    patches = [
-        server.client.patch(f"{CONFIGMAPS}/a", json={"data": {f"k{n}": "v"}}, headers=MERGE) for n in range(15)
-    ]
+    patches = [server.client.patch(f"{CONFIGMAPS}/a", json={"data": {f"k{n}": "v"}}, headers=MERGE) for n in range(15)]
     assert {answer.status_code for answer in await asyncio.gather(*patches)} == {200}
     assert len((await server.client.get(f"{CONFIGMAPS}/a")).json()["data"]) == 15
 
 
 async def test_status_is_apart(server: Running) -> None:
-    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "m"}, "spec": {"running": True}}
+    vm = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": "m"},
+        "spec": {"running": True},
+    }
     made = await server.post(VM, {**vm, "status": {"ready": True}})
     assert "status" not in made
     both = {**made, "spec": {"running": False}, "status": {"ready": True}}
     after = (await server.client.put(f"{VM}/m/status", json=both)).json()
     assert (after["spec"], after["status"]) == ({"running": True}, {"ready": True})
     assert after["metadata"]["generation"] == 1
-    patched = (await server.client.patch(f"{VM}/m", json={"spec": {"running": False}, "status": None}, headers=MERGE)).json()
+    patched = (
+        await server.client.patch(f"{VM}/m", json={"spec": {"running": False}, "status": None}, headers=MERGE)
+    ).json()
     assert (patched["spec"], patched["status"]) == ({"running": False}, {"ready": True})
     assert patched["metadata"]["generation"] == 2
     is_status(await server.client.put(f"{VMI}/m/status", json=both), 404, "NotFound")
@@ -410,7 +417,9 @@ async def test_field_validation(server: Running) -> None:
 
 
 async def test_secrets_take_plain_text(server: Running) -> None:
-    made = await server.post("/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
+    made = await server.post(
+        "/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}, "stringData": {"a": "b"}}
+    )
     assert (made["data"], made["type"]) == ({"a": "Yg=="}, "Opaque")
     assert "stringData" not in made
     bad = {"metadata": {"name": "t"}, "data": {"a": "not base64!"}}
@@ -469,5 +478,7 @@ async def test_openapi_documents_are_whole(server: Running) -> None:
         {"group": "kubevirt.io", "version": "v1", "kind": "VirtualMachine"}
     ]
     core = (await server.client.get("/openapi/v3/api/v1")).json()
-    containers = core["components"]["schemas"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["properties"]["containers"]
+    containers = core["components"]["schemas"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"]["properties"][
+        "containers"
+    ]
     assert containers["x-kubernetes-patch-merge-key"] == "name"

@@ -86,9 +86,7 @@ async def test_server_side_apply_and_its_conflicts(server: Running) -> None:
     assert refused.code != 0
     assert 'conflict with "kubectl"' in refused.err
     assert ".spec.domain.resources.requests.memory" in refused.err
-    await server.kubectl(
-        "apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-", stdin=other
-    )
+    await server.kubectl("apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-", stdin=other)
     found = await server.json("get", "vmi", "web", "--show-managed-fields")
     assert found["spec"]["domain"]["resources"]["requests"]["memory"] == "1Gi"
     owners = {entry["manager"]: json.dumps(entry["fieldsV1"]) for entry in found["metadata"]["managedFields"]}
@@ -121,7 +119,9 @@ async def test_create_of_typed_kinds(server: Running) -> None:
 async def test_patch_in_three_ways(server: Running) -> None:
     await server.post(VMI, vmi("web"))
     await server.kubectl("patch", "vmi", "web", "--type=merge", "-p", '{"metadata":{"labels":{"a":"1"}}}')
-    operations = '[{"op":"test","path":"/metadata/labels/a","value":"1"},{"op":"add","path":"/spec/hostname","value":"h"}]'
+    operations = (
+        '[{"op":"test","path":"/metadata/labels/a","value":"1"},{"op":"add","path":"/spec/hostname","value":"h"}]'
+    )
     await server.kubectl("patch", "vmi", "web", "--type=json", "-p", operations)
     found = await server.json("get", "vmi", "web")
     assert (found["metadata"]["labels"], found["spec"]["hostname"]) == ({"a": "1"}, "h")
