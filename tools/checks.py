@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 400
 NAMES = re.compile(r"\b(qemu|lxc|xen|ch|vbox|virtualbox|esx|vmware|hyperv|openvz|vz|bhyve)\b", re.IGNORECASE)
-NO_HYPERVISOR = re.compile(r"\bqemu-img\b|\bqemu-utils\b")
-"""A tool for disk images of all hypervisors, and the package that it is in."""
+NO_HYPERVISOR = re.compile(r"\bqemu-img\b|\bqemu-utils\b|\btimers\.hyperv\b|\borg\.qemu\.guest_agent\b")
+"""A tool for disk images of all hypervisors and its package; a field of KubeVirt's; the guest agent's channel."""
 MAY_NAME = {
     "polyvisor/drivers/": "this is where they belong",
     "polyvisor/api/kubevirt/": "KubeVirt's own field names",

@@ -396,6 +396,5 @@ def _finished(obj: Obj) -> bool:
     metadata = obj["metadata"]
     if not metadata.get("deletionTimestamp") or metadata.get("finalizers"):
         return False
-    if obj["kind"] == "Namespace" and obj.get("spec", {}).get("finalizers"):
-        return False
-    return not metadata.get("deletionGracePeriodSeconds")
+    held = obj["kind"] == "Namespace" and obj.get("spec", {}).get("finalizers")
+    return not held and not metadata.get("deletionGracePeriodSeconds")
