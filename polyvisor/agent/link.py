@@ -12,9 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from polyvisor.kube.tasks import end_task
 
 VERSIONS = [1]
 LINE_LIMIT = 1024 * 1024
@@ -163,9 +164,7 @@ class Link:
 
     async def close(self) -> None:
         """Let go of the connection; launcher and domain go on."""
-        self._reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reading
+        await end_task(self._reading)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:

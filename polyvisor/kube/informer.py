@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from polyvisor.kube.backoff import Backoff
 from polyvisor.kube.client import PAGE_SIZE, KubeClient
 from polyvisor.kube.errors import ApiError
+from polyvisor.kube.tasks import end_task
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -91,9 +92,7 @@ class Informer:
         """End the task that ``start`` began; the copy stays as it is."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end_task(task)
 
     async def synced(self) -> None:
         """Wait until the first list is in the copy; if the loop broke down, raise what broke it."""

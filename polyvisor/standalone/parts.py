@@ -23,6 +23,7 @@ from polyvisor.controllers import run_controllers
 from polyvisor.drivers import registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
+from polyvisor.kube.tasks import end_task
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import admitter
 from polyvisor.standalone.apiserver import create_app
@@ -159,13 +160,8 @@ class Parts:
         if drain and self._agent is not None:
             draining = asyncio.create_task(self._agent.drain(), name="drain")
             await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
-            if not draining.done():
-                draining.cancel()
-            with suppress(asyncio.CancelledError):
-                try:
-                    await draining
-                except Exception:
-                    logger.exception("not all guests could be shut down")
+            if error := await end_task(draining):
+                logger.error("not all guests could be shut down", exc_info=error)
         await self._end("agent")
         if drain:
             await self._end_launchers()
@@ -195,7 +191,5 @@ class Parts:
         task = self._tasks.get(name)
         if task is None:
             return
-        task.cancel()
-        (result,) = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(result, Exception):
-            logger.error("the %s part ended with %r", name, result)
+        if error := await end_task(task):
+            logger.error("the %s part ended with %r", name, error)

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from polyvisor.kube.tasks import end_task
+
 from . import discovery, openapi
 from .auth import Authentication
 from .bootstrap import bootstrap
@@ -50,9 +52,7 @@ def create_app(
         try:
             yield
         finally:
-            collector.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await collector
+            await end_task(collector)
             store.end_watches()
 
     async def resources(request: Request) -> Response:

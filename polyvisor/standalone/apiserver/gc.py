@@ -54,7 +54,8 @@ class Collector:
                 except Exception:
                     _log.exception("garbage collection failed; it is tried again")
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._period)
+                    async with asyncio.timeout(self._period):
+                        await self._wake.wait()
                 except TimeoutError:
                     self._store.compact()
         finally:

@@ -63,7 +63,8 @@ class Watch:
         if not self._changes and not self.closed:
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
         changes = list(self._changes)
         self._changes.clear()
         return changes
