@@ -113,7 +113,7 @@ class Home:
 
     async def removed(self, folder: Path) -> None:
         async with asyncio.timeout(20):
-            while folder.exists():  # noqa: ASYNC110 - nothing tells when a folder goes
+            while folder.exists():  # noqa: ASYNC110, ASYNC240 - nothing tells when a folder goes
                 await asyncio.sleep(0.02)
 
     def launchers(self) -> list[int]:
