@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polyvisor.drivers.base import MIB, Driver, LauncherPlan, ProbeResult, Support, Verdict
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import FEATURES
 
 YES = Support(Verdict.SUPPORTED, source="test")
@@ -39,7 +39,7 @@ class FakeDriver(Driver):
     def probe(self, scratch: Path) -> ProbeResult:
         return ProbeResult(False)
 
-    def launcher(self, folder: Path) -> LauncherPlan:
+    def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         return LauncherPlan(uri="test:///default")
 
     def defaults(self, spec: Any) -> None:

@@ -25,18 +25,29 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "VirtualMachineInstance": ALL,
     "VirtualMachineInstanceTemplateSpec": ALL,
     "VirtualMachineInstanceSpec": _fields(
-        "affinity domain evictionStrategy hostname hypervisor networks nodeSelector priorityClassName schedulerName"
-        " terminationGracePeriodSeconds tolerations volumes"
+        "affinity architecture domain evictionStrategy hostname hypervisor networks nodeSelector priorityClassName"
+        " schedulerName startStrategy terminationGracePeriodSeconds tolerations volumes"
     ),
-    "DomainSpec": _fields("clock cpu devices features firmware machine memory resources"),
+    "DomainSpec": ALL,
     # -- compute -------------------------------------------------------------------------------------------------------
-    "CPU": _fields("cores model sockets threads"),
-    "Memory": _fields("guest"),
+    "CPU": ALL,
+    "CPUFeature": ALL,
+    "NUMA": ALL,
+    "Realtime": ALL,
+    "Memory": _fields("guest hugepages maxGuest"),
+    "Hugepages": ALL,
     "ResourceRequirements": _fields("limits requests"),
     "Machine": ALL,
-    "Features": _fields("acpi apic"),
+    "Features": ALL,
     "FeatureState": ALL,
     "FeatureAPIC": ALL,
+    "FeatureKVM": ALL,
+    "FeatureHyperv": ALL,
+    "FeatureSpinlocks": ALL,
+    "FeatureVendorID": ALL,
+    "SyNICTimer": ALL,
+    "TLBFlush": ALL,
+    "HyperVPassthrough": ALL,
     "Clock": ALL,
     "ClockOffsetUTC": ALL,
     "Timer": ALL,
@@ -46,27 +57,48 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "PITTimer": ALL,
     "RTCTimer": ALL,
     # -- firmware ------------------------------------------------------------------------------------------------------
-    "Firmware": _fields("bootloader kernelBoot serial uuid"),
-    "Bootloader": _fields("bios efi"),
+    "Firmware": ALL,
+    "ACPI": ALL,
+    "Chassis": ALL,
+    "Bootloader": ALL,
     "BIOS": ALL,
-    "EFI": _fields("secureBoot"),
+    "EFI": ALL,
     "KernelBoot": ALL,
     "KernelBootContainer": _fields("image imagePullPolicy initrdPath kernelPath"),
     # -- devices -------------------------------------------------------------------------------------------------------
     "Devices": _fields(
-        "autoattachGraphicsDevice autoattachMemBalloon autoattachPodInterface autoattachSerialConsole disableHotplug"
-        " disks inputs interfaces rng watchdog"
+        "autoattachGraphicsDevice autoattachMemBalloon autoattachPodInterface autoattachSerialConsole autoattachVSOCK"
+        " blockMultiQueue clientPassthrough disableHotplug disks downwardMetrics filesystems gpus hostDevices inputs"
+        " interfaces networkInterfaceMultiqueue panicDevices rng sound tpm video watchdog"
     ),
+    "Filesystem": ALL,
+    "GPU": _fields("deviceName name tag"),
+    "HostDevice": _fields("deviceName name tag"),
+    "PanicDevice": ALL,
+    "SoundDevice": ALL,
+    "TPMDevice": ALL,
+    "VideoDevice": ALL,
+    "DiskIOThreads": ALL,
+    "LaunchSecurity": ALL,
+    "SEV": ALL,
+    "SEVPolicy": ALL,
     "Rng": ALL,
     "Input": ALL,
     "Watchdog": ALL,
     "I6300ESBWatchdog": ALL,
     "Diag288Watchdog": ALL,
-    "Disk": _fields("bootOrder cache cdrom disk io lun name serial"),
-    "DiskTarget": _fields("bus readonly"),
+    "Disk": _fields("blockSize bootOrder cache cdrom dedicatedIOThread disk errorPolicy io lun name serial shareable"),
+    "BlockSize": ALL,
+    "CustomBlockSize": ALL,
+    "DiskTarget": ALL,
     "CDRomTarget": _fields("bus readonly tray"),
-    "LunTarget": _fields("bus readonly"),
-    "Interface": _fields("bootOrder macAddress masquerade model name ports state"),
+    "LunTarget": ALL,
+    "Interface": _fields(
+        "acpiIndex bootOrder bridge dhcpOptions macAddress masquerade model name passtBinding pciAddress ports sriov"
+        " state"
+    ),
+    "DHCPOptions": ALL,
+    "DHCPPrivateOptions": ALL,
     "InterfaceMasquerade": ALL,
     "Port": ALL,
     # -- storage and networks ------------------------------------------------------------------------------------------
@@ -76,7 +108,8 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "EmptyDiskSource": ALL,
     "HostDisk": _fields("capacity path type"),
     "PersistentVolumeClaimVolumeSource": _fields("claimName"),
-    "Network": _fields("name pod"),
+    "Network": _fields("multus name pod"),
+    "MultusNetwork": ALL,
     "PodNetwork": _fields(""),
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,

@@ -96,6 +96,18 @@ class ProbeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A host that a connection reaches, for drivers whose hypervisor runs on such a host.
+
+    ``uri`` is libvirt's connection URI and never holds a password; ``auth_file`` is a file in libvirt's own format for
+    credentials (``auth.conf``), readable by the launcher alone.
+    """
+
+    uri: str
+    auth_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LauncherPlan:
     """How a launcher reaches libvirt for one machine; plain data that the launcher reads as JSON.
 
@@ -107,7 +119,8 @@ class LauncherPlan:
     launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is
     lost. ``shutdown`` lists ways to ask a guest to power down, first to last: libvirt's modes (``default``, ``acpi``,
     ``agent``, ``initctl``) or ``signal:N,M`` for a container's init, joined by ``+`` if asked together; what libvirt
-    refuses gives way at once, one that does not help in some seconds gives way to the next. ``devices``,
+    refuses gives way at once, one that does not help in some seconds gives way to the next. ``poll_seconds`` is how
+    often to look at the domain where libvirt's driver reports no events; 0 where it does. ``devices``,
     ``capabilities`` and ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 
@@ -121,6 +134,7 @@ class LauncherPlan:
     seeds: Mapping[str, str] = field(default_factory=dict)
     start_paused: bool = False
     shutdown: Sequence[str] = ("default",)
+    poll_seconds: float = 0.0
     devices: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     privileged: bool = False
@@ -141,13 +155,15 @@ class Driver(ABC):
     os_types: tuple[str, ...] = ("hvm",)
     aliases: Mapping[str, str] = {}
     """Other names under which a cluster's configuration may list the driver -> the virt type that each implies."""
+    uris: tuple[str, ...] = ()
+    """libvirt's connection URIs for it, local first, then those that reach another host; for people."""
     place: Place = Place.LAUNCHER
     root: RootKind = RootKind.DISK
     disk_formats: tuple[str, ...] = ("raw",)
     """Formats of disk images that the hypervisor opens, best first."""
     graceful_shutdown: bool = True
-    has_events: bool = True
-    """False where libvirt's driver reports no lifecycle events, so that the launcher has to poll."""
+    no_image: str = ""
+    """Why there is no launcher image of its own (a ``Containerfile`` in the driver's folder); empty if there is one."""
 
     @property
     @abstractmethod
@@ -163,10 +179,11 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+    def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """Say how a launcher whose own folder is ``folder`` reaches libvirt.
 
         ``scratch`` is the folder that ``probe`` was given on this node, where it may have left something warm.
+        ``endpoint`` is the host to connect to, for a driver with :attr:`place` ``HOST``; without it this machine.
         """
 
     @abstractmethod

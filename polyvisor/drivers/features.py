@@ -1,9 +1,8 @@
 """The catalogue: everything that a machine's spec can ask for and that some driver lacks, and which fields ask for it.
 
-A feature is data: an id, a title for people, and places in the spec. Places are written as the attributes of the typed
-objects (``disks[].cdrom.bus``) and read back as field paths of the manifest. Features of the lifecycle are asked for
-by users' actions and not by fields, so they have no places. There is no second list: admission, placement, ``explain``,
-documents and tests all read this one.
+A feature is data: an id, a title for people, and places in the spec. Some are asked for by no field: those of the
+lifecycle, which users' actions ask for, and those that KubeVirt's API has no word for but an administrator compares
+(image formats, IDE). There is no second list: admission, placement, ``explain``, documents and tests all read this one.
 """
 
 from __future__ import annotations
@@ -13,26 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polyvisor.api.base import wire_name
+from polyvisor.drivers.places import Test, enabled, is_set, more_than_one, places
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
     Paths = Callable[[VirtualMachineInstanceSpec], list[str]]
-
-Test = Any
-"""What a place's value must be: ``SET`` (anything given), or a value that it equals, or a function that says so."""
-
-
-def _set(value: Any) -> bool:
-    return value is not None
-
-
-def _more_than_one(value: Any) -> bool:
-    return value is not None and value > 1
-
-
-SET: Test = _set
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,56 +28,56 @@ class Feature:
     title: str
     paths: Paths
 
-
-def places(spec: Any, pattern: str, test: Test = SET) -> list[str]:
-    """Return the field paths below ``spec`` that match ``pattern`` and pass ``test``."""
-    return [path for path, value in _walk(spec, pattern.split("."), "spec") if _passes(value, test)]
-
-
-def _passes(value: Any, test: Test) -> bool:
-    return bool(test(value)) if callable(test) else type(value) is type(test) and value == test
-
-
-def _walk(value: Any, parts: list[str], path: str) -> Iterator[tuple[str, Any]]:
-    if not parts:
-        yield path, value
-        return
-    if value is None:
-        return
-    name, many, _ = parts[0].partition("[]")
-    inner = getattr(value, name, None)
-    here = f"{path}.{wire_name(name)}"
-    if many:
-        for number, item in enumerate(inner or []):
-            yield from _walk(item, parts[1:], f"{here}[{number}]")
-    else:
-        yield from _walk(inner, parts[1:], here)
+    @property
+    def group(self) -> str:
+        """The first word of the id, by which documents order features."""
+        return self.id.partition(".")[0]
 
 
 def _paths(asked: tuple[tuple[str, Test], ...], spec: VirtualMachineInstanceSpec) -> list[str]:
     return [path for pattern, test in asked for path in places(spec, pattern, test)]
 
 
-def _feature(id: str, title: str, *asked: tuple[str, Test]) -> Feature:
-    return Feature(id, title, partial(_paths, asked))
+def _feature(id: str, title: str, *asked: str | tuple[str, Test]) -> Feature:
+    """Make a feature; a place without a test is asked for by being given at all."""
+    pairs = tuple((place, is_set) if isinstance(place, str) else place for place in asked)
+    return Feature(id, title, partial(_paths, pairs))
 
 
 def _named_model(value: Any) -> bool:
     return bool(value) and value not in ("host-passthrough", "host-model")
 
 
+def _secure(efi: Any) -> bool:
+    return efi is not None and efi.secure_boot is not False
+
+
+def _readonly_sata(disk: Any) -> bool:
+    return disk is not None and bool(disk.readonly) and disk.bus == "sata"
+
+
 DISK = "domain.devices.disks[]"
 NIC = "domain.devices.interfaces[]"
 CPU = "domain.cpu"
+MEMORY = "domain.memory"
+DEVICES = "domain.devices"
 FIRMWARE = "domain.firmware"
 TIMER = "domain.clock.timer"
+SWITCHES = "domain.features"
+HYPERV = "domain.features.hyperv"
 VOLUME = "volumes[]"
+SECURITY = "domain.launch_security"
 
 
 def _buses() -> Iterator[Feature]:
     for bus, title in (("virtio", "virtio"), ("sata", "SATA"), ("scsi", "SCSI"), ("usb", "USB")):
         targets = ((f"{DISK}.disk.bus", bus), (f"{DISK}.cdrom.bus", bus), (f"{DISK}.lun.bus", bus))
         yield _feature(f"disk.bus.{bus}", f"{title} disks", *targets)
+
+
+def _formats() -> Iterator[Feature]:
+    for name in ("raw", "qcow2", "vmdk", "vdi", "vhdx", "ploop"):
+        yield _feature(f"disk.format.{name}", f"Disk images in format {name}")
 
 
 def _caches() -> Iterator[Feature]:
@@ -105,85 +90,179 @@ def _nics() -> Iterator[Feature]:
         yield _feature(f"interface.model.{model}", f"Network card {model}", (f"{NIC}.model", model))
 
 
+def _enlightenments() -> Iterator[Feature]:
+    for name in (
+        "relaxed",
+        "vapic",
+        "spinlocks",
+        "vpindex",
+        "runtime",
+        "synic",
+        "synictimer",
+        "reset",
+        "vendorid",
+        "frequencies",
+        "reenlightenment",
+        "tlbflush",
+        "ipi",
+        "evmcs",
+    ):
+        yield _feature(f"hyperv.{name}", f"Hyper-V enlightenment {name}", (f"{HYPERV}.{name}", enabled))
+
+
+def _actions() -> Iterator[Feature]:
+    for name, title in (
+        ("start", "Start"),
+        ("shutdown", "Graceful power down"),
+        ("destroy", "Forced power off"),
+        ("pause", "Pause and resume"),
+        ("reboot", "Reboot from inside (soft reboot)"),
+        ("reset", "Reset"),
+        ("adopt", "Keep running while the launcher is replaced"),
+        ("events", "Lifecycle events"),
+        ("statistics", "Statistics of CPU, memory and devices"),
+        ("console", "Serial console"),
+        ("vnc", "Graphical console (VNC)"),
+        ("screenshot", "Screenshot"),
+        ("save", "Save to a file and restore"),
+        ("memory-dump", "Memory dump"),
+        ("live-migration", "Live migration"),
+        ("snapshot", "Snapshots"),
+        ("guest-agent", "Guest agent"),
+        ("hotplug.disk", "Attach and detach disks while running"),
+        ("hotplug.interface", "Attach and detach network cards while running"),
+        ("hotplug.cpu", "Change the number of CPUs while running"),
+        ("hotplug.memory", "Change the memory while running"),
+    ):
+        yield _feature(f"lifecycle.{name}", title)
+
+
 FEATURES: tuple[Feature, ...] = (
-    _feature("lifecycle.start", "Start"),
-    _feature("lifecycle.shutdown", "Graceful power down"),
-    _feature("lifecycle.destroy", "Forced power off"),
-    _feature("lifecycle.pause", "Pause and resume"),
-    _feature("lifecycle.adopt", "Keep running while the launcher is replaced"),
-    _feature("lifecycle.events", "Lifecycle events"),
-    _feature("lifecycle.console", "Serial console"),
+    *_actions(),
+    _feature("lifecycle.start-paused", "Start paused", "start_strategy"),
+    _feature("lifecycle.reboot-policy", "Terminate instead of rebooting", ("domain.reboot_policy", "Terminate")),
     _feature("boot.disk", "Boot from a disk image"),
     _feature("boot.filesystem", "Boot from a tree of files"),
-    _feature("cpu.count", "Number of CPUs", (f"{CPU}.cores", SET), (f"{CPU}.sockets", SET), (f"{CPU}.threads", SET)),
+    _feature("arch.aarch64", "Guests for 64-bit ARM", ("architecture", "arm64")),
+    _feature("arch.s390x", "Guests for s390x", ("architecture", "s390x")),
+    _feature("cpu.count", "Number of CPUs", f"{CPU}.cores", f"{CPU}.sockets", f"{CPU}.threads"),
     _feature(
         "cpu.topology",
         "CPU sockets and threads",
-        (f"{CPU}.sockets", _more_than_one),
-        (f"{CPU}.threads", _more_than_one),
+        (f"{CPU}.sockets", more_than_one),
+        (f"{CPU}.threads", more_than_one),
     ),
+    _feature("cpu.max-sockets", "Room for more CPUs later", (f"{CPU}.max_sockets", more_than_one)),
     _feature("cpu.model.host-passthrough", "CPU of the host, unchanged", (f"{CPU}.model", "host-passthrough")),
     _feature("cpu.model.host-model", "CPU like the host's", (f"{CPU}.model", "host-model")),
     _feature("cpu.model.named", "Named CPU model", (f"{CPU}.model", _named_model)),
-    _feature("memory.guest", "Memory size", ("domain.memory.guest", SET)),
+    _feature("cpu.features", "Single CPU features", f"{CPU}.features[].name"),
+    _feature("cpu.pinning", "CPUs of its own (pinning)", (f"{CPU}.dedicated_cpu_placement", True)),
+    _feature("cpu.emulator-pinning", "A CPU of its own for emulation", (f"{CPU}.isolate_emulator_thread", True)),
+    _feature("cpu.numa", "NUMA nodes as the host's", f"{CPU}.numa.guest_mapping_passthrough"),
+    _feature("cpu.realtime", "Real-time CPUs", f"{CPU}.realtime"),
+    _feature("memory.guest", "Memory size", f"{MEMORY}.guest"),
+    _feature("memory.max", "Room for more memory later", f"{MEMORY}.max_guest"),
+    _feature("memory.hugepages", "Huge pages", f"{MEMORY}.hugepages"),
     _feature("machine.type", "Machine type", ("domain.machine.type", bool)),
-    _feature("features.acpi", "ACPI", ("domain.features.acpi", SET)),
-    _feature("features.apic", "APIC", ("domain.features.apic", SET)),
+    _feature("features.acpi", "ACPI switched off or on", f"{SWITCHES}.acpi"),
+    _feature("features.apic", "APIC", f"{SWITCHES}.apic"),
+    _feature("features.smm", "System management mode", f"{SWITCHES}.smm"),
+    _feature("features.kvm-hidden", "KVM hidden from the guest", (f"{SWITCHES}.kvm.hidden", True)),
+    _feature("features.pvspinlock", "Paravirtual spinlocks", f"{SWITCHES}.pvspinlock"),
+    *_enlightenments(),
+    _feature("hyperv.passthrough", "Every Hyper-V enlightenment there is", (f"{SWITCHES}.hyperv_passthrough", enabled)),
     _feature("firmware.uuid", "Firmware UUID", (f"{FIRMWARE}.uuid", bool)),
     _feature("firmware.serial", "System serial number", (f"{FIRMWARE}.serial", bool)),
-    _feature("firmware.bios", "BIOS", (f"{FIRMWARE}.bootloader.bios", SET)),
+    _feature("firmware.chassis", "Chassis information (SMBIOS)", "domain.chassis"),
+    _feature("firmware.bios", "BIOS", f"{FIRMWARE}.bootloader.bios"),
     _feature(
         "firmware.bios.serial", "BIOS output on the serial port", (f"{FIRMWARE}.bootloader.bios.use_serial", True)
     ),
-    _feature("firmware.efi", "UEFI", (f"{FIRMWARE}.bootloader.efi", SET)),
-    _feature(
-        "firmware.efi.secure-boot",
-        "UEFI secure boot",
-        (f"{FIRMWARE}.bootloader.efi", lambda efi: efi is not None and efi.secure_boot is not False),
-    ),
-    _feature("firmware.kernel-boot", "Direct kernel boot", (f"{FIRMWARE}.kernel_boot.container", SET)),
+    _feature("firmware.efi", "UEFI", f"{FIRMWARE}.bootloader.efi"),
+    _feature("firmware.efi.secure-boot", "UEFI secure boot", (f"{FIRMWARE}.bootloader.efi", _secure)),
+    _feature("firmware.efi.persistent", "UEFI variables kept", (f"{FIRMWARE}.bootloader.efi.persistent", True)),
+    _feature("firmware.acpi-tables", "ACPI tables of one's own", f"{FIRMWARE}.acpi"),
+    _feature("firmware.kernel-boot", "Direct kernel boot", f"{FIRMWARE}.kernel_boot.container"),
     _feature("firmware.kernel-args", "Kernel arguments", (f"{FIRMWARE}.kernel_boot.kernel_args", bool)),
     _feature("clock.timezone", "Clock in a time zone", ("domain.clock.timezone", bool)),
-    _feature("clock.utc", "Clock in UTC", ("domain.clock.utc", SET)),
-    _feature("clock.utc-offset", "Clock with an offset", ("domain.clock.utc.offset_seconds", SET)),
-    _feature("timer.hpet", "HPET timer", (f"{TIMER}.hpet", SET)),
-    _feature("timer.kvm", "KVM clock", (f"{TIMER}.kvm", SET)),
-    _feature("timer.pit", "PIT timer", (f"{TIMER}.pit", SET)),
-    _feature("timer.rtc", "RTC timer", (f"{TIMER}.rtc", SET)),
-    _feature("timer.hyperv", "Hyper-V clock", (f"{TIMER}.hyperv", SET)),
+    _feature("clock.utc", "Clock in UTC", "domain.clock.utc"),
+    _feature("clock.utc-offset", "Clock with an offset", "domain.clock.utc.offset_seconds"),
+    _feature("timer.hpet", "HPET timer", f"{TIMER}.hpet"),
+    _feature("timer.kvm", "KVM clock", f"{TIMER}.kvm"),
+    _feature("timer.pit", "PIT timer", f"{TIMER}.pit"),
+    _feature("timer.rtc", "RTC timer", f"{TIMER}.rtc"),
+    _feature("timer.hyperv", "Hyper-V clock", f"{TIMER}.hyperv"),
     *_buses(),
-    _feature("disk.cdrom", "CD-ROM drives", (f"{DISK}.cdrom", SET)),
+    _feature("disk.bus.ide", "IDE disks"),
+    _feature("disk.cdrom", "CD-ROM drives", f"{DISK}.cdrom"),
     _feature("disk.cdrom.tray", "CD-ROM with its tray open", (f"{DISK}.cdrom.tray", "open")),
-    _feature("disk.lun", "SCSI LUN passed through", (f"{DISK}.lun", SET)),
+    _feature("disk.floppy", "Floppy drives"),
+    _feature("disk.lun", "SCSI LUN passed through", f"{DISK}.lun"),
+    _feature("disk.lun.reservation", "SCSI persistent reservations", (f"{DISK}.lun.reservation", True)),
+    *_formats(),
     _feature("disk.readonly", "Read-only disks", (f"{DISK}.disk.readonly", True), (f"{DISK}.lun.readonly", True)),
-    _feature(
-        "disk.readonly.sata",
-        "Read-only SATA disks",
-        (f"{DISK}.disk", lambda disk: disk is not None and disk.readonly and disk.bus == "sata"),
-    ),
+    _feature("disk.readonly.sata", "Read-only SATA disks", (f"{DISK}.disk", _readonly_sata)),
     _feature("disk.serial", "Disk serial numbers", (f"{DISK}.serial", bool)),
     *_caches(),
     _feature("disk.io", "Disk I/O mode", (f"{DISK}.io", bool)),
-    _feature("disk.boot-order", "Boot order of disks", (f"{DISK}.boot_order", SET)),
-    _feature("volume.container-disk", "Disk or tree from a container image", (f"{VOLUME}.container_disk", SET)),
-    _feature("volume.empty-disk", "Empty scratch disk", (f"{VOLUME}.empty_disk", SET)),
-    _feature("volume.host-disk", "Disk image of the host", (f"{VOLUME}.host_disk", SET)),
-    _feature("volume.claim", "Persistent volume claim", (f"{VOLUME}.persistent_volume_claim", SET)),
-    _feature("volume.cloud-init", "cloud-init data", (f"{VOLUME}.cloud_init_no_cloud", SET)),
-    _feature("network.pod", "The Pod's network", ("networks[].pod", SET)),
-    _feature("interface.masquerade", "Network address translation", (f"{NIC}.masquerade", SET)),
+    _feature("disk.boot-order", "Boot order of disks", f"{DISK}.boot_order"),
+    _feature("disk.shareable", "Disks shared by machines", (f"{DISK}.shareable", True)),
+    _feature("disk.error-policy", "What a disk error does", (f"{DISK}.error_policy", bool)),
+    _feature("disk.block-size", "Block size of a disk", f"{DISK}.block_size"),
+    _feature("disk.pci-address", "PCI address of a disk", (f"{DISK}.disk.pci_address", bool)),
+    _feature("disk.io-thread", "I/O thread of its own", (f"{DISK}.dedicated_io_thread", True)),
+    _feature("disk.io-threads-policy", "I/O threads", ("domain.io_threads_policy", bool), "domain.io_threads"),
+    _feature("disk.multiqueue", "Several queues a disk", (f"{DEVICES}.block_multi_queue", True)),
+    _feature("disk.discard", "Discard unused blocks"),
+    _feature("volume.container-disk", "Disk or tree from a container image", f"{VOLUME}.container_disk"),
+    _feature("volume.empty-disk", "Empty scratch disk", f"{VOLUME}.empty_disk"),
+    _feature("volume.host-disk", "Disk image of the host", f"{VOLUME}.host_disk"),
+    _feature("volume.claim", "Persistent volume claim", f"{VOLUME}.persistent_volume_claim"),
+    _feature("volume.cloud-init", "cloud-init data", f"{VOLUME}.cloud_init_no_cloud"),
+    _feature("filesystem.virtiofs", "Shared folders (virtiofs)", f"{DEVICES}.filesystems[].virtiofs"),
+    _feature("network.pod", "The Pod's network", "networks[].pod"),
+    _feature("network.multus", "Further networks (Multus)", "networks[].multus"),
+    _feature("interface.masquerade", "Network address translation", f"{NIC}.masquerade"),
+    _feature("interface.bridge", "Network card on a bridge", f"{NIC}.bridge"),
+    _feature("interface.passt", "Network card through passt", f"{NIC}.passt_binding"),
+    _feature("interface.sriov", "Network card passed through (SR-IOV)", f"{NIC}.sriov"),
     *_nics(),
+    _feature(
+        "interface.multiqueue", "Several queues a network card", (f"{DEVICES}.network_interface_multiqueue", True)
+    ),
     _feature("interface.mac", "MAC address", (f"{NIC}.mac_address", bool)),
-    _feature("interface.boot-order", "Boot from the network", (f"{NIC}.boot_order", SET)),
-    _feature("interface.ports", "Reach the guest's ports", (f"{NIC}.ports[].port", SET)),
+    _feature("interface.mtu", "MTU of a network card"),
+    _feature("interface.pci-address", "PCI address of a network card", (f"{NIC}.pci_address", bool)),
+    _feature("interface.acpi-index", "Network card's name by ACPI index", f"{NIC}.acpi_index"),
+    _feature("interface.boot-order", "Boot from the network", f"{NIC}.boot_order"),
+    _feature("interface.dhcp-options", "DHCP options", f"{NIC}.dhcp_options"),
+    _feature("interface.ports", "Reach the guest's ports", f"{NIC}.ports[].port"),
     _feature("interface.link-down", "Network card with its link down", (f"{NIC}.state", "down")),
     _feature("interface.absent", "Network card kept out", (f"{NIC}.state", "absent")),
-    _feature("rng", "Random number generator", ("domain.devices.rng", SET)),
-    _feature("watchdog.i6300esb", "Watchdog", ("domain.devices.watchdog.i6300esb", SET)),
-    _feature("watchdog.diag288", "Watchdog of s390x", ("domain.devices.watchdog.diag288", SET)),
-    _feature("input.tablet", "Pointer device", ("domain.devices.inputs[].type", "tablet")),
-    _feature("graphics", "Graphics card", ("domain.devices.autoattach_graphics_device", True)),
-    _feature("balloon", "Memory balloon", ("domain.devices.autoattach_mem_balloon", True)),
+    _feature("console.none", "No serial console", (f"{DEVICES}.autoattach_serial_console", False)),
+    _feature("rng", "Random number generator", f"{DEVICES}.rng"),
+    _feature("watchdog.i6300esb", "Watchdog", f"{DEVICES}.watchdog.i6300esb"),
+    _feature("watchdog.diag288", "Watchdog of s390x", f"{DEVICES}.watchdog.diag288"),
+    _feature("input.tablet", "Pointer device", (f"{DEVICES}.inputs[].type", "tablet")),
+    _feature("input.bus.virtio", "virtio pointer device", (f"{DEVICES}.inputs[].bus", "virtio")),
+    _feature("graphics", "Graphics card", (f"{DEVICES}.autoattach_graphics_device", True)),
+    _feature("video.type", "Type of graphics card", (f"{DEVICES}.video.type", bool)),
+    _feature("sound.ich9", "Sound card ich9", (f"{DEVICES}.sound", lambda card: card and card.model in (None, "ich9"))),
+    _feature("sound.ac97", "Sound card ac97", (f"{DEVICES}.sound.model", "ac97")),
+    _feature("balloon", "Memory balloon", (f"{DEVICES}.autoattach_mem_balloon", True)),
+    _feature("tpm", "TPM", (f"{DEVICES}.tpm", enabled)),
+    _feature("tpm.persistent", "TPM with its state kept", (f"{DEVICES}.tpm.persistent", True)),
+    _feature("vsock", "Sockets between host and guest (vsock)", (f"{DEVICES}.autoattach_vsock", True)),
+    _feature("panic", "Panic device", f"{DEVICES}.panic_devices[]"),
+    _feature("downward-metrics", "Host metrics in the guest", f"{DEVICES}.downward_metrics"),
+    _feature("iommu", "IOMMU in the guest"),
+    _feature("usb-redirection", "USB devices of the client", f"{DEVICES}.client_passthrough"),
+    _feature("passthrough.pci", "PCI or USB devices of the host", f"{DEVICES}.host_devices[]"),
+    _feature("passthrough.gpu", "GPUs and mediated devices of the host", f"{DEVICES}.gpus[]"),
+    _feature("launch-security.sev", "AMD SEV", f"{SECURITY}.sev"),
+    _feature("launch-security.snp", "AMD SEV-SNP", f"{SECURITY}.snp"),
+    _feature("launch-security.tdx", "Intel TDX", f"{SECURITY}.tdx"),
 )
 """Every feature, in the order in which tables show them."""
 

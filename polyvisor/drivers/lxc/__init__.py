@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
 from polyvisor.drivers.lxc.plan import launcher_plan
 from polyvisor.drivers.lxc.table import FEATURES
 
@@ -43,7 +43,7 @@ class LxcDriver(Driver):
 
         return probe(scratch)
 
-    def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+    def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """A private daemon."""
         return launcher_plan(folder)
 

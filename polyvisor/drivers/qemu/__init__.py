@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
 from polyvisor.drivers.qemu.plan import launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
 
@@ -41,7 +41,7 @@ class QemuDriver(Driver):
 
         return probe(scratch)
 
-    def launcher(self, folder: Path, scratch: Path | None = None) -> LauncherPlan:
+    def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """libvirt inside the launcher."""
         return launcher_plan(folder, scratch)
 
