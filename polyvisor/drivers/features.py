@@ -7,41 +7,37 @@ lifecycle, which users' actions ask for, and those that KubeVirt's API has no wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polyvisor.drivers.places import Test, enabled, is_set, more_than_one, places
+from polyvisor.drivers.places import Place, Places, enabled, is_set, more_than_one
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
-    Paths = Callable[[VirtualMachineInstanceSpec], list[str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One row of the table. ``paths`` returns the fields of a spec that need the feature; none: not asked for."""
+    """One row of the table. ``places`` are where a spec asks for it; none: no field does."""
 
     id: str
     title: str
-    paths: Paths
+    places: tuple[Place, ...] = ()
 
     @property
     def group(self) -> str:
         """The first word of the id, by which documents order features."""
         return self.id.partition(".")[0]
 
+    def paths(self, spec: VirtualMachineInstanceSpec) -> list[str]:
+        """Return the fields of ``spec`` that need the feature."""
+        return Places([(self.id, self.places)]).find(spec).get(self.id, [])
 
-def _paths(asked: tuple[tuple[str, Test], ...], spec: VirtualMachineInstanceSpec) -> list[str]:
-    return [path for pattern, test in asked for path in places(spec, pattern, test)]
 
-
-def _feature(id: str, title: str, *asked: str | tuple[str, Test]) -> Feature:
+def _feature(id: str, title: str, *asked: str | Place) -> Feature:
     """Make a feature; a place without a test is asked for by being given at all."""
-    pairs = tuple((place, is_set) if isinstance(place, str) else place for place in asked)
-    return Feature(id, title, partial(_paths, pairs))
+    return Feature(id, title, tuple((place, is_set) if isinstance(place, str) else place for place in asked))
 
 
 def _named_model(value: Any) -> bool:
@@ -267,3 +263,11 @@ FEATURES: tuple[Feature, ...] = (
 """Every feature, in the order in which tables show them."""
 
 BY_ID = {feature.id: feature for feature in FEATURES}
+
+_PLACES = Places((feature.id, feature.places) for feature in FEATURES)
+
+
+def asked(spec: VirtualMachineInstanceSpec) -> list[tuple[Feature, list[str]]]:
+    """Return every feature that ``spec`` asks for, with the fields that do, in the catalogue's order."""
+    found = _PLACES.find(spec)
+    return [(feature, found[feature.id]) for feature in FEATURES if feature.id in found]

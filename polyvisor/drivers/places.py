@@ -1,18 +1,22 @@
 """Where in a machine's spec something is asked for: patterns over the typed objects, read back as field paths.
 
 A pattern is written in attributes (``domain.devices.disks[].cdrom.bus``); what is found is named by the manifest's own
-words (``spec.domain.devices.disks[0].cdrom.bus``).
+words (``spec.domain.devices.disks[0].cdrom.bus``). All patterns of the catalogue are joined into one tree, so that a
+spec is walked once, along what it gives, however many features there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from polyvisor.api.base import wire_name
 
 Test = Any
 """What a place's value must be: a function that says so (``is_set``), or a value that it equals."""
+Place = tuple[str, Test]
+"""A pattern and its test."""
 
 
 def is_set(value: Any) -> bool:
@@ -30,26 +34,51 @@ def enabled(value: Any) -> bool:
     return value is not None and value.enabled is not False
 
 
-def places(spec: Any, pattern: str, test: Test = is_set) -> list[str]:
-    """Return the field paths below ``spec`` that match ``pattern`` and pass ``test``."""
-    return [path for path, value in _walk(spec, pattern.split("."), "spec") if _passes(value, test)]
+@dataclass(slots=True)
+class _Node:
+    attribute: str
+    wire: str
+    many: bool
+    below: dict[str, _Node] = field(default_factory=dict)
+    tests: list[tuple[str, Test]] = field(default_factory=list)
+
+
+class Places:
+    """Named places of a spec, found together."""
+
+    def __init__(self, named: Iterable[tuple[str, Iterable[Place]]]) -> None:
+        self._root = _Node("", "spec", False)
+        for name, places in named:
+            for pattern, test in places:
+                node = self._root
+                for part in pattern.split("."):
+                    attribute, many, _ = part.partition("[]")
+                    new = _Node(attribute, wire_name(attribute), bool(many))
+                    node = node.below.setdefault(part, new)
+                node.tests.append((name, test))
+
+    def find(self, spec: Any) -> dict[str, list[str]]:
+        """Return name -> field paths for every name that ``spec`` asks for."""
+        found: dict[str, list[str]] = {}
+        _walk(self._root, spec, "spec", found)
+        return found
+
+
+def _walk(node: _Node, value: Any, path: str, found: dict[str, list[str]]) -> None:
+    for name, test in node.tests:
+        if _passes(value, test):
+            found.setdefault(name, []).append(path)
+    for child in node.below.values():
+        inner = getattr(value, child.attribute, None)
+        if inner is None:
+            continue
+        here = f"{path}.{child.wire}"
+        if child.many:
+            for number, item in enumerate(inner):
+                _walk(child, item, f"{here}[{number}]", found)
+        else:
+            _walk(child, inner, here, found)
 
 
 def _passes(value: Any, test: Test) -> bool:
     return bool(test(value)) if callable(test) else type(value) is type(test) and value == test
-
-
-def _walk(value: Any, parts: list[str], path: str) -> Iterator[tuple[str, Any]]:
-    if not parts:
-        yield path, value
-        return
-    if value is None:
-        return
-    name, many, _ = parts[0].partition("[]")
-    inner = getattr(value, name, None)
-    here = f"{path}.{wire_name(name)}"
-    if many:
-        for number, item in enumerate(inner or []):
-            yield from _walk(item, parts[1:], f"{here}[{number}]")
-    else:
-        yield from _walk(inner, parts[1:], here)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import Driver, Support, Verdict
-from polyvisor.drivers.features import FEATURES, Feature
+from polyvisor.drivers.features import Feature, asked
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -22,7 +22,7 @@ def unsupported(
     conditions are for the node to meet.
     """
     found = []
-    for feature in FEATURES:
+    for feature, paths in asked(spec):
         support = driver.features.get(feature.id, UNKNOWN)
         if support.verdict is Verdict.SUPPORTED:
             continue
@@ -30,5 +30,5 @@ def unsupported(
             virt_type is None or not support.virt_types or virt_type in support.virt_types
         ):
             continue
-        found += [(feature, path, support) for path in feature.paths(spec)]
+        found += [(feature, path, support) for path in paths]
     return found

@@ -21,7 +21,7 @@ from polyvisor.api.names import (
 )
 from polyvisor.api.problems import Problem
 from polyvisor.drivers.base import Driver, Support, Verdict
-from polyvisor.drivers.features import FEATURES, Feature
+from polyvisor.drivers.features import Feature, asked
 from polyvisor.placement.result import Candidate, Placement
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ def place(
     drivers: Iterable[Driver],
     *,
     unschedulable: Mapping[str, str] | None = None,
-    features: Sequence[Feature] = FEATURES,
 ) -> Placement:
     """Choose the driver for a machine.
 
@@ -65,7 +64,7 @@ def place(
     """
     known = {driver.name: driver for driver in drivers}
     enabled = _enabled(config, known)
-    needs = [(feature, paths) for feature in features if (paths := feature.paths(spec))]
+    needs = asked(spec)
     node_labels = [labels for node in nodes if _selected(labels := _labels(node), spec)]
     developer = config.developer_configuration
     emulation = bool(developer and developer.use_emulation)

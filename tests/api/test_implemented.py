@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 import polyvisor.api
@@ -14,11 +12,7 @@ from polyvisor.drivers.features import FEATURES
 
 
 def asked() -> list[str]:
-    found = []
-    for feature in FEATURES:
-        arguments: Any = getattr(feature.paths, "args", ((),))
-        found += [pattern for pattern, _ in arguments[0]]
-    return sorted(set(found))
+    return sorted({pattern for feature in FEATURES for pattern, _ in feature.places})
 
 
 @pytest.mark.parametrize("pattern", asked())
