@@ -7,7 +7,7 @@ Whether a node really has the driver is not asked here: that changes with time, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -15,17 +15,31 @@ from pydantic import ValidationError
 from polyvisor.admission.values import Findings, mapping, text, texts
 from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec, nearest
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.base import Driver
+from polyvisor.drivers.answers import link
+from polyvisor.drivers.base import Driver, Support, Verdict
+from polyvisor.drivers.features import Feature
 from polyvisor.drivers.verdict import unsupported
 
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """A feature that a machine asks for and a driver does not have."""
+    """A feature that a machine asks for and a driver does not have, and which fields ask."""
 
+    driver: Driver
+    feature: Feature
+    support: Support
     fields: tuple[str, ...]
-    feature: str
-    message: str
+
+    @property
+    def reason(self) -> str:
+        """Why, in the user's words."""
+        return self.support.reason or f"needs virtType {' or '.join(self.support.virt_types)}"
+
+    @property
+    def message(self) -> str:
+        """The sentence for a refusal, with where to read on."""
+        see = link(self.support.source) or self.support.source
+        return f"{self.feature.title} with {self.driver.title}: {self.reason}" + (f" ({see})" if see else "")
 
 
 def enabled(configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
@@ -58,13 +72,8 @@ def lacks(driver: Driver, spec: VirtualMachineInstanceSpec, virt_type: str = "")
     """Return what ``spec`` asks for and ``driver`` does not have, each feature once."""
     found: dict[str, Lack] = {}
     for feature, field, support in unsupported(driver, spec, virt_type or None):
-        if feature.id in found:
-            before = found[feature.id]
-            found[feature.id] = Lack((*before.fields, field), feature.id, before.message)
-            continue
-        reason = support.reason or f"needs virtType {' or '.join(support.virt_types)}"
-        source = f" ({support.source})" if support.source else ""
-        found[feature.id] = Lack((field,), feature.id, f"{feature.title} with {driver.title}: {reason}{source}")
+        before = found[feature.id].fields if feature.id in found else ()
+        found[feature.id] = Lack(driver, feature, support, (*before, field))
     return list(found.values())
 
 
@@ -98,8 +107,7 @@ def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, 
     verdicts = {driver.name: lacks(driver, parsed, virt_type) for driver in allowed}
     if not allowed or not all(verdicts.values()):
         return
-    others = [d.name for d in drivers if d.name not in verdicts and not lacks(d, parsed, virt_type)]
-    found.problems += _refusals(path, verdicts, others)
+    found.problems += _refusals(path, verdicts, drivers, parsed, virt_type)
 
 
 def _allowed(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
@@ -113,13 +121,36 @@ def _allowed(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> list[Dri
     return [driver for driver in found if not virt_type or virt_type in driver.virt_types]
 
 
-def _refusals(path: str, verdicts: dict[str, list[Lack]], others: list[str]) -> Iterator[Problem]:
-    hint = f"; {' or '.join(others)} would do" if others else "; no other driver would do" if len(verdicts) == 1 else ""
+def _refusals(
+    path: str,
+    verdicts: dict[str, list[Lack]],
+    drivers: DriverRegistry,
+    spec: VirtualMachineInstanceSpec,
+    virt_type: str,
+) -> Iterator[Problem]:
+    others = [driver for driver in drivers if driver.name not in verdicts]
+    whole = [driver.name for driver in others if not lacks(driver, spec, virt_type)]
     for lacking in verdicts.values():
         for lack in lacking:
             field = _full(path, lack.fields[0])
             more = f" (also {', '.join(_full(path, f) for f in lack.fields[1:4])})" if len(lack.fields) > 1 else ""
-            yield Problem(field, f"{lack.message}{more}{hint}", "FieldValueNotSupported", lack.feature)
+            hint = _hint(lack, whole, others)
+            yield Problem(field, f"{lack.message}{more}{hint}", "FieldValueNotSupported", lack.feature.id)
+
+
+def _hint(lack: Lack, whole: Sequence[str], others: Sequence[Driver]) -> str:
+    """Say which drivers would do: for the whole machine, else for this feature."""
+    if whole:
+        return f"; {' or '.join(whole)} would do"
+    having = [d.name for d in others if _has(d, lack.feature)]
+    if having:
+        return f"; {', '.join(having)} {'have' if len(having) > 1 else 'has'} it, but not all that this machine asks for"
+    return "; no other driver has it" if others else ""
+
+
+def _has(driver: Driver, feature: Feature) -> bool:
+    support = driver.features.get(feature.id)
+    return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
 
 
 def _full(path: str, field: str) -> str:

@@ -141,7 +141,13 @@ FEATURES: tuple[Feature, ...] = (
     _feature("boot.filesystem", "Boot from a tree of files"),
     _feature("arch.aarch64", "Guests for 64-bit ARM", ("architecture", "arm64")),
     _feature("arch.s390x", "Guests for s390x", ("architecture", "s390x")),
-    _feature("cpu.count", "Number of CPUs", f"{CPU}.cores", f"{CPU}.sockets", f"{CPU}.threads"),
+    _feature(
+        "cpu.count",
+        "More than one CPU",
+        (f"{CPU}.cores", more_than_one),
+        (f"{CPU}.sockets", more_than_one),
+        (f"{CPU}.threads", more_than_one),
+    ),
     _feature(
         "cpu.topology",
         "CPU sockets and threads",
