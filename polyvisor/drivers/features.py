@@ -44,6 +44,11 @@ def _named_model(value: Any) -> bool:
     return bool(value) and value not in ("host-passthrough", "host-model")
 
 
+def _no_kernel(domain: Any) -> bool:
+    boot = domain.firmware and domain.firmware.kernel_boot
+    return not (boot and boot.container)
+
+
 def _secure(efi: Any) -> bool:
     return efi is not None and efi.secure_boot is not False
 
@@ -139,6 +144,7 @@ FEATURES: tuple[Feature, ...] = (
     _feature("lifecycle.reboot-policy", "Terminate instead of rebooting", ("domain.reboot_policy", "Terminate")),
     _feature("boot.disk", "Boot from a disk image"),
     _feature("boot.filesystem", "Boot from a tree of files"),
+    _feature("boot.without-kernel", "Boot with no kernel named in the manifest", ("domain", _no_kernel)),
     _feature("arch.aarch64", "Guests for 64-bit ARM", ("architecture", "arm64")),
     _feature("arch.s390x", "Guests for s390x", ("architecture", "s390x")),
     _feature(

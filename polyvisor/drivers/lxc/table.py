@@ -32,7 +32,7 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.events", source=f"{DRIVER} lxcConnectDomainEventRegisterAny"),
     **_yes("lifecycle.console", source="libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerMain"),
     **_no("a container boots from a tree of files, not from a disk image", "boot.disk", source=CONTAINER),
-    **_yes("boot.filesystem", source=f"{CONTAINER} lxcContainerMountAllFS"),
+    **_yes("boot.filesystem", "boot.without-kernel", source=f"{CONTAINER} lxcContainerMountAllFS"),
     **_yes("cpu.count", source=f"{CGROUP} virLXCCgroupSetupCpuTune (as a limit of CPU time)"),
     **_no(
         "a container sees the host's own CPUs; only their number can be limited",

@@ -31,7 +31,7 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.adopt", source="libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessReconnect"),
     **_yes("lifecycle.events", source=f"{DRIVER} qemuConnectDomainEventRegisterAny"),
     **_yes("lifecycle.console", source=f"{COMMAND} qemuBuildChrDeviceCommandLine"),
-    **_yes("boot.disk", source=f"{COMMAND} qemuBuildDisksCommandLine"),
+    **_yes("boot.disk", "boot.without-kernel", source=f"{COMMAND} qemuBuildDisksCommandLine"),
     **_no("boot.filesystem", "a machine boots from a disk image or a kernel, not from a tree of files", COMMAND),
     **_yes("cpu.count", "cpu.topology", source=f"{COMMAND} qemuBuildSmpCommandLine"),
     **_kvm(
