@@ -84,8 +84,8 @@ def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> bool:
     except ValidationError:
         return True
     virt_type = text(mapping(spec, "hypervisor").get("virtType"))
-    allowed = _allowed(spec, configuration, drivers)
-    return not allowed or not all(lacks(driver, parsed, virt_type) for driver in allowed)
+    named = allowed(spec, configuration, drivers)
+    return not named or not all(lacks(driver, parsed, virt_type) for driver in named)
 
 
 def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
@@ -98,19 +98,20 @@ def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, 
         parsed = VirtualMachineInstanceSpec.model_validate(spec)
     except ValidationError:
         return
-    allowed = _allowed(spec, configuration, drivers)
+    named = allowed(spec, configuration, drivers)
     on = enabled(configuration, drivers)
-    for driver in allowed:
+    for driver in named:
         if driver not in on:
             found.warnings.append(f"{path}.hypervisor: driver {driver.name} is not enabled in this cluster")
     virt_type = text(mapping(spec, "hypervisor").get("virtType"))
-    verdicts = {driver.name: lacks(driver, parsed, virt_type) for driver in allowed}
-    if not allowed or not all(verdicts.values()):
+    verdicts = {driver.name: lacks(driver, parsed, virt_type) for driver in named}
+    if not named or not all(verdicts.values()):
         return
     found.problems += _refusals(path, verdicts, drivers, parsed, virt_type)
 
 
-def _allowed(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
+def allowed(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
+    """Return the drivers that the machine may run on by its own choice, or by the configuration's."""
     choice = mapping(spec, "hypervisor")
     wanted = [text(choice["driver"])] if text(choice.get("driver")) else texts(choice.get("anyOf"))
     if wanted:
@@ -144,7 +145,9 @@ def _hint(lack: Lack, whole: Sequence[str], others: Sequence[Driver]) -> str:
         return f"; {' or '.join(whole)} would do"
     having = [d.name for d in others if _has(d, lack.feature)]
     if having:
-        return f"; {', '.join(having)} {'have' if len(having) > 1 else 'has'} it, but not all that this machine asks for"
+        return (
+            f"; {', '.join(having)} {'have' if len(having) > 1 else 'has'} it, but not all that this machine asks for"
+        )
     return "; no other driver has it" if others else ""
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from polyvisor.cli import commands_host, commands_machines, commands_objects
+from polyvisor.cli import commands_choice, commands_host, commands_machines, commands_objects
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode, explain
 from polyvisor.cli.output import note
@@ -49,6 +49,7 @@ def _globals(
 commands_host.register(app)
 commands_objects.register(app)
 commands_machines.register(app)
+commands_choice.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polyvisor.drivers.places import Place, Places, enabled, is_set, more_than_one
+from polyvisor.drivers.places import Place, Places, enabled, is_set, more_than_one, wire_pattern
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -19,16 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One row of the table. ``places`` are where a spec asks for it; none: no field does."""
+    """One row of the table. ``places`` are where a spec asks for it; none: no field does.
+
+    ``remedy`` is for a feature that is asked for by leaving something out: the field to give, and an example.
+    """
 
     id: str
     title: str
     places: tuple[Place, ...] = ()
+    remedy: tuple[str, Any] | None = None
 
     @property
     def group(self) -> str:
         """The first word of the id, by which documents order features."""
         return self.id.partition(".")[0]
+
+    @property
+    def wire_places(self) -> tuple[str, ...]:
+        """The places in the manifest's own words, such as ``spec.domain.devices.disks[].disk.bus``."""
+        return tuple(wire_pattern(pattern) for pattern, _ in self.places)
 
     def paths(self, spec: VirtualMachineInstanceSpec) -> list[str]:
         """Return the fields of ``spec`` that need the feature."""
@@ -144,7 +153,12 @@ FEATURES: tuple[Feature, ...] = (
     _feature("lifecycle.reboot-policy", "Terminate instead of rebooting", ("domain.reboot_policy", "Terminate")),
     _feature("boot.disk", "Boot from a disk image"),
     _feature("boot.filesystem", "Boot from a tree of files"),
-    _feature("boot.without-kernel", "Boot with no kernel named in the manifest", ("domain", _no_kernel)),
+    Feature(
+        "boot.without-kernel",
+        "Boot with no kernel named in the manifest",
+        (("domain", _no_kernel),),
+        remedy=("spec.domain.firmware.kernelBoot.container", {"image": "IMAGE", "kernelPath": "/boot/vmlinuz"}),
+    ),
     _feature("arch.aarch64", "Guests for 64-bit ARM", ("architecture", "arm64")),
     _feature("arch.s390x", "Guests for s390x", ("architecture", "s390x")),
     _feature(

@@ -34,6 +34,12 @@ def enabled(value: Any) -> bool:
     return value is not None and value.enabled is not False
 
 
+def wire_pattern(pattern: str) -> str:
+    """Return a pattern in the manifest's own words."""
+    parts = (part.partition("[]") for part in pattern.split("."))
+    return ".".join(["spec", *(wire_name(name) + many for name, many, _ in parts)])
+
+
 @dataclass(slots=True)
 class _Node:
     attribute: str

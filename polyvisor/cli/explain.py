@@ -1,0 +1,184 @@
+"""``explain``: each driver's verdict on a manifest, before anything is created.
+
+With ``--against`` the nodes and the configuration of a cluster are asked too: what a driver can do in principle and
+what runs there today are two columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit
+from polyvisor.admission.explanation import explain as judge
+from polyvisor.api import KubeVirtConfiguration, Obj, VirtualMachineInstanceSpec
+from polyvisor.api.names import CandidateVerdict
+from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS
+from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.cli.manifests import Manifest, load
+from polyvisor.cli.output import Output, print_structured, say
+from polyvisor.drivers import registry
+from polyvisor.placement import Placement, place
+
+KINDS = {resource.kind: resource for resource in (VMS, VMIS)}
+NAMED = 4
+"""How many features the table names; the rest is counted."""
+STYLES = {Fit.RUNS: "green", Fit.CONDITIONAL: "yellow", Fit.UNSUPPORTED: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What ``--against`` found: the configuration and the nodes."""
+
+    config: Obj
+    nodes: list[Obj]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One machine of the manifest, judged."""
+
+    manifest: Manifest
+    explanation: Explanation
+    placement: Placement | None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can run as it is written."""
+        return self.explanation.runs and (self.placement is None or self.placement.driver is not None)
+
+    def to_obj(self) -> Obj:
+        """Return the answer as JSON."""
+        obj = {"file": self.manifest.file, "line": self.manifest.line, **self.explanation.to_obj(), "runs": self.runs}
+        if self.placement is not None:
+            obj["placement"] = self.placement.to_status()
+        return obj
+
+
+def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
+    """Print the verdicts; raise with exit code 3 if a machine cannot run."""
+    manifests = [m for m in load(files) if m.obj.get("kind") in KINDS]
+    if not manifests:
+        what = f"no {' or '.join(KINDS)} in {', '.join(files)}"
+        raise CliError(what, ExitCode.INVALID, "explain judges machines; other kinds are passed over.")
+    cluster = _cluster(against) if against else None
+    answers = [_answer(manifest, cluster) for manifest in manifests]
+    if output in (Output.JSON, Output.YAML):
+        print_structured({"machines": [answer.to_obj() for answer in answers]}, output)
+    else:
+        for answer in answers:
+            _print(answer, output)
+    bad = [answer for answer in answers if not answer.runs]
+    if bad:
+        raise CliError("\n".join(f"{a.manifest.where}: cannot run as written" for a in bad), ExitCode.INVALID)
+
+
+def _answer(manifest: Manifest, cluster: Cluster | None) -> Answer:
+    obj = {**manifest.obj, "metadata": {"namespace": "default", **manifest.obj["metadata"]}}
+    resource = KINDS[obj["kind"]]
+    context = AdmissionContext(cluster.config if cluster else {}, registry())
+    explanation = judge(resource, obj, context)
+    placement = None
+    if cluster is not None and explanation.drivers:
+        admitted = admit("CREATE", resource, obj, None, context).obj["spec"]
+        spec = admitted["template"]["spec"] if resource == VMS else admitted
+        config = KubeVirtConfiguration.model_validate(cluster.config)
+        placement = place(VirtualMachineInstanceSpec.model_validate(spec), config, cluster.nodes, registry())
+    return Answer(manifest, explanation, placement)
+
+
+def _cluster(kubeconfig: Path) -> Cluster:
+    from polyvisor.cli.context import Context
+
+    if not kubeconfig.expanduser().exists():
+        raise CliError(f"--against: {kubeconfig} does not exist", ExitCode.NOT_FOUND)
+    client = Context(kubeconfig=str(kubeconfig)).connect().client
+    kubevirts = client.get(f"/apis/{KUBEVIRTS.group}/{KUBEVIRTS.version}/{KUBEVIRTS.plural}").get("items") or [{}]
+    config = (kubevirts[0].get("spec") or {}).get("configuration") or {}
+    return Cluster(config, client.get(f"/api/v1/{NODES.plural}").get("items") or [])
+
+
+def _print(answer: Answer, output: Output) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    found = answer.explanation
+    console.print(
+        f"{found.kind} {found.name} ({answer.manifest.file}:{answer.manifest.line})", style="bold", markup=False
+    )
+    for problem in found.problems:
+        line = answer.manifest.line_of(problem.field)
+        console.print(f"  line {line}: {problem}", style="red", markup=False, soft_wrap=True)
+    for warning in found.warnings:
+        console.print(f"  warning: {warning}", markup=False, soft_wrap=True)
+    if found.drivers:
+        console.print(_table(answer))
+        for verdict in found.drivers:
+            if verdict.fit is not Fit.RUNS and (verdict.allowed or output == Output.WIDE):
+                _details(console, answer.manifest, verdict, output == Output.WIDE)
+    say()
+
+
+def _table(answer: Answer) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    cluster = {c.driver: c for c in answer.placement.candidates} if answer.placement else {}
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    titles = ["DRIVER", "VERDICT", *(["IN THIS CLUSTER"] if cluster else []), "WHY", "CHANGES"]
+    for title in titles:
+        table.add_column(title, overflow="fold", no_wrap=title in ("DRIVER", "VERDICT"))
+    for verdict in answer.explanation.drivers:
+        name = verdict.driver.name if verdict.allowed else f"({verdict.driver.name})"
+        row = [Text(name), Text(str(verdict.fit), STYLES[verdict.fit])]
+        if cluster:
+            row.append(Text(_in_cluster(cluster.get(verdict.driver.name))))
+        row += [Text(_why(verdict)), Text(_effort(verdict), justify="right")]
+        table.add_row(*row)
+    if any(not verdict.allowed for verdict in answer.explanation.drivers):
+        table.caption = "(in parentheses: not named by the manifest)"
+        table.caption_justify = "left"
+    return table
+
+
+def _in_cluster(candidate: Any) -> str:
+    if candidate is None:
+        return "not asked"
+    words = "" if candidate.verdict is CandidateVerdict.UNSUPPORTED else "; ".join(r.message for r in candidate.reasons)
+    return f"{candidate.verdict}" + (f": {words}" if words else "")
+
+
+def _why(verdict: DriverVerdict) -> str:
+    """Name what decides the verdict, in few words."""
+    titles = [lack.feature.title for lack in verdict.lacks] or [c.feature.title for c in verdict.conditions]
+    if not titles:
+        return ""
+    more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
+    return ("no " if verdict.lacks else "where there is: ") + ", ".join(titles[:NAMED]) + more
+
+
+def _effort(verdict: DriverVerdict) -> str:
+    if verdict.fit is not Fit.UNSUPPORTED:
+        return ""
+    return "no way found" if verdict.changes is None else str(len(verdict.changes))
+
+
+def _details(console: Any, manifest: Manifest, verdict: DriverVerdict, wide: bool) -> None:
+    """Print every reason with its line in the file, then what would make the driver fit."""
+    title = verdict.driver.title
+    console.print(f"{title} {'lacks' if verdict.lacks else 'needs'}:", style="bold", markup=False)
+    said: list[tuple[tuple[str, ...], str, str]] = []
+    said += [(lack.fields, lack.reason, lack.support.source) for lack in verdict.lacks]
+    said += [(condition.fields, condition.text, condition.support.source) for condition in verdict.conditions]
+    for fields, reason, source in said:
+        for field in fields:
+            console.print(f"  line {manifest.line_of(field)}: {field}", markup=False, soft_wrap=True)
+        console.print(f"    {reason}" + (f" [{source}]" if wide else ""), style="dim", markup=False, soft_wrap=True)
+    if verdict.changes:
+        console.print(f"{title} would run it with:", style="bold", markup=False)
+        for change in verdict.changes:
+            console.print(f"  - {change}", markup=False, soft_wrap=True)

@@ -1,0 +1,117 @@
+"""explain and features: what a user reads and what a script gets, without any cluster or hypervisor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polyvisor.cli.app import run
+from polyvisor.drivers import registry
+from polyvisor.drivers.features import FEATURES
+from tests.cli.conftest import Server
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+MACHINE = """
+kind: ConfigMap
+apiVersion: v1
+metadata: {{name: passed-over}}
+---
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata:
+  name: one
+spec:
+  hypervisor: {hypervisor}
+  domain:
+    memory: {{guest: 64Mi}}
+    devices:
+      watchdog:
+        name: dog
+        i6300esb: {{}}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return tmp_path / "one.yaml"
+
+
+def explained(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
+    data = json.loads(capsys.readouterr().out)["machines"][0]
+    return {driver["driver"]: driver for driver in data["drivers"]}
+
+
+def test_examples_can_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", str(EXAMPLES)]) == 0
+    shown = capsys.readouterr().out
+    assert "VirtualMachine demo-qemu" in shown
+    assert "VirtualMachine demo-lxc" in shown
+
+
+def test_driver_that_cannot_is_told_with_line_and_change(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text(MACHINE.format(hypervisor="{driver: lxc}"))
+    assert run(["explain", str(manifest)]) == 3
+    said = capsys.readouterr()
+    assert "line 17: spec.domain.devices.watchdog.i6300esb" in said.out
+    assert "leave out spec.domain.devices.watchdog" in said.out
+    assert "cannot run as written" in said.err
+
+
+def test_json_has_every_driver(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text(MACHINE.format(hypervisor="{driver: qemu}"))
+    assert run(["explain", str(manifest), "-o", "json"]) == 0
+    drivers = explained(capsys)
+    assert set(drivers) == set(registry().names())
+    assert drivers["qemu"]["allowed"] is True
+    assert drivers["lxc"]["verdict"] == "Unsupported"
+    assert drivers["lxc"]["changes"] == [{"action": "remove", "field": "spec.domain.devices.watchdog"}]
+
+
+def test_nodes_count_against_a_cluster(server: Server, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text(MACHINE.format(hypervisor="{driver: qemu}"))
+    assert run(["explain", str(manifest), "--against", str(server.kubeconfig), "-o", "json"]) == 3
+    said = capsys.readouterr()
+    (machine,) = json.loads(said.out)["machines"]
+    assert machine["placement"]["candidates"][0]["verdict"] == "NoNode"
+    assert run(["explain", str(manifest), "--against", str(server.kubeconfig)]) == 3
+    assert "NoNode" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["explain", "nowhere.yaml"], 4, "no such file"),
+        (["explain", str(EXAMPLES / "qemu.yaml"), "--against", "nowhere"], 4, "nowhere does not exist"),
+        (["features", "--driver", "qemuu"], 4, "Did you mean qemu?"),
+        (["features", "--feature", "tmp"], 4, "Did you mean tpm?"),
+    ],
+)
+def test_bad_words(arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == code
+    assert says in capsys.readouterr().err
+
+
+def test_file_without_a_machine(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text("kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n")
+    assert run(["explain", str(manifest)]) == 3
+    assert "no VirtualMachine" in capsys.readouterr().err
+
+
+def test_features_have_a_source_for_each_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["features", "-o", "json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert [driver["name"] for driver in table["drivers"]] == list(registry().names())
+    assert len(table["features"]) == len(FEATURES)
+    for feature in table["features"]:
+        for answer in feature["drivers"].values():
+            assert answer["verdict"] == "unknown" or answer["source"], feature["id"]
+
+
+def test_one_driver_shows_its_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["features", "--driver", "lxc", "--feature", "firmware"]) == 0
+    shown = capsys.readouterr().out
+    assert "firmware.kernel-boot" in shown
+    assert "disk.cdrom" not in shown
+    assert "qemu" not in shown
