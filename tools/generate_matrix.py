@@ -1,0 +1,108 @@
+"""Write ``docs/feature-matrix.md`` from the drivers' tables: ``python tools/generate_matrix.py [--check]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+from polyvisor.drivers import registry
+from polyvisor.drivers.answers import link
+from polyvisor.drivers.base import Driver, Support, Verdict
+from polyvisor.drivers.features import FEATURES
+from polyvisor.drivers.verdict import UNKNOWN
+
+PATH = Path(__file__).resolve().parent.parent / "docs" / "feature-matrix.md"
+MARKS = {Verdict.SUPPORTED: "yes", Verdict.CONDITIONAL: "if", Verdict.UNSUPPORTED: "no", Verdict.UNKNOWN: "?"}
+HEAD = """<!-- Written by tools/generate_matrix.py from the drivers' tables, polyvisor/drivers/*/table.py. -->
+<!-- Change those. -->
+# What each driver can do
+
+Admission, placement and `polyvisor explain` decide by this table, and the tests are made from it. *yes*: supported;
+*if*: under the condition given below; *no*: not; *?*: it could not be found out, so it is refused. Each answer's source,
+a libvirt document or a place in libvirt's own code, is below; `polyvisor features -o json` has the same for scripts.
+A driver that accepts a setting and does nothing with it does not support it.
+"""
+
+
+def generate() -> str:
+    """Return the page."""
+    drivers = list(registry())
+    parts = [HEAD, _counts(drivers)]
+    for group, features in groupby(FEATURES, key=lambda feature: feature.group):
+        rows = list(features)
+        parts.append(f"## {group}\n")
+        parts.append(_row(["feature", "", *(f"[{d.name}](drivers/{d.name}.md)" for d in drivers)]))
+        parts.append(_row(["---", "---", *[":-:"] * len(drivers)]))
+        for feature in rows:
+            marks = [MARKS[_answer(driver, feature.id).verdict] for driver in drivers]
+            parts.append(_row([f"`{feature.id}`", feature.title, *marks]))
+        parts.append("")
+    parts.append("# Why, and where it is known from\n")
+    for driver in drivers:
+        parts.append(f"## {driver.title}\n")
+        parts.append(_row(["feature", "answer", "why", "source"]))
+        parts.append(_row(["---", "---", "---", "---"]))
+        for feature in FEATURES:
+            support = _answer(driver, feature.id)
+            parts.append(_row([f"`{feature.id}`", str(support.verdict), _why(support), _source(support)]))
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _answer(driver: Driver, feature: str) -> Support:
+    return driver.features.get(feature, UNKNOWN)
+
+
+def _counts(drivers: list[Driver]) -> str:
+    lines = [_row(["driver", *(str(verdict) for verdict in Verdict)]), _row(["---", *["--:"] * len(Verdict)])]
+    for driver in drivers:
+        counted = Counter(_answer(driver, feature.id).verdict for feature in FEATURES)
+        lines.append(
+            _row([f"[{driver.title}](drivers/{driver.name}.md)", *(str(counted[verdict]) for verdict in Verdict)])
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _why(support: Support) -> str:
+    parts = [support.reason] if support.reason else []
+    if support.min_libvirt:
+        parts.append(f"libvirt ≥ {support.min_libvirt}")
+    if support.min_hypervisor:
+        parts.append(f"hypervisor ≥ {support.min_hypervisor}")
+    if support.virt_types:
+        parts.append(f"virtType {' or '.join(support.virt_types)}")
+    if support.architectures:
+        parts.append(f"architecture {' or '.join(support.architectures)}")
+    return "; ".join(parts)
+
+
+def _source(support: Support) -> str:
+    address = link(support.source)
+    text = support.source.replace("<", "&lt;")
+    return text if not address or address in support.source else f"[{text}]({address})"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def main() -> int:
+    """Write the page, or with ``--check`` say that it is out of step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of step")
+    check = parser.parse_args().check
+    text = generate()
+    if check:
+        if not PATH.exists() or PATH.read_text() != text:
+            sys.stderr.write(f"{PATH.name} is out of step; run {Path(__file__).name}\n")
+            return 1
+        return 0
+    PATH.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
