@@ -1,0 +1,74 @@
+"""One standalone installation in a folder of its own, driven by the command line as a user does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+class Standalone:
+    """The installation; ``run`` is the command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *arguments: str | Path, stdin: str | None = None) -> str:
+        """Run one command that must succeed, and return what it printed."""
+        done = subprocess.run(
+            [BIN / "polyvisor", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "POLYVISOR_STATE_DIR": str(self.folder)},
+            capture_output=True,
+            text=True,
+            input=stdin,
+            timeout=240,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running installation."""
+        return int(json.loads((self.folder / "up.pid").read_text())["pid"])
+
+    def launchers(self) -> dict[str, int]:
+        """Return the launchers' process ids by folder."""
+        files = (self.folder / "l").glob("*/launcher.pid")
+        return {file.parent.name: int(file.read_text().split()[0]) for file in files}
+
+    def processes(self, *words: str) -> list[int]:
+        """Return the processes whose command line holds every word, and that belong to this folder's installation."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if command and all(word in command for word in words):
+                found.append(int(entry.name))
+        return sorted(found)
+
+
+@contextmanager
+def standalone() -> Iterator[Standalone]:
+    """Make the folder with the guest images, and clear it away when the test is over."""
+    folder = Path(tempfile.mkdtemp(prefix="pve", dir="/tmp"))
+    subprocess.run(["/usr/bin/python3", "tools/guest_images.py", folder / "images"], cwd=ROOT, check=True)
+    yield Standalone(folder)
+    shutil.rmtree(folder)
