@@ -28,6 +28,8 @@ from polyvisor.drivers.base import Driver
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
 START_SECONDS = 120.0
+START_PAUSED = "Paused"
+"""The one value of ``spec.startStrategy``."""
 Key = tuple[str, str]
 log = logging.getLogger("polyvisor.vmi")
 
@@ -151,7 +153,8 @@ class MachineAgent:
             prepared = await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, progress)
             await self._bind(vmi, inputs)
             xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared)
-            await link.request("start", seconds=START_SECONDS, xml=xml)
+            paused = vmi["spec"].get("startStrategy") == START_PAUSED
+            await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()

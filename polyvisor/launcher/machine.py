@@ -2,8 +2,8 @@
 
 The domain is defined before it is started, so that libvirt remembers why it stopped for a launcher that was dead at
 that moment. State is always read from libvirt; an event only says that it is time to look, or, for a domain that is
-already gone, how it went. A domain that was created paused and whose launcher died before resuming it is told from one
-that a user paused by the ``starting`` mark in the state file.
+already gone, how it went. A domain whose launcher died while starting it is told by the ``starting`` mark in the state
+file; the mark says whether it then has to run or to wait, as it was asked.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Machine:
         self._leaving = False
         kept = read_state(plan.folder)
         self._starting = bool(kept.pop("starting", False))
+        self._wait = bool(kept.pop("wait", False))
         self._state: State = kept if "state" in kept else {"state": "none", "reason": "", "since": now(), "id": -1}
         self.versions = {"libvirtVersion": "", "hypervisorVersion": "", "driver": plan.driver}
 
@@ -101,11 +102,10 @@ class Machine:
             "driver": self._plan.driver or connection.getType().lower(),
         }
         self.refresh()
-        if self._starting and self._state["state"] == "paused":
-            self._say("resuming the domain that a former launcher created")
-            self._domain().resume()
-            self._starting = False
-            self.refresh()
+        if self._starting and self._state["state"] in ("running", "paused"):
+            self._say("finishing the start that a former launcher began")
+            self._let(self._domain())
+            self._started()
 
     def refresh(self) -> None:
         """Look at the domain and record what is seen."""
@@ -121,8 +121,11 @@ class Machine:
         else:
             self._record(STATES.get(state, "running"), "starting" if self._starting else "", domain.ID())
 
-    def start(self, xml: str, prepare: Callable[[], None]) -> State:
-        """Define and start the domain unless it runs or ran; ``prepare`` is called before the guest's first step."""
+    def start(self, xml: str, prepare: Callable[[], None], paused: bool = False) -> State:
+        """Define and start the domain unless it runs or ran; ``prepare`` is called before the guest's first step.
+
+        With ``paused`` it waits for :meth:`resume`.
+        """
         if self._connection is None:
             self.open()
         self.refresh()
@@ -132,21 +135,42 @@ class Machine:
         if (domain.name(), domain.UUIDString()) != (self._plan.name, self._plan.uuid):
             domain.undefine()
             raise Refused("identity", f"the XML names another domain than the plan ({self._plan.name})")
-        self._starting = True
+        self._starting, self._wait = True, paused
         self._record("none", "starting", force=True)
         try:
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if self._plan.start_paused else 0)
+            self._create(domain)
             prepare()
-            if self._plan.start_paused:
-                domain.resume()
+            self._let(domain)
         except libvirt.libvirtError:
             self._starting = False
             self._discard(domain)
             self._record("none", "failed", force=True)
             raise
-        self._starting = False
-        self.refresh()
+        self._started()
         return self.state
+
+    def _create(self, domain: Any) -> None:
+        """Start the domain, paused if that is of use and libvirt's driver can."""
+        if self._wait or self._plan.start_paused:
+            try:
+                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+                return
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:  # what a driver says of a flag it lacks
+                    raise
+        domain.createWithFlags(0)
+
+    def _let(self, domain: Any) -> None:
+        """Let a domain that was just created run, or have it wait, as it was asked."""
+        waits = domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
+        if self._wait and not waits:
+            domain.suspend()
+        elif waits and not self._wait:
+            domain.resume()
+
+    def _started(self) -> None:
+        self._starting = self._wait = False
+        self.refresh()
 
     def shutdown(self, step: int) -> int:
         """Ask the guest to power down, from the plan's ``step`` on; return the step to go on with if it does not.
@@ -270,7 +294,7 @@ class Machine:
             if not force and (same or (self.ended and state in ("shutoff", "crashed"))):
                 return
             self._state = {"state": state, "reason": reason, "since": now(), "id": number}
-            kept = {**self._state, "starting": self._starting}
+            kept = {**self._state, "starting": self._starting, "wait": self._wait}
             write_durably(self._plan.folder / "state.json", json.dumps(kept) + "\n")
         self._say(f"state {state} {reason}")
         self._changed()

@@ -169,7 +169,9 @@ class Server:
     def _request(self, peer: Peer, message: Reply) -> None:
         number, op = message.get("id"), message.get("op")
         operations: dict[Any, Callable[[], Any]] = {
-            "start": lambda: self._machine.start(str(message.get("xml", "")), self._attach),
+            "start": lambda: self._machine.start(
+                str(message.get("xml", "")), self._attach, message.get("paused") is True
+            ),
             "shutdown": self._shutdown,
             "destroy": self._machine.destroy,
             "pause": self._machine.pause,

@@ -254,6 +254,17 @@ async def test_restarted_agent_adopts(home: Home) -> None:
         assert home.launchers() == before
 
 
+async def test_machine_that_shall_wait_is_paused_until_it_is_let_go(home: Home) -> None:
+    async with home.agent_running() as agent:
+        await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}}, startStrategy="Paused")
+        vmi = await home.until(VMIS, "one", phase("Running"))
+        assert condition(vmi, "Paused")["reason"] == "PausedByUser"
+        assert condition(vmi, "Ready")["status"] == "False"
+        await agent.unpause("default", "one")
+        ready = await home.until(VMIS, "one", lambda v: condition(v, "Ready")["status"] == "True")
+        assert not any(c["type"] == "Paused" for c in ready["status"]["conditions"])
+
+
 async def test_folder_without_a_pod_is_removed(home: Home) -> None:
     async with home.agent_running():
         await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}})

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from polyvisor.api import VirtualMachineInstance
 from polyvisor.domain import DomainContext, render
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.drivers.trial import Trial
@@ -20,6 +21,11 @@ def _pss(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
+def talkative(driver: Driver, bootable: DomainContext) -> VirtualMachineInstance:
+    """A machine that says on its console how far it is."""
+    return machine(driver, {"firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0"}}} if bootable.kernel else {})
+
+
 def test_probe_tells_versions_and_remembers(driver: Driver, probed: ProbeResult, scratch: Path) -> None:
     assert probed.virt_types
     assert probed.version
@@ -30,8 +36,7 @@ def test_probe_tells_versions_and_remembers(driver: Driver, probed: ProbeResult,
 
 
 def test_a_guest_lives_through_everything(driver: Driver, bootable: DomainContext, scratch: Path) -> None:
-    domain = {"firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0"}}} if bootable.kernel else {}
-    vmi = machine(driver, domain)
+    vmi = talkative(driver, bootable)
     xml = render(vmi, driver, bootable)
     with bench(driver, vmi, scratch / driver.name) as one:
         agent = one.launch()
@@ -74,6 +79,20 @@ def test_destroy_ends_at_once(driver: Driver, bootable: DomainContext, scratch: 
         agent.result("destroy")
         ended = agent.until("shutoff")
         assert ended["reason"] == "destroyed"
+
+
+def test_a_guest_that_shall_wait_waits_even_for_the_next_launcher(
+    driver: Driver, bootable: DomainContext, scratch: Path
+) -> None:
+    vmi = talkative(driver, bootable)
+    with bench(driver, vmi, scratch / driver.name) as one:
+        assert one.launch().result("start", xml=render(vmi, driver, bootable), paused=True)["state"] == "paused"
+        one.kill()
+        agent = one.launch()
+        assert agent.result("state")["state"] == "paused"
+        assert READY not in one.console_log()
+        agent.result("resume")
+        one.says(READY)
 
 
 def test_a_launcher_that_is_told_to_leave_leaves_the_guest(

@@ -25,6 +25,7 @@ def _no(reason: str, *names: str, source: str = NOWHERE) -> dict[str, Support]:
 
 FEATURES: dict[str, Support] = {
     **_yes("lifecycle.start", source=f"{DRIVER} lxcDomainCreateWithFiles"),
+    **_yes("lifecycle.start-paused", source=f"{DRIVER} lxcDomainSuspend (at once after the start)"),
     **_yes("lifecycle.shutdown", source=f"{DRIVER} lxcDomainSendProcessSignal, lxcDomainShutdownFlags"),
     **_yes("lifecycle.destroy", source=f"{DRIVER} lxcDomainDestroyFlags"),
     **_yes("lifecycle.pause", source=f"{DRIVER} lxcDomainSuspend"),

@@ -25,6 +25,7 @@ def _kvm(name: str, reason: str, source: str) -> dict[str, Support]:
 
 FEATURES: dict[str, Support] = {
     **_yes("lifecycle.start", source=f"{DRIVER} qemuDomainCreateWithFlags"),
+    **_yes("lifecycle.start-paused", source=f"{DRIVER} qemuDomainCreateWithFlags (VIR_DOMAIN_START_PAUSED)"),
     **_yes("lifecycle.shutdown", source=f"{DRIVER} qemuDomainShutdownFlags"),
     **_yes("lifecycle.destroy", source=f"{DRIVER} qemuDomainDestroyFlags"),
     **_yes("lifecycle.pause", source=f"{DRIVER} qemuDomainSuspend"),

@@ -1,0 +1,168 @@
+"""How a start ends, and how the next launcher ends one that was cut off, over a libvirt that is played."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from polyvisor.launcher.machine import Machine
+from polyvisor.launcher.plan import Plan, read_plan
+
+UUID = "11111111-2222-4333-8444-555555555555"
+
+
+class Refusal(libvirt.libvirtError):  # type: ignore[misc]
+    def __init__(self, code: int) -> None:
+        Exception.__init__(self, "refused")
+        self.code = code
+
+    def get_error_code(self) -> int:
+        return self.code
+
+
+class Domain:
+    """A domain that notes what is asked of it."""
+
+    def __init__(self, *, can_start_paused: bool = True) -> None:
+        self.can_start_paused = can_start_paused
+        self.now = libvirt.VIR_DOMAIN_SHUTOFF
+        self.asked: list[str] = []
+
+    def name(self) -> str:
+        return "ns_vm"
+
+    def UUIDString(self) -> str:
+        return UUID
+
+    def ID(self) -> int:
+        return 1
+
+    def isActive(self) -> bool:
+        return bool(self.now != libvirt.VIR_DOMAIN_SHUTOFF)
+
+    def state(self) -> tuple[int, int]:
+        return self.now, 0
+
+    def createWithFlags(self, flags: int) -> None:
+        if flags and not self.can_start_paused:
+            raise Refusal(libvirt.VIR_ERR_INVALID_ARG)
+        self.asked.append("create paused" if flags else "create")
+        self.now = libvirt.VIR_DOMAIN_PAUSED if flags else libvirt.VIR_DOMAIN_RUNNING
+
+    def suspend(self) -> None:
+        self.asked.append("suspend")
+        self.now = libvirt.VIR_DOMAIN_PAUSED
+
+    def resume(self) -> None:
+        self.asked.append("resume")
+        self.now = libvirt.VIR_DOMAIN_RUNNING
+
+
+class Connection:
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+
+    def domainEventRegisterAny(self, *_: Any) -> None: ...
+
+    def registerCloseCallback(self, *_: Any) -> None: ...
+
+    def getLibVersion(self) -> int:
+        return 9000000
+
+    getVersion = getLibVersion
+
+    def getType(self) -> str:
+        return "played"
+
+    def defineXML(self, xml: str) -> Domain:
+        return self.domain
+
+    def lookupByUUIDString(self, uuid: str) -> Domain:
+        return self.domain
+
+
+def plan(folder: Path, start_paused: bool) -> Plan:
+    content = {"protocol": 1, "uri": "played:///", "start_paused": start_paused}
+    content["domain"] = {"name": "ns_vm", "uuid": UUID}
+    (folder / "plan.json").write_text(json.dumps(content))
+    return read_plan(folder)
+
+
+def machine(folder: Path, domain: Domain, monkeypatch: pytest.MonkeyPatch, start_paused: bool = True) -> Machine:
+    monkeypatch.setattr(libvirt, "open", lambda _: Connection(domain))
+    return Machine(plan(folder, start_paused), lambda: None, lambda _: None)
+
+
+@pytest.mark.parametrize("console_first", [True, False])
+@pytest.mark.parametrize(
+    ("paused", "can", "asked"),
+    [
+        (True, True, ["create paused", "console"]),
+        (True, False, ["create", "console", "suspend"]),
+        (False, False, ["create", "console"]),
+    ],
+)
+def test_a_machine_starts_as_asked_whatever_the_driver_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paused: bool, can: bool, asked: list[str], console_first: bool
+) -> None:
+    domain = Domain(can_start_paused=can)
+    one = machine(tmp_path, domain, monkeypatch, start_paused=console_first)
+    state = one.start("<domain/>", lambda: domain.asked.append("console"), paused)
+    assert domain.asked == asked
+    assert state["state"] == ("paused" if paused else "running")
+    assert state["reason"] == ""
+    kept = json.loads((tmp_path / "state.json").read_text())
+    assert (kept["starting"], kept["wait"]) == (False, False)
+
+
+def test_a_machine_that_shall_run_is_let_go_once_its_console_is_attached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domain = Domain()
+    one = machine(tmp_path, domain, monkeypatch)
+    one.start("<domain/>", lambda: domain.asked.append("console"))
+    assert domain.asked == ["create paused", "console", "resume"]
+
+
+@pytest.mark.parametrize("paused", [True, False])
+@pytest.mark.parametrize("can", [True, False])
+def test_a_start_that_was_cut_off_is_finished_as_it_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paused: bool, can: bool
+) -> None:
+    domain = Domain(can_start_paused=can)
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        machine(tmp_path, domain, monkeypatch).start("<domain/>", die, paused)
+    following = machine(tmp_path, domain, monkeypatch)
+    following.open()
+    assert following.state["state"] == ("paused" if paused else "running")
+    assert following.state["reason"] == ""
+    following.pause()
+    third = machine(tmp_path, domain, monkeypatch)
+    third.open()
+    assert (third.state["state"], third.state["reason"]) == ("paused", "")
+
+
+def test_what_else_libvirt_refuses_is_not_tried_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = Domain()
+    tried: list[int] = []
+
+    def refuse(flags: int) -> None:
+        tried.append(flags)
+        raise Refusal(libvirt.VIR_ERR_OPERATION_FAILED)
+
+    monkeypatch.setattr(domain, "createWithFlags", refuse)
+    monkeypatch.setattr(domain, "undefine", lambda: None, raising=False)
+    with pytest.raises(Refusal):
+        machine(tmp_path, domain, monkeypatch).start("<domain/>", lambda: None, paused=True)
+    assert len(tried) == 1
