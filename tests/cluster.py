@@ -8,6 +8,7 @@ from pathlib import Path
 
 from polyvisor.kube import Connection, KubeClient
 from polyvisor.standalone.apiserver import create_app
+from polyvisor.standalone.apiserver.registry import Admit, admit_all
 from polyvisor.standalone.apiserver.serving import serve
 from polyvisor.standalone.apiserver.store import Store
 
@@ -15,9 +16,10 @@ TOKEN = "test-token"
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[KubeClient]:
+async def running(folder: Path, admit: Admit = admit_all) -> AsyncIterator[KubeClient]:
     """Serve from a database in ``folder`` and give a client of it."""
-    async with Store(folder / "db.sqlite").opened() as store, serve(create_app(store, {TOKEN: "admin"})) as server:
+    store = Store(folder / "db.sqlite")
+    async with store.opened(), serve(create_app(store, {TOKEN: "admin"}, admit)) as server:
         connection = Connection(f"http://127.0.0.1:{server.port}", token=TOKEN)
         async with KubeClient(connection) as client:
             yield client

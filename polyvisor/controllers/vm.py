@@ -27,6 +27,7 @@ from polyvisor.controllers.objects import (
     remove_finalizer,
     uid,
 )
+from polyvisor.controllers.refusals import Refusals
 from polyvisor.controllers.vm_decide import Decision, Step, decide, first_request
 from polyvisor.controllers.vm_status import compute
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
@@ -39,6 +40,8 @@ FIRMWARE_NAMESPACE = UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 """KubeVirt's namespace for the identity that a machine's firmware shows."""
 COPY_LAG_SECONDS = 10.0
 """How long an instance that was just made counts as there although the local copy does not show it."""
+REFUSALS = frozenset({400, 403, 422})
+"""Answers of the API server that the same request will get again."""
 
 
 class VmController:
@@ -59,6 +62,7 @@ class VmController:
         self._vms, self._vmis = vms, vmis
         self._clock = clock
         self._made: dict[Key, tuple[Obj, float]] = {}
+        self._refusals = Refusals()
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("vm", self.queue, self.reconcile, workers)
         vms.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
@@ -72,6 +76,7 @@ class VmController:
         """Bring one machine a step further; return the seconds after which to look again."""
         vm = self._vms.get(*key)
         if vm is None:
+            self._refusals.forget(key)
             return None
         vmi = self._vmis.get(*key) or self._expected_instance(key)
         if deleting(vm):
@@ -87,21 +92,31 @@ class VmController:
                 return None
             vmi = adopted
         decision = decide(vm, vmi, self._clock())
+        generation = int(vm["metadata"].get("generation") or 0)
+        starting = decision.step is Step.START
+        if starting and (standing := self._refusals.standing(key, generation)) is not None:
+            wait, words = standing
+            await self._write_status(vm, vmi, (Reason.FAILED_CREATE, words))
+            return wait
         failure: tuple[str, str] | None = None
         problem: ApiError | None = None
+        again = decision.again
         try:
             vm, vmi = await self._take(decision, vm, vmi)
         except ApiError as error:
             if error.conflict:
                 raise
-            problem = error
-            failure = (Reason.FAILED_CREATE if decision.step is Step.START else Reason.FAILED_DELETE, str(error))
+            failure = (Reason.FAILED_CREATE if starting else Reason.FAILED_DELETE, str(error))
+            if starting and error.code in REFUSALS:
+                again = self._refusals.note(key, generation, str(error))
+            else:
+                problem = error
         if vm is None:
             return None
-        await self._write_status(vm, vmi, failure, settled=failure is None and decision.again is None)
+        await self._write_status(vm, vmi, failure, settled=failure is None and again is None)
         if problem is not None:
             raise problem
-        return decision.again
+        return again
 
     async def _take(self, decision: Decision, vm: Obj, vmi: Obj | None) -> tuple[Any, Obj | None]:
         """Take the step; return the machine and the instance after it (None for a machine that is out of date)."""
@@ -140,6 +155,7 @@ class VmController:
             )
             raise
         key = key_of(made)
+        self._refusals.forget(key)
         if self._vmis.get(*key) is None:
             self._made[key] = (made, time.monotonic())
         what = f"Started the virtual machine by creating the new virtual machine instance {made['metadata']['name']}"
