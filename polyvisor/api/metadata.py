@@ -104,7 +104,7 @@ def _map(value: Any, path: str, value_error: Callable[[str], str] | None) -> Ite
         if not isinstance(key, str) or not isinstance(item, str):
             continue
         size += len(key) + len(item)
-        if error := label_key_error(key):
+        if error := label_key_error(key if value_error else key.lower()):  # an annotation's prefix may be upper-case
             yield Problem(path, error)
         if value_error and (error := value_error(item)):
             yield Problem(f"{path}[{key[:80]}]", error)

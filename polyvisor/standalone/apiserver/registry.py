@@ -140,8 +140,6 @@ class Registry:
         for unset in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
             metadata.pop(unset, None)
         problems = check_metadata(resource, obj)
-        if problems:
-            raise invalid(resource.kind, resource.group, name, problems)
         self._namespace_ready(resource, namespace, name)
         if self.store.get(*key_of(resource, namespace, name)) is not None:
             raise already_exists(resource.plural, resource.group, name)
@@ -152,7 +150,7 @@ class Registry:
         on_create(resource, obj)
         if own is not None:
             obj = ssa.track_update(resource, None, obj, options.manager)
-        obj = self._admitted("CREATE", resource, obj, None, options)
+        obj = self._admitted("CREATE", resource, obj, None, options, problems)
         if options.dry_run:
             return obj
         try:
@@ -273,10 +271,10 @@ class Registry:
             if not tracked:
                 new = ssa.track_update(resource, old, new, options.manager, subresource)
             problems = [*check_metadata(resource, new), *check_update(resource, new, old)]
-            if problems:
-                raise invalid(resource.kind, resource.group, name, problems)
             if not subresource and not internal:
-                new = self._admitted("UPDATE", resource, new, old, options)
+                new = self._admitted("UPDATE", resource, new, old, options, problems)
+            elif problems:
+                raise invalid(resource.kind, resource.group, name, problems)
             new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
             if _same(new, old) and _entries(new) == _entries(old):
                 return old
@@ -364,15 +362,17 @@ class Registry:
             new["spec"] = clone(old.get("spec", {}))
         return new
 
-    def _admitted(self, operation: str, resource: Resource, obj: Obj, old: Obj | None, options: Options) -> Obj:
-        problems = on_write(resource, obj)
-        if not problems:
-            obj, found, warnings = self._admit(operation, resource, obj, old)
-            problems = list(found)
-            options.warnings += [one for one in warnings if one not in options.warnings]
-        if problems:
-            raise invalid(resource.kind, resource.group, obj["metadata"]["name"], problems)
-        return obj
+    def _admitted(
+        self, operation: str, resource: Resource, obj: Obj, old: Obj | None, options: Options, problems: list[Problem]
+    ) -> Obj:
+        """Ask the admit hook, and refuse with all that is wrong: ``problems``, the server's own, and the hook's."""
+        own = [*problems, *on_write(resource, obj)]
+        new, found, warnings = self._admit(operation, resource, obj, old)
+        options.warnings += [one for one in warnings if one not in options.warnings]
+        known = {one.field for one in own}
+        if problems := [*own, *(one for one in found if one.field not in known)]:
+            raise invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), problems)
+        return new
 
     def admit_delete(self, resource: Resource, old: Obj, options: Options) -> None:
         """Ask the hook whether an object may be deleted."""

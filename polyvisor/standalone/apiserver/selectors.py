@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from polyvisor.api.metadata import label_key_error, label_value_error
+
 from .errors import Obj, bad_request
-from .names import label_key_error, label_value_error
 
 Predicate = Callable[[Obj], bool]
 _SET = re.compile(r"^\s*(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)\s*$")

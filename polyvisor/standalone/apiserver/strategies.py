@@ -39,7 +39,7 @@ def on_create(resource: Resource, obj: Obj) -> None:
             spec.setdefault(field, value)
         obj["status"] = {"phase": "Pending"}
     elif resource is NAMESPACES:
-        name = obj["metadata"]["name"]
+        name = obj["metadata"].get("name", "")
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
         obj["spec"] = {"finalizers": ["kubernetes"]}
         obj["status"] = {"phase": "Active"}

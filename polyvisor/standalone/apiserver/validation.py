@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from polyvisor.api.metadata import check_metadata as check_shared
+from polyvisor.api.metadata import check_name, dns_label_error
 from polyvisor.api.problems import Problem, nearest
 from polyvisor.api.resources import EVENTS, NAMESPACES, Resource
 
 from .errors import Obj, bad_request
-from .names import label_error, label_key_error, label_value_error, subdomain_error
 
 _METADATA: dict[str, type] = {
     "name": str,
@@ -31,7 +32,6 @@ _METADATA: dict[str, type] = {
     "managedFields": list,
     "selfLink": str,
 }
-_ANNOTATIONS_LIMIT = 256 * 1024
 
 
 def check_type(resource: Resource, obj: Any) -> Obj:
@@ -69,32 +69,19 @@ def unknown_metadata(obj: Obj) -> list[str]:
 def check_metadata(resource: Resource, obj: Obj) -> list[Problem]:
     """Check names, labels, annotations, owners and finalizers."""
     metadata = obj["metadata"]
-    problems: list[Problem] = []
+    problems = [*check_name(metadata), *check_shared(metadata)]
     name = metadata.get("name", "")
-    error = label_error(name) if resource is NAMESPACES else subdomain_error(name)
-    if not name:
-        problems.append(Problem("metadata.name", "name or generateName is required", "FieldValueRequired"))
-    elif error:
-        problems.append(Problem("metadata.name", f"Invalid value: {name!r}: {error}"))
-    for key, value in metadata.get("labels", {}).items():
-        text_error = None if isinstance(value, str) else f"{key!r}: the value must be a string, not {value!r}"
-        if error := label_key_error(key) or text_error or label_value_error(value):
-            problems.append(Problem("metadata.labels", f"Invalid value: {error}"))
-    size = 0
-    for key, value in metadata.get("annotations", {}).items():
-        if not isinstance(value, str):
-            problems.append(Problem(f"metadata.annotations[{key}]", f"the value must be a string, not {value!r}"))
-            continue
-        size += len(key) + len(value)
-        if error := label_key_error(key.lower()):
-            problems.append(Problem("metadata.annotations", f"Invalid value: {error}"))
-    if size > _ANNOTATIONS_LIMIT:
-        problems.append(Problem("metadata.annotations", f"Too long: may not have more than {_ANNOTATIONS_LIMIT} bytes"))
-    problems += _check_owners(metadata.get("ownerReferences", []))
+    if resource is NAMESPACES and name and (error := dns_label_error(name)):
+        problems = [one for one in problems if one.field != "metadata.name"]
+        problems.append(Problem("metadata.name", error))
+    for field in ("labels", "annotations"):
+        for key, value in metadata.get(field, {}).items():
+            if not isinstance(value, str):
+                problems.append(Problem(f"metadata.{field}[{key}]", f"must be a string, not {value!r}"))
     for index, finalizer in enumerate(metadata.get("finalizers", [])):
-        if not isinstance(finalizer, str) or label_key_error(finalizer):
-            problems.append(Problem(f"metadata.finalizers[{index}]", f"Invalid value: {finalizer!r}"))
-    return problems
+        if not isinstance(finalizer, str):
+            problems.append(Problem(f"metadata.finalizers[{index}]", f"must be a string, not {finalizer!r}"))
+    return problems + _check_owners(metadata.get("ownerReferences", []))
 
 
 def _check_owners(owners: list[Any]) -> list[Problem]:
