@@ -134,7 +134,9 @@ class VirtualNode:
             await self._completed(pod, phase)
             return None
         plan = driver.launcher(self._launchers.folder(id_), self._probe / driver.name)
-        self._launchers.write_plan(id_, plan, name=domain_name(vmi), uuid=domain_uuid(vmi), driver=driver.name)
+        uuid = domain_uuid(vmi)
+        name = driver.domain_name(domain_name(vmi), uuid)
+        self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
         if self._launchers.get(id_) is None and (left := self._patience.left(id_)):
             return left
         try:

@@ -38,7 +38,7 @@ def _domain(
     wanted = spec.domain
     uuid = domain_uuid(vmi)
     domain = etree.Element("domain", type=context.virt_type)
-    add(domain, "name", domain_name(vmi))
+    add(domain, "name", driver.domain_name(domain_name(vmi), uuid))
     add(domain, "uuid", uuid)
     compute.add_memory(domain, wanted)
     compute.add_vcpus(domain, wanted)

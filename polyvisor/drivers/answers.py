@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from polyvisor.drivers.base import Support, Verdict
+from polyvisor.drivers.features import BY_ID
 
 Table = dict[str, Support]
 
@@ -36,6 +37,11 @@ def when(source: str, reason: str, *ids: str, **conditions: Any) -> Table:
 def unknown(source: str, reason: str, *ids: str) -> Table:
     """Say that it could not be found out; admission treats that as unsupported and says so."""
     return {id_: Support(Verdict.UNKNOWN, source, reason) for id_ in ids}
+
+
+def below(*words: str) -> tuple[str, ...]:
+    """Return the ids of all features in a part of the catalogue (``hyperv``), for refusing them together."""
+    return tuple(id_ for id_ in BY_ID if any(id_ == word or id_.startswith(f"{word}.") for word in words))
 
 
 def link(source: str) -> str:

@@ -194,6 +194,10 @@ class Driver(ABC):
     def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
         """Change the shared domain XML, in place, where this hypervisor differs."""
 
+    def domain_name(self, name: str, uuid: str) -> str:
+        """Return the domain's name in libvirt, for a hypervisor that has rules for names."""
+        return name
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Return the memory that a machine needs beside the guest's own: launcher and hypervisor process."""
         return 40 * MIB
