@@ -15,7 +15,7 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from polyvisor.cli.client import Client
@@ -31,8 +31,14 @@ SUBPROTOCOL = "plain.kubevirt.io"
 ESCAPE = b"\x1d"
 
 
-def connect(client: Client, namespace: str, name: str, timeout: float = 10.0) -> ClientConnection:
-    """Open the console's websocket; the server's refusal comes as :class:`ApiError`."""
+@contextmanager
+def connected(client: Client, namespace: str, name: str, timeout: float = 10.0) -> Iterator[ClientConnection]:
+    """Have the console's websocket open; the server's refusal comes as :class:`ApiError`."""
+    with ExitStack() as stack:
+        yield _open(stack, client, namespace, name, timeout)
+
+
+def _open(stack: ExitStack, client: Client, namespace: str, name: str, timeout: float) -> ClientConnection:
     from websockets.exceptions import InvalidHandshake, InvalidStatus
     from websockets.sync.client import connect as open_websocket
     from websockets.typing import Subprotocol
@@ -45,15 +51,17 @@ def connect(client: Client, namespace: str, name: str, timeout: float = 10.0) ->
     )
     authorization = connection.authorization()
     try:
-        return open_websocket(
-            url,
-            ssl=connection.ssl_context,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            additional_headers={"Authorization": authorization} if authorization else {},
-            open_timeout=timeout,
-            compression=None,
-            proxy=None if connection.loopback else True,
-            max_size=None,
+        return stack.enter_context(
+            open_websocket(
+                url,
+                ssl=connection.ssl_context,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                additional_headers={"Authorization": authorization} if authorization else {},
+                open_timeout=timeout,
+                compression=None,
+                proxy=None if connection.loopback else True,
+                max_size=None,
+            )
         )
     except InvalidStatus as error:
         body = error.response.body or b""
@@ -67,20 +75,20 @@ def connect(client: Client, namespace: str, name: str, timeout: float = 10.0) ->
 
 def attach(client: Client, namespace: str, name: str, idle: float) -> None:
     """Join this process's input and output with the guest's console until either side ends it."""
-    websocket = connect(client, namespace, name)
-    interactive = sys.stdin.isatty()
-    note(f"Connected to the console of {name}." + (" Escape with ^]." if interactive else ""))
-    ended, wake = os.pipe()
-    receiver = _Receiver(websocket, wake)
-    receiver.start()
-    try:
-        with _raw(interactive):
-            _send_input(websocket, ended, receiver, None if interactive else idle)
-    finally:
-        websocket.close()
-        receiver.join(timeout=5)
-        os.close(ended)
-        os.close(wake)
+    with connected(client, namespace, name) as websocket:
+        interactive = sys.stdin.isatty()
+        note(f"Connected to the console of {name}." + (" Escape with ^]." if interactive else ""))
+        ended, wake = os.pipe()
+        receiver = _Receiver(websocket, wake)
+        receiver.start()
+        try:
+            with _raw(interactive):
+                _send_input(websocket, ended, receiver, None if interactive else idle)
+        finally:
+            websocket.close()
+            receiver.join(timeout=5)
+            os.close(ended)
+            os.close(wake)
     if interactive:
         note("\nDisconnected.")
     if receiver.failure:

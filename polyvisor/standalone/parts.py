@@ -27,6 +27,7 @@ from polyvisor.kube.tasks import end_task
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import admitter
 from polyvisor.standalone.apiserver import create_app
+from polyvisor.standalone.apiserver.serving import WebServer
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.failure import TIMEOUT, StartError
@@ -35,7 +36,6 @@ from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.progress import Progress
 from polyvisor.standalone.scheduler import run_scheduler
 from polyvisor.standalone.state import StateFolder
-from polyvisor.standalone.webserver import WebServer
 
 logger = logging.getLogger(__name__)
 READY_SECONDS = 240.0

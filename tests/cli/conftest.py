@@ -16,10 +16,10 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone import preflight
 from polyvisor.standalone.apiserver import create_app
+from polyvisor.standalone.apiserver.serving import WebServer
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
-from polyvisor.standalone.webserver import WebServer
 from tests.server.fakes import FakeNode
 
 

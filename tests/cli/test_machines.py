@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polyvisor.cli.client import Client
-from polyvisor.cli.console import connect
+from polyvisor.cli.console import connected
 from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.errors import ApiError
 from polyvisor.server.node import NodeError
@@ -136,21 +136,20 @@ def test_console_refused_before_the_upgrade(on_server: Cli, client: Client) -> N
 
 def test_console_speaks_the_subprotocol_and_closes_the_old_one(client: Client) -> None:
     make_vmi(client)
-    first = connect(client, "default", "demo")
-    assert first.subprotocol == "plain.kubevirt.io"
-    assert first.recv() == b"login: "
-    second = connect(client, "default", "demo")
-    assert second.recv() == b"login: "
-    with pytest.raises(Exception, match="another client"):
-        first.recv(timeout=10)
-    second.close()
+    with connected(client, "default", "demo") as first:
+        assert first.subprotocol == "plain.kubevirt.io"
+        assert first.recv() == b"login: "
+        with connected(client, "default", "demo") as second:
+            assert second.recv() == b"login: "
+            with pytest.raises(Exception, match="another client"):
+                first.recv(timeout=10)
 
 
 def test_console_needs_the_token(client: Client) -> None:
     make_vmi(client)
     client.connection.token = "wrong"
-    with pytest.raises(ApiError) as caught:
-        connect(client, "default", "demo")
+    with pytest.raises(ApiError) as caught, connected(client, "default", "demo"):
+        pass
     assert caught.value.code == 401
 
 

@@ -6,17 +6,17 @@ Requests come in through :mod:`.app`, verbs are in :mod:`.registry` and :mod:`.d
 from .app import create_app
 from .errors import StatusError, StorageError
 from .registry import Admit, Options, Registry, admit_all
-from .serving import Server, serve
+from .serving import WebServer, serve
 from .store import Store
 
 __all__ = [
     "Admit",
     "Options",
     "Registry",
-    "Server",
     "StatusError",
     "StorageError",
     "Store",
+    "WebServer",
     "admit_all",
     "create_app",
     "serve",
