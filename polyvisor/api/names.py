@@ -55,6 +55,8 @@ def feature_label(driver: str, feature: str) -> str:
 DOMAIN_ANNOTATION = "kubevirt.io/domain"
 HEARTBEAT_ANNOTATION = "kubevirt.io/heartbeat"
 VM_GENERATION_ANNOTATION = "kubevirt.io/vm-generation"
+TEMPLATE_ANNOTATION = "hypervisor.kubevirt.io/template"
+"""On an instance: a digest of the template spec that it was made from."""
 OWNER_VMI_NAME_ANNOTATION = "kubevirt.io/owner-vmi-name"
 OWNER_VMI_UID_ANNOTATION = "kubevirt.io/owner-vmi-uid"
 KEEP_LAUNCHER_ANNOTATION = "kubevirt.io/keep-launcher-alive-after-failure"

@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 from polyvisor.api import names
 from polyvisor.api.names import EventType, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.resources import VMIS, VMS
+from polyvisor.controllers import template as template_of
 from polyvisor.controllers.objects import (
     add_finalizer,
     controller_of,
@@ -250,6 +251,7 @@ def instance_of(vm: Obj) -> Obj:
         spec["startStrategy"] = "Paused"
     annotations = dict(metadata.get("annotations") or {})
     annotations[names.VM_GENERATION_ANNOTATION] = str(vm["metadata"].get("generation") or 1)
+    annotations[names.TEMPLATE_ANNOTATION] = template_of.digest(vm)
     return {
         "apiVersion": VMIS.api_version,
         "kind": VMIS.kind,

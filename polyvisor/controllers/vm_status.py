@@ -20,6 +20,7 @@ from polyvisor.api.names import (
     VmCondition,
     VmiCondition,
 )
+from polyvisor.controllers import template
 from polyvisor.controllers.objects import condition, condition_is, deleting, phase_of, set_condition
 from polyvisor.controllers.vm_decide import (
     Step,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 Question = Callable[["Obj", "Obj | None"], bool]
 OWN_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED, VmCondition.MANUAL_RECOVERY_REQUIRED})
 """Conditions that are the machine's own; all others come from the instance."""
+DERIVED_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED})
+"""Those of them that are worked out anew each time."""
+TEMPLATE_CHANGED = "a field of the template's spec was changed; the running instance has it after a restart"
 
 
 def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime, *, settled: bool = True) -> Obj:
@@ -53,9 +57,8 @@ def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datet
     _put(status, "ready", (vmi is not None and condition_is(vmi, VmiCondition.READY)) or None)
     if settled:
         status["runStrategy"] = str(run_strategy(vm))
-    generation = vm["metadata"].get("generation")
-    _put(status, "observedGeneration", generation)
-    _put(status, "desiredGeneration", generation)
+    _put(status, "observedGeneration", template.observed_generation(vm, vmi) or None)
+    _put(status, "desiredGeneration", vm["metadata"].get("generation"))
     status["conditions"] = _conditions(vm, vmi, failure, at)
     status["printableStatus"] = str(printable(vm | {"status": status}, vmi, at))
     return status
@@ -82,7 +85,7 @@ def _put(status: Obj, field: str, value: object) -> None:
 
 def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime) -> list[Obj]:
     before = (vm.get("status") or {}).get("conditions") or []
-    own = [c for c in before if c.get("type") in OWN_CONDITIONS and c.get("type") != VmCondition.FAILURE]
+    own = [c for c in before if c.get("type") in OWN_CONDITIONS and c.get("type") not in DERIVED_CONDITIONS]
     copied = copy.deepcopy((vmi.get("status") or {}).get("conditions") or []) if vmi is not None else []
     holder: Obj = {"conditions": [c for c in copied if c.get("type") not in OWN_CONDITIONS]}
     if not any(c.get("type") == VmCondition.READY for c in copied):
@@ -97,6 +100,9 @@ def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: d
     if failure is not None:
         holder["conditions"] += [c for c in before if c.get("type") == VmCondition.FAILURE]
         set_condition(holder, VmCondition.FAILURE, ConditionStatus.TRUE, *failure, at=at)
+    if template.changed(vm, vmi):
+        holder["conditions"] += [c for c in before if c.get("type") == VmCondition.RESTART_REQUIRED]
+        set_condition(holder, VmCondition.RESTART_REQUIRED, ConditionStatus.TRUE, "", TEMPLATE_CHANGED, at=at)
     conditions: list[Obj] = holder["conditions"]
     return conditions
 

@@ -49,6 +49,32 @@ async def test_halting_stops_the_instance(world: World) -> None:
     await world.gone(world.vmis, "m")
 
 
+async def test_a_changed_template_asks_for_a_restart_until_it_runs(world: World) -> None:
+    made = await world.create_vm("m", runStrategy="Always")
+    await world.running("m")
+    await world.vm("m", lambda v: v["status"]["printableStatus"] == "Running")
+    await world.change(VMS, "m", spec={"template": {"metadata": {"labels": {"more": "yes"}}}})
+    vm = await world.vm("m", lambda v: v["status"]["observedGeneration"] == made["metadata"]["generation"] + 1)
+    assert not condition(vm, "RestartRequired")
+    await world.change(VMS, "m", spec={"template": {"spec": {"domain": {"memory": {"guest": "128Mi"}}}}})
+    vm = await world.vm("m", lambda v: condition(v, "RestartRequired"))
+    found = condition(vm, "RestartRequired") or {}
+    assert found["status"] == "True"
+    assert "template" in found["message"]
+    assert vm["status"]["desiredGeneration"] == vm["metadata"]["generation"]
+    assert vm["status"]["observedGeneration"] < vm["metadata"]["generation"]
+    await world.change(VMS, "m", spec={"template": {"spec": {"domain": {"memory": {"guest": "64Mi"}}}}})
+    await world.vm("m", lambda v: not condition(v, "RestartRequired"))
+    await world.change(VMS, "m", spec={"template": {"spec": {"domain": {"memory": {"guest": "128Mi"}}}}})
+    await world.vm("m", lambda v: condition(v, "RestartRequired"))
+    first = world.vmis.get(NAMESPACE, "m") or {}
+    await world.request("m", {"action": "Stop", "uid": first["metadata"]["uid"]}, {"action": "Start"})
+    await stopped(world)
+    await world.vmi("m", lambda v: v["spec"]["domain"]["memory"]["guest"] == "128Mi")
+    vm = await world.vm("m", lambda v: v["status"].get("created") and not condition(v, "RestartRequired"))
+    assert vm["status"]["observedGeneration"] == vm["metadata"]["generation"]
+
+
 async def test_manual_starts_and_restarts_on_request(world: World) -> None:
     await world.create_vm("m", runStrategy="Manual")
     await world.vm("m", lambda v: v["status"]["printableStatus"] == "Stopped")

@@ -1,0 +1,39 @@
+"""Which template an instance was made from, and whether its machine's template is another one by now. Pure.
+
+The instance itself cannot be compared with the template, because admission filled it in; so it carries a digest of the
+template's spec. A change of the template that is taken back needs no restart any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from polyvisor.api import names
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+
+
+def digest(vm: Obj) -> str:
+    """Return a short text that stands for the spec of the machine's template."""
+    text = json.dumps(vm["spec"]["template"].get("spec"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def changed(vm: Obj, vmi: Obj | None) -> bool:
+    """Whether the instance was made from another template spec; an adopted one, of unknown making, was not."""
+    made_from = _annotation(vmi, names.TEMPLATE_ANNOTATION)
+    return bool(made_from) and made_from != digest(vm)
+
+
+def observed_generation(vm: Obj, vmi: Obj | None) -> int:
+    """Return the generation of the machine that the instance is up to."""
+    present = int(vm["metadata"].get("generation") or 0)
+    made_at = _annotation(vmi, names.VM_GENERATION_ANNOTATION)
+    return int(made_at) if changed(vm, vmi) and made_at.isdigit() else present
+
+
+def _annotation(vmi: Obj | None, name: str) -> str:
+    return str(((vmi or {}).get("metadata", {}).get("annotations") or {}).get(name) or "")
