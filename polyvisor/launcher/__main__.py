@@ -43,6 +43,8 @@ def main(arguments: list[str]) -> int:
         return 2
     _redirect(folder / "launcher.log")
     write_pid(folder)
+    if not plan.daemon:
+        os.environ.update(plan.environment)
     libvirt.registerErrorHandler(lambda *_: None, None)
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_events, daemon=True, name="events").start()

@@ -2,8 +2,9 @@
 
 The domain is defined before it is started, so that libvirt remembers why it stopped for a launcher that was dead at
 that moment. State is always read from libvirt; an event only says that it is time to look, or, for a domain that is
-already gone, how it went. A domain whose launcher died while starting it is told by the ``starting`` mark in the state
-file; the mark says whether it then has to run or to wait, as it was asked.
+already gone, how it went. Where libvirt's driver has no events it is looked at in turns, and how the domain ended is
+what it was asked to do last. A domain whose launcher died while starting it is told by the ``starting`` mark in the
+state file; the mark says whether it then has to run or to wait, as it was asked.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Machine:
         self._connection: Any = None
         self._daemon = Daemon(plan, say) if plan.daemon else None
         self._mutex = threading.Lock()
-        self._leaving = False
+        self._leaving = threading.Event()
+        self._asked = ""
         kept = read_state(plan.folder)
         self._starting = bool(kept.pop("starting", False))
         self._wait = bool(kept.pop("wait", False))
@@ -91,9 +93,12 @@ class Machine:
         """Reach libvirt, then take over the domain if it is there. Raises what libvirt or the daemon raises."""
         if self._daemon:
             self._daemon.ensure()
-        connection = libvirt.open(self._plan.uri)
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None)
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None)
+        connection = libvirt.openAuth(self._plan.uri, [[], lambda *_: -1, None])
+        if self._plan.poll_seconds:
+            self._poll()
+        else:
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None)
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None)
         connection.registerCloseCallback(self._closed, None)
         self._connection = connection
         self.versions = {
@@ -112,12 +117,12 @@ class Machine:
         domain = self._find()
         if domain is None:
             if self._state["state"] in ("running", "paused", "shutdown"):
-                self._record("shutoff", "unknown")
+                self._record("shutoff", self._asked or "unknown")
             return
         state, reason = domain.state()
         if state == libvirt.VIR_DOMAIN_SHUTOFF:
             if self._state["state"] not in ("none", "shutoff", "crashed"):
-                self._end(ENDS.get(reason, "unknown"))
+                self._end(ENDS.get(reason) or self._asked or "unknown")
         else:
             self._record(STATES.get(state, "running"), "starting" if self._starting else "", domain.ID())
 
@@ -188,6 +193,7 @@ class Machine:
                 except libvirt.libvirtError as error:
                     refusal = error
             if taken:
+                self._asked = "shutdown"
                 self._say(f"asked the guest to power down ({way})")
                 return number + 1
         if refusal:
@@ -203,6 +209,7 @@ class Machine:
         """End the domain at once; no error if it is over."""
         domain = self._find()
         if domain is not None and domain.isActive():
+            self._asked = "destroyed"
             domain.destroy()
         self.refresh()
 
@@ -226,9 +233,14 @@ class Machine:
             if domain.isActive():
                 raise Refused("active", "the domain is still there")
             self._discard(domain)
-        self._leaving = True
+        self._leaving.set()
         if self._daemon:
             self._daemon.stop()
+
+    def description(self) -> str:
+        """Return the running domain's XML, with all that libvirt added to it."""
+        text: str = self._domain().XMLDesc()
+        return text
 
     def console_path(self) -> str:
         """Return the pseudo terminal of the running domain's console, or an empty text."""
@@ -274,11 +286,21 @@ class Machine:
         else:
             self._changed()
 
+    def _poll(self) -> None:
+        """Look again and again, for a driver that reports no events; one thread, however often we connect."""
+
+        def look() -> None:
+            while not self._leaving.wait(self._plan.poll_seconds):
+                self._changed()
+
+        if not any(thread.name == "poll" for thread in threading.enumerate()):
+            threading.Thread(target=look, daemon=True, name="poll").start()
+
     def _rebooted(self, *_: Any) -> None:
         self._changed()
 
     def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
-        if self._leaving:
+        if self._leaving.is_set():
             return
         self._say(f"libvirt's connection broke (reason {reason})")
         self._connection = None

@@ -37,6 +37,7 @@ class Plan:
     unmounts: list[str]
     start_paused: bool
     shutdown: list[str]
+    poll_seconds: float = 0.0
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is."""
@@ -88,6 +89,7 @@ def read_plan(folder: Path) -> Plan:
         unmounts=_list(path, raw, "unmounts"),
         start_paused=_typed(path, raw, "start_paused", bool, False),
         shutdown=_list(path, raw, "shutdown") or ["default"],
+        poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
     )
     for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values()):
         _below(folder, relative)
@@ -115,10 +117,11 @@ def _seed(source: Path, target: Path) -> None:
 _REQUIRED: Any = object()
 
 
-def _typed(path: Path, raw: dict[str, Any], key: str, kind: type, default: Any = _REQUIRED) -> Any:
+def _typed(path: Path, raw: dict[str, Any], key: str, kind: type | tuple[type, ...], default: Any = _REQUIRED) -> Any:
     value = raw.get(key, default)
     if value is _REQUIRED or not isinstance(value, kind):
-        raise PlanError(f"{path}: {key!r} must be {kind.__name__}")
+        wanted = "a number" if isinstance(kind, tuple) else kind.__name__
+        raise PlanError(f"{path}: {key!r} must be {wanted}")
     return value
 
 

@@ -176,6 +176,7 @@ class Server:
             "destroy": self._machine.destroy,
             "pause": self._machine.pause,
             "resume": self._machine.resume,
+            "describe": lambda: {"xml": self._machine.description()},
             "quit": self._quit,
         }
         if op == "state":
@@ -190,8 +191,9 @@ class Server:
     def _do(self, peer: Peer, number: Any, operation: Callable[[], Any]) -> None:
         """Run one operation on the worker thread; its answer travels back to the main thread."""
         try:
-            operation()
-            answer = {"id": number, "result": self._machine.state}
+            found = operation()
+            more = found if isinstance(found, dict) else {}
+            answer = {"id": number, "result": {**self._machine.state, **more}}
         except Refused as refusal:
             answer = {"id": number, "error": refusal.error}
         except libvirt.libvirtError as error:

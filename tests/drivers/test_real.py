@@ -92,7 +92,10 @@ def test_a_guest_that_shall_wait_waits_even_for_the_next_launcher(
         assert agent.result("state")["state"] == "paused"
         assert READY not in one.console_log()
         agent.result("resume")
-        one.says(READY)
+        # What a driver that cannot start paused let through may have been lost with the launcher: ask, do not wait.
+        console = Client(one.folder).console()
+        console.sendall(b"\n")
+        assert console.recv(100)
 
 
 def test_a_launcher_that_is_told_to_leave_leaves_the_guest(

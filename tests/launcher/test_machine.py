@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def plan(folder: Path, start_paused: bool) -> Plan:
 
 
 def machine(folder: Path, domain: Domain, monkeypatch: pytest.MonkeyPatch, start_paused: bool = True) -> Machine:
-    monkeypatch.setattr(libvirt, "open", lambda _: Connection(domain))
+    monkeypatch.setattr(libvirt, "openAuth", lambda *_: Connection(domain))
     return Machine(plan(folder, start_paused), lambda: None, lambda _: None)
 
 
@@ -166,3 +167,44 @@ def test_what_else_libvirt_refuses_is_not_tried_another_way(tmp_path: Path, monk
     with pytest.raises(Refusal):
         machine(tmp_path, domain, monkeypatch).start("<domain/>", lambda: None, paused=True)
     assert len(tried) == 1
+
+
+def test_where_there_are_no_events_the_machine_is_looked_at_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Eventless(Connection):
+        def domainEventRegisterAny(self, *_: Any) -> None:
+            raise Refusal(libvirt.VIR_ERR_NO_SUPPORT)
+
+    domain = Domain()
+    plan(tmp_path, False)
+    content = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({**content, "poll_seconds": 0.01}))
+    monkeypatch.setattr(libvirt, "openAuth", lambda *_: Eventless(domain))
+    looked = threading.Event()
+    one = Machine(read_plan(tmp_path), looked.set, lambda _: None)
+    one.start("<domain/>", lambda: None)
+    looked.clear()
+    domain.now = libvirt.VIR_DOMAIN_SHUTOFF
+    assert looked.wait(10)
+    one.refresh()
+    assert (one.state["state"], one.state["reason"]) == ("shutoff", "unknown")
+    one.close(final=False)
+
+
+@pytest.mark.parametrize("how", ["shutdown", "destroyed"])
+def test_an_end_without_a_reason_is_what_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    class Obedient(Domain):
+        def shutdownFlags(self, mode: int) -> None:
+            self.now = libvirt.VIR_DOMAIN_SHUTOFF
+
+        def destroy(self) -> None:
+            self.now = libvirt.VIR_DOMAIN_SHUTOFF
+
+    one = machine(tmp_path, Obedient(), monkeypatch)
+    one.start("<domain/>", lambda: None)
+    one.shutdown(0) if how == "shutdown" else one.destroy()
+    one.refresh()
+    assert one.state["reason"] == how

@@ -49,6 +49,9 @@ def test_life(one: Bench) -> None:
     assert agent.result("state")["state"] == "none"
     assert agent.result("start", xml=XML)["state"] == "running"
     assert agent.result("start", xml=XML)["state"] == "running"
+    described = agent.result("describe")
+    assert described["state"] == "running"
+    assert f"<uuid>{UUID}</uuid>" in described["xml"]
     assert agent.result("pause")["state"] == "paused"
     assert agent.result("resume")["state"] == "running"
     assert json.loads((one.folder / "state.json").read_text())["state"] == "running"
@@ -91,7 +94,7 @@ def test_xml_of_another_domain_is_refused(one: Bench) -> None:
     assert error["code"] == "identity"
 
 
-@pytest.mark.parametrize("op", ["shutdown", "pause", "resume", "console"])
+@pytest.mark.parametrize("op", ["shutdown", "pause", "resume", "console", "describe"])
 def test_without_a_domain_there_is_nothing_to_do(one: Bench, op: str) -> None:
     assert one.launch().ask(op)["error"]["code"] == "no-domain"
 
