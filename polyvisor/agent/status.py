@@ -59,8 +59,8 @@ def set_phase(status: Obj, phase: Phase) -> None:
     stamps.append({"phase": str(phase), "phaseTransitionTimestamp": now()})
 
 
-def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver) -> Obj:
-    """Return the status of a machine whose domain exists."""
+def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, found: Mapping[str, Any]) -> Obj:
+    """Return the status of a machine whose domain exists; ``found`` is what was read off it, empty if nothing was."""
     status: Obj = copy.deepcopy(vmi.get("status") or {})
     set_phase(status, Phase.RUNNING)
     drop_condition(status, VmiCondition.SYNCHRONIZED)
@@ -83,13 +83,18 @@ def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver) ->
             "the CPU is emulated in software, because the node offers nothing better and the configuration allows it"
         )
         set_condition(status, VmiCondition.SOFTWARE_EMULATION, "True", Reason.SOFTWARE_EMULATION, message)
-    status["interfaces"] = _interfaces(vmi, status)
+    status["interfaces"] = _interfaces(vmi, status, found.get("interfaces") or [])
+    for field in ("volumeStatus", "machine"):
+        if found.get(field):
+            status[field] = found[field]
     return status
 
 
-def _interfaces(vmi: Obj, status: Obj) -> list[Obj]:
+def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
     known = {entry.get("name"): entry for entry in status.get("interfaces") or []}
+    for entry in read:
+        known[entry["name"]] = {**known.get(entry["name"], {}), **entry}
     found = []
     for interface in (devices.get("interfaces") or [])[:MAX_INTERFACES]:
         entry = {**known.get(interface["name"], {}), "name": interface["name"], "infoSource": "domain"}

@@ -101,22 +101,27 @@ def prepare(
     vmi: Obj, driver: Driver, folder: Path, places: Places, inputs: Inputs, progress: Progress = silent
 ) -> Prepared:
     """Make all that the machine boots from, or find it made. Blocking; raises :class:`AgentError`."""
-    done = folder / DISKS / RESULT
-    if done.exists():
-        return Prepared.from_json(done.read_text())
+    if found := prepared(folder):
+        return found
     scratch = folder / SCRATCH
     safepath.remove_path(scratch)
     try:
         with translated(folder, "preparing the machine's folder"):
             scratch.mkdir(mode=0o700)
-        prepared = _Preparation(vmi, driver, folder, places, inputs, progress).all()
+        made = _Preparation(vmi, driver, folder, places, inputs, progress).all()
         with translated(folder, "preparing the machine's folder"):
-            safepath.write_atomic(scratch / RESULT, prepared.to_json().encode())
+            safepath.write_atomic(scratch / RESULT, made.to_json().encode())
             scratch.rename(folder / DISKS)
     except BaseException:
         safepath.remove_path(scratch)
         raise
-    return prepared
+    return made
+
+
+def prepared(folder: Path) -> Prepared | None:
+    """Return what was made ready in a machine's folder, if it was."""
+    done = folder / DISKS / RESULT
+    return Prepared.from_json(done.read_text()) if done.exists() else None
 
 
 class _Preparation:

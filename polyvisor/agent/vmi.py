@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import render, status, storage
+from polyvisor.agent import described, render, status, storage
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -126,7 +126,7 @@ class MachineAgent:
                 self._events.event(vmi, EventType.NORMAL, Reason.SHUTTING_DOWN, "Signaled Graceful Shutdown")
             return again
         if link.active:
-            await self._is_running(vmi, link, driver)
+            await self._is_running(vmi, pod, link, driver)
             return None
         if vmi["status"]["phase"] == Phase.RUNNING:
             await self._finish(vmi, Phase.FAILED, "The domain of the VirtualMachineInstance is gone.")
@@ -137,7 +137,7 @@ class MachineAgent:
             return left
         await self._start(vmi, pod, link, driver)
         self._patience.worked(vmi["metadata"]["uid"])
-        await self._is_running(vmi, link, driver)
+        await self._is_running(vmi, pod, link, driver)
         self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
         self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
         return None
@@ -167,7 +167,7 @@ class MachineAgent:
 
     async def _inputs(self, vmi: Obj) -> storage.Inputs:
         """Read the Secrets and claims that the machine names, all in its own namespace."""
-        secrets, claims = storage.needed(vmi)
+        secrets, _ = storage.needed(vmi)
         namespace = vmi["metadata"]["namespace"]
         found: dict[str, dict[str, bytes]] = {}
         for name in sorted(secrets):
@@ -179,14 +179,17 @@ class MachineAgent:
                 continue
             data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
             found[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
-        volumes: dict[str, Obj] = {}
-        for name in sorted(claims):
+        return storage.Inputs(found, await self._claims(vmi))
+
+    async def _claims(self, vmi: Obj) -> dict[str, Obj]:
+        found: dict[str, Obj] = {}
+        for name in sorted(storage.needed(vmi)[1]):
             try:
-                volumes[name] = await self._client.get(PVCS, name, namespace)
+                found[name] = await self._client.get(PVCS, name, vmi["metadata"]["namespace"])
             except ApiError as error:
                 if not error.not_found:
                     raise
-        return storage.Inputs(found, volumes)
+        return found
 
     async def _bind(self, vmi: Obj, inputs: storage.Inputs) -> None:
         """Say of the claims in use that they are there."""
@@ -199,8 +202,23 @@ class MachineAgent:
             namespace = vmi["metadata"]["namespace"]
             await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
 
-    async def _is_running(self, vmi: Obj, link: Link, driver: Driver) -> None:
-        await self._write(vmi, status.running(vmi, link.state, link.hello, driver))
+    async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
+        found = {} if described.described(vmi) else await self._describe(vmi, pod, link)
+        await self._write(vmi, status.running(vmi, link.state, link.hello, driver, found))
+
+    async def _describe(self, vmi: Obj, pod: Obj, link: Link) -> Obj:
+        """Ask the launcher what the domain is like; one of a release that does not tell is left in peace."""
+        try:
+            xml = str((await link.request("describe")).get("xml"))
+        except LauncherGone:
+            raise
+        except LauncherError as error:
+            log.info("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
+            return {}
+        prepared = await asyncio.to_thread(storage.prepared, self._launchers.folder(pod_id(pod)))
+        claims = await self._claims(vmi)
+        root = prepared.root_volume if prepared else ""
+        return await asyncio.to_thread(described.describe, vmi, xml, root, claims)
 
     async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:
         new = copy.deepcopy(vmi.get("status") or {})

@@ -30,9 +30,13 @@ NODE = "here"
 
 def xml(vmi: Obj, *_: object) -> str:
     name, uuid = render.domain_name(vmi), render.domain_uuid(vmi)
+    cards = "".join(
+        f"<interface type='user'><alias name='ua-{card['name']}'/></interface>"
+        for card in vmi["spec"]["domain"]["devices"].get("interfaces") or []
+    )
     return (
         f"<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>8192</memory>"
-        "<os><type>hvm</type></os></domain>"
+        f"<os><type>hvm</type></os><devices>{cards}</devices></domain>"
     )
 
 
@@ -252,6 +256,19 @@ async def test_restarted_agent_adopts(home: Home) -> None:
         vmi = await home.until(VMIS, "one", lambda v: any(c["type"] == "Paused" for c in v["status"]["conditions"]))
         assert condition(vmi, "Ready")["status"] == "False"
         assert home.launchers() == before
+
+
+async def test_status_tells_what_libvirt_made_of_the_machine(home: Home) -> None:
+    volume = {"name": "data", "emptyDisk": {"capacity": "1Mi"}}
+    devices = {"disks": [{"name": "data"}], "interfaces": [{"name": "net"}]}
+    async with home.agent_running():
+        await home.machine("one", volume, domain={"devices": devices})
+        vmi = await home.until(VMIS, "one", phase("Running"))
+    assert vmi["status"]["volumeStatus"] == [{"name": "data", "target": ""}]
+    (card,) = vmi["status"]["interfaces"]
+    assert (card["name"], card["infoSource"]) == ("net", "domain")
+    assert len(card["mac"].split(":")) == 6
+    assert "ipAddress" not in card
 
 
 async def test_machine_that_shall_wait_is_paused_until_it_is_let_go(home: Home) -> None:

@@ -1,0 +1,114 @@
+"""What the running domain's own XML tells of a machine's volumes, network cards and board, for its status.
+
+libvirt fills in what a manifest left open (addresses, names of devices), so it is read back and not worked out a second
+time. Devices are found by their alias, which the domain converter made from the name in the manifest; folders, which
+have none, by their place in the guest.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from lxml import etree
+from lxml.etree import _Element
+
+from polyvisor.agent.disks import QCOW2
+from polyvisor.api import Obj
+
+ALIAS = "ua-"
+FOLDERS = "/mnt/"
+MAX_VOLUMES = 256
+
+
+def described(vmi: Obj) -> bool:
+    """Whether the status tells all of this already."""
+    status = vmi.get("status") or {}
+    volumes = {entry.get("name") for entry in status.get("volumeStatus") or []}
+    cards = {entry.get("name") for entry in status.get("interfaces") or [] if entry.get("mac")}
+    wanted = (vmi["spec"].get("volumes") or [])[:MAX_VOLUMES]
+    return volumes >= {volume["name"] for volume in wanted} and cards >= {card["name"] for card in _cards(vmi)}
+
+
+def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj]) -> Obj:
+    """Return ``volumeStatus``, ``interfaces`` and ``machine`` as far as the domain shows them. Reads disks' headers."""
+    domain = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+    targets, sizes = _disks(domain)
+    targets |= _folders(domain, root_volume)
+    found: Obj = {"volumeStatus": [], "interfaces": _interfaces(vmi, domain)}
+    for volume in (vmi["spec"].get("volumes") or [])[:MAX_VOLUMES]:
+        name = volume["name"]
+        entry: Obj = {"name": name, "target": targets.get(name, "")}
+        if name in sizes:
+            entry["size"] = sizes[name]
+        if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+            entry["persistentVolumeClaimInfo"] = _claim(claim, claims.get(claim) or {})
+        found["volumeStatus"].append(entry)
+    kind = domain.find("os/type")
+    if kind is not None and (machine := kind.get("machine")):
+        found["machine"] = {"type": machine}
+    return found
+
+
+def _cards(vmi: Obj) -> list[Obj]:
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    return [card for card in devices.get("interfaces") or [] if card.get("state") != "absent"]
+
+
+def _name(element: _Element) -> str:
+    alias = element.find("alias")
+    return str(alias.get("name") or "").removeprefix(ALIAS) if alias is not None else ""
+
+
+def _disks(domain: _Element) -> tuple[dict[str, str], dict[str, int]]:
+    targets: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    for disk in domain.iterfind("devices/disk"):
+        target, source, driver = disk.find("target"), disk.find("source"), disk.find("driver")
+        if target is None:
+            continue
+        targets[_name(disk)] = str(target.get("dev") or "")
+        if source is not None and (file := source.get("file")):
+            size = _size(Path(file), str(driver.get("type")) if driver is not None else "raw")
+            if size is not None:
+                sizes[_name(disk)] = size
+    return targets, sizes
+
+
+def _size(path: Path, format_: str) -> int | None:
+    """Return the size that the guest sees; the header is believed only where the domain opens the file by it."""
+    try:
+        if format_ != "qcow2":
+            return path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(32)
+    except OSError:
+        return None
+    return int(struct.unpack_from(">Q", head, 24)[0]) if head.startswith(QCOW2) and len(head) == 32 else None
+
+
+def _folders(domain: _Element, root_volume: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for filesystem in domain.iterfind("devices/filesystem/target"):
+        place = str(filesystem.get("dir") or "")
+        name = root_volume if place == "/" else place.removeprefix(FOLDERS)
+        found[name] = place
+    return found
+
+
+def _interfaces(vmi: Obj, domain: _Element) -> list[Obj]:
+    macs = {
+        _name(card): str(mac.get("address"))
+        for card in domain.iterfind("devices/interface")
+        if (mac := card.find("mac")) is not None
+    }
+    return [{"name": card["name"], "mac": macs[card["name"]]} for card in _cards(vmi) if macs.get(card["name"])]
+
+
+def _claim(name: str, claim: Obj) -> Obj:
+    spec = claim.get("spec") or {}
+    info: Obj = {"claimName": name, "accessModes": spec.get("accessModes"), "volumeMode": spec.get("volumeMode")}
+    info["requests"] = (spec.get("resources") or {}).get("requests")
+    info["capacity"] = (claim.get("status") or {}).get("capacity") or info["requests"]
+    return {key: value for key, value in info.items() if value}
