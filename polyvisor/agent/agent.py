@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyvisor.agent import link as launcher_link
+from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.launchers import SOCKET, Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -26,7 +27,7 @@ from polyvisor.agent.storage import Places
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
-from polyvisor.api.resources import PODS, VMIS
+from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 
@@ -67,6 +68,8 @@ class Agent:
             client, PODS, field_selector=f"spec.nodeName={settings.node_name}", resync_seconds=RESYNC_SECONDS
         )
         self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
+        self._claims = Informer(client, PVCS, resync_seconds=RESYNC_SECONDS)
+        self._claim_keeper = ClaimKeeper(client, self._claims, self._pods, self._vmis, state / "volumes")
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
@@ -92,6 +95,7 @@ class Agent:
             self._vmis,
             node_name=settings.node_name,
             places=self._places,
+            claims=self._claim_keeper,
         )
 
     def _launcher_changed(self, id_: str) -> None:
@@ -111,15 +115,19 @@ class Agent:
                 group.create_task(self.node.run(), name="agent-node")
                 await self._pods.start()
                 await self._vmis.start()
-                await asyncio.gather(self._pods.synced(), self._vmis.synced())
+                await self._claims.start()
+                await asyncio.gather(self._pods.synced(), self._vmis.synced(), self._claims.synced())
                 self._virtual_node.adopt()
                 node = Controller("virtual-node", self._virtual_node.queue, self._virtual_node.reconcile, WORKERS)
                 machines = Controller("vmi", self._machines.queue, self._machines.reconcile, WORKERS)
+                claims = Controller("claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
                 group.create_task(node.run(), name="agent-virtual-node")
+                group.create_task(claims.run(), name="agent-claims")
                 group.create_task(machines.run(), name="agent-vmi")
         finally:
             await self._pods.stop()
             await self._vmis.stop()
+            await self._claims.stop()
             await self._launchers.close()
 
     def _link(self, namespace: str, name: str) -> tuple[str, Link]:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 
 from polyvisor.agent import described, render, status, storage
+from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -48,6 +49,7 @@ class MachineAgent:
         *,
         node_name: str,
         places: storage.Places,
+        claims: ClaimKeeper,
     ) -> None:
         self._client = client
         self._events = events
@@ -57,6 +59,7 @@ class MachineAgent:
         self._vmis = vmis
         self._node_name = node_name
         self._places = places
+        self._claim_keeper = claims
         self.queue: WorkQueue[Key] = WorkQueue()
         self._patience = Patience()
         pods.on_change(self._pod_changed)
@@ -150,8 +153,9 @@ class MachineAgent:
             folder = self._launchers.folder(id_)
             inputs = await self._inputs(vmi)
             progress = self._progress(vmi)
+            for claim in inputs.claims.values():
+                await self._claim_keeper.bind(claim)
             prepared = await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, progress)
-            await self._bind(vmi, inputs)
             xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared)
             paused = vmi["spec"].get("startStrategy") == START_PAUSED
             await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
@@ -190,17 +194,6 @@ class MachineAgent:
                 if not error.not_found:
                     raise
         return found
-
-    async def _bind(self, vmi: Obj, inputs: storage.Inputs) -> None:
-        """Say of the claims in use that they are there."""
-        for name, claim in inputs.claims.items():
-            if (claim.get("status") or {}).get("phase") == "Bound":
-                continue
-            spec = claim["spec"]
-            requests = (spec.get("resources") or {}).get("requests") or {}
-            bound = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": requests}
-            namespace = vmi["metadata"]["namespace"]
-            await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         found = {} if described.described(vmi) else await self._describe(vmi, pod, link)

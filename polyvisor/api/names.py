@@ -62,6 +62,8 @@ OWNER_VMI_UID_ANNOTATION = "kubevirt.io/owner-vmi-uid"
 KEEP_LAUNCHER_ANNOTATION = "kubevirt.io/keep-launcher-alive-after-failure"
 VMI_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
+VOLUME_FINALIZER = "hypervisor.kubevirt.io/volume"
+"""On a claim: its folder on the node is there, and goes with it."""
 FOREGROUND_FINALIZER = "foregroundDeletion"
 ORPHAN_FINALIZER = "orphan"
 

@@ -238,6 +238,40 @@ async def test_claim_is_bound(home: Home) -> None:
         assert (home.state / "volumes/default/c/disk.img").stat().st_size == 1 << 20
 
 
+async def test_claims_folder_goes_with_it_once_no_pod_uses_it(home: Home) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    for name in ("c", "other"):
+        metadata = {"name": name, "namespace": "default"}
+        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+        await home.client.create(PVCS, claim)
+    unknown = home.state / "volumes/default/unknown/disk.img"
+    disk = home.state / "volumes/default/c/disk.img"
+    async with home.agent_running():
+        unknown.parent.mkdir(parents=True)
+        unknown.write_bytes(b"somebody's")
+        await home.machine("one", {"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+        await home.machine("two", {"name": "data", "persistentVolumeClaim": {"claimName": "other"}})
+        await home.until(VMIS, "one", phase("Running"))
+        await home.until(VMIS, "two", phase("Running"))
+        await home.client.delete(PVCS, "c", "default")
+        await home.client.delete(VMIS, "two", "default")
+        await home.until(PODS, "virt-launcher-two", phase("Succeeded"))
+        await home.until(PVCS, "c", lambda claim: claim["metadata"].get("deletionTimestamp"))
+        assert disk.exists()
+        await home.machine("late", {"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+        late = await home.until(VMIS, "late", lambda v: "conditions" in v["status"])
+        assert "being deleted" in condition(late, "Synchronized")["message"]
+        await home.client.delete(PODS, "virt-launcher-late", "default")
+        await home.gone(PODS, "virt-launcher-late")
+    async with home.agent_running():  # what was begun is finished by the next one
+        await home.client.delete(VMIS, "one", "default")
+        await home.until(PODS, "virt-launcher-one", phase("Succeeded"))
+        await home.gone(PVCS, "c")
+        assert not disk.parent.exists()
+        assert (home.state / "volumes/default/other/disk.img").exists()
+        assert unknown.exists()
+
+
 async def test_restarted_agent_adopts(home: Home) -> None:
     async with home.agent_running():
         await home.machine("one", {"name": "data", "emptyDisk": {"capacity": "1Mi"}})

@@ -1,0 +1,100 @@
+"""The claims whose folders are on this node: bound when a machine uses them, and their folders removed when they go.
+
+A claim is held by a finalizer of ours before its folder is made. So a folder is only ever removed because a user
+deleted its claim, and no machine has it open any more; never because a claim is not known, as it would be with a new
+database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from polyvisor.agent import safepath, storage
+from polyvisor.agent.errors import AgentError
+from polyvisor.agent.virtual_node import owner_uid
+from polyvisor.api import Obj
+from polyvisor.api.names import FINAL_PHASES, VOLUME_FINALIZER
+from polyvisor.api.resources import PVCS
+from polyvisor.kube import ApiError, Informer, KubeClient, WorkQueue, key_of
+
+Key = tuple[str, str]
+log = logging.getLogger("polyvisor.claims")
+
+
+class ClaimKeeper:
+    """Binds claims, and reconciles those that are being deleted."""
+
+    def __init__(self, client: KubeClient, claims: Informer, pods: Informer, vmis: Informer, volumes: Path) -> None:
+        self._client = client
+        self._claims = claims
+        self._pods = pods
+        self._vmis = vmis
+        self._volumes = volumes
+        self.queue: WorkQueue[Key] = WorkQueue()
+        claims.add_index("leaving", lambda claim: ["yes"] if _leaving(claim) else [])
+        claims.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
+        pods.on_change(self._pod_changed)
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        for claim in self._claims.by_index("leaving", "yes"):
+            self.queue.add(key_of(claim))
+
+    async def bind(self, claim: Obj) -> None:
+        """Hold a claim that a machine is about to use, and say that it is bound."""
+        metadata = claim["metadata"]
+        name, namespace = metadata["name"], metadata["namespace"]
+        held = VOLUME_FINALIZER in (metadata.get("finalizers") or [])
+        if metadata.get("deletionTimestamp"):
+            raise AgentError(f"PersistentVolumeClaim {namespace}/{name} is being deleted")
+        if not held:
+            finalizers = [*(metadata.get("finalizers") or []), VOLUME_FINALIZER]
+            version = metadata["resourceVersion"]
+            change = {"metadata": {"finalizers": finalizers, "resourceVersion": version}}
+            await self._client.patch(PVCS, name, change, namespace)
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            spec = claim["spec"]
+            requests = (spec.get("resources") or {}).get("requests") or {}
+            bound = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": requests}
+            await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
+
+    async def reconcile(self, key: Key) -> None:
+        """Remove the folder of a claim that is being deleted and that no Pod uses, then let go of it."""
+        claim = self._claims.get(*key)
+        if claim is None or not _leaving(claim) or self._in_use(claim):
+            return
+        namespace, name = key
+        await asyncio.to_thread(self._remove, namespace, name)
+        log.info("claim %s/%s was deleted; its folder is gone", namespace, name)
+        rest = [one for one in claim["metadata"]["finalizers"] if one != VOLUME_FINALIZER]
+        change = {"metadata": {"finalizers": rest, "resourceVersion": claim["metadata"]["resourceVersion"]}}
+        try:
+            await self._client.patch(PVCS, name, change, namespace)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    def _in_use(self, claim: Obj) -> bool:
+        namespace, name = key_of(claim)
+        for pod in self._pods.items():
+            if pod["metadata"]["namespace"] != namespace or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
+                continue
+            machines = self._vmis.by_index("uid", owner_uid(pod))
+            if not machines or any(name in storage.needed(vmi)[1] for vmi in machines):
+                return True  # a Pod whose machine is not known may use anything
+        return False
+
+    def _remove(self, namespace: str, name: str) -> None:
+        with (
+            suppress(FileNotFoundError),
+            safepath.opened_root(self._volumes) as top,
+            safepath.walk(top, [namespace]) as at,
+        ):
+            safepath.remove(at, name)
+
+
+def _leaving(claim: Obj) -> bool:
+    metadata = claim["metadata"]
+    return bool(metadata.get("deletionTimestamp")) and VOLUME_FINALIZER in (metadata.get("finalizers") or [])
