@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyvisor.agent import link as launcher_link
+from polyvisor.agent import storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.launchers import SOCKET, Launchers
@@ -34,6 +35,7 @@ from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 COMPONENT = "virt-handler"
 WORKERS = 4
 RESYNC_SECONDS = 300.0
+PRUNE_SECONDS = 3600.0
 LOG_CHUNK = 64 * 1024
 LOG_POLL_SECONDS = 0.5
 log = logging.getLogger("polyvisor.agent")
@@ -123,12 +125,22 @@ class Agent:
                 claims = Controller("claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
                 group.create_task(node.run(), name="agent-virtual-node")
                 group.create_task(claims.run(), name="agent-claims")
+                group.create_task(self._prune(), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
         finally:
             await self._pods.stop()
             await self._vmis.stop()
             await self._claims.stop()
             await self._launchers.close()
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                used = await asyncio.to_thread(storage.used_trees, self._launchers.root)
+                await asyncio.to_thread(self._images.prune, used)
+            except (OSError, ValueError, KeyError) as error:
+                log.warning("the image cache cannot be pruned: %s", error)
+            await asyncio.sleep(PRUNE_SECONDS)
 
     def _link(self, namespace: str, name: str) -> tuple[str, Link]:
         vmi = self._vmis.get(namespace, name)

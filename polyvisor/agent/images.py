@@ -1,18 +1,22 @@
 """The image store: from a reference in a manifest to an unpacked, read-only tree, kept by digest.
 
 ``images/`` is filled by the administrator; ``cache/`` is ours. A tree is unpacked beside its final place and renamed,
-so one that is there is whole: whoever dies half way leaves a ``tmp.`` folder that the next start sweeps away. What
-isn't obvious: machines' disks are overlays on files of the cache, so nothing in it may ever be changed.
+so one that is there is whole: whoever dies half way leaves a ``tmp.`` folder that the next start sweeps away. Beside
+it lies ``KEY.json`` with the references that led to it: once none of them does and no machine uses the tree, it is
+pruned. What isn't obvious: machines' disks are overlays on files of the cache, so nothing in it may ever be changed.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
+import logging
 import os
 import secrets
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from polyvisor.agent import oci, safepath
@@ -21,6 +25,9 @@ from polyvisor.agent.unpack import Unpacker
 
 Progress = Callable[[str], None]
 _TMP = "tmp."
+YOUNG_SECONDS = 3600.0
+"""How long a tree that was asked for counts as used: a machine may be on its way that is not known to use it yet."""
+log = logging.getLogger("polyvisor.images")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,6 +43,7 @@ class ImageStore:
         self._cache = cache
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
+        self._asked: dict[str, float] = {}
 
     def sweep(self) -> None:
         """Remove what an interrupted run left half made. Only while nobody unpacks."""
@@ -48,18 +56,57 @@ class ImageStore:
         """Return the folder with the unpacked content of an image; unpack it first if need be."""
         if not self._store.is_dir():
             raise ImageError(f"no image {reference}: the image store {self._store} does not exist")
+        architecture = architecture or oci.host_architecture()
         try:
-            with oci.opened_image(self._store, reference, architecture or oci.host_architecture()) as image:
+            with oci.opened_image(self._store, reference, architecture) as image:
                 place = self._cache / image.key
-                with self._guard:
-                    lock = self._locks[image.key]
-                with lock:
+                with self._lock(image.key):
+                    self._asked[image.key] = time.monotonic()
                     if not place.is_dir():
                         progress(f"unpacking image {reference}")
                         self._unpack(image, place)
+                    self._note(image.key, reference, architecture)
                 return place
         except UnsafePath as error:
             raise ImageError(f"image {reference}: {error}", retry=False) from error
+
+    def key_of(self, path: Path) -> str:
+        """Return the name of the tree that a file of the cache is in."""
+        return path.relative_to(self._cache).parts[0]
+
+    def prune(self, used: Collection[str]) -> list[str]:
+        """Remove the trees that no reference leads to any more and that are not ``used``; return their names."""
+        if not self._cache.is_dir():
+            return []
+        gone = []
+        for note in sorted(self._cache.glob("*.json")):
+            key = note.stem
+            with self._lock(key):
+                young = time.monotonic() - self._asked.get(key, -YOUNG_SECONDS) < YOUNG_SECONDS
+                if key in used or young or any(self._leads(key, *one) for one in _notes(note)):
+                    continue
+                log.info("image %s left the store and no machine uses it: pruned", key)
+                safepath.remove_path(self._cache / key)
+                note.unlink()
+                gone.append(key)
+        return gone
+
+    def _lock(self, key: str) -> threading.Lock:
+        with self._guard:
+            return self._locks[key]
+
+    def _note(self, key: str, reference: str, architecture: str) -> None:
+        path = self._cache / f"{key}.json"
+        known = _notes(path)
+        if (reference, architecture) not in known:
+            safepath.write_atomic(path, json.dumps([*known, (reference, architecture)]).encode())
+
+    def _leads(self, key: str, reference: str, architecture: str) -> bool:
+        try:
+            with oci.opened_image(self._store, reference, architecture) as image:
+                return image.key == key
+        except (ImageError, UnsafePath, FileNotFoundError):
+            return False
 
     def _unpack(self, image: oci.Image, place: Path) -> None:
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -113,3 +160,12 @@ class ImageStore:
                 f"image {reference} is ambiguous: /disk holds {', '.join(names[:10])}; name one in 'path'", retry=False
             )
         return self.file_in(tree, reference, f"disk/{names[0]}")
+
+
+def _notes(path: Path) -> list[tuple[str, str]]:
+    """Read which references (and architectures) led to a tree."""
+    try:
+        found = json.loads(path.read_text())
+        return [(str(reference), str(architecture)) for reference, architecture in found]
+    except (OSError, ValueError, TypeError):
+        return []

@@ -54,6 +54,8 @@ class Prepared:
     root_volume: str = ""
     kernel: Path | None = None
     initrd: Path | None = None
+    trees: tuple[str, ...] = ()
+    """The trees of the image cache whose files are used in place."""
 
     def to_json(self) -> str:
         """Return the text that :meth:`from_json` reads."""
@@ -65,6 +67,7 @@ class Prepared:
                 "rootVolume": self.root_volume,
                 "kernel": str(self.kernel or ""),
                 "initrd": str(self.initrd or ""),
+                "trees": list(self.trees),
             }
         )
 
@@ -79,6 +82,7 @@ class Prepared:
             root_volume=raw["rootVolume"],
             kernel=_path(raw["kernel"]),
             initrd=_path(raw["initrd"]),
+            trees=tuple(raw.get("trees") or ()),
         )
 
 
@@ -124,6 +128,12 @@ def prepared(folder: Path) -> Prepared | None:
     return Prepared.from_json(done.read_text()) if done.exists() else None
 
 
+def used_trees(machines: Path) -> set[str]:
+    """Return the trees of the image cache that the machines below a folder use."""
+    folders = machines.iterdir() if machines.is_dir() else ()
+    return {tree for folder in folders if (found := prepared(folder)) for tree in found.trees}
+
+
 class _Preparation:
     """One run of :func:`prepare`. Files are made in the scratch folder and named by where they will be."""
 
@@ -143,6 +153,7 @@ class _Preparation:
         self._folders: dict[str, Path] = {}
         self._root: Path | None = None
         self._root_volume = ""
+        self._trees: set[str] = set()
 
     def all(self) -> Prepared:
         volumes = self._spec.get("volumes") or []
@@ -153,7 +164,8 @@ class _Preparation:
                 self._volume(volume)
         kernel, initrd = self._kernel()
         root = self._final / self._root.name if self._root and self._root.parent == self._scratch else self._root
-        return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd)
+        trees = tuple(sorted(self._trees))
+        return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd, trees)
 
     def _choose_root(self, volumes: list[Obj]) -> None:
         """The first container disk becomes the root filesystem; without one, the first claim's folder does."""
@@ -212,6 +224,7 @@ class _Preparation:
         image = self._places.images.disk(
             source["image"], source.get("path") or "", architecture=self._architecture, progress=self._progress
         )
+        self._trees.add(self._places.images.key_of(image))
         called = f"the disk image of {source['image']}"
         self._own(name, disks.overlay(image, self._scratch, name, self._driver.disk_formats, called))
 
@@ -263,4 +276,5 @@ class _Preparation:
             else None
             for key in ("kernelPath", "initrdPath")
         ]
+        self._trees.update(self._places.images.key_of(path) for path in found if path)
         return found[0], found[1]

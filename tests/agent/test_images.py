@@ -252,10 +252,51 @@ def test_cache_is_used_and_interrupted_work_swept(layout: Layout, store: ImageSt
     assert len(said) == 1
     (tmp_path / "cache" / "tmp.abc" / "x").mkdir(parents=True)
     store.sweep()
-    assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [first.parent.parent.name]
+    assert names(tmp_path / "cache") == {first.parent.parent.name}
 
 
 def test_zstd_is_refused_by_name(layout: Layout, store: ImageStore) -> None:
     layout.image("z:1", b"\x28\xb5\x2f\xfd" + b"0" * 100, compress=False)
     with pytest.raises(ImageError, match="zstd"):
         store.disk("z:1")
+
+
+def names(cache: Path) -> set[str]:
+    return {entry.name for entry in cache.iterdir() if entry.is_dir()}
+
+
+def test_tree_whose_image_left_is_pruned_unless_a_machine_uses_it(
+    layout: Layout, store: ImageStore, tmp_path: Path
+) -> None:
+    for name in ("stays:1", "leaves:1", "used:1", "renamed:1"):
+        layout.image(name, tar(member("disk/d.img", name.encode())))
+    trees = {name: store.tree(name).name for name in ("stays:1", "leaves:1", "used:1", "renamed:1")}
+    cache = tmp_path / "cache"
+    (cache / "unknown").mkdir()
+    blobs = set((tmp_path / "images/blobs/sha256").iterdir())
+    layout.manifests = layout.manifests[:1] + layout.manifests[3:]
+    layout.add(layout.manifests.pop() | {"annotations": {"org.opencontainers.image.ref.name": "new:1"}})
+    assert store.prune(()) == []  # each was asked for a moment ago
+    later = ImageStore(tmp_path / "images", cache)
+    assert later.tree("new:1").name == trees["renamed:1"]
+    following = ImageStore(tmp_path / "images", cache)
+    assert following.prune({trees["used:1"]}) == [trees["leaves:1"]]
+    assert names(cache) == {trees["stays:1"], trees["used:1"], trees["renamed:1"], "unknown"}
+    assert following.prune(()) == [trees["used:1"]]
+    assert set((tmp_path / "images/blobs/sha256").iterdir()) == blobs
+    assert not (cache / f"{trees['leaves:1']}.json").exists()
+
+
+def test_tree_stays_while_its_archive_does(store: ImageStore, layout: Layout, tmp_path: Path) -> None:
+    layout.image("a:1", tar(DISK))
+    archive = tmp_path / "images" / "a.tar"
+    with tarfile.open(archive, "w") as out:
+        out.add(tmp_path / "images" / "index.json", "index.json")
+        out.add(tmp_path / "images" / "blobs", "blobs")
+    tree = store.tree("oci-archive:a.tar")
+    layout.manifests.clear()
+    (tmp_path / "images" / "index.json").unlink()
+    later = ImageStore(tmp_path / "images", tmp_path / "cache")
+    assert later.prune(()) == []
+    archive.unlink()
+    assert later.prune(()) == [tree.name]

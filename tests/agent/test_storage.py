@@ -12,7 +12,7 @@ import pytest
 from polyvisor.agent import disks, storage, tools
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
 from polyvisor.agent.images import ImageStore
-from polyvisor.agent.storage import Inputs, Places, Prepared, prepare
+from polyvisor.agent.storage import Inputs, Places, Prepared, prepare, used_trees
 
 from .conftest import Layout, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
 
@@ -47,6 +47,17 @@ def test_overlay_leaves_the_image_alone(layout: Layout, places: Places, home: Pa
     said = subprocess.run(["qemu-img", "info", file.path], capture_output=True, text=True, check=True).stdout
     assert f"backing file: {places.images.disk('a:1')}" in said
     assert sorted(entry.name for entry in home.iterdir()) == ["disks"]
+
+
+def test_trees_in_use_are_known(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
+    layout.image("a:1", tar(member("disk/d.img", b"raw" * 400)))
+    layout.image("k:1", tar(member("boot/vmlinuz", b"kernel")))
+    boot = {"firmware": {"kernelBoot": {"container": {"image": "k:1", "kernelPath": "/boot/vmlinuz"}}}}
+    vmi = make_vmi({"name": "root", "containerDisk": {"image": "a:1"}}, domain=boot)
+    made = prepare(vmi, PlainDriver(), home, places, Inputs())
+    assert set(made.trees) == {places.images.tree("a:1").name, places.images.tree("k:1").name}
+    (home.parent / "empty").mkdir()
+    assert used_trees(home.parent) == set(made.trees)
 
 
 def test_raw_only_gets_a_copy(layout: Layout, places: Places, home: Path, make_vmi: Make, tmp_path: Path) -> None:
