@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyvisor.agent import link as launcher_link
-from polyvisor.agent import storage
+from polyvisor.agent import logs, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.launchers import SOCKET, Launchers
@@ -36,8 +36,6 @@ COMPONENT = "virt-handler"
 WORKERS = 4
 RESYNC_SECONDS = 300.0
 PRUNE_SECONDS = 3600.0
-LOG_CHUNK = 64 * 1024
-LOG_POLL_SECONDS = 0.5
 log = logging.getLogger("polyvisor.agent")
 
 
@@ -169,21 +167,8 @@ class Agent:
         """Give what a launcher Pod wrote: the launcher's log, or the guest's console (``guest-console-log``)."""
         folder = self._launchers.folder(pod_id(pod))
         path = folder / ("console.log" if container == "guest-console-log" else "launcher.log")
-        offset = 0
-        if tail is not None:
-            text = await asyncio.to_thread(_read, path, 0)
-            kept = b"".join(text.splitlines(keepends=True)[-tail:] if tail > 0 else [])
-            offset = len(text)
-            yield kept
-        while True:
-            chunk = await asyncio.to_thread(_read, path, offset)
-            offset += len(chunk)
-            if chunk:
-                yield chunk
-            elif not follow or not folder.exists():
-                return
-            else:
-                await asyncio.sleep(LOG_POLL_SECONDS)
+        async for chunk in logs.read_log(path, follow=follow, tail=tail):
+            yield chunk
 
     async def drain(self, seconds: float = 60.0) -> None:
         """Shut all machines of this node down, the unwilling ones by force when the time is up."""
@@ -204,15 +189,6 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await link.changed()
-
-
-def _read(path: Path, offset: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(LOG_CHUNK if offset else -1)
-    except FileNotFoundError:
-        return b""
 
 
 async def run_agent(client: KubeClient, registry: DriverRegistry, node_name: str, state_dir: Path) -> None:
