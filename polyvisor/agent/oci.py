@@ -9,7 +9,6 @@ digest of the uncompressed tar in its config. :class:`Layer` says which of the t
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from polyvisor.agent import safepath
+from polyvisor.agent.compression import decompressed
 from polyvisor.agent.errors import ImageError
 from polyvisor.api.problems import nearest
 
@@ -109,7 +109,7 @@ class Layer:
         try:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
-        except (EOFError, gzip.BadGzipFile, tarfile.TarError, ValueError) as error:
+        except (EOFError, tarfile.TarError, ValueError) as error:
             raise ImageError(f"layer {self.digest} is corrupt: {error}; copy the image again") from error
         if f"sha256:{digest.hexdigest()}" != self.digest:
             raise ImageError(
@@ -130,20 +130,6 @@ class Image:
         """Return a name for what the layers unpack to."""
         text = "\n".join(f"{layer.digest} {layer.of_content}" for layer in self.layers)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def decompressed(blob: BinaryIO) -> Iterator[BinaryIO]:
-    """Give the content of a blob: gzip, or plain; zstd is refused by name."""
-    magic = blob.read(4)
-    blob.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        with gzip.GzipFile(fileobj=blob, mode="rb") as content:
-            yield content  # type: ignore[misc]
-    elif magic == b"\x28\xb5\x2f\xfd":
-        raise ImageError("a layer is compressed with zstd, which is not supported; copy the image with gzip layers")
-    else:
-        yield blob
 
 
 def _json(files: Files, path: str, digest: str = "") -> Any:

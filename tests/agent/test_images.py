@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from polyvisor.agent import oci
+from polyvisor.agent.compression import zstd
 from polyvisor.agent.errors import AgentError, ImageError
 from polyvisor.agent.images import ImageStore
 
@@ -255,10 +258,24 @@ def test_cache_is_used_and_interrupted_work_swept(layout: Layout, store: ImageSt
     assert names(tmp_path / "cache") == {first.parent.parent.name}
 
 
-def test_zstd_is_refused_by_name(layout: Layout, store: ImageStore) -> None:
-    layout.image("z:1", b"\x28\xb5\x2f\xfd" + b"0" * 100, compress=False)
-    with pytest.raises(ImageError, match="zstd"):
+def test_zstd_layers(layout: Layout, store: ImageStore) -> None:
+    layout.image("z:1", zstd.compress(tar(DISK)), compress=False)
+    assert store.disk("z:1").read_bytes() == b"raw" * 100
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:40] + b"\xff" * 40 + data[80:]])
+def test_layers_that_cannot_be_unpacked(
+    layout: Layout,
+    store: ImageStore,
+    tmp_path: Path,
+    compress: Callable[[bytes], bytes],
+    damage: Callable[[bytes], bytes],
+) -> None:
+    layout.image("z:1", damage(compress(tar(member("disk/d.img", os.urandom(4096))))), compress=False)
+    with pytest.raises(ImageError, match=r"cannot be unpacked|not a readable tar"):
         store.disk("z:1")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def names(cache: Path) -> set[str]:
