@@ -111,12 +111,22 @@ def write_iso(seed: Seed, folder: Path, name: str) -> Path:
 
 
 def write_into(seed: Seed, root: Path) -> None:
-    """Write the seed where cloud-init looks in a root filesystem, without leaving it through a link of the image."""
-    with translated(root, "writing the cloud-init seed"), safepath.opened_root(root) as top:
-        folder = safepath.real_folder(top, SEED_FOLDER, missing_ok=True)
-        with safepath.walk(top, folder, create=True) as at:
-            for file, data in seed.files.items():
+    """Write the seed where cloud-init looks in a root filesystem."""
+    write_below(root, SEED_FOLDER, seed.files, "writing the cloud-init seed")
+
+
+def write_hostname(name: str, root: Path) -> None:
+    """Give a root filesystem its machine's host name, which an init sets while it starts."""
+    write_below(root, ["etc"], {"hostname": f"{name}\n".encode()}, "writing the host name", 0o644)
+
+
+def write_below(root: Path, folder: list[str], files: Mapping[str, bytes], doing: str, mode: int = 0o600) -> None:
+    """Write files into a folder of a root filesystem, without leaving it through a link of the image."""
+    with translated(root, doing), safepath.opened_root(root) as top:
+        found = safepath.real_folder(top, folder, missing_ok=True)
+        with safepath.walk(top, found, create=True) as at:
+            for file, data in files.items():
                 safepath.remove(at, file)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                with os.fdopen(os.open(file, flags, 0o600, dir_fd=at), "wb") as handle:
+                with os.fdopen(os.open(file, flags, mode, dir_fd=at), "wb") as handle:
                     handle.write(data)

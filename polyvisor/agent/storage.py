@@ -167,6 +167,10 @@ class _Preparation:
         trees = tuple(sorted(self._trees))
         return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd, trees)
 
+    @property
+    def _hostname(self) -> str:
+        return str(self._spec.get("hostname") or self._vmi["metadata"]["name"].partition(".")[0][:63])
+
     def _choose_root(self, volumes: list[Obj]) -> None:
         """The first container disk becomes the root filesystem; without one, the first claim's folder does."""
         devices = (self._spec.get("domain") or {}).get("devices") or {}
@@ -182,6 +186,7 @@ class _Preparation:
                 tools.run(
                     ["cp", "-a", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
                 )
+                cloudinit.write_hostname(self._hostname, self._root)
                 self._root_volume = volume["name"]
                 return
         for volume in ranked:
@@ -257,7 +262,7 @@ class _Preparation:
         seed = cloudinit.seed(
             source,
             instance_id=f"{metadata['name']}.{metadata['namespace']}",
-            hostname=str(self._spec.get("hostname") or metadata["name"].partition(".")[0][:63]),
+            hostname=self._hostname,
             secrets=self._inputs.secrets,
         )
         if self._root is not None:

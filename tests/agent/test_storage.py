@@ -203,8 +203,23 @@ def test_root_filesystem_is_a_private_copy(layout: Layout, places: Places, home:
     assert (seed / "user-data").stat().st_mode & 0o777 == 0o600
     assert '"instance-id": "one.default"' in (seed / "meta-data").read_text()
     assert not Path("/etc/cloud/seed/nocloud").exists()
+    assert (prepared.root / "etc/hostname").read_text() == "one\n"
+    assert (prepared.root / "etc/hostname").stat().st_mode & 0o777 == 0o644
     (prepared.root / "sbin/init").write_text("changed")
     assert (places.images.tree("t:1") / "sbin/init").read_bytes() == b"#!"
+
+
+def test_root_filesystem_gets_the_host_name_and_never_the_host(
+    layout: Layout, places: Places, home: Path, make_vmi: Make, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("untouched")
+    layout.image("t:1", tar(folder("etc"), link("etc/hostname", str(outside))))
+    vmi = make_vmi({"name": "root", "containerDisk": {"image": "t:1"}}, hostname="given")
+    prepared = prepare(vmi, TreeDriver(), home, places, Inputs())
+    assert prepared.root
+    assert (prepared.root / "etc/hostname").read_text() == "given\n"
+    assert outside.read_text() == "untouched"
 
 
 def test_root_without_any_source(places: Places, home: Path, make_vmi: Make) -> None:

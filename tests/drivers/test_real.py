@@ -8,7 +8,7 @@ from pathlib import Path
 
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.domain import DomainContext, render
-from polyvisor.drivers.base import Driver, ProbeResult
+from polyvisor.drivers.base import Driver, ProbeResult, Verdict
 from polyvisor.drivers.trial import Trial
 from tests.drivers.kit import Client, bench, machine
 
@@ -96,6 +96,23 @@ def test_a_guest_that_shall_wait_waits_even_for_the_next_launcher(
         console = Client(one.folder).console()
         console.sendall(b"\n")
         assert console.recv(100)
+
+
+def test_a_guest_without_a_console_runs_where_the_table_says_so(
+    driver: Driver, bootable: DomainContext, scratch: Path
+) -> None:
+    vmi = machine(driver, {"devices": {"autoattachSerialConsole": False}})
+    with bench(driver, vmi, scratch / driver.name) as one:
+        agent = one.launch()
+        started = agent.ask("start", xml=render(vmi, driver, bootable))
+        if driver.features["console.none"].verdict is Verdict.UNSUPPORTED:
+            assert started["error"]["code"] == "libvirt"
+            return
+        assert started["result"]["state"] == "running"
+        assert "<console" not in agent.result("describe")["xml"]
+        agent.result("destroy")
+        assert agent.until("shutoff")["reason"] == "destroyed"
+        assert one.console_log() == b""
 
 
 def test_a_launcher_that_is_told_to_leave_leaves_the_guest(

@@ -32,6 +32,11 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.adopt", source=f"{PROCESS} virLXCProcessReconnectAll"),
     **_yes("lifecycle.events", source=f"{DRIVER} lxcConnectDomainEventRegisterAny"),
     **_yes("lifecycle.console", source="libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerMain"),
+    **_no(
+        "a container's init runs on its console, and libvirt starts no container without one",
+        "console.none",
+        source=f"{PROCESS} virLXCProcessStart; {CONTAINER} lxcContainerChild",
+    ),
     **_no("a container boots from a tree of files, not from a disk image", "boot.disk", source=CONTAINER),
     **_yes("boot.filesystem", "boot.without-kernel", source=f"{CONTAINER} lxcContainerMountAllFS"),
     **_yes("cpu.count", source=f"{CGROUP} virLXCCgroupSetupCpuTune (as a limit of CPU time)"),

@@ -31,6 +31,7 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.pause", source=f"{DRIVER} qemuDomainSuspend"),
     **_yes("lifecycle.adopt", source="libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessReconnect"),
     **_yes("lifecycle.events", source=f"{DRIVER} qemuConnectDomainEventRegisterAny"),
+    **_yes("console.none", source=f"{COMMAND} qemuBuildConsoleCommandLine (none is built)"),
     **_yes("lifecycle.console", source=f"{COMMAND} qemuBuildChrDeviceCommandLine"),
     **_yes("boot.disk", "boot.without-kernel", source=f"{COMMAND} qemuBuildDisksCommandLine"),
     **_no("boot.filesystem", "a machine boots from a disk image or a kernel, not from a tree of files", COMMAND),
