@@ -130,14 +130,16 @@ class Parts:
         probed = DRIVERS_ANNOTATION in (node["metadata"].get("annotations") or {})
         if not (probed and any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)):
             return False
-        for driver in driver_report(node):
+        report = driver_report(node)
+        for driver in report:
             if driver["available"]:
                 said = f"{driver['title']} {driver['version']} works ({', '.join(driver['virtTypes'])})"
                 if driver["reason"]:
                     said += f": {driver['reason']}"
-            else:
-                said = f"{driver['title']}: {driver['reason']}"
-            self._progress.done(f"driver/{driver['name']}", said, driver["available"])
+                self._progress.done(f"driver/{driver['name']}", said)
+        if absent := [driver["title"] for driver in report if not driver["available"]]:
+            said = f"Not on this machine: {', '.join(absent)} (`polyvisor drivers` says why)"
+            self._progress.done("drivers", said, False)
         self._progress.done("node", f"Node {node['metadata']['name']} is Ready")
         return True
 
