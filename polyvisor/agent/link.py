@@ -20,6 +20,8 @@ from polyvisor.kube.tasks import end_task
 VERSIONS = [1]
 LINE_LIMIT = 1024 * 1024
 TIMEOUT = 60.0
+GARBAGE = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+"""What reading from a launcher that has ended, or that talks nonsense, raises."""
 ACTIVE = ("running", "paused", "shutdown")
 ENDED = ("shutoff", "crashed")
 State = dict[str, Any]
@@ -60,7 +62,7 @@ async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
                 raise LauncherError(
                     f"the launcher on {path} speaks none of our protocol versions {VERSIONS}", "version"
                 )
-    except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+    except (*GARBAGE, TimeoutError) as error:
         writer.close()
         raise LauncherGone(f"the launcher on {path} gave no greeting: {error}") from None
     except BaseException:
@@ -170,7 +172,7 @@ class Link:
         try:
             while True:
                 self._message(json.loads(await reader.readuntil(b"\n")))
-        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except GARBAGE:
             pass  # whatever it was, this connection cannot go on; the owner connects again
         finally:
             self._writer.close()
@@ -212,7 +214,7 @@ async def open_console(path: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
                     break
         if error := answer.get("error"):
             raise LauncherError(str(error.get("message")), str(error.get("code")))
-    except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError) as error:
+    except (*GARBAGE, TimeoutError) as error:
         writer.close()
         raise LauncherGone(f"the console cannot be opened: {error}") from None
     except BaseException:

@@ -96,7 +96,7 @@ def from_kubeconfig(path: str | Path | None = None, context: str | None = None) 
         document = yaml.safe_load(file.read_text())
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{file}: is not a kubeconfig")
@@ -148,7 +148,8 @@ def discover() -> Connection:
 
 
 def _entry(file: Path, document: Mapping[str, Any], part: str, key: str, name: str) -> dict[str, Any]:
-    for item in document.get(part) or []:
+    items = document.get(part)
+    for item in items if isinstance(items, list) else ():
         if isinstance(item, dict) and item.get("name") == name:
             value = item.get(key)
             return value if isinstance(value, dict) else {}
