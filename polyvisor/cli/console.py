@@ -80,13 +80,14 @@ def attach(client: Client, namespace: str, name: str, idle: float) -> None:
         note(f"Connected to the console of {name}." + (" Escape with ^]." if interactive else ""))
         ended, wake = os.pipe()
         receiver = _Receiver(websocket, wake)
-        receiver.start()
         try:
-            with _raw(interactive):
+            with _raw(interactive):  # before the first byte comes: what is typed at a prompt is for the guest
+                receiver.start()
                 _send_input(websocket, ended, receiver, None if interactive else idle)
         finally:
             websocket.close()
-            receiver.join(timeout=5)
+            if receiver.ident is not None:
+                receiver.join(timeout=5)
             os.close(ended)
             os.close(wake)
     if interactive:
