@@ -80,6 +80,40 @@ def test_unknown_operations_and_bad_lines_are_errors(one: Bench) -> None:
     assert agent.result("state")["state"] == "none"
 
 
+def test_a_client_that_hangs_in_the_middle_of_a_line_holds_up_nobody(one: Bench) -> None:
+    agent = one.launch()
+    hanging = Client(one.folder)
+    hanging.socket.sendall(b'{"id": 1, "op": "st')
+    assert agent.result("start", xml=XML)["state"] == "running"
+    hanging.socket.sendall(b'ate"}\n')
+    assert hanging.until("running")["state"] == "running"
+
+
+def test_a_line_without_end_is_cut_off_and_the_others_stay(one: Bench) -> None:
+    agent = one.launch()
+    endless = Client(one.folder)
+    with pytest.raises(ConnectionError):
+        endless.socket.sendall(b"x" * 12 * 1024 * 1024)
+    assert agent.result("state")["state"] == "none"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_is_not_served(one: Bench) -> None:
+    agent = one.launch()
+    one.folder.chmod(0o755)
+    (one.folder / "launcher.sock").chmod(0o777)
+    talk = (
+        "import os, socket, sys; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        'try:\n s.sendall(b\'{"hello": {"versions": [1]}}\\n\'); print(s.recv(100))\n'
+        "except OSError: print(b'')\n"
+    )
+    command = [sys.executable, "-c", talk, str(one.folder / "launcher.sock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr) == ("b''\n", "")
+    assert "refused a connection of user 65534" in (one.folder / "launcher.log").read_text()
+    assert agent.result("state")["state"] == "none"
+
+
 def test_what_libvirt_refuses_comes_back_in_its_words(one: Bench) -> None:
     agent = one.launch()
     error = agent.ask("start", xml="<domain type='test'><name>ns_vm</name></domain>")["error"]
