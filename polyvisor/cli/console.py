@@ -15,32 +15,28 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
 
 from polyvisor.cli.client import Client
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.lifecycle import subresource
 from polyvisor.cli.output import note
+from polyvisor.cli.websocket import Websocket
 from polyvisor.kube.errors import UNREACHABLE, ApiError, error_from_status, error_from_text
-
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
 
 SUBPROTOCOL = "plain.kubevirt.io"
 ESCAPE = b"\x1d"
 
 
 @contextmanager
-def connected(client: Client, namespace: str, name: str, timeout: float = 10.0) -> Iterator[ClientConnection]:
+def connected(client: Client, namespace: str, name: str, timeout: float = 10.0) -> Iterator[Websocket]:
     """Have the console's websocket open; the server's refusal comes as :class:`ApiError`."""
-    with ExitStack() as stack:
-        yield _open(stack, client, namespace, name, timeout)
+    with _open(client, namespace, name, timeout) as websocket:
+        yield websocket
 
 
-def _open(stack: ExitStack, client: Client, namespace: str, name: str, timeout: float) -> ClientConnection:
+def _open(client: Client, namespace: str, name: str, timeout: float) -> Websocket:
     from websockets.exceptions import InvalidHandshake, InvalidStatus
-    from websockets.sync.client import connect as open_websocket
     from websockets.typing import Subprotocol
 
     connection = client.connection
@@ -51,17 +47,15 @@ def _open(stack: ExitStack, client: Client, namespace: str, name: str, timeout: 
     )
     authorization = connection.authorization()
     try:
-        return stack.enter_context(
-            open_websocket(
-                url,
-                ssl=connection.ssl_context,
-                subprotocols=[Subprotocol(SUBPROTOCOL)],
-                additional_headers={"Authorization": authorization} if authorization else {},
-                open_timeout=timeout,
-                compression=None,
-                proxy=None if connection.loopback else True,
-                max_size=None,
-            )
+        return Websocket(
+            url,
+            ssl=connection.ssl_context,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            additional_headers={"Authorization": authorization} if authorization else {},
+            open_timeout=timeout,
+            compression=None,
+            proxy=None if connection.loopback else True,
+            max_size=None,
         )
     except InvalidStatus as error:
         body = error.response.body or b""
@@ -99,7 +93,7 @@ def attach(client: Client, namespace: str, name: str, idle: float) -> None:
 class _Receiver(threading.Thread):
     """Copies what the guest writes to standard output; writes to ``wake`` for activity and closing."""
 
-    def __init__(self, websocket: ClientConnection, wake: int) -> None:
+    def __init__(self, websocket: Websocket, wake: int) -> None:
         super().__init__(name="console", daemon=True)
         self._websocket = websocket
         self._wake = wake
@@ -111,8 +105,7 @@ class _Receiver(threading.Thread):
 
         try:
             while True:
-                data = self._websocket.recv()
-                raw = data.encode() if isinstance(data, str) else data
+                raw = self._websocket.recv()
                 while raw:
                     raw = raw[os.write(1, raw) :]
                 os.write(self._wake, b".")
@@ -130,7 +123,7 @@ class _Receiver(threading.Thread):
                 return
 
 
-def _send_input(websocket: ClientConnection, ended: int, receiver: _Receiver, idle: float | None) -> None:
+def _send_input(websocket: Websocket, ended: int, receiver: _Receiver, idle: float | None) -> None:
     from websockets.exceptions import ConnectionClosed
 
     stdin = sys.stdin.fileno()
