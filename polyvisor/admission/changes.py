@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polyvisor.admission import defaults, hardware, network, storage
+from polyvisor.admission import defaults, hardware, network, platform, storage
 from polyvisor.admission.values import Findings
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
 from polyvisor.api.shapes import Shape, members
@@ -126,7 +126,7 @@ def _broken(spec: Obj) -> int:
     """Count the rules that a spec breaks whatever the driver."""
     whole, found = _plain(spec), Findings()
     defaults.instance_spec(whole, {})
-    for rules in (hardware, storage, network):
+    for rules in (hardware, platform, storage, network):
         rules.validate(whole, "spec", found)
     return len(found.problems)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 
-from polyvisor.admission import defaults, hardware, hypervisor, network, scheduling, storage
+from polyvisor.admission import defaults, hardware, hypervisor, network, platform, scheduling, storage
 from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
 from polyvisor.api.metadata import MAX_NAME, check_metadata
@@ -73,6 +73,7 @@ def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: Drive
 def validate_spec(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Apply all rules to the spec of an instance that stands at ``path``."""
     hardware.validate(spec, path, found)
+    platform.validate(spec, path, found)
     storage.validate(spec, path, found)
     network.validate(spec, path, found)
     scheduling.validate(spec, path, found)

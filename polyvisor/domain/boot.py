@@ -17,13 +17,19 @@ PRODUCT = "Polyvisor"
 
 
 def add_sysinfo(domain: _Element, spec: DomainSpec, uuid: str) -> None:
-    """Write what the guest reads as its maker, product and serial number."""
-    system = add(add(domain, "sysinfo", type="smbios"), "system")
+    """Write what the guest reads as its maker, product and serial number, and of its chassis."""
+    sysinfo = add(domain, "sysinfo", type="smbios")
+    system = add(sysinfo, "system")
     add(system, "entry", MANUFACTURER, name="manufacturer")
     add(system, "entry", PRODUCT, name="product")
     if spec.firmware and spec.firmware.serial:
         add(system, "entry", spec.firmware.serial, name="serial")
     add(system, "entry", uuid, name="uuid")
+    if spec.chassis:
+        chassis = add(sysinfo, "chassis")
+        for name in ("manufacturer", "version", "serial", "asset", "sku"):
+            if value := getattr(spec.chassis, name):
+                add(chassis, "entry", value, name=name)
 
 
 def add_os(domain: _Element, spec: DomainSpec, os_type: str, context: DomainContext) -> None:

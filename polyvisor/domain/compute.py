@@ -46,9 +46,18 @@ def add_memory(domain: _Element, spec: DomainSpec) -> None:
     add(domain, "memory", memory_bytes(spec), unit="B")
 
 
+def most_vcpus(spec: DomainSpec) -> int:
+    """Return how many CPUs the guest may come to have."""
+    cpu = spec.cpu
+    if cpu and cpu.max_sockets and cpu.max_sockets > (cpu.sockets or 1):
+        return cpu.max_sockets * (cpu.cores or 1) * (cpu.threads or 1)
+    return vcpus(spec)
+
+
 def add_vcpus(domain: _Element, spec: DomainSpec) -> None:
-    """Write the number of CPUs."""
-    add(domain, "vcpu", vcpus(spec), placement="static")
+    """Write the number of CPUs; those that may come later are there and switched off."""
+    now, most = vcpus(spec), most_vcpus(spec)
+    add(domain, "vcpu", most, placement="static", current=now if now != most else None)
 
 
 def add_cpu(domain: _Element, spec: DomainSpec) -> None:
@@ -63,14 +72,17 @@ def add_cpu(domain: _Element, spec: DomainSpec) -> None:
         add(element, "model", cpu.model)
     given = cpu is not None and any((cpu.sockets, cpu.cores, cpu.threads))
     if cpu is not None and given:
-        add(element, "topology", sockets=cpu.sockets or 1, cores=cpu.cores or 1, threads=cpu.threads or 1)
+        sockets = max(cpu.sockets or 1, cpu.max_sockets or 1)
+        add(element, "topology", sockets=sockets, cores=cpu.cores or 1, threads=cpu.threads or 1)
     else:
         # Without explicit words the CPUs are sockets of one core, as KubeVirt has it.
-        add(element, "topology", sockets=vcpus(spec), cores=1, threads=1)
+        add(element, "topology", sockets=most_vcpus(spec), cores=1, threads=1)
+    for feature in (cpu and cpu.features) or []:
+        add(element, "feature", policy=feature.policy or "require", name=feature.name)
 
 
 def add_features(domain: _Element, spec: DomainSpec) -> None:
-    """Write ACPI (on unless switched off) and APIC."""
+    """Write ACPI (on unless switched off), APIC and what a hypervisor shows of itself."""
     wanted = spec.features
     features = add(domain, "features")
     if not (wanted and wanted.acpi and wanted.acpi.enabled is False):
@@ -78,9 +90,15 @@ def add_features(domain: _Element, spec: DomainSpec) -> None:
     if not (wanted and wanted.apic and wanted.apic.enabled is False):
         end_of_interrupt = wanted.apic.end_of_interrupt if wanted and wanted.apic else None
         add(features, "apic", eoi=None if end_of_interrupt is None else on_off(end_of_interrupt))
+    if wanted and wanted.kvm and wanted.kvm.hidden:
+        add(add(features, "kvm"), "hidden", state="on")
+    if wanted and wanted.pvspinlock:
+        add(features, "pvspinlock", state=on_off(wanted.pvspinlock.enabled))
     efi = spec.firmware and spec.firmware.bootloader and spec.firmware.bootloader.efi
     if efi and efi.secure_boot is not False:
         add(features, "smm", state="on")
+    elif wanted and wanted.smm:
+        add(features, "smm", state=on_off(wanted.smm.enabled))
 
 
 def add_clock(domain: _Element, spec: DomainSpec) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvisor.domain.xml import add
+from polyvisor.domain.xml import add, add_pci_address
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -33,6 +33,9 @@ def add_interfaces(devices: _Element, spec: DomainSpec) -> None:
             add(element, "link", state="down")
         if interface.boot_order is not None:
             add(element, "boot", order=interface.boot_order)
+        if interface.acpi_index is not None:
+            add(element, "acpi", index=interface.acpi_index)
+        add_pci_address(element, interface.pci_address)
         add(element, "alias", name=f"ua-{interface.name}")
 
 
@@ -66,12 +69,28 @@ def add_inputs(devices: _Element, spec: DomainSpec) -> None:
         add(element, "alias", name=f"ua-{device.name}")
 
 
+def add_sound(devices: _Element, spec: DomainSpec) -> None:
+    """Write the sound card; nothing listens to it on the host."""
+    if spec.devices.sound is not None:
+        card = add(devices, "sound", model=spec.devices.sound.model or "ich9")
+        add(card, "alias", name=f"ua-{spec.devices.sound.name}")
+
+
+def add_panic(devices: _Element, spec: DomainSpec) -> None:
+    """Write the devices by which a guest says that it has panicked."""
+    for device in spec.devices.panic_devices or []:
+        add(devices, "panic", model=device.model or None)
+
+
 def add_graphics(devices: _Element, spec: DomainSpec, context: DomainContext) -> None:
     """Write a screen and where it can be seen, if the spec asks for one."""
-    if spec.devices.autoattach_graphics_device is not True or context.graphics_socket is None:
+    chosen = spec.devices.video.type if spec.devices.video else None
+    asked = spec.devices.autoattach_graphics_device is True or chosen
+    if not asked or context.graphics_socket is None:
         return
     add(add(devices, "graphics", type="vnc"), "listen", type="socket", socket=str(context.graphics_socket))
-    add(add(devices, "video"), "model", type="vga", vram=16384, heads=1)
+    vga = chosen in (None, "vga")
+    add(add(devices, "video"), "model", type=chosen or "vga", vram=16384 if vga else None, heads=1)
 
 
 def add_agent_channel(devices: _Element, context: DomainContext) -> None:

@@ -42,22 +42,28 @@ def _domain(
     add(domain, "uuid", uuid)
     compute.add_memory(domain, wanted)
     compute.add_vcpus(domain, wanted)
+    threads = disks.io_threads(wanted, context)
+    if threads.count:
+        add(domain, "iothreads", threads.count)
     boot.add_sysinfo(domain, wanted, uuid)
     boot.add_os(domain, wanted, driver.os_types[0], context)
     compute.add_features(domain, wanted)
     compute.add_cpu(domain, wanted)
     compute.add_clock(domain, wanted)
-    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
+    reboot = "destroy" if wanted.reboot_policy == "Terminate" else "restart"
+    for event, action in (("poweroff", "destroy"), ("reboot", reboot), ("crash", "destroy")):
         add(domain, f"on_{event}", action)
     board = add(domain, "devices")
-    disks.add_disks(board, wanted, context)
+    disks.add_disks(board, wanted, context, threads)
     disks.add_filesystems(board, context)
     devices.add_interfaces(board, wanted)
     devices.add_console(board, wanted)
     devices.add_agent_channel(board, context)
     devices.add_inputs(board, wanted)
+    devices.add_sound(board, wanted)
     devices.add_graphics(board, wanted, context)
     devices.add_watchdog(board, wanted)
     devices.add_balloon(board, wanted)
     devices.add_random(board, wanted)
+    devices.add_panic(board, wanted)
     return domain

@@ -23,6 +23,16 @@ def add(parent: _Element, tag: str, text: Value = None, **attributes: Value) -> 
     return child
 
 
+def add_pci_address(device: _Element, address: str | None) -> None:
+    """Append a device's place on the PCI bus, given as ``0000:81:00.0``, or nothing if it is left open."""
+    if address:
+        domain, bus, rest = address.split(":")
+        slot, function = rest.split(".")
+        numbers = {"domain": domain, "bus": bus, "slot": slot, "function": function}
+        place = {name: f"0x{number}" for name, number in numbers.items()}
+        add(device, "address", type="pci", **place)
+
+
 def clean(text: str) -> str:
     """Take out the control characters that XML cannot carry at all, not even escaped."""
     return "".join(char for char in text if char in "\t\n\r" or (ord(char) >= 0x20 and not _foreign(ord(char))))

@@ -277,6 +277,7 @@ FEATURES: tuple[Feature, ...] = (
     _feature("tpm.persistent", "TPM with its state kept", (f"{DEVICES}.tpm.persistent", True)),
     _feature("vsock", "Sockets between host and guest (vsock)", (f"{DEVICES}.autoattach_vsock", True)),
     _feature("panic", "Panic device", f"{DEVICES}.panic_devices[]"),
+    _feature("panic.pvpanic", "Panic device pvpanic on the PCI bus", (f"{DEVICES}.panic_devices[].model", "pvpanic")),
     _feature("downward-metrics", "Host metrics in the guest", f"{DEVICES}.downward_metrics"),
     _feature("iommu", "IOMMU in the guest"),
     _feature("usb-redirection", "USB devices of the client", f"{DEVICES}.client_passthrough"),

@@ -18,7 +18,7 @@ def test_catalogue_has_each_feature_once() -> None:
 
 
 def test_table_answers_every_feature_and_no_other(driver: Driver) -> None:
-    assert set(driver.features) <= set(BY_ID)
+    assert set(driver.features) == set(BY_ID)
 
 
 def test_every_answer_has_a_source_and_every_refusal_a_reason(driver: Driver) -> None:

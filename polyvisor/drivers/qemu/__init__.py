@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.enlightenments import add_enlightenments
 from polyvisor.drivers.qemu.plan import launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
 
@@ -65,8 +66,11 @@ class QemuDriver(Driver):
         cpu = domain.find("cpu")
         if cpu is not None and cpu.get("mode") is None:
             cpu.set("mode", "maximum" if domain.get("type") == EMULATED else "host-model")
+        add_enlightenments(domain, spec)
         devices = domain.find("devices")
         assert devices is not None
+        for driver in devices.iterfind("disk[@device='disk']/driver"):
+            driver.set("discard", "unmap")
         for kind, absent in (("controller", {"type": "usb", "model": "none"}), ("memballoon", {"model": "none"})):
             needed = devices.xpath("*[@bus='usb'] | *[target/@bus='usb']") if kind == "controller" else []
             if devices.find(kind) is None and not needed:

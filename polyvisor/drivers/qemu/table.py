@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polyvisor.drivers.answers import below, no, when, yes
 from polyvisor.drivers.base import Support, Verdict
 
 KVM = ("kvm",)
@@ -135,4 +136,154 @@ FEATURES: dict[str, Support] = {
     **_yes("input.tablet", source=f"{COMMAND} qemuBuildInputCommandLine"),
     **_yes("graphics", source=f"{COMMAND} qemuBuildGraphicsCommandLine"),
     **_yes("balloon", source=f"{COMMAND} qemuBuildMemballoonCommandLine"),
+    **no(
+        f"{DRIVER} qemuHypervisorDriver (libvirt has it)",
+        "QEMU can, and Polyvisor does not do it yet",
+        "lifecycle.reboot",
+        "lifecycle.reset",
+        "lifecycle.statistics",
+        "lifecycle.vnc",
+        "lifecycle.screenshot",
+        "lifecycle.save",
+        "lifecycle.memory-dump",
+        "lifecycle.live-migration",
+        "lifecycle.snapshot",
+        "lifecycle.guest-agent",
+        *below("lifecycle.hotplug"),
+    ),
+    **yes("libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessHandleReset (on_reboot)", "lifecycle.reboot-policy"),
+    **no(
+        "libvirt 9.0.0 src/qemu/qemu_capabilities.c virQEMUCapsInitGuestFromBinary",
+        "guests of another architecture than the node's are not offered in this release",
+        *below("arch"),
+    ),
+    **yes(f"{COMMAND} qemuBuildSmpCommandLine (maxcpus)", "cpu.max-sockets"),
+    **yes(f"{COMMAND} qemuBuildCpuModelArgStr (features)", "cpu.features"),
+    **no(
+        "libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessSetupPid (libvirt has it)",
+        "which CPUs and which memory of the node a machine may have is not handed out in this release",
+        "cpu.pinning",
+        "cpu.emulator-pinning",
+        "cpu.numa",
+        "cpu.realtime",
+        "memory.hugepages",
+        "memory.max",
+    ),
+    **yes(f"{COMMAND} qemuBuildMachineCommandLine (smm)", "features.smm"),
+    **when(
+        f"{COMMAND} qemuBuildCpuCommandLine (kvm=off, kvm_pv_unhalt)",
+        "it is a part of KVM",
+        "features.kvm-hidden",
+        "features.pvspinlock",
+        virt_types=KVM,
+    ),
+    **when(
+        f"{COMMAND} qemuBuildCpuCommandLine (hv-*)",
+        "the enlightenments are given by KVM",
+        *below("hyperv"),
+        virt_types=KVM,
+    ),
+    **yes(f"{COMMAND} qemuBuildSmbiosChassisStr", "firmware.chassis"),
+    **no(
+        "libvirt 9.0.0 src/qemu/qemu_firmware.c qemuFirmwareFillDomain (nvram)",
+        "where UEFI's variables are kept lives as long as the instance, not longer, in this release",
+        "firmware.efi.persistent",
+    ),
+    **no(
+        f"{COMMAND} qemuBuildMachineACPI (SLIC alone)",
+        "tables of one's own are not passed on yet",
+        "firmware.acpi-tables",
+    ),
+    **no(
+        f"{VALIDATE} qemuValidateDomainDeviceDefControllerIDE", "the machine q35 has no IDE; use sata", "disk.bus.ide"
+    ),
+    **no(
+        f"{COMMAND} qemuBuildFloppyCommandLineControllerOptions", "KubeVirt's API has no floppy drives", "disk.floppy"
+    ),
+    **no(
+        f"{COMMAND} qemuBuildPRManagerInfoProps",
+        "no persistent reservation helper runs beside a machine",
+        "disk.lun.reservation",
+    ),
+    **yes(
+        "libvirt 9.0.0 src/qemu/qemu_block.c qemuBlockStorageSourceGetBlockdevFormatProps",
+        "disk.format.raw",
+        "disk.format.qcow2",
+    ),
+    **no(
+        "libvirt 9.0.0 src/qemu/qemu_block.c qemuBlockStorageSourceGetBlockdevFormatProps (libvirt has it)",
+        "bring the image as qcow2 or raw (`qemu-img convert`)",
+        "disk.format.vmdk",
+        "disk.format.vdi",
+        "disk.format.vhdx",
+        "disk.format.ploop",
+    ),
+    **no(
+        f"{VALIDATE} qemuValidateDomainDeviceDefDisk",
+        "a volume belongs to one machine in this release",
+        "disk.shareable",
+    ),
+    **yes(
+        f"{COMMAND} qemuBuildDiskDeviceProps",
+        "disk.error-policy",
+        "disk.block-size",
+        "disk.pci-address",
+        "disk.io-thread",
+        "disk.io-threads-policy",
+        "disk.multiqueue",
+    ),
+    **yes(
+        "libvirt 9.0.0 src/qemu/qemu_block.c qemuBlockStorageSourceGetBlockdevProps (discard, always on)",
+        "disk.discard",
+    ),
+    **no(
+        f"{COMMAND} qemuBuildFSDevCommandLine (libvirt has it)",
+        "no virtiofsd runs beside a machine yet",
+        "filesystem.virtiofs",
+    ),
+    **no(
+        f"{COMMAND} qemuBuildInterfaceConnect (libvirt has it)",
+        "only the Pod's network with address translation is there in this release",
+        "network.multus",
+        "interface.bridge",
+        "interface.passt",
+        "interface.sriov",
+        "interface.mtu",
+        "interface.dhcp-options",
+    ),
+    **no(
+        f"{VALIDATE} qemuValidateDomainDeviceDefNetwork (user networks have one queue)",
+        "the user-mode network has one queue",
+        "interface.multiqueue",
+    ),
+    **yes(f"{COMMAND} qemuBuildNicDevProps", "interface.pci-address", "interface.acpi-index"),
+    **yes(f"{COMMAND} qemuBuildInputVirtioDevProps", "input.bus.virtio"),
+    **yes(f"{COMMAND} qemuBuildDeviceVideoCmd", "video.type"),
+    **yes(f"{COMMAND} qemuBuildSoundDevCmd", "sound.ich9", "sound.ac97"),
+    **no(f"{COMMAND} qemuBuildTPMCommandLine (libvirt has it)", "no swtpm runs beside a machine yet", *below("tpm")),
+    **no(f"{COMMAND} qemuBuildVsockCommandLine (libvirt has it)", "no vsock numbers are handed out yet", "vsock"),
+    **yes(f"{COMMAND} qemuBuildPanicCommandLine", "panic"),
+    **when(
+        "libvirt 11.3.0 docs/formatdomain.rst (panic model pvpanic)",
+        "it came with libvirt 9.1",
+        "panic.pvpanic",
+        min_libvirt="9.1.0",
+    ),
+    **no(f"{COMMAND} (a channel to vhostmd)", "the host's metrics are not offered yet", "downward-metrics"),
+    **no(f"{COMMAND} qemuBuildIOMMUCommandLine", "KubeVirt's API has no IOMMU for guests", "iommu"),
+    **no(
+        f"{COMMAND} qemuBuildRedirdevCommandLine (libvirt has it)",
+        "no client's devices are passed on yet",
+        "usb-redirection",
+    ),
+    **no(
+        f"{COMMAND} qemuBuildHostdevCommandLine (libvirt has it)",
+        "no devices of the node are handed out yet",
+        *below("passthrough"),
+    ),
+    **no(
+        f"{COMMAND} qemuBuildSecCommandLine (libvirt has SEV)",
+        "memory encryption could not be tried on any node yet, so it is not offered",
+        *below("launch-security"),
+    ),
 }
