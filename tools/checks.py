@@ -20,6 +20,7 @@ NO_HYPERVISOR = re.compile(r"\bqemu-img\b|\bqemu-utils\b|\btimers\.hyperv\b|\bor
 MAY_NAME = {
     "polyvisor/drivers/": "this is where they belong",
     "polyvisor/api/kubevirt/": "KubeVirt's own field names",
+    "polyvisor/testing/examples.py": "KubeVirt's own field names",
     "polyvisor/api/_descriptions.py": "documentation of the API, with examples",
 }
 

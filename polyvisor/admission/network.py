@@ -11,7 +11,8 @@ from polyvisor.api.metadata import dns_label_error
 MAX_INTERFACES = 64
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _MAC = re.compile(r"([0-9a-fA-F]{2})([:-][0-9a-fA-F]{2}){5}")
-BINDINGS = ("masquerade",)
+BINDINGS = ("masquerade", "bridge", "passtBinding", "sriov")
+"""Those that the API has; which of them a driver can do, its table says."""
 SOURCES = ("pod",)
 
 
@@ -59,8 +60,11 @@ def _named(value: object, path: str, found: Findings) -> dict[str, tuple[str, Ob
 
 
 def _interface(interface: Obj, path: str, found: Findings) -> None:
-    if not any(interface.get(binding) is not None for binding in BINDINGS):
+    given = [binding for binding in BINDINGS if interface.get(binding) is not None]
+    if not given:
         found.required(path, f"a binding is wanted, one of: {', '.join(f'{b}: {{}}' for b in BINDINGS)}")
+    elif len(given) > 1:
+        found.add(path, f"{' and '.join(given)} exclude each other; give one")
     mac = text(interface.get("macAddress"))
     if mac and not _MAC.fullmatch(mac):
         found.add(f"{path}.macAddress", f"{mac[:40]!r} is no MAC address such as 02:00:00:00:00:01")

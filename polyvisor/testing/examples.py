@@ -1,0 +1,228 @@
+"""For every feature that a field can ask for, the smallest manifest that asks for it.
+
+A feature seldom comes quite alone: a disk needs a volume, a CD-ROM with its tray open is a CD-ROM. What else an example
+asks for are its *companions*; they are declared here, and a test holds that there are no others. ``EVERY`` is what no
+machine can leave out. Where there is a choice (which kind of volume backs a disk, whether there is a kernel in the
+manifest), :func:`example` takes what the driver at hand has, so that a refusal speaks of the one feature alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from polyvisor.api import Obj
+from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.testing.merging import at, merged
+
+IMAGE = "localhost/polyvisor/demo:1"
+EVERY = frozenset({"memory.guest", "boot.without-kernel"})
+PLAIN: Obj = {"domain": {"memory": {"guest": "64Mi"}, "devices": {"autoattachPodInterface": False}}}
+"""A machine that asks for no more than every machine does; it joins no network."""
+KERNEL = at("domain.firmware.kernelBoot.container", {"image": IMAGE, "kernelPath": "/boot/vmlinuz"})
+SOURCES: Mapping[str, Obj] = {
+    "volume.container-disk": {"containerDisk": {"image": IMAGE}},
+    "volume.empty-disk": {"emptyDisk": {"capacity": "1Mi"}},
+    "volume.claim": {"persistentVolumeClaim": {"claimName": "claim"}},
+    "volume.host-disk": {"hostDisk": {"path": "/disks/disk.img", "type": "Disk"}},
+}
+"""What can be behind a disk, and the feature that this is; the first is taken where nothing speaks against it."""
+BACKING = next(iter(SOURCES))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The spec of a VirtualMachineInstance that asks for a feature, and what it cannot help asking for beside it."""
+
+    feature: str
+    spec: Obj
+    companions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sketch:
+    fragment: Obj
+    companions: tuple[str, ...] = ()
+    backed: bool = False
+
+
+def _disk(companions: Iterable[str] = (), **fields: Any) -> _Sketch:
+    return _Sketch(at("domain.devices.disks", [{"name": "disk", **fields}]), tuple(companions), backed=True)
+
+
+def _card(companions: Iterable[str] = ("network.pod", "interface.masquerade"), **fields: Any) -> _Sketch:
+    binding: Obj = {} if {"bridge", "passtBinding", "sriov"} & fields.keys() else {"masquerade": {}}
+    card = at("domain.devices.interfaces", [{"name": "default", **binding, **fields}])
+    return _Sketch(merged(card, {"networks": [{"name": "default", "pod": {}}]}), tuple(companions))
+
+
+def _on(path: str, value: Any, *companions: str) -> _Sketch:
+    return _Sketch(at(path, value), companions)
+
+
+def _device(name: str, value: Any, *companions: str) -> _Sketch:
+    return _on(f"domain.devices.{name}", value, *companions)
+
+
+def _volume(source: Obj) -> _Sketch:
+    return _Sketch({"volumes": [{"name": "disk", **source}]})
+
+
+def _multus() -> _Sketch:
+    joined = at("domain.devices.interfaces", [{"name": "further", "masquerade": {}}])
+    network = {"networks": [{"name": "further", "multus": {"networkName": "further"}}]}
+    return _Sketch(merged(joined, network), ("interface.masquerade",))
+
+
+_EFI = "domain.firmware.bootloader.efi"
+_HYPERV = "domain.features.hyperv"
+_SKETCHES: dict[str, _Sketch] = {
+    "lifecycle.start-paused": _on("startStrategy", "Paused"),
+    "lifecycle.reboot-policy": _on("domain.rebootPolicy", "Terminate"),
+    "boot.without-kernel": _Sketch({}),
+    "arch.aarch64": _on("architecture", "arm64"),
+    "arch.s390x": _on("architecture", "s390x"),
+    "cpu.count": _on("domain.cpu.cores", 2),
+    "cpu.topology": _on("domain.cpu.threads", 2, "cpu.count"),
+    "cpu.max-sockets": _on("domain.cpu.maxSockets", 2),
+    "cpu.model.host-passthrough": _on("domain.cpu.model", "host-passthrough"),
+    "cpu.model.host-model": _on("domain.cpu.model", "host-model"),
+    "cpu.model.named": _on("domain.cpu.model", "Nehalem"),
+    "cpu.features": _on("domain.cpu.features", [{"name": "aes"}]),
+    "cpu.pinning": _on("domain.cpu.dedicatedCpuPlacement", True),
+    "cpu.emulator-pinning": _on("domain.cpu.isolateEmulatorThread", True),
+    "cpu.numa": _on("domain.cpu.numa.guestMappingPassthrough", {}),
+    "cpu.realtime": _on("domain.cpu.realtime", {}),
+    "memory.guest": _Sketch({}),
+    "memory.max": _on("domain.memory.maxGuest", "128Mi"),
+    "memory.hugepages": _on("domain.memory.hugepages.pageSize", "2Mi"),
+    "machine.type": _on("domain.machine.type", "q35"),
+    "features.kvm-hidden": _on("domain.features.kvm.hidden", True),
+    **{f"features.{name}": _on(f"domain.features.{name}", {}) for name in ("acpi", "apic", "smm", "pvspinlock")},
+    **{
+        f"hyperv.{name}": _on(f"{_HYPERV}.{name}", {})
+        for name in (
+            *("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "reset", "frequencies", "reenlightenment"),
+            *("tlbflush", "ipi", "evmcs"),
+        )
+    },
+    "hyperv.synic": _on(_HYPERV, {"synic": {}, "vpindex": {}}, "hyperv.vpindex"),
+    "hyperv.synictimer": _on(_HYPERV, {"synictimer": {}, "synic": {}, "vpindex": {}}, "hyperv.synic", "hyperv.vpindex"),
+    "hyperv.vendorid": _on(f"{_HYPERV}.vendorid.vendorid", "polyvisor"),
+    "hyperv.passthrough": _on("domain.features.hypervPassthrough", {}),
+    "firmware.uuid": _on("domain.firmware.uuid", "5d307ca9-b3ef-428c-8861-06e72d69f223"),
+    "firmware.serial": _on("domain.firmware.serial", "S-1"),
+    "firmware.chassis": _on("domain.chassis.manufacturer", "Maker"),
+    "firmware.bios": _on("domain.firmware.bootloader.bios", {}),
+    "firmware.bios.serial": _on("domain.firmware.bootloader.bios.useSerial", True, "firmware.bios"),
+    "firmware.efi": _on(_EFI, {"secureBoot": False}),
+    "firmware.efi.secure-boot": _on(_EFI, {}, "firmware.efi"),
+    "firmware.efi.persistent": _on(_EFI, {"persistent": True, "secureBoot": False}, "firmware.efi"),
+    "firmware.acpi-tables": _on("domain.firmware.acpi.slicNameRef", "slic"),
+    "firmware.kernel-boot": _Sketch(KERNEL),
+    "firmware.kernel-args": _Sketch(
+        merged(KERNEL, at("domain.firmware.kernelBoot.kernelArgs", "quiet")), ("firmware.kernel-boot",)
+    ),
+    "clock.timezone": _on("domain.clock.timezone", "Europe/Berlin"),
+    "clock.utc": _on("domain.clock.utc", {}),
+    "clock.utc-offset": _on("domain.clock.utc.offsetSeconds", 60, "clock.utc"),
+    **{f"timer.{name}": _on(f"domain.clock.timer.{name}", {}) for name in ("hpet", "kvm", "pit", "rtc", "hyperv")},
+    **{f"disk.bus.{bus}": _disk(disk={"bus": bus}) for bus in ("virtio", "sata", "scsi", "usb")},
+    "disk.cdrom": _disk(cdrom={}),
+    "disk.cdrom.tray": _disk(["disk.cdrom"], cdrom={"tray": "open"}),
+    "disk.lun": _disk(lun={}),
+    "disk.lun.reservation": _disk(["disk.lun"], lun={"reservation": True}),
+    "disk.readonly": _disk(disk={"readonly": True}),
+    "disk.readonly.sata": _disk(["disk.readonly", "disk.bus.sata"], disk={"readonly": True, "bus": "sata"}),
+    "disk.serial": _disk(serial="S-1"),
+    **{f"disk.cache.{mode}": _disk(cache=mode) for mode in ("none", "writethrough", "writeback")},
+    "disk.io": _disk(io="threads"),
+    "disk.boot-order": _disk(bootOrder=1),
+    "disk.shareable": _disk(shareable=True),
+    "disk.error-policy": _disk(errorPolicy="stop"),
+    "disk.block-size": _disk(blockSize={"custom": {"logical": 4096, "physical": 4096}}),
+    "disk.pci-address": _disk(disk={"pciAddress": "0000:00:1a.0"}),
+    "disk.io-thread": _disk(dedicatedIOThread=True),
+    "disk.io-threads-policy": _on("domain.ioThreadsPolicy", "auto"),
+    "disk.multiqueue": _device("blockMultiQueue", True),
+    **{id_: _volume(source) for id_, source in SOURCES.items()},
+    "volume.cloud-init": _volume({"cloudInitNoCloud": {"userData": "#cloud-config\n"}}),
+    "filesystem.virtiofs": _Sketch(at("domain.devices.filesystems", [{"name": "disk", "virtiofs": {}}]), backed=True),
+    "network.pod": _card(["interface.masquerade"]),
+    "network.multus": _multus(),
+    "interface.masquerade": _card(["network.pod"]),
+    "interface.bridge": _card(["network.pod"], bridge={}),
+    "interface.passt": _card(["network.pod"], passtBinding={}),
+    "interface.sriov": _card(["network.pod"], sriov={}),
+    **{
+        f"interface.model.{model}": _card(model=model)
+        for model in ("virtio", "e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139")
+    },
+    "interface.multiqueue": _device("networkInterfaceMultiqueue", True),
+    "interface.mac": _card(macAddress="02:00:00:00:00:01"),
+    "interface.pci-address": _card(pciAddress="0000:00:1b.0"),
+    "interface.acpi-index": _card(acpiIndex=1),
+    "interface.boot-order": _card(bootOrder=1),
+    "interface.dhcp-options": _card(dhcpOptions={"bootFileName": "boot"}),
+    "interface.ports": _card(ports=[{"port": 22}]),
+    "interface.link-down": _card(state="down"),
+    "interface.absent": _card(state="absent"),
+    "console.none": _device("autoattachSerialConsole", False),
+    "rng": _device("rng", {}),
+    "watchdog.i6300esb": _device("watchdog", {"name": "dog", "i6300esb": {}}),
+    "watchdog.diag288": _device("watchdog", {"name": "dog", "diag288": {}}),
+    "input.tablet": _device("inputs", [{"name": "tablet", "type": "tablet"}]),
+    "input.bus.virtio": _device("inputs", [{"name": "tablet", "type": "tablet", "bus": "virtio"}], "input.tablet"),
+    "graphics": _device("autoattachGraphicsDevice", True),
+    "video.type": _device("video.type", "vga"),
+    "sound.ich9": _device("sound", {"name": "sound"}),
+    "sound.ac97": _device("sound", {"name": "sound", "model": "ac97"}),
+    "balloon": _device("autoattachMemBalloon", True),
+    "tpm": _device("tpm", {}),
+    "tpm.persistent": _device("tpm.persistent", True, "tpm"),
+    "vsock": _device("autoattachVSOCK", True),
+    "panic": _device("panicDevices", [{}]),
+    "panic.pvpanic": _device("panicDevices", [{"model": "pvpanic"}], "panic"),
+    "downward-metrics": _device("downwardMetrics", {}),
+    "usb-redirection": _device("clientPassthrough", {}),
+    "passthrough.pci": _device("hostDevices", [{"name": "device", "deviceName": "example.org/device"}]),
+    "passthrough.gpu": _device("gpus", [{"name": "gpu", "deviceName": "example.org/gpu"}]),
+    **{f"launch-security.{name}": _on(f"domain.launchSecurity.{name}", {}) for name in ("sev", "snp", "tdx")},
+}
+
+IDS: tuple[str, ...] = tuple(_SKETCHES)
+"""The features that have an example."""
+
+
+def has(driver: Driver, *features: str) -> bool:
+    """Whether a driver's table supports all of the features, be it under a condition."""
+    good = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+    return all(id_ in driver.features and driver.features[id_].verdict in good for id_ in features)
+
+
+def needs_kernel(driver: Driver) -> bool:
+    """Whether a driver's machines must bring a kernel."""
+    return not has(driver, "boot.without-kernel")
+
+
+def backing(driver: Driver) -> str:
+    """Return the kind of volume that a driver has behind a disk, as its feature."""
+    return next((id_ for id_ in SOURCES if has(driver, id_)), BACKING)
+
+
+def example(feature: str, driver: Driver | None = None) -> Example:
+    """Return the smallest machine that asks for a feature; with a driver, as fits it best."""
+    sketch = _SKETCHES[feature]
+    behind = backing(driver) if driver else BACKING
+    parts, companions = [PLAIN], {*EVERY, *sketch.companions}
+    if driver and needs_kernel(driver) and feature != "boot.without-kernel":
+        parts.append(KERNEL)
+        companions |= {"firmware.kernel-boot"}
+    if sketch.backed:
+        parts.append({"volumes": [{"name": "disk", **SOURCES[behind]}]})
+        companions |= {behind}
+    spec = merged(*parts, sketch.fragment)
+    if (spec["domain"].get("firmware") or {}).get("kernelBoot"):
+        companions -= {"boot.without-kernel"}
+    return Example(feature, spec, frozenset(companions - {feature}))
