@@ -12,11 +12,13 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polyvisor.api import Obj, names
 from polyvisor.drivers.base import Driver, ProbeResult
+from polyvisor.drivers.verdict import shown
 
 DRIVERS_ANNOTATION = f"{names.HYPERVISOR_PREFIX}drivers"
 PREFIXES = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX)
@@ -49,7 +51,8 @@ async def _probe(driver: Driver, scratch: Path, slots: asyncio.Semaphore) -> Pro
 
 def _blocking(driver: Driver, scratch: Path) -> ProbeResult:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return driver.probe(scratch)
+    result = driver.probe(scratch)
+    return replace(result, facts=shown(driver, result))
 
 
 def labels_of(results: Mapping[str, ProbeResult]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import Driver, Support, Verdict
+from polyvisor.drivers.base import Driver, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
 
 if TYPE_CHECKING:
@@ -32,3 +32,23 @@ def unsupported(
             continue
         found += [(feature, path, support) for path in paths]
     return found
+
+
+def shown(driver: Driver, result: ProbeResult) -> frozenset[str]:
+    """Return the conditional features that a node shows: by what the probe found, and by the versions it met."""
+    return frozenset(
+        id_
+        for id_, support in driver.features.items()
+        if support.verdict is Verdict.CONDITIONAL
+        and (id_ in result.facts if support.node_fact else bool(support.min_libvirt or support.min_hypervisor))
+        and _at_least(result.libvirt_version, support.min_libvirt)
+        and _at_least(result.version, support.min_hypervisor)
+    )
+
+
+def _at_least(version: str, least: str) -> bool:
+    return not least or _numbers(version) >= _numbers(least)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from polyvisor.agent.images import ImageStore
-from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult, RootKind, Support, Verdict
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -91,7 +91,7 @@ class PlainDriver(Driver):
 
     @property
     def features(self) -> Mapping[str, Support]:
-        return {}
+        return {"tpm": Support(Verdict.CONDITIONAL, "made up", "the node has one", node_fact=True)}
 
     def probe(self, scratch: Path) -> ProbeResult:
         return ProbeResult(available=True, version="1.2", virt_types=("plain",), facts=frozenset({"tpm"}))

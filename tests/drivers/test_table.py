@@ -7,9 +7,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from polyvisor.drivers import load, registry
-from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.base import Driver, ProbeResult, Verdict
 from polyvisor.drivers.features import BY_ID, FEATURES
-from polyvisor.drivers.verdict import unsupported
+from polyvisor.drivers.verdict import shown, unsupported
 from tests.drivers.kit import machine
 
 
@@ -85,3 +85,13 @@ def test_a_driver_under_another_name_is_left_out() -> None:
     found = load([EntryPoint("other", "polyvisor.drivers.lxc:LxcDriver", "polyvisor.drivers")])
     assert found.names() == ()
     assert "calls itself lxc" in found.problems[0]
+
+
+def test_a_node_shows_what_its_versions_and_the_probe_allow() -> None:
+    qemu = registry().get("qemu")
+    assert qemu
+    facts = frozenset({"firmware.efi"})
+    old = ProbeResult(True, version="7.2.22", libvirt_version="9.0.0", facts=facts)
+    assert shown(qemu, old) == facts
+    new = ProbeResult(True, version="8.0.0", libvirt_version="9.10.0", facts=facts)
+    assert shown(qemu, new) == facts | {"interface.model.igb", "panic.pvpanic"}
