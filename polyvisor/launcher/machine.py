@@ -51,6 +51,7 @@ MODES = {
     "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,
 }
 CONSOLE = re.compile(r"<console type='pty' tty='([^']+)'")
+SERIAL = re.compile(r"<serial type='pty'>\s*<source path='([^']+)'")
 
 
 class Refused(Exception):
@@ -247,7 +248,8 @@ class Machine:
         domain = self._find()
         if domain is None or not domain.isActive():
             return ""
-        match = CONSOLE.search(domain.XMLDesc())
+        xml = domain.XMLDesc()
+        match = CONSOLE.search(xml) or SERIAL.search(xml)
         return match.group(1) if match else ""
 
     def _find(self) -> Any:
@@ -278,8 +280,9 @@ class Machine:
         if domain.UUIDString() != self._plan.uuid:
             return
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            # A failed start is told by start() itself, and it is no end: the next start may succeed.
-            if self._state["state"] != "none":
+            # A failed start is told by start() itself, and it is no end: the next start may succeed. Nor is it an end
+            # if the domain runs: some drivers tell a guest's reboot as a stop, once they have started it again.
+            if self._state["state"] != "none" and not _runs(domain):
                 self._end(EVENT_ENDS.get(detail, "unknown"))
         elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
             self._record("crashed", "crashed")
@@ -320,6 +323,13 @@ class Machine:
             write_durably(self._plan.folder / "state.json", json.dumps(kept) + "\n")
         self._say(f"state {state} {reason}")
         self._changed()
+
+
+def _runs(domain: Any) -> bool:
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError:
+        return False
 
 
 def _ask(domain: Any, way: str) -> None:

@@ -208,3 +208,34 @@ def test_an_end_without_a_reason_is_what_was_asked_for(
     one.shutdown(0) if how == "shutdown" else one.destroy()
     one.refresh()
     assert one.state["reason"] == how
+
+
+@pytest.mark.parametrize(("runs", "state"), [(True, "running"), (False, "shutoff")])
+def test_a_reboot_that_is_told_as_a_stop_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool, state: str
+) -> None:
+    domain = Domain()
+    one = machine(tmp_path, domain, monkeypatch)
+    one.start("<domain/>", lambda: None)
+    domain.now = libvirt.VIR_DOMAIN_RUNNING if runs else libvirt.VIR_DOMAIN_SHUTOFF
+    one._event(None, domain, libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, None)
+    assert one.state["state"] == state
+
+
+@pytest.mark.parametrize(
+    ("xml", "path"),
+    [
+        ("<console type='pty' tty='/dev/pts/4'>", "/dev/pts/4"),
+        ("<serial type='pty'>\n  <source path='/dev/pts/5'/>", "/dev/pts/5"),
+        ("<serial type='pty'><source path='/dev/pts/5'/></serial><console type='pty' tty='/dev/pts/4'>", "/dev/pts/4"),
+        ("<serial type='unix'>\n  <source mode='bind' path='/tmp/s'/>", ""),
+    ],
+)
+def test_the_console_is_a_terminal_or_else_a_serial_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xml: str, path: str
+) -> None:
+    domain = Domain()
+    one = machine(tmp_path, domain, monkeypatch)
+    monkeypatch.setattr(domain, "XMLDesc", lambda: xml, raising=False)
+    one.start("<domain/>", lambda: None)
+    assert one.console_path() == path
