@@ -158,7 +158,7 @@ def _why(verdict: DriverVerdict) -> str:
     if not titles:
         return ""
     more = f" and {len(titles) - NAMED} more" if len(titles) > NAMED else ""
-    return ("no " if verdict.lacks else "where there is: ") + ", ".join(titles[:NAMED]) + more
+    return ("lacks: " if verdict.lacks else "where there is: ") + ", ".join(titles[:NAMED]) + more
 
 
 def _effort(verdict: DriverVerdict) -> str:
