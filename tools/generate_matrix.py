@@ -67,16 +67,7 @@ def _counts(drivers: list[Driver]) -> str:
 
 
 def _why(support: Support) -> str:
-    parts = [support.reason] if support.reason else []
-    if support.min_libvirt:
-        parts.append(f"libvirt ≥ {support.min_libvirt}")
-    if support.min_hypervisor:
-        parts.append(f"hypervisor ≥ {support.min_hypervisor}")
-    if support.virt_types:
-        parts.append(f"virtType {' or '.join(support.virt_types)}")
-    if support.architectures:
-        parts.append(f"architecture {' or '.join(support.architectures)}")
-    return "; ".join(parts)
+    return "; ".join([*([support.reason] if support.reason else []), *support.needs])
 
 
 def _source(support: Support) -> str:

@@ -42,17 +42,8 @@ class Condition:
     @property
     def text(self) -> str:
         """The condition in words."""
-        support = self.support
-        parts = []
-        if support.virt_types:
-            parts.append(f"virtType {' or '.join(support.virt_types)}")
-        if support.architectures:
-            parts.append(f"architecture {' or '.join(support.architectures)}")
-        if support.min_libvirt:
-            parts.append(f"libvirt {support.min_libvirt} or newer")
-        if support.min_hypervisor:
-            parts.append(f"the hypervisor's version {support.min_hypervisor} or newer")
-        return f"{self.feature.title}: {support.reason}" + (f" (needs {', '.join(parts)})" if parts else "")
+        needs = self.support.needs
+        return f"{self.feature.title}: {self.support.reason}" + (f" (needs {', '.join(needs)})" if needs else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,17 @@ class Support:
     architectures: tuple[str, ...] = ()
     node_fact: bool = False
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The conditions in words, apart from what the node must show."""
+        words = (
+            (self.virt_types, f"virtType {' or '.join(self.virt_types)}"),
+            (self.architectures, f"architecture {' or '.join(self.architectures)}"),
+            (self.min_libvirt, f"libvirt {self.min_libvirt} or newer"),
+            (self.min_hypervisor, f"the hypervisor in version {self.min_hypervisor} or newer"),
+        )
+        return tuple(text for given, text in words if given)
+
 
 class Place(StrEnum):
     """Where the hypervisor's process runs: in the VM's own launcher, or on a host that a connection reaches."""
