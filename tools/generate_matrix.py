@@ -21,7 +21,7 @@ HEAD = """<!-- Written by tools/generate_matrix.py from the drivers' tables, pol
 # What each driver can do
 
 Admission, placement and `polyvisor explain` decide by this table, and the tests are made from it. *yes*: supported;
-*if*: under the condition given below; *no*: not; *?*: it could not be found out, so it is refused. Each answer's source,
+*if*: under the condition given below; *no*: not; *?*: it could not be found out, so it is refused. Each source,
 a libvirt document or a place in libvirt's own code, is below; `polyvisor features -o json` has the same for scripts.
 A driver that accepts a setting and does nothing with it does not support it.
 """
