@@ -1,26 +1,18 @@
-"""The kit that every driver runs through: machines to render, and a client that lives through a launcher's life."""
+"""Machines for tests of single drivers; what is asked of every driver is in :mod:`polyvisor.testing`."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from polyvisor.api import VirtualMachineInstance
-from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid
-from polyvisor.drivers.base import Driver, LauncherPlan, RootKind
+from polyvisor.domain import DiskSource, DomainContext
+from polyvisor.drivers.base import Driver, RootKind
+from polyvisor.testing import EVIL, Bench, Client, bench
+
+__all__ = ["EVIL", "Bench", "Client", "bench", "context", "machine"]
 
 UID = "0f0e0d0c-0000-4000-8000-00000000000%d"
-EVIL = "<&\"'>]]>&amp;\u00e9"
 
 
 def machine(driver: Driver, domain: dict[str, Any] | None = None, **spec: Any) -> VirtualMachineInstance:
@@ -29,118 +21,6 @@ def machine(driver: Driver, domain: dict[str, Any] | None = None, **spec: Any) -
     return VirtualMachineInstance.model_validate(
         {"metadata": {"name": "kit", "namespace": driver.name, "uid": UID % 1}, "spec": {"domain": whole, **spec}}
     )
-
-
-class Client:
-    """One connection to a launcher."""
-
-    def __init__(self, folder: Path, hello: dict[str, Any] | None = None) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(40)
-        deadline = time.monotonic() + 40
-        while True:
-            try:
-                self.socket.connect(os.fspath(folder / "launcher.sock"))
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (folder / "launcher.log").read_text()
-                time.sleep(0.01)
-        self.lines = self.socket.makefile("rb")
-        self.events: list[dict[str, Any]] = []
-        self.number = 0
-        self.send(hello or {"hello": {"versions": [1]}})
-        self.greeting = self.read()
-
-    def send(self, message: object) -> None:
-        self.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def read(self) -> dict[str, Any]:
-        line = self.lines.readline()
-        assert line, "the launcher closed the connection"
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        self.number += 1
-        self.send({"id": self.number, "op": op, **arguments})
-        while "event" in (answer := self.read()):
-            self.events.append(answer["event"])
-        assert answer["id"] == self.number
-        return answer
-
-    def result(self, op: str, **arguments: Any) -> dict[str, Any]:
-        answer = self.ask(op, **arguments)
-        assert "result" in answer, answer
-        return dict(answer["result"])
-
-    def until(self, state: str) -> dict[str, Any]:
-        """Return the first state of that name, seen by events."""
-        now = self.result("state")
-        while now["state"] != state:
-            now = self.read()["event"]
-        return now
-
-    def console(self) -> socket.socket:
-        self.result("console")
-        return self.socket
-
-    def close(self) -> None:
-        self.lines.close()
-        self.socket.close()
-
-
-class Bench:
-    """A folder with a plan, and launchers that come and go on it."""
-
-    def __init__(self, folder: Path, plan: LauncherPlan, name: str, uuid: str) -> None:
-        self.folder = folder
-        self.process: subprocess.Popen[bytes] | None = None
-        content = {**asdict(plan), "protocol": 1, "domain": {"name": name, "uuid": uuid}}
-        (folder / "plan.json").write_text(json.dumps(content))
-
-    def launch(self) -> Client:
-        command = [sys.executable, "-m", "polyvisor.launcher", os.fspath(self.folder)]
-        self.process = subprocess.Popen(command, start_new_session=True)
-        return Client(self.folder)
-
-    def kill(self) -> None:
-        assert self.process
-        self.process.kill()
-        self.process.wait()
-
-    def console_log(self) -> bytes:
-        return b"".join(p.read_bytes() for n in (".1", "") if (p := self.folder / f"console.log{n}").exists())
-
-    def says(self, text: bytes, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.console_log():
-            assert time.monotonic() < deadline, self.console_log()[-2000:]
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        if self.process is None:
-            return
-        if self.process.poll() is not None:
-            self.launch()
-        client = Client(self.folder)
-        client.ask("destroy")
-        assert "result" in client.ask("quit")
-        assert self.process.wait(20) == 0
-        client.close()
-
-
-@contextmanager
-def bench(driver: Driver, vmi: VirtualMachineInstance, scratch: Path | None = None) -> Iterator[Bench]:
-    """A launcher's folder with a short path, empty of processes when the test is over."""
-    folder = Path(f"/tmp/pvk{os.getpid()}-{driver.name}")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    one = Bench(folder, driver.launcher(folder, scratch), domain_name(vmi), domain_uuid(vmi))
-    try:
-        yield one
-    finally:
-        one.close()
-        shutil.rmtree(folder)
 
 
 def context(driver: Driver, virt_type: str, folder: Path | None = None) -> DomainContext:
