@@ -62,6 +62,7 @@ def launcher_plan(folder: Path) -> LauncherPlan:
         binds=BINDS,
         unmounts=(UNIFIED,),
         environment={"LIBVIRT_DRIVER_DIR": f"{folder}/modules"},
+        poll_seconds=1.0,
         devices=("/dev/kvm",),
         privileged=True,
     )
