@@ -62,6 +62,11 @@ def _secure(efi: Any) -> bool:
     return efi is not None and efi.secure_boot is not False
 
 
+def _wanted_uuid(value: Any) -> bool:
+    """Whether a user gave it: those of version 8 are Polyvisor's own, for a machine's identity over its runs."""
+    return bool(value) and str(value)[14:15] != "8"
+
+
 def _readonly_sata(disk: Any) -> bool:
     return disk is not None and bool(disk.readonly) and disk.bus == "sata"
 
@@ -194,7 +199,7 @@ FEATURES: tuple[Feature, ...] = (
     _feature("features.pvspinlock", "Paravirtual spinlocks", f"{SWITCHES}.pvspinlock"),
     *_enlightenments(),
     _feature("hyperv.passthrough", "Every Hyper-V enlightenment there is", (f"{SWITCHES}.hyperv_passthrough", enabled)),
-    _feature("firmware.uuid", "Firmware UUID", (f"{FIRMWARE}.uuid", bool)),
+    _feature("firmware.uuid", "Firmware UUID", (f"{FIRMWARE}.uuid", _wanted_uuid)),
     _feature("firmware.serial", "System serial number", (f"{FIRMWARE}.serial", bool)),
     _feature("firmware.chassis", "Chassis information (SMBIOS)", "domain.chassis"),
     _feature("firmware.bios", "BIOS", f"{FIRMWARE}.bootloader.bios"),

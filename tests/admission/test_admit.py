@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import KubeVirtConfiguration, Obj
 from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, PODS, VMIS, VMS
 from polyvisor.drivers import DriverRegistry
-from tests.admission.conftest import ALPHA, BETA, instance, machine, put
+from tests.admission.conftest import ALPHA, BETA, Fake, instance, machine, no, put
 
 DISKS = "domain.devices.disks"
 
@@ -277,3 +278,15 @@ def test_admission_is_fast(context: AdmissionContext) -> None:
         admit("CREATE", VMS, obj, None, context)
         rounds.append(time.process_time() - started)
     assert min(rounds) < 0.005
+
+
+def test_a_generated_identity_asks_for_nothing() -> None:
+    """Every VirtualMachine gets a uuid; a driver whose guests cannot see theirs must not be refused for that."""
+    blind = Fake("blind", ("box",), {}, firmware__uuid=no("guests cannot see it"))
+    context = AdmissionContext({}, DriverRegistry([blind]))
+    done = admit("CREATE", VMS, machine(), None, context)
+    assert done.problems == []
+    made = done.obj["spec"]["template"]["spec"]["domain"]["firmware"]["uuid"]
+    assert uuid.UUID(made).version == 8
+    given = machine(put("domain.firmware.uuid", str(uuid.uuid4())))
+    assert [p.feature for p in admit("CREATE", VMS, given, None, context).problems] == ["firmware.uuid"]
