@@ -45,7 +45,6 @@ def add_os(domain: _Element, spec: DomainSpec, os_type: str, context: DomainCont
         secure = loader.efi.secure_boot is not False
         features = add(system, "firmware")
         add(features, "feature", enabled=yes_no(secure), name="secure-boot")
-        add(system, "loader", secure=yes_no(secure))
     if context.kernel:
         add(system, "kernel", str(context.kernel))
         if context.initrd:
