@@ -97,6 +97,11 @@ def test_uefi_says_no_word_about_secure_boot() -> None:
     assert [child.tag for child in system] == ["type"]
 
 
+def test_a_cpu_like_the_hosts_takes_no_words_for_they_can_crash_libvirt() -> None:
+    xml = rendered(DRIVER, context("xen"), {"cpu": {"model": "host-passthrough"}, "devices": {}})
+    assert xml.find("cpu") is None
+
+
 def test_a_whole_machine_with_all_it_can_have() -> None:
     domain = {
         "cpu": {"cores": 2, "model": "host-passthrough", "features": [{"name": "avx", "policy": "disable"}]},

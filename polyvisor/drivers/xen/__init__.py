@@ -125,10 +125,13 @@ def _adapt_features(features: _Element) -> None:
 
 
 def _adapt_cpu(cpu: _Element) -> None:
-    """Keep it only where it is asked for: libxl needs to have recognised the host's CPU to read it."""
+    """Keep it only for its features: guests see the host's CPU anyway.
+
+    libvirt's daemon crashes on a mode of "host-passthrough" where it has not recognised the host's CPU.
+    """
     keep(cpu, ("feature",))
-    if cpu.get("mode") or len(cpu):
-        cpu.attrib.clear()
+    cpu.attrib.clear()
+    if len(cpu):
         cpu.set("mode", "host-passthrough")
     else:
         parent = cpu.getparent()

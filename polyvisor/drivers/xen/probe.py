@@ -43,15 +43,18 @@ def probe(uri: str) -> ProbeResult:
 
 
 def _ask(connection: Any) -> ProbeResult:
-    virt_types = guest_kinds(etree.fromstring(connection.getCapabilities()))
-    facts = frozenset({"firmware.efi"}) if WHOLE in virt_types and _has_firmware(connection) else frozenset()
+    capabilities = etree.fromstring(connection.getCapabilities())
+    virt_types = guest_kinds(capabilities)
+    facts = {"cpu.features"} if capabilities.find("host/cpu/model") is not None else set()
+    if WHOLE in virt_types and _has_firmware(connection):
+        facts.add("firmware.efi")
     return ProbeResult(
         available=bool(virt_types),
         reason="" if WHOLE in virt_types else "the CPU has no virtualisation that Xen could use for whole machines",
         version=_dotted(connection.getVersion()),
         libvirt_version=_dotted(connection.getLibVersion()),
         virt_types=virt_types,
-        facts=facts,
+        facts=frozenset(facts),
     )
 
 

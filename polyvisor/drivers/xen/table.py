@@ -88,7 +88,7 @@ FEATURES: Table = {
     **yes(f"{INFO} (max_vcpus)", "cpu.count"),
     **yes(f"{INFO} (avail_vcpus)", "cpu.max-sockets"),
     **no(f"{INFO} (numbers of CPUs alone)", "libxl is told only how many CPUs there are; use cores", "cpu.topology"),
-    **yes(f"{INFO} (VIR_CPU_MODE_HOST_PASSTHROUGH)", "cpu.model.host-passthrough"),
+    **yes(f"{INFO} (guests see the host's CPU, without its virtualisation)", "cpu.model.host-passthrough"),
     **no(INFO, "libvirt's Xen driver does not read it; use host-passthrough", "cpu.model.host-model"),
     **no(
         f"{INFO} (a warning in the log)",
@@ -97,9 +97,10 @@ FEATURES: Table = {
     ),
     **when(
         f"{INFO} (libxl_cpuid_parse_config)",
-        "a PV guest sees the host's CPU as it is",
+        "PV guests cannot, nor can hosts whose CPU libvirt does not recognise",
         "cpu.features",
         virt_types=(WHOLE, PVH),
+        node_fact=True,
     ),
     **no(
         f"{CONF} libxlSetVcpuAffinities, libxlMakeVnumaList (libvirt has it)",
