@@ -23,6 +23,7 @@ from polyvisor.drivers.verdict import unsupported
 from polyvisor.drivers.xen import XenDriver
 from polyvisor.launcher.daemon import Daemon
 from polyvisor.launcher.plan import read_plan
+from polyvisor.testing import Case, corpus
 from tests.drivers.kit import machine
 
 pytestmark = [
@@ -53,8 +54,12 @@ class Host:
         assert unsupported(DRIVER, vmi.spec, virt_type) == []
         kernel = Path("/d/vmlinuz") if "kernelBoot" in domain.get("firmware", {}) else None
         disks = {name: DiskSource(Path(f"/d/{name}.img"), "qcow2") for name in "abcd"}
+        return self.take(render(vmi, DRIVER, DomainContext(virt_type, disks=disks, kernel=kernel)))
+
+    def take(self, xml: str) -> dict[str, Any]:
+        """Define a machine and start it, as far as libxl."""
         self.told.unlink(missing_ok=True)
-        defined = self.connection.defineXML(render(vmi, DRIVER, DomainContext(virt_type, disks=disks, kernel=kernel)))
+        defined = self.connection.defineXML(xml)
         try:
             with pytest.raises(libvirt.libvirtError, match="failed to create new domain"):
                 defined.create()
@@ -99,6 +104,12 @@ def host() -> Iterator[Host]:
 def disks(told: dict[str, Any]) -> dict[str, tuple[str, bool, bool]]:
     """Return name -> format, whether it can be written, whether it is a CD-ROM."""
     return {d["vdev"]: (d["format"], bool(d.get("readwrite")), bool(d.get("is_cdrom"))) for d in told["disks"]}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in corpus(DRIVER)])
+def test_every_machine_of_the_corpus_is_taken(host: Host, case: Case) -> None:
+    told = host.take(render(case.vmi, DRIVER, case.context))
+    assert len(told.get("disks", [])) == len(case.context.disks)
 
 
 def test_a_plain_machine_is_a_whole_one_with_a_serial_port(host: Host) -> None:
