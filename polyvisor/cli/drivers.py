@@ -16,6 +16,7 @@ from typing import Any
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context
 from polyvisor.cli.output import Output, note, print_structured, say
+from polyvisor.cli.plugins import tell_left_out
 from polyvisor.standalone.state import StateFolder, running
 
 ANNOTATION = "hypervisor.kubevirt.io/drivers"
@@ -33,6 +34,7 @@ def show(state: StateFolder, output: Output) -> None:
             say(driver["name"])
     else:
         _table(report)
+    tell_left_out()
 
 
 def of_nodes(nodes: Sequence[Obj]) -> list[Obj]:

@@ -20,6 +20,7 @@ from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import Manifest, load
 from polyvisor.cli.output import Output, print_structured, say
+from polyvisor.cli.plugins import tell_left_out
 from polyvisor.drivers import registry
 from polyvisor.placement import Placement, place
 
@@ -64,6 +65,7 @@ def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
     if not manifests:
         what = f"no {' or '.join(KINDS)} in {', '.join(files)}"
         raise CliError(what, ExitCode.INVALID, "explain judges machines; other kinds are passed over.")
+    tell_left_out()
     cluster = _cluster(against) if against else None
     answers = [_answer(manifest, cluster) for manifest in manifests]
     if output in (Output.JSON, Output.YAML):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from polyvisor.api import Obj, nearest
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.output import Output, columns, print_structured, say
+from polyvisor.cli.plugins import tell_left_out
 from polyvisor.drivers import registry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
@@ -23,6 +24,7 @@ MARKS = {
 
 def features(driver_names: Sequence[str], feature_ids: Sequence[str], output: Output) -> None:
     """Print the part of the table that is asked for."""
+    tell_left_out()
     drivers = _drivers(driver_names)
     rows = _features(feature_ids)
     if output in (Output.JSON, Output.YAML):

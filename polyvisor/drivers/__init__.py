@@ -13,6 +13,8 @@ from importlib.metadata import EntryPoint, entry_points
 from polyvisor.drivers.base import Driver, Support, Verdict
 
 GROUP = "polyvisor.drivers"
+MOST = 300
+"""Characters of a plug-in's own error message that are shown."""
 PREFERENCE = ("qemu",)
 """Those tried first where nobody says otherwise; the rest follow by name."""
 
@@ -51,15 +53,15 @@ def registry() -> DriverRegistry:
 
 
 def load(points: Iterable[EntryPoint]) -> DriverRegistry:
-    """Make a registry of what the entry points name."""
+    """Make a registry of what the entry points name; Polyvisor's own come first, so that no other takes their name."""
     drivers: dict[str, Driver] = {}
     problems = []
-    for point in points:
+    for point in sorted(points, key=lambda point: not point.value.startswith(f"{GROUP}.")):
         try:
             driver = point.load()()
             flaws = contract_flaws(driver, point.name)
-        except Exception as error:  # whatever a plug-in raises, it must not take the others down
-            flaws = [f"{type(error).__name__}: {error}"]
+        except (Exception, SystemExit) as error:  # whatever a plug-in raises, it must not take the others down
+            flaws = [" ".join(f"{type(error).__name__}: {error}".split())[:MOST]]
         if not flaws and driver.name in drivers:
             if type(driver) is type(drivers[driver.name]):
                 continue
@@ -80,6 +82,10 @@ def contract_flaws(driver: object, name: str) -> list[str]:
         return flaws
     if driver.name != name:
         flaws.append(f"it calls itself {driver.name}")
+    for word in ("virt_types", "os_types", "uris", "links", "disk_formats"):
+        value = getattr(driver, word)
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            flaws.append(f"{word} is not a tuple of texts")
     for feature, support in driver.features.items():
         if not isinstance(support, Support):
             flaws.append(f"{feature}: the answer is not a Support")

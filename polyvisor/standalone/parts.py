@@ -51,6 +51,8 @@ class Parts:
         self._progress = progress
         self._ready = False
         self._drivers = registry()
+        for problem in self._drivers.problems:
+            logger.warning(problem)
         self._node = LocalNode()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
