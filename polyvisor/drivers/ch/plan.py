@@ -6,6 +6,7 @@ machine, has its files in folders of the launcher, and has no idle timeout: noth
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ HYPERVISOR = "cloud-hypervisor"
 MODULE = "libvirt_driver_ch.so"
 DAEMONS = ("virtchd", "libvirtd")
 PLACES = ("/usr/sbin", "/usr/local/sbin")
+MODULES = ("lib/*/libvirt/connection-driver", "lib*/libvirt/connection-driver")
 CONFIG = """\
 unix_sock_dir = "{folder}/run"
 unix_sock_rw_perms = "0700"
@@ -37,22 +39,21 @@ BINDS = {
 UNIFIED = "/sys/fs/cgroup/unified"
 
 
-def module_path() -> Path | None:
-    """Return libvirt's Cloud Hypervisor module, if it is installed."""
-    patterns = [f"{top}/{lib}/libvirt/connection-driver" for top in ("usr", "usr/local") for lib in ("lib*", "lib/*")]
-    found = [path / MODULE for pattern in patterns for path in sorted(Path("/").glob(pattern))]
-    return next((path for path in found if path.exists()), None)
-
-
-def daemon_path() -> Path | None:
-    """Return the daemon that can load the module: the driver's own, or the one for all drivers."""
-    found = [shutil.which(name, path=":".join(PLACES)) for name in DAEMONS]
-    return next((Path(path) for path in found if path), None)
+def installed() -> tuple[Path, Path] | None:
+    """Return a daemon and libvirt's Cloud Hypervisor module, from the same installation, if there is one."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *PLACES])
+    for name in DAEMONS:
+        daemon = shutil.which(name, path=path)
+        for pattern in MODULES if daemon else ():
+            for folder in sorted(Path(daemon or "").parent.parent.glob(pattern)):
+                if (folder / MODULE).exists():
+                    return Path(daemon or ""), folder / MODULE
+    return None
 
 
 def launcher_plan(folder: Path) -> LauncherPlan:
     """Build the plan for a launcher in ``folder``."""
-    module, daemon = module_path(), daemon_path() or Path(PLACES[0], DAEMONS[0])
+    daemon, module = installed() or (Path(PLACES[0], DAEMONS[0]), None)
     socket = "libvirt-sock" if daemon.name == "libvirtd" else f"{daemon.name}-sock"
     return LauncherPlan(
         uri=f"ch+unix:///system?socket={folder}/run/{socket}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from polyvisor.drivers.base import ProbeResult
-from polyvisor.drivers.ch.plan import HYPERVISOR, daemon_path, launcher_plan, module_path
+from polyvisor.drivers.ch.plan import HYPERVISOR, installed, launcher_plan
 from polyvisor.drivers.ch.table import MIN_LIBVIRT
 from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.qemu.probe import find_kernel
@@ -26,10 +26,10 @@ BOOT_SECONDS = 5.0
 
 def probe(scratch: Path) -> ProbeResult:
     """Try it, unless something is missing that it cannot work without."""
-    binary, module, daemon = shutil.which(HYPERVISOR), module_path(), daemon_path()
+    binary, libvirt = shutil.which(HYPERVISOR), installed()
     if not binary:
         return ProbeResult(False, f"{HYPERVISOR} is not installed; its releases are on GitHub, Debian has no package")
-    if not module or not daemon:
+    if libvirt is None:
         return ProbeResult(False, "libvirt has no Cloud Hypervisor driver here; build libvirt with -Ddriver_ch=enabled")
     if os.geteuid() != 0:
         return ProbeResult(False, "Cloud Hypervisor through libvirt needs root for the launcher's private daemon")
@@ -39,7 +39,7 @@ def probe(scratch: Path) -> ProbeResult:
     kernel = find_kernel(scratch)
     if kernel is None:
         return ProbeResult(False, "no Linux kernel is at hand to prove anything (POLYVISOR_PROBE_KERNEL names one)")
-    key = [os.uname().release, stamp(Path(binary)), stamp(module), str(kernel)]
+    key = [os.uname().release, stamp(Path(binary)), *map(stamp, libvirt), str(kernel)]
     return recall(scratch, key) or keep(scratch, key, _try(scratch, there[0], kernel))
 
 
