@@ -18,7 +18,8 @@ def test_catalogue_has_each_feature_once() -> None:
 @pytest.mark.parametrize(
     ("domain", "name", "path"),
     [
-        ({"cpu": {"threads": 2}}, "cpu.topology", "spec.domain.cpu.threads"),
+        ({"cpu": {"sockets": 2}}, "cpu.topology", "spec.domain.cpu.sockets"),
+        ({"cpu": {"threads": 2}}, "cpu.threads", "spec.domain.cpu.threads"),
         ({"cpu": {"model": "Nehalem"}}, "cpu.model.named", "spec.domain.cpu.model"),
         ({"firmware": {"bootloader": {"efi": {}}}}, "firmware.efi.secure-boot", "spec.domain.firmware.bootloader.efi"),
         ({"devices": {"rng": {}}}, "rng", "spec.domain.devices.rng"),

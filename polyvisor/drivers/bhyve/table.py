@@ -81,7 +81,7 @@ FEATURES: Table = {
         "guests of another architecture than x86_64 are not offered in this release",
         *below("arch"),
     ),
-    **yes(f"{BUILD} (-c)", "cpu.count", "cpu.topology"),
+    **yes(f"{BUILD} (-c)", "cpu.count", "cpu.topology", "cpu.threads"),
     **no(
         f"{BUILD} (-c)", "the number of CPUs cannot be changed later, so room for more is of no use", "cpu.max-sockets"
     ),

@@ -81,6 +81,7 @@ FEATURES: Table = {
         f"{MONITOR} virCHMonitorBuildCPUJson (numbers of CPUs alone)",
         "libvirt tells only how many CPUs there are; use cores",
         "cpu.topology",
+        "cpu.threads",
     ),
     **no(
         NO_CALLBACK,

@@ -44,6 +44,7 @@ FEATURES: dict[str, Support] = {
     **_no(
         "a container sees the host's own CPUs; only their number can be limited",
         "cpu.topology",
+        "cpu.threads",
         "cpu.model.host-model",
         "cpu.model.named",
     ),

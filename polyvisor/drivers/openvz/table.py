@@ -62,6 +62,7 @@ FEATURES: Table = {
         NOWHERE,
         "a container sees the host's own CPUs; only their number can be limited",
         "cpu.topology",
+        "cpu.threads",
         "cpu.max-sockets",
         "cpu.model.host-model",
         "cpu.model.named",

@@ -36,7 +36,7 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.console", source=f"{COMMAND} qemuBuildChrDeviceCommandLine"),
     **_yes("boot.disk", "boot.without-kernel", source=f"{COMMAND} qemuBuildDisksCommandLine"),
     **_no("boot.filesystem", "a machine boots from a disk image or a kernel, not from a tree of files", COMMAND),
-    **_yes("cpu.count", "cpu.topology", source=f"{COMMAND} qemuBuildSmpCommandLine"),
+    **_yes("cpu.count", "cpu.topology", "cpu.threads", source=f"{COMMAND} qemuBuildSmpCommandLine"),
     **_kvm(
         "cpu.model.host-passthrough",
         "the host's own CPU needs hardware virtualisation",

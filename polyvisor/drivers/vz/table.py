@@ -52,6 +52,7 @@ FEATURES: Table = {
         NOWHERE,
         "the driver does not read how CPUs look, only their number",
         "cpu.topology",
+        "cpu.threads",
         "cpu.model.host-passthrough",
         "cpu.model.host-model",
         "cpu.model.named",

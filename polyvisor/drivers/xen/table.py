@@ -87,7 +87,12 @@ FEATURES: Table = {
     ),
     **yes(f"{INFO} (max_vcpus)", "cpu.count"),
     **yes(f"{INFO} (avail_vcpus)", "cpu.max-sockets"),
-    **no(f"{INFO} (numbers of CPUs alone)", "libxl is told only how many CPUs there are; use cores", "cpu.topology"),
+    **no(
+        f"{INFO} (numbers of CPUs alone)",
+        "libxl is told only how many CPUs there are; use cores",
+        "cpu.topology",
+        "cpu.threads",
+    ),
     **yes(f"{INFO} (guests see the host's CPU, without its virtualisation)", "cpu.model.host-passthrough"),
     **no(INFO, "libvirt's Xen driver does not read it; use host-passthrough", "cpu.model.host-model"),
     **no(
