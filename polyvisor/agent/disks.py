@@ -29,6 +29,8 @@ FOREIGN = {
     b"\x1f\x8b": "a gzip archive",
     b"\xfd7zXZ": "an xz archive",
 }
+ENDINGS = {"raw": "img"}
+"""Names of files end in the format's name, which some hypervisors insist on; but a raw image is an ``img``."""
 MIN_CAPACITY = 512
 MAX_CAPACITY = 1 << 50
 
@@ -66,20 +68,21 @@ def image_format(path: Path, called: str) -> str:
 
 
 def overlay(image: Path, folder: Path, name: str, formats: tuple[str, ...], called: str) -> DiskFile:
-    """Give a machine its own writable view of a read-only image, or a copy where the hypervisor takes raw only."""
+    """Give a machine its own writable view of a read-only image, or a copy in a format that the hypervisor takes."""
     has = image_format(image, called)
     if "qcow2" in formats:
         place = folder / f"{name}.qcow2"
         arguments: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", has, "-b", image, place]
         tools.run(arguments, f"making an overlay on {called}", folder)
         return DiskFile(place, "qcow2")
-    place = folder / f"{name}.img"
-    if has == "raw":
+    wanted = "raw" if "raw" in formats else formats[0]
+    place = folder / f"{name}.{ENDINGS.get(wanted, wanted)}"
+    if has == wanted:
         tools.run(["cp", "--sparse=always", "--reflink=auto", "--", image, place], f"copying {called}", folder)
-        place.chmod(0o600)
     else:
-        tools.run(["qemu-img", "convert", "-q", "-f", has, "-O", "raw", image, place], f"converting {called}", folder)
-    return DiskFile(place, "raw")
+        tools.run(["qemu-img", "convert", "-q", "-f", has, "-O", wanted, image, place], f"converting {called}", folder)
+    place.chmod(0o600)
+    return DiskFile(place, wanted)
 
 
 def capacity(size: int | float, what: str) -> int:
@@ -92,11 +95,11 @@ def capacity(size: int | float, what: str) -> int:
 def empty(folder: Path, name: str, size: int, formats: tuple[str, ...]) -> DiskFile:
     """Make an empty disk that takes room only as it is written."""
     size = capacity(size, f"empty disk {name}")
-    if formats[:1] == ("qcow2",):
-        place = folder / f"{name}.qcow2"
-        tools.run(["qemu-img", "create", "-q", "-f", "qcow2", place, str(size)], f"making empty disk {name}", folder)
-        return DiskFile(place, "qcow2")
-    place = folder / f"{name}.img"
+    best = formats[0]
+    place = folder / f"{name}.{ENDINGS.get(best, best)}"
+    if best != "raw":
+        tools.run(["qemu-img", "create", "-q", "-f", best, place, str(size)], f"making empty disk {name}", folder)
+        return DiskFile(place, best)
     with translated(folder, f"making empty disk {name}"), place.open("xb") as file:
         os.ftruncate(file.fileno(), size)
     place.chmod(0o600)

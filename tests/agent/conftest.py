@@ -110,6 +110,10 @@ class RawDriver(PlainDriver):
     disk_formats = ("raw",)
 
 
+class ForeignDriver(PlainDriver):
+    disk_formats = ("vmdk",)
+
+
 class TreeDriver(PlainDriver):
     root = RootKind.FILESYSTEM
     disk_formats = ("raw",)

@@ -14,7 +14,7 @@ from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.storage import Inputs, Places, Prepared, prepare, used_trees
 
-from .conftest import Layout, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
+from .conftest import ForeignDriver, Layout, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
 
 Make = Callable[..., dict[str, Any]]
 CLAIM = {"spec": {"resources": {"requests": {"storage": "1Mi"}}}}
@@ -70,6 +70,21 @@ def test_raw_only_gets_a_copy(layout: Layout, places: Places, home: Path, make_v
     assert files["a"].path.read_bytes() == b"x" * 4096
     assert files["q"].format == "raw"
     assert files["q"].path.stat().st_size == 1 << 20
+
+
+def test_hypervisor_with_a_format_of_its_own_gets_it(
+    layout: Layout, places: Places, home: Path, make_vmi: Make
+) -> None:
+    layout.image("a:1", tar(member("disk/d.img", b"x" * 4096)))
+    volumes = [{"name": "a", "containerDisk": {"image": "a:1"}}, {"name": "e", "emptyDisk": {"capacity": "1Mi"}}]
+    files = prepare(make_vmi(*volumes), ForeignDriver(), home, places, Inputs()).files
+    for name in ("a", "e"):
+        assert files[name] == disks.DiskFile(home / "disks" / f"{name}.vmdk", "vmdk")
+        said = subprocess.run(["qemu-img", "info", files[name].path], capture_output=True, text=True, check=True).stdout
+        assert "file format: vmdk" in said
+    back = home / "back.img"
+    subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", files["a"].path, back], check=True)
+    assert back.read_bytes() == b"x" * 4096
 
 
 @pytest.mark.parametrize(
