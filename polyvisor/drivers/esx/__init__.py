@@ -1,0 +1,72 @@
+"""VMware ESX: machines of an ESX host, or of a vCenter, which libvirt asks over HTTPS.
+
+Nothing of the hypervisor is on this machine. Images are files in datastores, which an ESX host mounts below
+``/vmfs/volumes``; libvirt names them ``[datastore] folder/disk.vmdk``. There are no events, so the launcher looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from polyvisor.drivers import vmx
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.esx.table import FEATURES
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from polyvisor.api import VirtualMachineInstanceSpec
+
+URI = "esx://localhost/"
+VOLUMES = PurePosixPath("/vmfs/volumes")
+SCSI_DISKS = 15
+
+
+class EsxDriver(Driver):
+    """libvirt's driver for VMware ESX and vCenter."""
+
+    name = "esx"
+    title = "VMware ESX"
+    links = ("https://libvirt.org/drvesx.html",)
+    uris = ("esx://root@HOST/", "vpx://USER@VCENTER/DATACENTER/CLUSTER/HOST")
+    virt_types = ("vmware",)
+    place = Place.HOST
+    disk_formats = ("vmdk",)
+
+    @property
+    def features(self) -> Mapping[str, Support]:
+        """The table."""
+        return FEATURES
+
+    def probe(self, scratch: Path) -> ProbeResult:
+        """Say no: an ESX host runs no other programs, so it is never the machine that asks."""
+        return ProbeResult(False, "an ESX host is reached over the network; it is never this machine")
+
+    def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
+        """A connection to the host, whose credentials libvirt reads from their own file."""
+        environment = {"LIBVIRT_AUTH_FILE": str(endpoint.auth_file)} if endpoint and endpoint.auth_file else {}
+        return LauncherPlan(uri=endpoint.uri if endpoint else URI, environment=environment, poll_seconds=2.0)
+
+    def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
+        """Choose SCSI disks."""
+        vmx.choose(spec)
+
+    def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
+        """Keep what libvirt writes into a VMX file, and name images by their datastore."""
+        vmx.adapt(domain, spec, SCSI_DISKS, datastore_path)
+
+    def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
+        """Count the launcher; the hypervisor's memory is its host's."""
+        return 40 * MIB
+
+
+def datastore_path(path: str) -> str:
+    """Write ``/vmfs/volumes/store/folder/disk.vmdk`` as ``[store] folder/disk.vmdk``.
+
+    The first folder of any other path counts as the datastore.
+    """
+    image = PurePosixPath(path)
+    parts = image.relative_to(VOLUMES).parts if image.is_relative_to(VOLUMES) else image.parts[1:]
+    return f"[{parts[0]}] {'/'.join(parts[1:])}"
