@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import idle, memory, start
+from bench import choice, idle, memory, start
 from bench.home import delete_and_wait, home, machine, post_and_wait
 from bench.report import Report, facts
 
@@ -16,6 +16,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 async def measure(pairs: int, seconds: float) -> Report:
     """Measure everything, in an installation of its own."""
+    chosen = choice.measure(pairs)
     with home() as one:
         quiet = [idle.measure(one.pid, 0, seconds)]
         pairs_of = [await start.measure(one, driver, pairs) for driver in DRIVERS]
@@ -26,7 +27,7 @@ async def measure(pairs: int, seconds: float) -> Report:
             quiet.append(idle.measure(one.pid, len(DRIVERS), seconds))
             for driver in DRIVERS:
                 await delete_and_wait(client, f"idle-{driver}")
-    return Report(facts(), pairs_of, costs, quiet)
+    return Report(facts(), pairs_of, costs, quiet, chosen)
 
 
 def main() -> None:

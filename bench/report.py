@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench import choice
+from bench.choice import Choice
 from bench.idle import Idle
 from bench.memory import Cost
 from bench.start import Pairs
@@ -50,7 +52,13 @@ launcher, virtlogd, libvirt's daemon); that is what its scheduler sets aside, no
 
 API server, scheduler, controllers and node agent in one process. CPU in percent of one CPU.
 
-{idle}"""
+{idle}
+## Choosing a driver
+
+A typical VM (two disks, a network card, cloud-init) judged against every driver, by admission and by `explain`, which
+needs no cluster. The libraries alone: an interpreter that imports what the command line is built on, and ends.
+
+{choice}"""
 
 
 def facts() -> str:
@@ -74,6 +82,7 @@ class Report:
     starts: list[Pairs]
     costs: list[Cost]
     idle: list[Idle]
+    choice: Choice
 
     def start_rows(self) -> Rows:
         """Return the table of starts."""
@@ -110,7 +119,7 @@ class Report:
         """Print the tables."""
         console = Console(highlight=False)
         console.print(self.facts)
-        for rows in (self.start_rows(), self.memory_rows(), self.idle_rows()):
+        for rows in (self.start_rows(), self.memory_rows(), self.idle_rows(), choice.rows(self.choice)):
             table = Table(*rows[0], box=box.SIMPLE)
             for row in rows[1:]:
                 table.add_row(*row)
@@ -126,6 +135,7 @@ class Report:
             start=_markdown(self.start_rows()),
             memory=_markdown(self.memory_rows()),
             idle=_markdown(self.idle_rows()),
+            choice=_markdown(choice.rows(self.choice)),
         )
 
 
