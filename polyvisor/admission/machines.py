@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 
 from polyvisor.admission import defaults, hardware, hypervisor, network, platform, scheduling, storage
+from polyvisor.admission.updates import warn_of_restart
 from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
 from polyvisor.api.metadata import MAX_NAME, check_metadata
@@ -42,6 +43,8 @@ def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: DriverR
         defaults.instance_spec(instance, configuration)
         _join_network(instance, "spec.template.spec", configuration, drivers, found)
         validate_spec(instance, "spec.template.spec", configuration, drivers, found)
+    if old is not None:
+        warn_of_restart(vm, old, configuration, drivers, found)
 
 
 def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:

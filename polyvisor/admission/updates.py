@@ -1,0 +1,58 @@
+"""What becomes of a change to a machine that runs: at once where its driver can, else with its next restart, and why.
+
+A change is never refused for that reason, as KubeVirt has it: it is stored, the machine shows ``RestartRequired``, and
+the writer is warned here, with the driver's own reason for each part of the machine that was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from polyvisor.admission.hypervisor import allowed
+from polyvisor.admission.values import Findings, mapping
+from polyvisor.api import Obj
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Verdict
+from polyvisor.drivers.features import BY_ID
+from polyvisor.drivers.verdict import UNKNOWN
+
+TEMPLATE = ("spec", "template", "spec")
+LIVE = {
+    "domain.cpu": "lifecycle.hotplug.cpu",
+    "domain.memory": "lifecycle.hotplug.memory",
+    "domain.devices.disks": "lifecycle.hotplug.disk",
+    "volumes": "lifecycle.hotplug.disk",
+    "domain.devices.interfaces": "lifecycle.hotplug.interface",
+    "networks": "lifecycle.hotplug.interface",
+}
+"""Parts of a machine that some hypervisor changes while it runs, and the feature that this is."""
+CHOICE = "hypervisor"
+
+
+def warn_of_restart(vm: Obj, old: Obj, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
+    """Say of each changed part of a running machine when the change takes effect."""
+    if not mapping(old, "status").get("created"):
+        return
+    new, stored = mapping(vm, *TEMPLATE), mapping(old, *TEMPLATE)
+    running = allowed(stored, configuration, drivers)
+    for path in _changed(new, stored):
+        field = ".".join((*TEMPLATE, path))
+        if path == CHOICE:
+            found.warnings.append(f"{field}: the hypervisor is chosen again when the machine is restarted")
+            continue
+        feature = BY_ID[LIVE[path]]
+        reasons = {
+            f"{driver.title}: {support.reason}"
+            for driver in running
+            if (support := driver.features.get(feature.id, UNKNOWN)).verdict is not Verdict.SUPPORTED
+        }
+        told = "; ".join(sorted(reasons)) if len(reasons) == 1 else f"see `polyvisor features --feature {feature.id}`"
+        if reasons:
+            found.warnings.append(f"{field}: takes effect when the machine is restarted ({feature.title}: {told})")
+
+
+def _changed(new: Obj, old: Obj) -> Iterator[str]:
+    for path in (*LIVE, CHOICE):
+        *parents, last = path.split(".")
+        if mapping(new, *parents).get(last) != mapping(old, *parents).get(last):
+            yield path
