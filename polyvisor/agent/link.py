@@ -20,6 +20,7 @@ from polyvisor.kube.tasks import end_task
 VERSIONS = [1]
 LINE_LIMIT = 1024 * 1024
 TIMEOUT = 60.0
+DESCRIPTOR_TIMEOUT = 15.0
 GARBAGE = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 """What reading from a launcher that has ended, or that talks nonsense, raises."""
 ACTIVE = ("running", "paused", "shutdown")
@@ -196,9 +197,10 @@ class Link:
         elif isinstance(error := message.get("error"), dict) and future and not future.done():
             future.set_exception(LauncherError(str(error.get("message"))[:1000], str(error.get("code"))))
 
-    def _learn(self, state: State) -> None:
+    def _learn(self, told: State) -> None:
+        state: State = {key: told[key] for key in ("state", "reason", "since", "id", "agent") if key in told}
         if "state" in state and state != self.state:
-            self.state = {key: state[key] for key in ("state", "reason", "since", "id") if key in state}
+            self.state = state
             self._tell()
 
 
@@ -221,3 +223,56 @@ async def open_console(path: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
         writer.close()
         raise
     return reader, writer
+
+
+class Descriptor:
+    """A file descriptor that is closed when nobody has taken it."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def take(self) -> int:
+        """Return the number; whoever takes it has to close it."""
+        number, self._number = self._number, -1
+        return number
+
+    def __del__(self) -> None:
+        if self._number >= 0:
+            os.close(self._number)
+
+
+def ask_for_descriptor(path: Path, operation: str) -> tuple[Descriptor, State]:
+    """Ask the launcher that listens on ``path`` for something that comes as a file descriptor. Blocking."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(DESCRIPTOR_TIMEOUT)
+        try:
+            peer.connect(str(path))
+            pid, uid = peer_of(peer)
+            if uid not in (0, os.geteuid()):
+                raise LauncherError(f"{path} belongs to process {pid} of user {uid}, not to a launcher of ours")
+            for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation}):
+                peer.sendall(json.dumps(message).encode() + b"\n")
+            return _with_descriptor(peer)
+        except TimeoutError:
+            raise LauncherError(f"the launcher did not answer to {operation!r} in {DESCRIPTOR_TIMEOUT:.0f} s") from None
+        except (OSError, ValueError) as error:
+            raise LauncherGone(f"the launcher on {path} has ended or talks nonsense: {error}") from None
+
+
+def _with_descriptor(peer: socket.socket) -> tuple[Descriptor, State]:
+    found: list[Descriptor] = []
+    text = b""
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(peer, 65536, 4)
+        found += [Descriptor(number) for number in descriptors]
+        *lines, text = (text + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if not isinstance(message, dict):
+                raise ValueError("not an object")
+            if error := message.get("error"):
+                raise LauncherError(str(error.get("message"))[:1000], str(error.get("code")))
+            if message.get("id") == 1 and found:
+                return found[0], dict(message.get("result") or {})
+        if not data or len(text) > LINE_LIMIT:
+            raise ValueError("no answer with a descriptor")

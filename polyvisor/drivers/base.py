@@ -130,9 +130,10 @@ class LauncherPlan:
     launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is
     lost. ``shutdown`` lists ways to ask a guest to power down, first to last: libvirt's modes (``default``, ``acpi``,
     ``agent``, ``initctl``) or ``signal:N,M`` for a container's init, joined by ``+`` if asked together; what libvirt
-    refuses gives way at once, one that does not help in some seconds gives way to the next. ``poll_seconds`` is how
-    often to look at the domain where libvirt's driver reports no events; 0 where it does. ``devices``,
-    ``capabilities`` and ``privileged`` are what the launcher's container needs from Kubernetes, no more.
+    refuses gives way at once, one that does not help in some seconds gives way to the next. ``reboot`` lists
+    libvirt's modes of asking for a restart; the first that is taken is the one. ``poll_seconds`` is how often to look
+    at the domain where libvirt's driver reports no events; 0 where it does. ``devices``, ``capabilities`` and
+    ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 
     uri: str
@@ -145,6 +146,7 @@ class LauncherPlan:
     seeds: Mapping[str, str] = field(default_factory=dict)
     start_paused: bool = False
     shutdown: Sequence[str] = ("default",)
+    reboot: Sequence[str] = ("default",)
     poll_seconds: float = 0.0
     devices: Sequence[str] = ()
     capabilities: Sequence[str] = ()

@@ -13,6 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import libvirt
@@ -50,6 +51,8 @@ MODES = {
     "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
     "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,
 }
+AGENT = "org.qemu.guest_agent.0"
+LISTENING = re.compile(rf"<target type='virtio' name='{re.escape(AGENT)}' state='connected'")
 CONSOLE = re.compile(r"<console type='pty' tty='([^']+)'")
 SERIAL = re.compile(r"<serial type='pty'>\s*<source path='([^']+)'")
 
@@ -74,6 +77,7 @@ class Machine:
         self._mutex = threading.Lock()
         self._leaving = threading.Event()
         self._asked = ""
+        self._agent = False
         kept = read_state(plan.folder)
         self._starting = bool(kept.pop("starting", False))
         self._wait = bool(kept.pop("wait", False))
@@ -82,8 +86,8 @@ class Machine:
 
     @property
     def state(self) -> State:
-        """The state as it was last seen."""
-        return dict(self._state)
+        """The state as it was last seen, and whether the guest's agent listens."""
+        return {**self._state, "agent": self._agent and not self.ended}
 
     @property
     def ended(self) -> bool:
@@ -99,7 +103,11 @@ class Machine:
             self._poll()
         else:
             connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None)
-            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._rebooted, None)
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._noticed, None)
+            with suppress(libvirt.libvirtError):  # few drivers have agents to tell of
+                connection.domainEventRegisterAny(
+                    None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._noticed, None
+                )
         connection.registerCloseCallback(self._closed, None)
         self._connection = connection
         self.versions = {
@@ -110,7 +118,7 @@ class Machine:
         self.refresh()
         if self._starting and self._state["state"] in ("running", "paused"):
             self._say("finishing the start that a former launcher began")
-            self._let(self._domain())
+            self._let(self.domain())
             self._started()
 
     def refresh(self) -> None:
@@ -183,7 +191,7 @@ class Machine:
 
         The first way that libvirt takes is the one that counts; the last refusal is raised if it takes none.
         """
-        domain = self._domain()
+        domain = self.domain()
         refusal: Exception | None = None
         for number, way in enumerate(self._plan.shutdown[step:], step):
             taken = False
@@ -216,14 +224,14 @@ class Machine:
 
     def pause(self) -> None:
         """Hold the guest's CPUs."""
-        domain = self._domain()
+        domain = self.domain()
         if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
             domain.suspend()
         self.refresh()
 
     def resume(self) -> None:
         """Let a held guest go on."""
-        domain = self._domain()
+        domain = self.domain()
         if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
             domain.resume()
         self.refresh()
@@ -240,15 +248,19 @@ class Machine:
 
     def description(self) -> str:
         """Return the running domain's XML, with all that libvirt added to it."""
-        text: str = self._domain().XMLDesc()
+        text: str = self.domain().XMLDesc()
         return text
 
-    def console_path(self) -> str:
-        """Return the pseudo terminal of the running domain's console, or an empty text."""
+    def inspect(self) -> str:
+        """See whether the guest's agent listens; return the pseudo terminal of its console, or an empty text."""
         domain = self._find()
         if domain is None or not domain.isActive():
             return ""
         xml = domain.XMLDesc()
+        listens = bool(LISTENING.search(xml))
+        if listens != self._agent:
+            self._agent = listens
+            self._changed()
         match = CONSOLE.search(xml) or SERIAL.search(xml)
         return match.group(1) if match else ""
 
@@ -262,7 +274,8 @@ class Machine:
                 return None
             raise
 
-    def _domain(self) -> Any:
+    def domain(self) -> Any:
+        """Return libvirt's handle of the running domain; refuse if it does not run."""
         domain = self._find()
         if domain is None or not domain.isActive():
             raise Refused("no-domain", "the domain is not running")
@@ -299,7 +312,7 @@ class Machine:
         if not any(thread.name == "poll" for thread in threading.enumerate()):
             threading.Thread(target=look, daemon=True, name="poll").start()
 
-    def _rebooted(self, *_: Any) -> None:
+    def _noticed(self, *_: Any) -> None:
         self._changed()
 
     def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:

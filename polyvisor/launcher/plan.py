@@ -38,6 +38,7 @@ class Plan:
     start_paused: bool
     shutdown: list[str]
     poll_seconds: float = 0.0
+    reboot: tuple[str, ...] = ("default",)
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is."""
@@ -90,6 +91,7 @@ def read_plan(folder: Path) -> Plan:
         start_paused=_typed(path, raw, "start_paused", bool, False),
         shutdown=_list(path, raw, "shutdown") or ["default"],
         poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
+        reboot=tuple(_list(path, raw, "reboot")) or ("default",),
     )
     for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values()):
         _below(folder, relative)

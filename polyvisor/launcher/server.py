@@ -20,6 +20,7 @@ from typing import Any
 import libvirt
 
 from polyvisor.launcher.console import Console
+from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
 from polyvisor.launcher.plan import PROTOCOL, Plan
 
@@ -50,8 +51,10 @@ class Server:
         self._wake_out, self._wake_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._aside: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._peers: set[Peer] = set()
         self._machine = Machine(plan, self._changed, say)
+        self._guest = Guest(self._machine, list(plan.reboot), say)
         self._console = Console(plan.folder, self._selector, say)
         self._told: Reply = {}
         self._timer: tuple[float, Callable[[], None]] | None = None
@@ -62,7 +65,8 @@ class Server:
     def run(self) -> bool:
         """Serve until told to stop; return whether the machine is done with for good."""
         self._selector.register(self._wake_out, selectors.EVENT_READ, self._woken)
-        threading.Thread(target=self._worker, daemon=True, name="worker").start()
+        for name, tasks in (("worker", self._work), ("guest", self._aside)):
+            threading.Thread(target=_worker, args=(tasks,), daemon=True, name=name).start()
         self._work.put(self._open)
         while not self._opened and self._running:
             self._turn()
@@ -179,20 +183,33 @@ class Server:
             "describe": lambda: {"xml": self._machine.description()},
             "quit": self._quit,
         }
+        apart: dict[Any, Callable[[], Any]] = {
+            "reboot": self._guest.reboot,
+            "reset": self._guest.reset,
+            "freeze": lambda: self._guest.freeze(_seconds(message)),
+            "thaw": self._guest.thaw,
+            "agent": lambda: self._guest.command(message.get("command"), message.get("seconds")),
+            "screen": self._guest.screen,
+            "screenshot": self._guest.screenshot,
+        }
         if op == "state":
             self._send(peer, {"id": number, "result": self._machine.state})
         elif op == "console":
             self._hand_over(peer, number)
         elif isinstance(op, str) and op in operations:
             self._work.put(lambda: self._do(peer, number, operations[op]))
+        elif isinstance(op, str) and op in apart:
+            self._aside.put(lambda: self._do(peer, number, apart[op]))
         else:
             self._send(peer, _error(number, "unknown-op", f"unknown operation {op!r}"))
 
     def _do(self, peer: Peer, number: Any, operation: Callable[[], Any]) -> None:
-        """Run one operation on the worker thread; its answer travels back to the main thread."""
+        """Run one operation on a worker thread; its answer travels back to the main thread."""
+        descriptor = -1
         try:
             found = operation()
             more = found if isinstance(found, dict) else {}
+            descriptor = more.pop("descriptor", -1)
             answer = {"id": number, "result": {**self._machine.state, **more}}
         except Refused as refusal:
             answer = {"id": number, "error": refusal.error}
@@ -203,10 +220,13 @@ class Server:
             answer = _error(number, "internal", f"{type(error).__name__}: {error}")
         if "error" in answer:
             self._say(f"error {answer['error']}")
-        self._call(lambda: self._answer(peer, answer))
+        self._call(lambda: self._answer(peer, answer, descriptor))
 
-    def _answer(self, peer: Peer, answer: Reply) -> None:
-        self._send(peer, answer)
+    def _answer(self, peer: Peer, answer: Reply, descriptor: int) -> None:
+        if descriptor >= 0:
+            self._pass(peer, answer, descriptor)
+        else:
+            self._send(peer, answer)
         if self._final:
             self.stop()
 
@@ -240,7 +260,7 @@ class Server:
 
     def _attach(self) -> None:
         """On the worker thread: have the main thread follow the console, and wait until it does."""
-        path = self._machine.console_path()
+        path = self._machine.inspect()
         done = threading.Event()
         self._call(lambda: self._follow(path, done.set))
         done.wait()
@@ -287,10 +307,6 @@ class Server:
         for peer in [peer for peer in self._peers if peer.greeted]:
             self._send(peer, {"event": {"type": "state", **state}})
 
-    def _worker(self) -> None:
-        while True:
-            self._work.get()()
-
     def _call(self, action: Callable[[], None]) -> None:
         self._calls.put(action)
         self._wake()
@@ -311,6 +327,17 @@ class Server:
             peer.outgoing += json.dumps(message).encode() + b"\n"
             self._flush(peer)
 
+    def _pass(self, peer: Peer, answer: Reply, descriptor: int) -> None:
+        """Send an answer with a file descriptor beside it; a peer that is not reading goes without both."""
+        line = json.dumps(answer).encode() + b"\n"
+        try:
+            sent = -1 if peer.outgoing else socket.send_fds(peer.connection, [line], [descriptor])
+        except OSError:
+            sent = -1
+        os.close(descriptor)
+        if sent != len(line) and peer in self._peers:
+            self._drop(peer)
+
     def _flush(self, peer: Peer) -> None:
         try:
             del peer.outgoing[: peer.connection.send(peer.outgoing)]
@@ -329,6 +356,16 @@ class Server:
         self._peers.discard(peer)
         self._selector.unregister(peer.connection)
         peer.connection.close()
+
+
+def _worker(tasks: SimpleQueue[Callable[[], None]]) -> None:
+    while True:
+        tasks.get()()
+
+
+def _seconds(message: Reply) -> float:
+    value = message.get("seconds", 0)
+    return float(value) if isinstance(value, int | float) and value > 0 else 0.0
 
 
 def _error(number: Any, code: str, message: str) -> Reply:

@@ -111,8 +111,12 @@ class Bench:
 
     def says(self, text: bytes, seconds: float = 30) -> None:
         """Wait until the console has said ``text``."""
+        self.says_again(text, 0, seconds)
+
+    def says_again(self, text: bytes, before: int, seconds: float = 30) -> None:
+        """Wait until the console has said ``text`` more often than ``before``."""
         deadline = time.monotonic() + seconds
-        while text not in self.console_log():
+        while self.console_log().count(text) <= before:
             assert time.monotonic() < deadline, self.console_log()[-2000:]
             time.sleep(0.02)
 

@@ -238,4 +238,4 @@ def test_the_console_is_a_terminal_or_else_a_serial_port(
     one = machine(tmp_path, domain, monkeypatch)
     monkeypatch.setattr(domain, "XMLDesc", lambda: xml, raising=False)
     one.start("<domain/>", lambda: None)
-    assert one.console_path() == path
+    assert one.inspect() == path

@@ -30,6 +30,11 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.shutdown", source=f"{DRIVER} lxcDomainSendProcessSignal, lxcDomainShutdownFlags"),
     **_yes("lifecycle.destroy", source=f"{DRIVER} lxcDomainDestroyFlags"),
     **_yes("lifecycle.pause", source=f"{DRIVER} lxcDomainSuspend"),
+    **_no(
+        "a container's init has no one way to be told to reboot: what is a reboot to one is the end to another",
+        "lifecycle.reboot",
+        source=f"{DRIVER} lxcDomainReboot (initctl, else SIGHUP)",
+    ),
     **_yes("lifecycle.adopt", source=f"{PROCESS} virLXCProcessReconnectAll"),
     **_yes("lifecycle.events", source=f"{DRIVER} lxcConnectDomainEventRegisterAny"),
     **_yes("lifecycle.console", source="libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerMain"),
@@ -140,7 +145,6 @@ FEATURES: dict[str, Support] = {
     **no(
         f"{DRIVER} lxcHypervisorDriver (libvirt has it)",
         "libvirt can, and Polyvisor does not do it yet",
-        "lifecycle.reboot",
         "lifecycle.statistics",
         "lifecycle.hotplug.disk",
         "lifecycle.hotplug.interface",

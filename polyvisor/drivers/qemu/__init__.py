@@ -47,12 +47,14 @@ class QemuDriver(Driver):
         return launcher_plan(folder, scratch)
 
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
-        """Choose q35, and virtio where the guest is likely to know it."""
+        """Choose q35, virtio where the guest is likely to know it, and a screen unless it is switched off."""
         from polyvisor.api import Machine
 
         domain = spec.domain
         if domain.machine is None or not domain.machine.type:
             domain.machine = Machine(type="q35")
+        if domain.devices.autoattach_graphics_device is None:
+            domain.devices.autoattach_graphics_device = True
         for disk in domain.devices.disks or []:
             if disk.cdrom is not None:
                 disk.cdrom.bus = disk.cdrom.bus or "sata"

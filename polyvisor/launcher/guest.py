@@ -1,0 +1,143 @@
+"""What can be done with a running guest besides holding and ending it: reboot, reset, its screen, its agent.
+
+These calls run on a thread of their own: an agent inside the guest may never answer, and that must not hold up a
+pause or a forced end. A screen and a screenshot leave the launcher as a file descriptor beside the answer, so that
+their bytes never pass through here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from polyvisor.launcher.machine import Machine, Refused
+
+AGENT_SECONDS = 5
+MOST_AGENT_SECONDS = 300
+SCREENSHOT_BYTES = 256 * 1024 * 1024
+TCP = re.compile(r"<graphics type='vnc' port='(\d+)'[^>]*listen='([^']+)'")
+UNIX = re.compile(r"<graphics type='vnc'[^>]* socket='([^']+)'")
+MODES = {
+    "default": libvirt.VIR_DOMAIN_REBOOT_DEFAULT,
+    "acpi": libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN,
+    "agent": libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT,
+    "initctl": libvirt.VIR_DOMAIN_REBOOT_INITCTL,
+}
+
+
+class Guest:
+    """All of it asks the machine for the domain, and is refused if that does not run."""
+
+    def __init__(self, machine: Machine, ways: list[str], say: Callable[[str], None]) -> None:
+        self._machine = machine
+        self._ways = ways
+        self._say = say
+        self._thawing: threading.Timer | None = None
+
+    def reboot(self) -> None:
+        """Ask the guest to restart itself, in the first way of the plan that libvirt takes."""
+        domain = self._machine.domain()
+        refusal: Exception | None = None
+        for way in self._ways:
+            try:
+                domain.reboot(MODES[way])
+            except libvirt.libvirtError as error:
+                refusal = error
+            else:
+                self._say(f"asked the guest to reboot ({way})")
+                return
+        if refusal:
+            raise refusal
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        self._machine.domain().reset(0)
+        self._say("reset")
+
+    def freeze(self, seconds: float) -> None:
+        """Have the guest's file systems hold still; they are let go by themselves after ``seconds`` (0: never)."""
+        self._cancel()
+        self._machine.domain().fsFreeze(None, 0)
+        self._say(f"file systems are frozen for at most {seconds:.0f} s" if seconds else "file systems are frozen")
+        if seconds:
+            self._thawing = threading.Timer(seconds, self._late)
+            self._thawing.daemon = True
+            self._thawing.start()
+
+    def thaw(self) -> None:
+        """Let the guest's file systems go on."""
+        self._cancel()
+        self._machine.domain().fsThaw(None, 0)
+        self._say("file systems go on")
+
+    def command(self, command: object, seconds: object) -> dict[str, Any]:
+        """Put one command to the agent inside the guest and return its answer."""
+        import libvirt_qemu  # the name that libvirt's only call of the kind comes under
+
+        if not isinstance(command, dict) or not isinstance(seconds, int | float | None):
+            raise Refused("bad-request", "an agent's command is an object, its time limit a number of seconds")
+        limit = int(min(max(1, AGENT_SECONDS if seconds is None else seconds), MOST_AGENT_SECONDS))
+        text = libvirt_qemu.qemuAgentCommand(self._machine.domain(), json.dumps(command), limit, 0)
+        return {"answer": json.loads(text).get("return")}
+
+    def screen(self) -> dict[str, Any]:
+        """Return a connection to the guest's screen that speaks VNC's protocol."""
+        domain = self._machine.domain()
+        try:
+            return {"descriptor": domain.openGraphicsFD(0, libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)}
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+        xml = domain.XMLDesc()
+        if found := UNIX.search(xml):
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            peer.connect(found[1])
+        elif found := TCP.search(xml):
+            peer = socket.create_connection((found[2], int(found[1])), AGENT_SECONDS)
+            peer.setblocking(True)
+        else:
+            raise Refused("no-screen", "the domain has no screen that can be looked at from here")
+        return {"descriptor": peer.detach()}
+
+    def screenshot(self) -> dict[str, Any]:
+        """Return a file in memory that holds a picture of the guest's screen, and its type."""
+        domain = self._machine.domain()
+        stream = domain.connect().newStream(0)
+        file = os.memfd_create("screenshot", os.MFD_CLOEXEC)
+        size = 0
+
+        def keep(_stream: Any, data: bytes, _opaque: Any) -> int:
+            nonlocal size
+            size += len(data)
+            if size > SCREENSHOT_BYTES:
+                raise ValueError("the screenshot is too large")
+            return os.write(file, data)
+
+        try:
+            kind = domain.screenshot(stream, 0, 0)
+            stream.recvAll(keep, None)
+            stream.finish()
+            os.lseek(file, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(file)
+            raise
+        return {"type": kind, "size": size, "descriptor": file}
+
+    def _late(self) -> None:
+        self._say("nobody let the file systems go on in time")
+        try:
+            self.thaw()
+        except (Refused, libvirt.libvirtError) as error:
+            self._say(f"the file systems cannot be let go: {error}")
+
+    def _cancel(self) -> None:
+        if self._thawing:
+            self._thawing.cancel()
+        self._thawing = None
