@@ -1,0 +1,178 @@
+// Command vcsim plays an ESX host for libvirt's ESX driver: VMware's own simulator, with what libvirt misses put in.
+//
+// libvirt's reader of SOAP wants a type on every item of a list, and the simulator registers a machine without reading
+// its VMX file; both are mended on the way through. It prints its address and serves until its input ends. User and
+// password are those given; with -datastore the files of the host's datastore are below that folder, for a test to see.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/vmware/govmomi"
+	"github.com/vmware/govmomi/find"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+var (
+	listType   = regexp.MustCompile(`:type="ArrayOf(\w+)"`)
+	registered = regexp.MustCompile(`<RegisterVM_Task.*<path[^>]*>\[[^\]]*\] ([^<]*)</path>`)
+	entry      = regexp.MustCompile(`(?m)^([\w.:]+) = "(.*)"$`)
+)
+
+func main() {
+	user := flag.String("user", "root", "who may log in")
+	password := flag.String("password", "", "the user's password")
+	folder := flag.String("datastore", "", "folder of the datastore's files (it must exist)")
+	flag.Parse()
+
+	model := simulator.ESX()
+	model.Machine, model.Autostart = 0, false
+	if err := model.Create(); err != nil {
+		log.Fatal(err)
+	}
+	for _, item := range model.Map().All("Datastore") {
+		store := item.(*simulator.Datastore)
+		moveTo(store, *folder)
+	}
+	model.Service.Listen = &url.URL{User: url.UserPassword(*user, *password)}
+	inner := model.Service.NewServer()
+	defer inner.Close()
+
+	front := httptest.NewTLSServer(mended(inner.URL, *folder))
+	defer front.Close()
+	fmt.Println(front.URL)
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// moveTo puts a datastore's files below folder, and says where the host mounts it: the simulator leaves that out.
+func moveTo(store *simulator.Datastore, folder string) {
+	info := store.Info.GetDatastoreInfo()
+	info.Url = folder
+	store.Summary.Url = folder
+	for i := range store.Host {
+		store.Host[i].MountInfo.Path = "/vmfs/volumes/" + store.Name
+	}
+}
+
+// mended passes requests on to the simulator, and its answers back as libvirt reads them.
+func mended(simulator *url.URL, folder string) http.Handler {
+	inner := &url.URL{Scheme: simulator.Scheme, Host: simulator.Host}
+	proxy := httputil.NewSingleHostReverseProxy(inner)
+	proxy.ModifyResponse = func(response *http.Response) error {
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err
+		}
+		setBody(response, typed(body))
+		if found := response.Request.Context().Value(registration{}); found != nil {
+			return adopt(simulator, filepath.Join(folder, found.(string)))
+		}
+		return nil
+	}
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			http.Error(writer, err.Error(), http.StatusBadRequest)
+			return
+		}
+		request.Body = io.NopCloser(bytes.NewReader(body))
+		if found := registered.FindSubmatch(bytes.ReplaceAll(body, []byte("\n"), nil)); found != nil {
+			path := string(found[1])
+			if err := accompany(filepath.Join(folder, path)); err != nil {
+				http.Error(writer, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			request = request.WithContext(context.WithValue(request.Context(), registration{}, path))
+		}
+		proxy.ServeHTTP(writer, request)
+	})
+}
+
+type registration struct{}
+
+// accompany makes the files that the simulator expects beside a VMX file; on a host they come with the first start.
+func accompany(path string) error {
+	folder := filepath.Dir(path)
+	for _, name := range []string{filepath.Base(folder) + ".nvram", "vmware.log"} {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// typed gives every item of a list the type that the list's own says.
+func typed(body []byte) []byte {
+	for _, found := range listType.FindAllSubmatch(body, -1) {
+		name := string(found[1])
+		plain := regexp.MustCompile(`<` + name + `( type="\w+")?>`)
+		body = plain.ReplaceAll(body, []byte(`<`+name+`$1 xsi:type="`+name+`">`))
+	}
+	return body
+}
+
+func setBody(response *http.Response, body []byte) {
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	response.ContentLength = int64(len(body))
+	response.Header.Set("Content-Length", strconv.Itoa(len(body)))
+}
+
+// adopt gives the machine that was registered with the VMX file at path what that file says of it.
+func adopt(simulator *url.URL, path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	said := map[string]string{}
+	for _, found := range entry.FindAllSubmatch(text, -1) {
+		said[string(found[1])] = string(found[2])
+	}
+	ctx := context.Background()
+	client, err := govmomi.NewClient(ctx, simulator, true)
+	if err != nil {
+		return err
+	}
+	finder := find.NewFinder(client.Client)
+	machine, err := finder.VirtualMachine(ctx, filepath.Base(filepath.Dir(path))) // the simulator's name for it
+	if err != nil {
+		return err
+	}
+	memory, _ := strconv.ParseInt(said["memsize"], 10, 64)
+	cpus, _ := strconv.ParseInt(said["numvcpus"], 10, 32)
+	task, err := machine.Reconfigure(ctx, types.VirtualMachineConfigSpec{
+		Uuid:     dashed(said["uuid.bios"]),
+		Name:     said["displayName"],
+		MemoryMB: memory,
+		NumCPUs:  int32(cpus),
+	})
+	if err != nil {
+		return err
+	}
+	return task.Wait(ctx)
+}
+
+// dashed writes VMX's "00 11 .. 66 77-88 .." as a UUID.
+func dashed(uuid string) string {
+	hex := strings.NewReplacer(" ", "", "-", "").Replace(uuid)
+	if len(hex) != 32 {
+		return ""
+	}
+	return strings.Join([]string{hex[:8], hex[8:12], hex[12:16], hex[16:20], hex[20:]}, "-")
+}
