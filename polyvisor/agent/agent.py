@@ -15,16 +15,18 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from polyvisor.agent import guests, logs, storage, streams
 from polyvisor.agent import link as launcher_link
-from polyvisor.agent import logs, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
-from polyvisor.agent.launchers import SOCKET, Launchers
+from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.node import NodeKeeper
 from polyvisor.agent.power import power_down
 from polyvisor.agent.storage import Places
+from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
@@ -36,6 +38,15 @@ COMPONENT = "virt-handler"
 WORKERS = 4
 RESYNC_SECONDS = 300.0
 PRUNE_SECONDS = 3600.0
+OPERATIONS = {
+    "pause": "pause",
+    "unpause": "resume",
+    "softreboot": "reboot",
+    "reset": "reset",
+    "freeze": "freeze",
+    "unfreeze": "thaw",
+}
+"""What can be done to a machine, by KubeVirt's word, and the launcher's word for it."""
 log = logging.getLogger("polyvisor.agent")
 
 
@@ -96,12 +107,16 @@ class Agent:
             node_name=settings.node_name,
             places=self._places,
             claims=self._claim_keeper,
+            guest_report=lambda vmi: self._guests.report(vmi),
         )
+        self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
+        self._screens = Screens()
 
     def _launcher_changed(self, id_: str) -> None:
         self._virtual_node.queue.add(id_)
         for pod in self._pods.by_index("id", id_):
             self._machines.look(owner_uid(pod))
+            self._guests.look(owner_uid(pod))
 
     async def run(self) -> None:
         """Work until cancelled. Launchers and machines go on after that."""
@@ -121,7 +136,9 @@ class Agent:
                 node = Controller("virtual-node", self._virtual_node.queue, self._virtual_node.reconcile, WORKERS)
                 machines = Controller("vmi", self._machines.queue, self._machines.reconcile, WORKERS)
                 claims = Controller("claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
+                asked = Controller("guests", self._guests.queue, self._guests.reconcile, WORKERS)
                 group.create_task(node.run(), name="agent-virtual-node")
+                group.create_task(asked.run(), name="agent-guests")
                 group.create_task(claims.run(), name="agent-claims")
                 group.create_task(self._prune(), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
@@ -140,26 +157,47 @@ class Agent:
                 log.warning("the image cache cannot be pruned: %s", error)
             await asyncio.sleep(PRUNE_SECONDS)
 
-    def _link(self, namespace: str, name: str) -> tuple[str, Link]:
+    def _link_of(self, vmi: Obj) -> Link | None:
+        pod = self._machines.pod_of(vmi)
+        return self._launchers.get(pod_id(pod)) if pod is not None else None
+
+    def _running(self, namespace: str, name: str) -> tuple[Obj, Link]:
         vmi = self._vmis.get(namespace, name)
-        pod = self._machines.pod_of(vmi) if vmi is not None else None
-        found = self._launchers.get(pod_id(pod)) if pod is not None else None
-        if pod is None or found is None:
+        found = self._link_of(vmi) if vmi is not None else None
+        if vmi is None or found is None:
             raise LauncherGone(f"{namespace}/{name} does not run on node {self._settings.node_name}")
-        return pod_id(pod), found
+        return vmi, found
 
-    async def open_console(self, namespace: str, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a machine's console: bytes both ways. Whoever had it before is cut off."""
-        id_, _ = self._link(namespace, name)
-        return await launcher_link.open_console(self._launchers.folder(id_) / SOCKET)
+    async def ask(self, namespace: str, name: str, operation: str, **arguments: Any) -> Obj:
+        """Do something to a machine, or ask its guest something; the operations are those of :data:`OPERATIONS`."""
+        _, link = self._running(namespace, name)
+        if operation in OPERATIONS:
+            await link.request(OPERATIONS[operation], **arguments)
+            if operation in ("freeze", "unfreeze"):
+                self._guests.queue.add((namespace, name))
+            return {}
+        if operation == "guestosinfo":
+            return await guests.everything(link)
+        if operation == "userlist":
+            return {"items": await guests.users(link)}
+        if operation == "filesystemlist":
+            return {"items": await guests.filesystems(link)}
+        raise LauncherError(f"unknown operation {operation!r}")
 
-    async def pause(self, namespace: str, name: str) -> None:
-        """Hold a machine's CPUs."""
-        await self._link(namespace, name)[1].request("pause")
-
-    async def unpause(self, namespace: str, name: str) -> None:
-        """Let a machine's CPUs go on."""
-        await self._link(namespace, name)[1].request("resume")
+    async def open(self, namespace: str, name: str, stream: str, **arguments: Any) -> ByteStream:
+        """Open a stream to a machine: ``console``, ``vnc`` (``preserve``), ``screenshot``, or ``port``."""
+        vmi, link = self._running(namespace, name)
+        if stream == "console":
+            return Stream(*await launcher_link.open_console(link.path))
+        if stream == "vnc":
+            return await self._screens.open(vmi["metadata"]["uid"], link.path, preserve=bool(arguments.get("preserve")))
+        if stream == "screenshot":
+            return await streams.screenshot(link.path, wake=bool(arguments.get("wake")))
+        if stream == "port":
+            if not (address := streams.address_of(vmi)):
+                raise LauncherError("the machine has no network interface with an address that its node can reach")
+            return await streams.dial(address, int(arguments["port"]), str(arguments["protocol"]))
+        raise LauncherError(f"unknown stream {stream!r}")
 
     async def read_log(
         self, pod: Obj, container: str = "", *, follow: bool = False, tail: int | None = None

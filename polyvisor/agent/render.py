@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from polyvisor import domain
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.storage import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
 from polyvisor.domain import DiskSource, DomainContext
-from polyvisor.drivers.base import Driver
+from polyvisor.drivers.base import Driver, Verdict
+
+SCREEN = "vnc.sock"
+AGENT = "agent.sock"
 
 
 def domain_name(vmi: Obj) -> str:
@@ -20,8 +25,8 @@ def domain_uuid(vmi: Obj) -> str:
     return domain.domain_uuid(VirtualMachineInstance.model_validate(vmi))
 
 
-def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared) -> str:
-    """Render the domain XML of a machine, with the virt type that placement chose."""
+def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared, folder: Path) -> str:
+    """Render the domain XML of a machine, with the virt type that placement chose and sockets in its ``folder``."""
     chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
     if chosen not in driver.virt_types:
         raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
@@ -33,5 +38,12 @@ def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared) -> str:
         root_volume=prepared.root_volume,
         kernel=prepared.kernel,
         initrd=prepared.initrd,
+        graphics_socket=folder / SCREEN if _has(driver, "lifecycle.vnc") else None,
+        agent_socket=folder / AGENT if _has(driver, "lifecycle.guest-agent") else None,
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
+
+
+def _has(driver: Driver, feature: str) -> bool:
+    support = driver.features.get(feature)
+    return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from polyvisor.agent.guestinfo import merged
 from polyvisor.agent.link import State
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
@@ -102,6 +103,22 @@ def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:
             entry["mac"] = mac
         found.append(entry)
     return found
+
+
+def guest(status: Obj, vmi: Obj, connected: bool, said: Obj) -> None:
+    """Write what the agent inside the guest says into a running machine's status."""
+    if not connected:
+        drop_condition(status, VmiCondition.AGENT_CONNECTED)
+        status.pop("fsFreezeStatus", None)
+        return
+    set_condition(status, VmiCondition.AGENT_CONNECTED, "True")
+    if said.get("os"):
+        status["guestOSInfo"] = said["os"]
+    if said.get("freeze") == "frozen":
+        status["fsFreezeStatus"] = "frozen"
+    else:
+        status.pop("fsFreezeStatus", None)
+    status["interfaces"] = merged(vmi, status.get("interfaces") or [], said.get("interfaces") or [])
 
 
 def ended(vmi: Obj, state: State, driver: Driver) -> tuple[Obj, str]:

@@ -50,6 +50,7 @@ class MachineAgent:
         node_name: str,
         places: storage.Places,
         claims: ClaimKeeper,
+        guest_report: Callable[[Obj], Obj] = lambda _: {},
     ) -> None:
         self._client = client
         self._events = events
@@ -60,6 +61,7 @@ class MachineAgent:
         self._node_name = node_name
         self._places = places
         self._claim_keeper = claims
+        self._guest_report = guest_report
         self.queue: WorkQueue[Key] = WorkQueue()
         self._patience = Patience()
         pods.on_change(self._pod_changed)
@@ -156,7 +158,7 @@ class MachineAgent:
             for claim in inputs.claims.values():
                 await self._claim_keeper.bind(claim)
             prepared = await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, progress)
-            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared)
+            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder)
             paused = vmi["spec"].get("startStrategy") == START_PAUSED
             await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
 
@@ -197,7 +199,9 @@ class MachineAgent:
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         found = {} if described.described(vmi) else await self._describe(vmi, pod, link)
-        await self._write(vmi, status.running(vmi, link.state, link.hello, driver, found))
+        new = status.running(vmi, link.state, link.hello, driver, found)
+        status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
+        await self._write(vmi, new)
 
     async def _describe(self, vmi: Obj, pod: Obj, link: Link) -> Obj:
         """Ask the launcher what the domain is like; one of a release that does not tell is left in peace."""

@@ -188,7 +188,7 @@ class Server:
             "reset": self._guest.reset,
             "freeze": lambda: self._guest.freeze(_seconds(message)),
             "thaw": self._guest.thaw,
-            "agent": lambda: self._guest.command(message.get("command"), message.get("seconds")),
+            "agent": lambda: self._guest.command(message.get("command"), message.get("timeout")),
             "screen": self._guest.screen,
             "screenshot": self._guest.screenshot,
         }
@@ -364,7 +364,7 @@ def _worker(tasks: SimpleQueue[Callable[[], None]]) -> None:
 
 
 def _seconds(message: Reply) -> float:
-    value = message.get("seconds", 0)
+    value = message.get("timeout", 0)
     return float(value) if isinstance(value, int | float) and value > 0 else 0.0
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from polyvisor.kube.errors import ApiError
+from polyvisor.server.node import NodeError
 
 GROUP = "kubevirt.io"
 REASONS = {
@@ -16,7 +19,9 @@ REASONS = {
     404: "NotFound",
     405: "MethodNotAllowed",
     409: "Conflict",
+    413: "RequestEntityTooLarge",
     500: "InternalError",
+    502: "InternalError",
     503: "ServiceUnavailable",
     504: "Timeout",
 }
@@ -70,3 +75,22 @@ def from_api(error: ApiError) -> Refusal:
     if error.unreachable:
         return Refusal(503, error.message)
     return Refusal(error.code or 500, error.message, dict(error.status.get("details") or {}) or None)
+
+
+def refusal_of(error: Refusal | ApiError | NodeError) -> Refusal:
+    """Return the refusal that a failure comes to."""
+    if isinstance(error, Refusal):
+        return error
+    return from_api(error) if isinstance(error, ApiError) else Refusal(error.code, error.message)
+
+
+def answering(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Have a handler's failures answered with their ``Status``."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except (Refusal, ApiError, NodeError) as error:
+            return refusal_of(error).response()
+
+    return answer

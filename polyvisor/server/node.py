@@ -22,7 +22,7 @@ class NodeError(Exception):
 
 
 class ByteStream(Protocol):
-    """An open console: bytes both ways."""
+    """An open stream: bytes both ways, read in messages where the other side has such."""
 
     async def read(self) -> bytes:
         """Return what comes next, empty at the end."""
@@ -37,14 +37,21 @@ class ByteStream(Protocol):
 class NodeSide(Protocol):
     """What a node can be asked about the machines on it."""
 
-    async def open_console(self, vmi: Obj) -> ByteStream:
-        """Join a machine's serial console; whoever had it before is cut off."""
+    async def ask(self, vmi: Obj, operation: str, **arguments: Any) -> Obj:
+        """Do something to a machine, or ask its guest something.
 
-    async def pause(self, vmi: Obj) -> None:
-        """Stop a machine's processors."""
+        ``pause``, ``unpause``, ``softreboot``, ``reset``, ``freeze`` (``timeout``: seconds after which it ends by
+        itself) and ``unfreeze`` answer with nothing; ``guestosinfo``, ``userlist`` and ``filesystemlist`` with what
+        the agent inside the guest says, in KubeVirt's words.
+        """
 
-    async def unpause(self, vmi: Obj) -> None:
-        """Let them go on."""
+    async def open(self, vmi: Obj, stream: str, **arguments: Any) -> ByteStream:
+        """Open a stream to a machine.
+
+        ``console``: the serial console; whoever had it before is cut off. ``vnc``: the screen, likewise, or refused
+        with ``preserve``. ``screenshot``: a PNG. ``port``: a port of the guest, by ``port`` and ``protocol``
+        (``tcp``, or ``udp`` with a datagram a message).
+        """
 
     def read_log(self, pod: Obj, container: str, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
         """Return what a container of a launcher Pod has written."""

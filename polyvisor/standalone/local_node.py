@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from polyvisor.agent.agent import Agent
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.api import Obj
-from polyvisor.server.node import NodeError
+from polyvisor.server.node import ByteStream, NodeError
 
-CHUNK = 64 * 1024
-
-
-class Console:
-    """A launcher's console stream."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def read(self) -> bytes:
-        """Return what the guest wrote next, empty when the stream has ended."""
-        try:
-            return await self._reader.read(CHUNK)
-        except ConnectionError:
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        """Send to the guest."""
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def close(self) -> None:
-        """Let go of the console."""
-        self._writer.close()
+CODES = {"dial": 502, "internal": 500}
+"""HTTP codes for what a launcher or the agent says went wrong; anything else is the machine's state: a conflict."""
 
 
 class LocalNode:
@@ -43,24 +20,17 @@ class LocalNode:
     def __init__(self) -> None:
         self.agent: Agent | None = None
 
-    async def open_console(self, vmi: Obj) -> Console:
-        """Join the console of a machine."""
+    async def ask(self, vmi: Obj, operation: str, **arguments: Any) -> Obj:
+        """Do something to a machine, or ask its guest something."""
         try:
-            return Console(*await self._agent().open_console(*_name(vmi)))
+            return await self._agent().ask(*_name(vmi), operation, **arguments)
         except LauncherError as error:
             raise _node_error(error) from error
 
-    async def pause(self, vmi: Obj) -> None:
-        """Pause a machine."""
+    async def open(self, vmi: Obj, stream: str, **arguments: Any) -> ByteStream:
+        """Open a stream to a machine."""
         try:
-            await self._agent().pause(*_name(vmi))
-        except LauncherError as error:
-            raise _node_error(error) from error
-
-    async def unpause(self, vmi: Obj) -> None:
-        """Let a machine go on."""
-        try:
-            await self._agent().unpause(*_name(vmi))
+            return await self._agent().open(*_name(vmi), stream, **arguments)
         except LauncherError as error:
             raise _node_error(error) from error
 
@@ -79,4 +49,4 @@ def _name(vmi: Obj) -> tuple[str, str]:
 
 
 def _node_error(error: LauncherError) -> NodeError:
-    return NodeError(str(error), 503 if isinstance(error, LauncherGone) else 409)
+    return NodeError(str(error), 503 if isinstance(error, LauncherGone) else CODES.get(error.code, 409))

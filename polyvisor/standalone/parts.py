@@ -90,7 +90,7 @@ class Parts:
             self._store,
             [identity.token],
             admit=admitter(self._store, self._drivers),
-            extra_routes=Subresources(client, self._node).routes(),
+            extra_routes=Subresources(client, self._node, self._drivers).routes(),
             ready=lambda: self._ready,
         )
         self._web = WebServer(app, self._listener, identity.cert, identity.key)

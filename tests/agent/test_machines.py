@@ -283,7 +283,7 @@ async def test_restarted_agent_adopts(home: Home) -> None:
         async with asyncio.timeout(10):
             while True:
                 try:
-                    await agent.pause("default", "one")
+                    await agent.ask("default", "one", "pause")
                     break
                 except Exception:
                     await asyncio.sleep(0.02)
@@ -311,7 +311,7 @@ async def test_machine_that_shall_wait_is_paused_until_it_is_let_go(home: Home) 
         vmi = await home.until(VMIS, "one", phase("Running"))
         assert condition(vmi, "Paused")["reason"] == "PausedByUser"
         assert condition(vmi, "Ready")["status"] == "False"
-        await agent.unpause("default", "one")
+        await agent.ask("default", "one", "unpause")
         ready = await home.until(VMIS, "one", lambda v: condition(v, "Ready")["status"] == "True")
         assert not any(c["type"] == "Paused" for c in ready["status"]["conditions"])
 

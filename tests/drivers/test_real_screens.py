@@ -97,6 +97,6 @@ def test_an_agent_that_is_not_there(driver: Driver, one: Bench) -> None:
     assert agent.result("state")["agent"] is False
     for operation in ("freeze", "thaw"):
         assert "error" in agent.ask(operation)
-    assert "error" in agent.ask("agent", command={"execute": "guest-ping"}, seconds=1)
+    assert "error" in agent.ask("agent", command={"execute": "guest-ping"}, timeout=1)
     assert agent.ask("agent", command="guest-ping")["error"]["code"] == "bad-request"
     assert registry().get(driver.name)

@@ -30,24 +30,36 @@ class EchoStream:
         self._queue.put_nowait(b"")
 
 
+class PictureStream(EchoStream):
+    async def read(self) -> bytes:
+        part, self.left = self.left, b""
+        return part
+
+    left = b"\x89PNG picture"
+
+
 class FakeNode:
     def __init__(self) -> None:
+        self.arguments: dict[str, Any] = {}
+        self.answer: Obj = {}
         self.asked: list[tuple[str, str]] = []
         self.refuse: NodeError | None = None
         self.current: EchoStream | None = None
 
-    async def open_console(self, vmi: Obj) -> EchoStream:
-        self._note("console", vmi)
-        if self.current is not None:
+    async def open(self, vmi: Obj, stream: str, **arguments: Any) -> EchoStream:
+        self._note(stream, vmi)
+        self.arguments = arguments
+        if stream == "screenshot":
+            return PictureStream(b"")
+        if stream == "console" and self.current is not None:
             await self.current.close()
         self.current = EchoStream(b"login: ")
         return self.current
 
-    async def pause(self, vmi: Obj) -> None:
-        self._note("pause", vmi)
-
-    async def unpause(self, vmi: Obj) -> None:
-        self._note("unpause", vmi)
+    async def ask(self, vmi: Obj, operation: str, **arguments: Any) -> Obj:
+        self._note(operation, vmi)
+        self.arguments = arguments
+        return dict(self.answer)
 
     async def read_log(self, pod: Obj, container: str, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
         self._note("log", pod)

@@ -1,0 +1,216 @@
+"""Streams of bytes to a machine: its console, its screen, a picture of the screen, one of its ports.
+
+A screen has one session at a time, as KubeVirt has it: whoever opens one ends the one before, or, if asked to keep the
+peace, is turned away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from polyvisor.agent.link import LauncherError, ask_for_descriptor
+from polyvisor.agent.picture import to_png
+from polyvisor.api import Obj
+
+CHUNK = 64 * 1024
+CONNECT_SECONDS = 5.0
+WAKE_SECONDS = 2.0
+MOST_DATAGRAMS = 256
+BUSY = "busy"
+"""The code of the error for a screen that somebody else looks at."""
+
+
+class ByteStream(Protocol):
+    """Bytes both ways; what is read is a message where the other side has such."""
+
+    async def read(self) -> bytes:
+        """Return what comes next, empty at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the other end is slow."""
+
+    async def close(self) -> None:
+        """Close both ways."""
+
+
+class Stream:
+    """A connection as a :class:`ByteStream`; ``closed`` is called once, when it is over."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, closed: Callable[[], None] | None = None
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.closed = closed
+
+    async def read(self) -> bytes:
+        """Return what comes next, empty when the stream has ended."""
+        try:
+            return await self._reader.read(CHUNK)
+        except OSError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send; an empty message ends the sending."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def close(self) -> None:
+        """Let go of the other end."""
+        self._writer.close()
+        closed, self.closed = self.closed, None
+        if closed:
+            closed()
+
+
+class Picture:
+    """A finished file as a stream that only comes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self) -> bytes:
+        """Return the next piece."""
+        part, self._data = self._data[:CHUNK], self._data[CHUNK:]
+        return part
+
+    async def write(self, data: bytes) -> None:
+        """Nobody listens."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """A UDP port as a stream of datagrams; what comes faster than it is read is lost, as with UDP."""
+
+    def __init__(self) -> None:
+        self._got: deque[bytes] = deque(maxlen=MOST_DATAGRAMS)
+        self._news = asyncio.Event()
+        self._over = False
+        self.transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Keep the transport."""
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Keep a datagram until it is read."""
+        self._got.append(data)
+        self._news.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake the reader."""
+        self._over = True
+        self._news.set()
+
+    async def read(self) -> bytes:
+        """Return the next datagram that is not empty; empty at the end."""
+        while not self._over:
+            while self._got:
+                if data := self._got.popleft():
+                    return data
+            self._news.clear()
+            await self._news.wait()
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send one datagram."""
+        if self.transport and data:
+            self.transport.sendto(data)
+
+    async def close(self) -> None:
+        """Give the port up."""
+        if self.transport:
+            self.transport.close()
+
+
+class Screens:
+    """Who looks at which machine's screen."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Stream] = {}
+
+    async def open(self, uid: str, path: Path, *, preserve: bool) -> Stream:
+        """Open the screen of the machine whose launcher listens on ``path``."""
+        if preserve and uid in self._sessions:
+            raise LauncherError("Active VNC connection. Request denied.", BUSY)
+        found, _ = await asyncio.to_thread(ask_for_descriptor, path, "screen")
+        reader, writer = await asyncio.open_connection(sock=_nonblocking(found.take()))
+        if old := self._sessions.pop(uid, None):
+            await old.close()
+        stream = Stream(reader, writer)
+        stream.closed = lambda: self._forget(uid, stream)
+        self._sessions[uid] = stream
+        return stream
+
+    def _forget(self, uid: str, stream: Stream) -> None:
+        if self._sessions.get(uid) is stream:
+            del self._sessions[uid]
+
+
+async def screenshot(path: Path, *, wake: bool) -> Picture:
+    """Return a picture of the screen, as PNG whatever the hypervisor makes; ``wake`` moves the pointer before."""
+    if wake:
+        await _wake(path)
+    found, told = await asyncio.to_thread(ask_for_descriptor, path, "screenshot")
+    with os.fdopen(found.take(), "rb") as file:
+        data = file.read()
+    return Picture(await asyncio.to_thread(to_png, data, str(told.get("type"))))
+
+
+async def _wake(path: Path) -> None:
+    """Move the pointer as a VNC client, and see that the screen answers; a screen that does not is left alone."""
+    found, _ = await asyncio.to_thread(ask_for_descriptor, path, "screen")
+    reader, writer = await asyncio.open_connection(sock=_nonblocking(found.take()))
+    try:
+        async with asyncio.timeout(WAKE_SECONDS):
+            await reader.readexactly(12)
+            writer.write(b"RFB 003.008\n")
+            await reader.readexactly((await reader.readexactly(1))[0])
+            writer.write(b"\1")  # no password
+            await reader.readexactly(4)
+            writer.write(b"\1")  # beside others
+            width, height, *_, name = struct.unpack(">HH16sI", await reader.readexactly(24))
+            await reader.readexactly(name)
+            for place in (0, 1):
+                writer.write(struct.pack(">BBHH", 5, 0, place, place))
+            writer.write(struct.pack(">BBHHHH", 3, 0, 0, 0, width, height))
+            await reader.readexactly(1)
+    except (TimeoutError, OSError, asyncio.IncompleteReadError):
+        return
+    finally:
+        writer.close()
+
+
+async def dial(address: str, port: int, protocol: str) -> ByteStream:
+    """Open a port of a machine."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            if protocol == "udp":
+                loop = asyncio.get_running_loop()
+                _, datagrams = await loop.create_datagram_endpoint(Datagrams, remote_addr=(address, port))
+                return datagrams
+            return Stream(*await asyncio.open_connection(address, port))
+    except (OSError, TimeoutError) as error:
+        why = str(error) or f"no answer in {CONNECT_SECONDS:g} s"
+        raise LauncherError(f"dialing the machine: {address} port {port}/{protocol}: {why}", "dial") from None
+
+
+def address_of(vmi: Obj) -> str:
+    """Return where a machine can be reached from its node, as its status says; empty if nowhere."""
+    interfaces = (vmi.get("status") or {}).get("interfaces") or []
+    return str(next((entry["ipAddress"] for entry in interfaces if entry.get("ipAddress")), ""))
+
+
+def _nonblocking(descriptor: int) -> socket.socket:
+    found = socket.socket(fileno=descriptor)
+    found.setblocking(False)
+    return found

@@ -1,0 +1,93 @@
+"""Discovery of ``subresources.kubevirt.io``: which subresources there are, in the two versions that KubeVirt serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from polyvisor import __version__
+from polyvisor.api.resources import SUBRESOURCES_GROUP, VMIS, VMS, Resource
+
+Obj = dict[str, Any]
+VERSIONS = ("v1", "v1alpha3")
+"""The preferred one first; they do not differ."""
+ACTIONS: dict[Resource, dict[str, str]] = {
+    VMS: {
+        "start": "update",
+        "stop": "update",
+        "restart": "update",
+        "expand-spec": "get",
+        "portforward": "get",
+    },
+    VMIS: {
+        "pause": "update",
+        "unpause": "update",
+        "softreboot": "update",
+        "reset": "update",
+        "freeze": "update",
+        "unfreeze": "update",
+        "console": "get",
+        "vnc": "get",
+        "vnc/screenshot": "get",
+        "portforward": "get",
+        "guestosinfo": "get",
+        "userlist": "get",
+        "filesystemlist": "get",
+    },
+}
+"""Resource -> subresource -> the verb that RBAC knows it by."""
+
+
+def resource_list(version: str) -> Obj:
+    """Return what the group version holds."""
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{SUBRESOURCES_GROUP}/{version}",
+        "resources": [
+            {
+                "name": f"{resource.plural}/{action}",
+                "singularName": "",
+                "namespaced": True,
+                "kind": resource.kind,
+                "verbs": [verb],
+            }
+            for resource, actions in ACTIONS.items()
+            for action, verb in actions.items()
+        ]
+        + [{"name": "expand-vm-spec", "singularName": "", "namespaced": True, "kind": VMS.kind, "verbs": ["update"]}],
+    }
+
+
+def routes() -> list[BaseRoute]:
+    """Return the routes of the group itself."""
+    found: list[BaseRoute] = [Route(f"/apis/{SUBRESOURCES_GROUP}", _group, methods=["GET"])]
+    for version in VERSIONS:
+        base = f"/apis/{SUBRESOURCES_GROUP}/{version}"
+        found += [
+            Route(base, _resources, methods=["GET"]),
+            Route(f"{base}/version", _version, methods=["GET"]),
+            Route(f"{base}/healthz", _healthy, methods=["GET"]),
+        ]
+    return found
+
+
+async def _group(_: Request) -> Response:
+    versions = [{"groupVersion": f"{SUBRESOURCES_GROUP}/{version}", "version": version} for version in VERSIONS]
+    group = {"kind": "APIGroup", "apiVersion": "v1", "name": SUBRESOURCES_GROUP}
+    return JSONResponse({**group, "versions": versions, "preferredVersion": versions[0]})
+
+
+async def _resources(request: Request) -> Response:
+    return JSONResponse(resource_list(request.url.path.rstrip("/").rpartition("/")[2]))
+
+
+async def _version(_: Request) -> Response:
+    return JSONResponse({"gitVersion": f"v{__version__}", "goVersion": "", "platform": "linux"})
+
+
+async def _healthy(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})

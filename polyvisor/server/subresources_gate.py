@@ -1,0 +1,74 @@
+"""What may be done to a machine by the driver that it runs on: the drivers' table, asked when a user acts.
+
+Admission asks the table for what a manifest wants; what is done to a running machine is no field of it, so it is asked
+here. A refusal says why, in the table's own words, and which drivers could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver, ProbeResult, Support, Verdict
+from polyvisor.drivers.features import BY_ID
+from polyvisor.drivers.verdict import UNKNOWN, shown
+from polyvisor.server.errors import GROUP, Refusal
+
+Obj = dict[str, Any]
+
+FEATURES = {
+    "pause": "lifecycle.pause",
+    "unpause": "lifecycle.pause",
+    "softreboot": "lifecycle.reboot",
+    "reset": "lifecycle.reset",
+    "freeze": "lifecycle.guest-agent",
+    "unfreeze": "lifecycle.guest-agent",
+    "guestosinfo": "lifecycle.guest-agent",
+    "userlist": "lifecycle.guest-agent",
+    "filesystemlist": "lifecycle.guest-agent",
+    "console": "lifecycle.console",
+    "vnc": "lifecycle.vnc",
+    "vnc/screenshot": "lifecycle.screenshot",
+}
+"""Subresource of a VirtualMachineInstance -> the feature that its driver has to have."""
+
+
+def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
+    """Refuse an action that the machine's driver lacks; a machine that has no driver yet is let through."""
+    feature = FEATURES.get(action)
+    chosen = (vmi.get("status") or {}).get("hypervisor") or {}
+    driver = drivers.get(str(chosen.get("driver")))
+    if feature is None or driver is None:
+        return
+    support = driver.features.get(feature, UNKNOWN)
+    if support.verdict is Verdict.SUPPORTED or _met(driver, feature, support, chosen):
+        return
+    name = vmi["metadata"]["name"]
+    others = [f"{other.title} ({other.name})" for other in having(drivers, feature) if other is not driver]
+    able = f"drivers that can: {', '.join(others)}" if others else "no driver can in this release"
+    needs = f" (it needs {' and '.join(support.needs)})" if support.needs else ""
+    message = f'"{action}" is not possible for machine "{name}" on {driver.title}: {support.reason}{needs}; {able}'
+    cause = {"reason": "FieldValueNotSupported", "message": support.reason, "field": "spec.hypervisor.driver"}
+    details = {"name": name, "group": GROUP, "kind": "virtualmachineinstances", "causes": [cause]}
+    raise Refusal(400, message, details)
+
+
+def having(drivers: Iterable[Driver], feature: str) -> list[Driver]:
+    """Return the drivers that have a feature, if only under conditions."""
+    assert feature in BY_ID
+    verdicts = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+    return [driver for driver in drivers if driver.features.get(feature, UNKNOWN).verdict in verdicts]
+
+
+def _met(driver: Driver, feature: str, support: Support, chosen: Obj) -> bool:
+    if support.verdict is not Verdict.CONDITIONAL:
+        return False
+    if support.virt_types and chosen.get("virtType") not in support.virt_types:
+        return False
+    versions = ProbeResult(
+        True, version=str(chosen.get("version") or ""), libvirt_version=str(chosen.get("libvirtVersion") or "")
+    )
+    return (
+        support.node_fact or not (support.min_libvirt or support.min_hypervisor) or feature in shown(driver, versions)
+    )
