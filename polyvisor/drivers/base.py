@@ -117,6 +117,11 @@ class Endpoint:
     uri: str
     auth_file: Path | None = None
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What libvirt's library must find in its environment to connect."""
+        return {"LIBVIRT_AUTH_FILE": str(self.auth_file)} if self.auth_file else {}
+
 
 @dataclass(frozen=True, slots=True)
 class LauncherPlan:
@@ -132,7 +137,8 @@ class LauncherPlan:
     ``agent``, ``initctl``) or ``signal:N,M`` for a container's init, joined by ``+`` if asked together; what libvirt
     refuses gives way at once, one that does not help in some seconds gives way to the next. ``reboot`` lists
     libvirt's modes of asking for a restart; the first that is taken is the one. ``poll_seconds`` is how often to look
-    at the domain where libvirt's driver reports no events; 0 where it does. ``devices``, ``capabilities`` and
+    at the domain where libvirt's driver reports no events; 0 where it does. ``own_uuids`` says that the hypervisor
+    gives its machines uuids of its own, so that a domain is known by its name alone. ``devices``, ``capabilities`` and
     ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 
@@ -148,6 +154,7 @@ class LauncherPlan:
     shutdown: Sequence[str] = ("default",)
     reboot: Sequence[str] = ("default",)
     poll_seconds: float = 0.0
+    own_uuids: bool = False
     devices: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     privileged: bool = False

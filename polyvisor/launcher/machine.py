@@ -146,7 +146,7 @@ class Machine:
         if self._state["state"] != "none":
             return self.state
         domain = self._connection.defineXML(xml)
-        if (domain.name(), domain.UUIDString()) != (self._plan.name, self._plan.uuid):
+        if not self._is_ours(domain):
             domain.undefine()
             raise Refused("identity", f"the XML names another domain than the plan ({self._plan.name})")
         self._starting, self._wait = True, paused
@@ -268,6 +268,8 @@ class Machine:
         if self._connection is None:
             self.open()
         try:
+            if self._plan.own_uuids:
+                return self._connection.lookupByName(self._plan.name)
             return self._connection.lookupByUUIDString(self._plan.uuid)
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
@@ -281,6 +283,10 @@ class Machine:
             raise Refused("no-domain", "the domain is not running")
         return domain
 
+    def _is_ours(self, domain: Any) -> bool:
+        known = self._plan.own_uuids or domain.UUIDString() == self._plan.uuid
+        return known and bool(domain.name() == self._plan.name)
+
     def _discard(self, domain: Any) -> None:
         try:
             if domain.isActive():
@@ -290,7 +296,7 @@ class Machine:
             self._say(f"the domain's definition stays: {error}")
 
     def _event(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: Any) -> None:
-        if domain.UUIDString() != self._plan.uuid:
+        if not self._is_ours(domain):
             return
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
             # A failed start is told by start() itself, and it is no end: the next start may succeed. Nor is it an end

@@ -38,6 +38,7 @@ class Plan:
     start_paused: bool
     shutdown: list[str]
     poll_seconds: float = 0.0
+    own_uuids: bool = False
     reboot: tuple[str, ...] = ("default",)
 
     def prepare(self) -> None:
@@ -90,6 +91,7 @@ def read_plan(folder: Path) -> Plan:
         unmounts=_list(path, raw, "unmounts"),
         start_paused=_typed(path, raw, "start_paused", bool, False),
         shutdown=_list(path, raw, "shutdown") or ["default"],
+        own_uuids=_typed(path, raw, "own_uuids", bool, False),
         poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
         reboot=tuple(_list(path, raw, "reboot")) or ("default",),
     )

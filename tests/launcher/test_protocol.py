@@ -60,6 +60,16 @@ def test_life(one: Bench) -> None:
     assert watcher.until("shutoff")["reason"] == "shutdown"
 
 
+def test_a_hypervisor_that_gives_uuids_of_its_own_is_known_by_name(folder: Path) -> None:
+    bench = Bench(folder, LauncherPlan(uri="test:///default", own_uuids=True), "ns_vm", "another")
+    agent = bench.launch()
+    assert agent.result("start", xml=XML)["state"] == "running"
+    assert agent.result("state")["state"] == "running"
+    agent.result("shutdown")
+    assert agent.until("shutoff")["reason"] == "shutdown"
+    bench.close()
+
+
 def test_socket_is_for_its_owner_alone(one: Bench) -> None:
     one.launch()
     assert stat.S_IMODE((one.folder / "launcher.sock").stat().st_mode) == 0o600

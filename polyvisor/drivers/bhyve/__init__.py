@@ -60,7 +60,7 @@ class BhyveDriver(Driver):
 
     def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """A connection to the host; the driver reports no events of guests."""
-        environment = {"LIBVIRT_AUTH_FILE": str(endpoint.auth_file)} if endpoint and endpoint.auth_file else {}
+        environment = endpoint.environment if endpoint else {}
         return LauncherPlan(uri=endpoint.uri if endpoint else URI, environment=environment, poll_seconds=1.0)
 
     def domain_name(self, name: str, uuid: str) -> str:

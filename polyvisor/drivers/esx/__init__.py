@@ -46,7 +46,7 @@ class EsxDriver(Driver):
 
     def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """A connection to the host, whose credentials libvirt reads from their own file."""
-        environment = {"LIBVIRT_AUTH_FILE": str(endpoint.auth_file)} if endpoint and endpoint.auth_file else {}
+        environment = endpoint.environment if endpoint else {}
         return LauncherPlan(uri=endpoint.uri if endpoint else URI, environment=environment, poll_seconds=2.0)
 
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:

@@ -51,7 +51,7 @@ class VmwareDriver(Driver):
     def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """libvirt inside the launcher; the driver works on its own machine alone and reports no events."""
         product = found_product(scratch) if scratch else "ws"
-        environment = {"LIBVIRT_AUTH_FILE": str(endpoint.auth_file)} if endpoint and endpoint.auth_file else {}
+        environment = endpoint.environment if endpoint else {}
         uri = endpoint.uri if endpoint else f"vmware{product}:///session"
         return LauncherPlan(uri=uri, environment=environment, poll_seconds=1.0)
 

@@ -52,7 +52,7 @@ class VzDriver(Driver):
 
     def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """A connection to the host."""
-        environment = {"LIBVIRT_AUTH_FILE": str(endpoint.auth_file)} if endpoint and endpoint.auth_file else {}
+        environment = endpoint.environment if endpoint else {}
         return LauncherPlan(uri=endpoint.uri if endpoint else URI, environment=environment)
 
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:

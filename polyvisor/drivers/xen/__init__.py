@@ -59,7 +59,7 @@ class XenDriver(Driver):
 
     def launcher(self, folder: Path, scratch: Path | None = None, endpoint: Endpoint | None = None) -> LauncherPlan:
         """A connection to the host's libvirt."""
-        environment = {"LIBVIRT_AUTH_FILE": str(endpoint.auth_file)} if endpoint and endpoint.auth_file else {}
+        environment = endpoint.environment if endpoint else {}
         return LauncherPlan(uri=endpoint.uri if endpoint else URI, environment=environment, start_paused=True)
 
     def defaults(self, spec: VirtualMachineInstanceSpec) -> None:
