@@ -16,3 +16,11 @@ def main() -> None:
     from polyvisor.cli.app import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def plugin() -> None:
+    """Run as a plug-in of kubectl (``kubectl virt ...``): the cluster is the one that kubectl itself works on."""
+    gc.set_threshold(50_000)
+    from polyvisor.cli.app import run
+
+    sys.exit(run(sys.argv[1:], plugin=True))

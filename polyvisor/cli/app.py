@@ -14,7 +14,14 @@ from typing import Annotated
 
 import typer
 
-from polyvisor.cli import commands_choice, commands_host, commands_machines, commands_objects
+from polyvisor.cli import (
+    commands_choice,
+    commands_create,
+    commands_guests,
+    commands_host,
+    commands_machines,
+    commands_objects,
+)
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode, explain
 from polyvisor.cli.output import note
@@ -23,6 +30,12 @@ from polyvisor.standalone.state import StateFolder
 
 ANYWHERE = ("--kubeconfig", "--context", "--state-dir")
 """Global options that may also stand after the command, as kubectl allows."""
+
+SWITCHES = frozenset(
+    "--dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor --paused --preserve"
+    " --preserve-session --proxy-only --recursive --stdio".split()
+)
+"""Options of virtctl that are on or off."""
 
 app = typer.Typer(
     name="polyvisor",
@@ -48,14 +61,18 @@ def _globals(
 
 commands_host.register(app)
 commands_objects.register(app)
+commands_create.register(app)
 commands_machines.register(app)
+commands_guests.register(app)
 commands_choice.register(app)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code."""
+def run(arguments: Sequence[str], *, plugin: bool = False) -> int:
+    """Run one command and return its exit code; ``plugin``: as a plug-in of kubectl, on kubectl's own cluster."""
+    if plugin:
+        os.environ.setdefault("KUBECONFIG", str(Path.home() / ".kube" / "config"))
     try:
-        app(args=_hoist(list(arguments)), prog_name="polyvisor")
+        app(args=_hoist(_plain(list(arguments))), prog_name="kubectl virt" if plugin else "polyvisor")
     except SystemExit as end:
         _flush()
         return end.code if isinstance(end.code, int) else ExitCode.ERROR
@@ -81,6 +98,20 @@ def run(arguments: Sequence[str]) -> int:
             )
         )
     return ExitCode.OK
+
+
+def _plain(arguments: list[str]) -> list[str]:
+    """Take switches as Go's programs write them too: ``--stdio=true`` is ``--stdio``, ``--stdio=false`` is nothing."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    found = []
+    for number, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if number < end and equals and name in SWITCHES and value in ("true", "false"):
+            if value == "true":
+                found.append(name)
+        else:
+            found.append(word)
+    return found
 
 
 def _hoist(arguments: list[str]) -> list[str]:

@@ -52,13 +52,16 @@ def restart(
     ctx: typer.Context,
     name: Machine,
     namespace: Namespace = "",
-    force: Annotated[bool, typer.Option(help="Do not ask the guest to shut down.")] = False,
+    grace_period: Annotated[int, typer.Option(help="Seconds for a clean shutdown; only 0 can be given.")] = -1,
+    force: Annotated[bool, typer.Option(help="Do not ask the guest to shut down: like --grace-period 0.")] = False,
     dry_run: DryRun = False,
     wait: WaitFor = False,
     timeout: Timeout = 120,
 ) -> None:
     """Shut a virtual machine (vm) down and start it again."""
-    _vm_action(ctx, namespace, name, "restart", {"gracePeriodSeconds": 0} if force else {}, dry_run, wait, timeout)
+    grace = 0 if force and grace_period < 0 else grace_period
+    body = {"gracePeriodSeconds": grace} if grace >= 0 else {}
+    _vm_action(ctx, namespace, name, "restart", body, dry_run, wait, timeout)
 
 
 def pause(

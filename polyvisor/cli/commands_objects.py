@@ -1,4 +1,4 @@
-"""The commands on objects of any kind: get, describe, apply, create, delete."""
+"""The commands on objects of any kind: get, describe, apply, delete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ def register(app: typer.Typer) -> None:
     app.command()(get)
     app.command()(describe)
     app.command()(apply)
-    app.command()(create)
     app.command()(delete)
 
 
@@ -67,19 +66,6 @@ def apply(
     from polyvisor.cli.change import apply as act
 
     act(_context(ctx).connect(), filename, namespace, force=force_conflicts, output=output, dry_run=dry_run)
-
-
-def create(
-    ctx: typer.Context,
-    filename: Files,
-    namespace: Namespace = "",
-    output: Format = Output.TABLE,
-    dry_run: DryRun = False,
-) -> None:
-    """Create objects; a name that exists is an error."""
-    from polyvisor.cli.change import create as act
-
-    act(_context(ctx).connect(), filename, namespace, output=output, dry_run=dry_run)
 
 
 def delete(

@@ -6,7 +6,6 @@ it ends, output goes on until the guest has been silent for a while, so that ``e
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -21,10 +20,9 @@ from polyvisor.cli.client import Client
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.lifecycle import subresource
 from polyvisor.cli.output import note
+from polyvisor.cli.streams import options, refusal
 from polyvisor.cli.websocket import Websocket
-from polyvisor.kube.errors import UNREACHABLE, ApiError, error_from_status, error_from_text
 
-SUBPROTOCOL = "plain.kubevirt.io"
 ESCAPE = b"\x1d"
 
 
@@ -36,35 +34,13 @@ def connected(client: Client, namespace: str, name: str, timeout: float = 10.0) 
 
 
 def _open(client: Client, namespace: str, name: str, timeout: float) -> Websocket:
-    from websockets.exceptions import InvalidHandshake, InvalidStatus
-    from websockets.typing import Subprotocol
+    from websockets.exceptions import InvalidHandshake
 
-    connection = client.connection
-    url = (
-        "ws"
-        + connection.server.removeprefix("http")
-        + subresource(namespace, "virtualmachineinstances", name, "console")
-    )
-    authorization = connection.authorization()
+    url, arguments = options(client, subresource(namespace, "virtualmachineinstances", name, "console"), timeout)
     try:
-        return Websocket(
-            url,
-            ssl=connection.ssl_context,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            additional_headers={"Authorization": authorization} if authorization else {},
-            open_timeout=timeout,
-            compression=None,
-            proxy=None if connection.loopback else True,
-            max_size=None,
-        )
-    except InvalidStatus as error:
-        body = error.response.body or b""
-        try:
-            raise error_from_status(json.loads(body), error.response.status_code) from error
-        except ValueError:
-            raise error_from_text(error.response.status_code, body.decode(errors="replace")) from error
+        return Websocket(url, **arguments)
     except (OSError, InvalidHandshake, TimeoutError) as error:
-        raise ApiError(0, UNREACHABLE, f"cannot reach the API server at {connection.server}: {error}") from error
+        raise refusal(client, error) from error
 
 
 def attach(client: Client, namespace: str, name: str, idle: float) -> None:

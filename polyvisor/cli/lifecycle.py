@@ -61,20 +61,24 @@ def vm_action(session: Session, namespace: str, name: str, action: str, body: Ob
 
 def pause(session: Session, namespace: str, words: list[str], action: str, dry_run: bool) -> None:
     """Pause or unpause ``NAME``, ``vm NAME`` or ``vmi NAME``."""
-    if len(words) == 2:
-        plural = PLURALS.get(words[0])
-        if plural is None:
-            raise CliError(f"{words[0]!r} is neither vm nor vmi", ExitCode.USAGE)
-        name = words[1]
-    elif len(words) == 1:
-        plural, name = _machine(words[0], ("virtualmachineinstances", "virtualmachines"))
-    else:
-        raise CliError(f"{action} takes [vm|vmi] NAME", ExitCode.USAGE)
+    plural, name = machine_words(words, action)
     body: Obj = {"dryRun": ["All"]} if dry_run else {}
     if plural == "virtualmachines":
         session.client.get(f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}")
     session.client.request("PUT", subresource(namespace, "virtualmachineinstances", name, action), body)
     say(f"{'VM' if plural == 'virtualmachines' else 'VMI'} {name} was scheduled to {action}")
+
+
+def machine_words(words: list[str], action: str) -> tuple[str, str]:
+    """Return plural and name of ``NAME``, ``vm NAME``, ``vmi NAME``, ``vm/NAME`` or ``vmi/NAME``."""
+    if len(words) == 2:
+        plural = PLURALS.get(words[0])
+        if plural is None:
+            raise CliError(f"{words[0]!r} is neither vm nor vmi", ExitCode.USAGE)
+        return plural, words[1]
+    if len(words) == 1:
+        return _machine(words[0], ("virtualmachineinstances", "virtualmachines"))
+    raise CliError(f"{action} takes [vm|vmi] NAME", ExitCode.USAGE)
 
 
 def _machine(word: str, allowed: tuple[str, ...]) -> tuple[str, str]:

@@ -48,10 +48,10 @@ def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
     others = [f"{other.title} ({other.name})" for other in having(drivers, feature) if other is not driver]
     able = f"drivers that can: {', '.join(others)}" if others else "no driver can in this release"
     needs = f" (it needs {' and '.join(support.needs)})" if support.needs else ""
-    message = f'"{action}" is not possible for machine "{name}" on {driver.title}: {support.reason}{needs}; {able}'
-    cause = {"reason": "FieldValueNotSupported", "message": support.reason, "field": "spec.hypervisor.driver"}
+    message = f"{action} is not possible on {driver.title}: {support.reason}{needs}; {able}"
+    cause = {"reason": "FieldValueNotSupported", "message": message, "field": "spec.hypervisor.driver"}
     details = {"name": name, "group": GROUP, "kind": "virtualmachineinstances", "causes": [cause]}
-    raise Refusal(400, message, details)
+    raise Refusal(400, f'virtualmachineinstances.{GROUP} "{name}": {message}', details)
 
 
 def having(drivers: Iterable[Driver], feature: str) -> list[Driver]:

@@ -1,0 +1,114 @@
+"""``create``: objects from manifests (-f), and manifests from flags (vm)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polyvisor.cli.context import Context
+from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.cli.options import DryRun, Format, Namespace
+from polyvisor.cli.output import Output, print_structured
+
+Many = list[str] | None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(create)
+    group.command()(vm)
+    app.add_typer(group, name="create")
+
+
+def create(
+    ctx: typer.Context,
+    filename: Annotated[Many, typer.Option("-f", "--filename", help="File, folder, or - for standard input.")] = None,
+    namespace: Namespace = "",
+    output: Format = Output.TABLE,
+    dry_run: DryRun = False,
+) -> None:
+    """Create objects (-f FILE; a name that exists is an error), or write a manifest (create vm ...)."""
+    from polyvisor.cli.change import create as act
+
+    if ctx.invoked_subcommand:
+        return
+    if not filename:
+        raise CliError("create what?", ExitCode.USAGE, "Give -f FILE, or a kind: polyvisor create vm -h.")
+    act(_context(ctx).connect(), filename, namespace, output=output, dry_run=dry_run)
+
+
+def vm(
+    name: Annotated[str, typer.Option(help="Name of the machine; by default vm- and some letters.")] = "",
+    namespace: Namespace = "",
+    driver: Annotated[str, typer.Option(help="Hypervisor driver; by default whichever fits best.")] = "",
+    run_strategy: Annotated[str, typer.Option(help="Always, Halted, Manual, Once or RerunOnFailure.")] = "Always",
+    termination_grace_period: Annotated[int, typer.Option(help="Seconds for a clean shutdown.")] = 180,
+    memory: Annotated[str, typer.Option(help="Memory of the guest; 512Mi unless an instance type is given.")] = "",
+    instancetype: Annotated[str, typer.Option(help="[KIND/]NAME of an instance type.")] = "",
+    infer_instancetype: Annotated[
+        bool | None, typer.Option("--infer-instancetype", help="Take it from the first volume.")
+    ] = None,
+    infer_instancetype_from: Annotated[str, typer.Option(metavar="VOLUME", help="Take it from this volume.")] = "",
+    preference: Annotated[str, typer.Option(help="[KIND/]NAME of a preference.")] = "",
+    infer_preference: Annotated[
+        bool | None, typer.Option("--infer-preference", help="Take it from the first volume.")
+    ] = None,
+    infer_preference_from: Annotated[str, typer.Option(metavar="VOLUME", help="Take it from this volume.")] = "",
+    volume_containerdisk: Annotated[Many, typer.Option(help="src:IMAGE[,name:N][,bootorder:N]")] = None,
+    volume_pvc: Annotated[Many, typer.Option(help="src:[NAMESPACE/]CLAIM[,name:N][,bootorder:N]")] = None,
+    volume_import: Annotated[
+        Many, typer.Option(help="type:blank|http|registry|s3|gcs|pvc|snapshot|ds,size:S,url:U|src:[NAMESPACE/]NAME")
+    ] = None,
+    volume_sysprep: Annotated[str, typer.Option(help="src:NAME[,type:configMap|secret]")] = "",
+    user: Annotated[str, typer.Option(help="Default user of the guest (cloud-init).")] = "",
+    password_file: Annotated[str, typer.Option(help="File with the user's password (cloud-init).")] = "",
+    ssh_key: Annotated[Many, typer.Option(help="Public key of the user (cloud-init); may be repeated.")] = None,
+    ga_manage_ssh: Annotated[
+        bool, typer.Option("--ga-manage-ssh", help="Let the guest's agent manage keys (cloud-init).")
+    ] = False,
+    access_cred: Annotated[
+        Many, typer.Option(help="src:SECRET[,type:ssh|password][,method:ga|nocloud|configdrive][,user:U]")
+    ] = None,
+    cloud_init: Annotated[str, typer.Option(help="nocloud, configdrive or none.")] = "",
+    cloud_init_user_data: Annotated[str, typer.Option(metavar="BASE64", help="All of the user data.")] = "",
+    cloud_init_network_data: Annotated[str, typer.Option(metavar="BASE64", help="The network data.")] = "",
+    output: Format = Output.YAML,
+) -> None:
+    """Write the manifest of a virtual machine to standard output: create vm ... | polyvisor apply -f -."""
+    from polyvisor.cli.create_vm import Wanted, manifest
+
+    wanted = Wanted(
+        name=name,
+        namespace=namespace,
+        driver=driver,
+        run_strategy=run_strategy,
+        grace=termination_grace_period,
+        memory=memory,
+        instancetype=instancetype,
+        infer_instancetype=infer_instancetype,
+        infer_instancetype_from=infer_instancetype_from,
+        preference=preference,
+        infer_preference=infer_preference,
+        infer_preference_from=infer_preference_from,
+        containerdisks=volume_containerdisk or (),
+        pvcs=volume_pvc or (),
+        imports=volume_import or (),
+        sysprep=volume_sysprep,
+        user=user,
+        password_file=password_file,
+        ssh_keys=[key for given in ssh_key or () for key in given.split(",")],
+        ga_manage_ssh=ga_manage_ssh,
+        access_creds=access_cred or (),
+        cloud_init=cloud_init,
+        user_data=cloud_init_user_data,
+        network_data=cloud_init_network_data,
+    )
+    print_structured(manifest(wanted), Output.JSON if output == Output.JSON else Output.YAML)
+
+
+def _context(ctx: typer.Context) -> Context:
+    found = ctx.obj
+    assert isinstance(found, Context)
+    return found
