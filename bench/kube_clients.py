@@ -224,7 +224,8 @@ async def main() -> None:
     """Start the server and measure all clients, one after the other."""
     from polyvisor.api.resources import VMS
     from polyvisor.kube import KubeClient
-    from polyvisor.standalone.apiserver import Store, create_app, serve
+    from polyvisor.process.serving import serve
+    from polyvisor.standalone.apiserver import Store, create_app
     from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
 
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each line sent to a client that has left

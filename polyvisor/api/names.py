@@ -12,10 +12,21 @@ API_VERSION = "kubevirt.io/v1"
 KUBEVIRT_NAMESPACE = "kubevirt"
 KUBEVIRT_NAME = "kubevirt"
 
+# -- the certificates' Secrets, each for one role ---------------------------------------------------------------------
+CA_SECRET = "kubevirt-ca"
+API_SECRET = "kubevirt-virt-api-certs"
+API_CLIENT_SECRET = "kubevirt-virt-api-client-certs"
+HANDLER_SECRET = "kubevirt-virt-handler-server-certs"
+API_SERVICE = "virt-api"
+API_CLIENT_NAME = "kubevirt.io:system:client:virt-api"
+"""The name by which node agents know virt-api."""
+
 # -- labels ------------------------------------------------------------------------------------------------------------
 APP_LABEL = "kubevirt.io"
 LAUNCHER_APP = "virt-launcher"
 HANDLER_APP = "virt-handler"
+API_APP = "virt-api"
+CONTROLLER_APP = "virt-controller"
 CREATED_BY_LABEL = "kubevirt.io/created-by"
 VM_NAME_LABEL = "vm.kubevirt.io/name"
 VMI_ID_LABEL = "vmi.kubevirt.io/id"

@@ -7,9 +7,9 @@ The API server turns the list into the causes of a Kubernetes ``Status``; the co
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Reason = Literal[
     "FieldValueRequired",
@@ -45,3 +45,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     by_lower = {k.lower(): k for k in known}
     found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else ""
+
+
+def invalid_status(kind: str, group: str, name: str, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return the ``Status`` that refuses an object, as Kubernetes has it: 422, each problem one of its causes."""
+    texts = [str(problem) for problem in problems]
+    listed = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+    details: dict[str, Any] = {key: value for key, value in (("name", name), ("group", group), ("kind", kind)) if value}
+    details["causes"] = [{"reason": p.reason, "message": p.message, "field": p.field} for p in problems]
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": f'{f"{kind}.{group}" if group else kind} "{name}" is invalid: {listed}',
+        "reason": "Invalid",
+        "details": details,
+        "code": 422,
+    }

@@ -39,10 +39,27 @@ def openapi_schema(kind: str) -> Obj:
 
 
 def crd_schema(kind: str) -> Obj:
-    """Return the structural schema of a kind for its CRD."""
+    """Return the structural schema of a kind for its CRD.
+
+    Unknown fields of ``spec`` are kept as far as admission, which refuses them by name; a schema alone would have the
+    API server drop them before anybody could say so.
+    """
     schema = dict(openapi_schema(kind))
-    schema["properties"] = {**schema["properties"], "metadata": {"type": "object"}}
+    spec = _kept(schema["properties"]["spec"]) if "spec" in schema["properties"] else {}
+    schema["properties"] = {**schema["properties"], "metadata": {"type": "object"}, **({"spec": spec} if spec else {})}
     return schema
+
+
+def _kept(schema: Obj) -> Obj:
+    """Return a schema under which no object loses unknown fields."""
+    kept = dict(schema)
+    if "properties" in schema:
+        kept["properties"] = {name: _kept(one) for name, one in schema["properties"].items()}
+        kept["x-kubernetes-preserve-unknown-fields"] = True
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            kept[key] = _kept(schema[key])
+    return kept
 
 
 def crd(resource: Resource) -> Obj:

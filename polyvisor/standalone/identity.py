@@ -6,7 +6,6 @@ same authority, so that kubeconfigs that were handed out go on working.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 from base64 import b64encode
@@ -16,13 +15,13 @@ from pathlib import Path
 
 import yaml
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_AUTHORITY_DAYS = 3650
-_SERVER_DAYS = 365
-_RENEW_DAYS = 30
+from polyvisor.process.certificates import Pair, issue_server, make_authority
+
+_NAMES = ("localhost", "127.0.0.1", "::1")
+_AUTHORITY_LIFETIME = timedelta(days=3650)
+_SERVER_LIFETIME = timedelta(days=365)
+_RENEW_BEFORE = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,11 @@ def ensure_identity(state: Path) -> Identity:
     ca, ca_key = tls / "ca.crt", tls / "ca.key"
     cert, key = tls / "server.crt", tls / "server.key"
     if not (_fresh(ca) and ca_key.exists()):
-        _make_authority(ca, ca_key)
+        _keep(ca, ca_key, make_authority("polyvisor-ca", _AUTHORITY_LIFETIME))
         cert.unlink(missing_ok=True)
     if not (_fresh(cert) and key.exists()):
-        _make_server(ca, ca_key, cert, key)
+        authority = Pair(ca.read_bytes(), ca_key.read_bytes())
+        _keep(cert, key, issue_server(authority, _NAMES, _SERVER_LIFETIME))
     token_file = state / "token"
     if not token_file.exists():
         write_private(token_file, secrets.token_urlsafe(32) + "\n")
@@ -96,78 +96,9 @@ def _fresh(path: Path) -> bool:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
         return False
-    return certificate.not_valid_after_utc - datetime.now(UTC) > timedelta(days=_RENEW_DAYS)
+    return certificate.not_valid_after_utc - datetime.now(UTC) > _RENEW_BEFORE
 
 
-def _name(common: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
-    start = datetime.now(UTC) - timedelta(minutes=5)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(subject))
-        .issuer_name(_name(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=days))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _usage(sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _write_pair(cert: Path, key: Path, certificate: x509.Certificate, private: ec.EllipticCurvePrivateKey) -> None:
-    plain = serialization.NoEncryption()
-    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    write_private(key, pem)
-    write_private(cert, certificate.public_bytes(serialization.Encoding.PEM))
-
-
-def _make_authority(cert: Path, key: Path) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = f"polyvisor-ca-{secrets.token_hex(4)}"
-    certificate = (
-        _builder(name, name, private, _AUTHORITY_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign_certificates=True), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    _write_pair(cert, key, certificate, private)
-
-
-def _make_server(ca: Path, ca_key: Path, cert: Path, key: Path) -> None:
-    authority = x509.load_pem_x509_certificate(ca.read_bytes())
-    signer = serialization.load_pem_private_key(ca_key.read_bytes(), None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    private = ec.generate_private_key(ec.SECP256R1())
-    issuer = authority.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-    names: list[x509.GeneralName] = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-        x509.IPAddress(ipaddress.ip_address("::1")),
-    ]
-    certificate = (
-        _builder("polyvisor", str(issuer), private, _SERVER_DAYS)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
-    )
-    _write_pair(cert, key, certificate, private)
+def _keep(cert: Path, key: Path, pair: Pair) -> None:
+    write_private(key, pair.key)
+    write_private(cert, pair.certificate)

@@ -1,35 +1,14 @@
-"""The process's log: one JSON object a line, with the object that a line is about in fields of its own.
-
-``logger.info("...", extra={"object": "default/demo", "kind": "VirtualMachineInstance"})`` puts both into the line.
-"""
+"""The log of the process behind ``polyvisor up``: a file in its state folder, set aside when it has grown too large."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+from polyvisor.process import log
+
 MAX_BYTES = 16 * 1024 * 1024
-
-
-class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in STANDARD}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
 
 
 def set_up(path: Path, foreground: bool, verbose: bool = False) -> None:
@@ -39,8 +18,4 @@ def set_up(path: Path, foreground: bool, verbose: bool = False) -> None:
     handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
     if foreground:
         handlers.append(logging.StreamHandler(sys.stderr))
-    for handler in handlers:
-        handler.setFormatter(JsonLines())
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=handlers, force=True)
-    for noisy in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "websockets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log.set_up(handlers, verbose=verbose)

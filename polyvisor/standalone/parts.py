@@ -24,10 +24,10 @@ from polyvisor.drivers import registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.tasks import end_task
+from polyvisor.process.serving import WebServer, context_of
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import admitter
 from polyvisor.standalone.apiserver import create_app
-from polyvisor.standalone.apiserver.serving import WebServer
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.failure import TIMEOUT, StartError
@@ -93,7 +93,7 @@ class Parts:
             extra_routes=Subresources(client, self._node, self._drivers).routes(),
             ready=lambda: self._ready,
         )
-        self._web = WebServer(app, self._listener, identity.cert, identity.key)
+        self._web = WebServer(app, self._listener, context_of(identity.cert, identity.key))
         await self._web.start()
         self._progress.done("api", f"API server on {self._url}")
         return client

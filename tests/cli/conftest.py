@@ -13,10 +13,10 @@ import pytest
 
 from polyvisor.cli.app import run
 from polyvisor.kube.client import KubeClient
+from polyvisor.process.serving import WebServer, context_of
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone import preflight
 from polyvisor.standalone.apiserver import create_app
-from polyvisor.standalone.apiserver.serving import WebServer
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
@@ -40,7 +40,7 @@ async def _serve(root: Path, started: Future[Server], stop: Future[None]) -> Non
         write_kubeconfig(kubeconfig, identity, listener.getsockname()[1])
         async with KubeClient.from_kubeconfig(kubeconfig) as client:
             app = create_app(store, [identity.token], extra_routes=Subresources(client, node).routes())
-            web = WebServer(app, listener, identity.cert, identity.key)
+            web = WebServer(app, listener, context_of(identity.cert, identity.key))
             await web.start()
             await bootstrap(client)
             started.set_result(Server(root, kubeconfig, node, asyncio.get_running_loop()))

@@ -6,7 +6,6 @@ Requests come in through :mod:`.app`, verbs are in :mod:`.registry` and :mod:`.d
 from .app import create_app
 from .errors import StatusError, StorageError
 from .registry import Admit, Options, Registry, admit_all
-from .serving import WebServer, serve
 from .store import Store
 
 __all__ = [
@@ -16,8 +15,6 @@ __all__ = [
     "StatusError",
     "StorageError",
     "Store",
-    "WebServer",
     "admit_all",
     "create_app",
-    "serve",
 ]

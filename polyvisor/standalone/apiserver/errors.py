@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from polyvisor.api.problems import Problem
+from polyvisor.api.problems import Problem, invalid_status
 
 Obj = dict[str, Any]
 
@@ -111,11 +111,8 @@ def forbidden(message: str, plural: str = "", group: str = "", name: str = "") -
 
 def invalid(kind: str, group: str, name: str, problems: Sequence[Problem]) -> StatusError:
     """Turn problems into a 422 whose causes carry field, reason and message."""
-    texts = [str(problem) for problem in problems]
-    listed = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-    details = _details(name, kind, group)
-    details["causes"] = [{"reason": p.reason, "message": p.message, "field": p.field} for p in problems]
-    return StatusError(422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {listed}', details)
+    status = invalid_status(kind, group, name, problems)
+    return StatusError(status["code"], status["reason"], status["message"], status["details"])
 
 
 def storage_failure(error: StorageError) -> StatusError:

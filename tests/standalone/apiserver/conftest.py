@@ -18,7 +18,8 @@ import pytest
 
 from polyvisor.api.problems import Problem
 from polyvisor.api.resources import Resource
-from polyvisor.standalone.apiserver import Store, create_app, serve
+from polyvisor.process.serving import serve
+from polyvisor.standalone.apiserver import Store, create_app
 from polyvisor.standalone.identity import Identity, ensure_identity, write_kubeconfig
 
 Obj = dict[str, Any]

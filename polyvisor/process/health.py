@@ -1,0 +1,75 @@
+"""What a cluster asks of a process: whether it lives, whether it is ready, and its figures for Prometheus.
+
+They have a plain HTTP port of their own, as they must answer before there is a certificate to serve with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from polyvisor.process.serving import WebServer, listen
+
+
+class Health:
+    """Whether a process is ready: ``ready`` holds what it still waits for, and why."""
+
+    def __init__(self) -> None:
+        self._missing: dict[str, str] = {}
+        self._changed = asyncio.Event()
+
+    def waits(self, what: str, why: str) -> None:
+        """Say that something is missing."""
+        self._missing[what] = why
+
+    def has(self, what: str) -> None:
+        """Say that something is there now."""
+        self._missing.pop(what, None)
+        if not self._missing:
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What is missing still."""
+        return dict(self._missing)
+
+    async def ready(self) -> None:
+        """Wait until nothing is missing."""
+        while self._missing:
+            await self._changed.wait()
+
+    def routes(self, registry: CollectorRegistry = REGISTRY) -> list[Route]:
+        """Return the routes: ``/livez``, ``/healthz``, ``/readyz`` and ``/metrics``."""
+
+        async def alive(_: Request) -> Response:
+            return PlainTextResponse("ok")
+
+        async def ready(_: Request) -> Response:
+            if not self._missing:
+                return PlainTextResponse("ok")
+            return PlainTextResponse("\n".join(f"{k}: {v}" for k, v in self._missing.items()), status_code=503)
+
+        async def metrics(_: Request) -> Response:
+            return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+        return [Route("/livez", alive), Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", metrics)]
+
+
+@asynccontextmanager
+async def serve_health(health: Health, host: str, port: int) -> AsyncIterator[int]:
+    """Answer while the context lasts; gives the port."""
+    with listen(host, port) as listener:
+        server = WebServer(Starlette(routes=health.routes()), listener)
+        await server.start()
+        try:
+            yield server.port
+        finally:
+            await server.stop()

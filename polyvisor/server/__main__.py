@@ -1,0 +1,5 @@
+"""``python -m polyvisor.server``."""
+
+from polyvisor.server.process import entry
+
+entry()

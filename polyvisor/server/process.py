@@ -1,0 +1,152 @@
+"""``python -m polyvisor.server``, virt-api: the webhooks and the aggregated API in one TLS server.
+
+Its port opens once everything is there to answer with: the configuration, the certificate that virt-controller makes,
+and what the cluster says of its front proxy. A new certificate is shown from the next connection on. An authority of
+the front proxy that is added is believed at once; one that is taken away cannot be unlearned by a TLS context in use,
+so the process ends and is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ssl
+import sys
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from polyvisor.admission import AdmissionContext
+from polyvisor.api import Obj, names
+from polyvisor.api.resources import CONFIGMAPS, KUBEVIRTS
+from polyvisor.drivers import DriverRegistry, registry
+from polyvisor.kube.client import KubeClient
+from polyvisor.kube.informer import Informer
+from polyvisor.process import running
+from polyvisor.process.certificates import Pair, split
+from polyvisor.process.health import Health, serve_health
+from polyvisor.process.kept import KeptPair, named
+from polyvisor.process.serving import WebServer, listen
+from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
+from polyvisor.server.remote_node import RemoteNode
+from polyvisor.server.subresources import Subresources
+from polyvisor.server.webhooks import Webhooks
+
+PORT = 8443
+AUTHENTICATION = "extension-apiserver-authentication"
+REVIEWS = Counter("polyvisor_admission_reviews_total", "Admission reviews answered", ["webhook", "allowed"])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until told to stop; return the exit code."""
+    parser = running.options("server", "virt-api: admission webhooks and subresources.kubevirt.io")
+    parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server")
+    found = parser.parse_args(arguments)
+    return running.run(found, lambda: Server(found).run())
+
+
+def configuration_of(kubevirts: Informer) -> Obj:
+    """Return the configuration that holds: of the KubeVirt object, the one named so if there are several."""
+    found = sorted(kubevirts.items(), key=lambda one: one["metadata"]["name"] != names.KUBEVIRT_NAME)
+    return ((found[0].get("spec") or {}).get("configuration") or {}) if found else {}
+
+
+class Server:
+    """The process's parts."""
+
+    def __init__(self, found: argparse.Namespace, drivers: DriverRegistry | None = None) -> None:
+        self._options = found
+        self._drivers = registry() if drivers is None else drivers
+        self.health = Health()
+        self.port = 0
+        self.health_port = 0
+        self._proxy = FrontProxy()
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.verify_mode = ssl.CERT_OPTIONAL
+        self._lost = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        namespace = running.namespace_of(self._options)
+        self.health.waits("server", "not listening yet")
+        async with (
+            running.client_of(self._options, "virt-api") as client,
+            serve_health(self.health, self._options.bind, self._options.health_port) as self.health_port,
+            asyncio.TaskGroup() as group,
+        ):
+            kubevirts = Informer(client, KUBEVIRTS, namespace)
+            proxy = named(client, CONFIGMAPS, "kube-system", AUTHENTICATION)
+            proxy.on_change(lambda _, new: self._learn(new or {}))
+            shown = KeptPair(client, namespace, names.API_SECRET)
+            ours = KeptPair(client, namespace, names.API_CLIENT_SECRET)
+            for follower in (kubevirts, proxy, shown, ours):
+                group.create_task(follower.run())
+            self.health.waits("certificates", f"Secrets {shown.name} and {ours.name}, which virt-controller makes")
+            await asyncio.gather(kubevirts.synced(), proxy.synced(), shown.wait(), ours.wait())
+            self.health.has("certificates")
+            shown.shown_by(self._tls)
+            group.create_task(self._end_when_lost())
+            node = RemoteNode(client, namespace, _client_context(ours))
+            await self._serve(client, kubevirts, node)
+
+    async def _serve(self, client: KubeClient, kubevirts: Informer, node: RemoteNode) -> None:
+        webhooks = Webhooks(
+            lambda: AdmissionContext(configuration_of(kubevirts), self._drivers),
+            lambda which, allowed: REVIEWS.labels(which.strip("/"), str(allowed).lower()).inc(),
+        )
+        gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
+        routes = [
+            *webhooks.routes(),
+            *Subresources(client, node, self._drivers).routes(),
+            Route("/healthz", lambda _: PlainTextResponse("ok")),
+        ]
+        with listen(self._options.bind, self._options.port) as listener:
+            web = WebServer(Starlette(routes=routes, middleware=[gate]), listener, self._tls)
+            await web.start()
+            self.port = web.port
+            self.health.has("server")
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.health.waits("server", "stopping")
+                await web.stop()
+
+    def _learn(self, configmap: Obj) -> None:
+        new = FrontProxy.of(configmap)
+        before, now = set(_certificates(self._proxy)), set(_certificates(new))
+        if before - now:
+            self._lost.set()
+        if now - before:
+            self._tls.load_verify_locations(cadata=new.authorities)
+        self._proxy = new
+
+    async def _end_when_lost(self) -> None:
+        await self._lost.wait()
+        raise running.Restart("an authority of the front proxy was taken away")
+
+
+def _certificates(proxy: FrontProxy) -> list[bytes]:
+    try:
+        return split(proxy.authorities.encode())
+    except ValueError:
+        return []
+
+
+def _client_context(ours: KeptPair) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def believe(_: Pair, authorities: bytes) -> None:
+        context.load_verify_locations(cadata=authorities.decode())
+
+    ours.follow(believe)
+    ours.shown_by(context)
+    return context
+
+
+def entry() -> None:
+    """Run with the command line's arguments."""
+    sys.exit(main(sys.argv[1:]))

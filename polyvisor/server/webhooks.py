@@ -1,0 +1,115 @@
+"""The admission webhooks: AdmissionReview in, AdmissionReview out, over the same pure functions as standalone.
+
+What isn't obvious: the *mutating* webhook refuses too. Kubernetes checks an object against its CRD's schema between
+the two webhooks, and a schema's complaint would reach the user in place of ours; refused at the first call, all that
+is wrong is told at once and in the words that standalone uses. The validating one looks again, since other
+webhooks may have changed the object after the first.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonpatch
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from polyvisor.admission import AdmissionContext, Admitted, Operation, admit
+from polyvisor.api.problems import invalid_status
+from polyvisor.api.resources import KUBEVIRTS, VMIS, VMS, Resource
+
+Obj = dict[str, Any]
+MUTATE = "/mutate"
+VALIDATE = "/validate"
+REVIEWED = (VMS, VMIS, KUBEVIRTS)
+API_VERSION = "admission.k8s.io/v1"
+MAX_BODY = 8 * 1024 * 1024
+OPERATIONS: dict[str, Operation] = {"CREATE": "CREATE", "UPDATE": "UPDATE", "DELETE": "DELETE"}
+
+
+class BadReview(Exception):
+    """The request is no AdmissionReview that can be answered."""
+
+
+class Webhooks:
+    """The two routes. ``context`` gives the configuration at the time of the call."""
+
+    def __init__(self, context: Callable[[], AdmissionContext], told: Callable[[str, bool], None] = lambda *_: None):
+        self._context = context
+        self._told = told
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        return [Route(MUTATE, self._mutate, methods=["POST"]), Route(VALIDATE, self._validate, methods=["POST"])]
+
+    async def _mutate(self, request: Request) -> Response:
+        return await self._answer(request, mutates=True)
+
+    async def _validate(self, request: Request) -> Response:
+        return await self._answer(request, mutates=False)
+
+    async def _answer(self, request: Request, *, mutates: bool) -> Response:
+        try:
+            asked = _parse(await request.body())
+            answer = review(asked, self._context(), mutates=mutates)
+        except BadReview as error:
+            return JSONResponse({"message": str(error)}, status_code=400)
+        self._told(MUTATE if mutates else VALIDATE, bool(answer["allowed"]))
+        return JSONResponse({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": answer})
+
+
+def review(request: Obj, context: AdmissionContext, *, mutates: bool) -> Obj:
+    """Answer the ``request`` of an AdmissionReview with its ``response``."""
+    operation = OPERATIONS.get(str(request.get("operation")))
+    if operation is None:
+        raise BadReview(f"operation {request.get('operation')!r} is not one that is reviewed here")
+    resource = _resource(request)
+    obj, old = request.get("object"), request.get("oldObject")
+    if not isinstance(obj, dict):
+        obj = {}
+    found = admit(operation, resource, obj, old if isinstance(old, dict) else None, context)
+    answer: Obj = {"uid": request["uid"], "allowed": not found.problems}
+    if found.warnings and mutates:
+        answer["warnings"] = found.warnings
+    if found.problems:
+        answer["status"] = invalid_status(resource.kind, resource.group, _name(request, obj), found.problems)
+    elif mutates and operation != "DELETE" and (patch := _patch(obj, found)):
+        answer["patchType"] = "JSONPatch"
+        answer["patch"] = base64.b64encode(json.dumps(patch, separators=(",", ":")).encode()).decode()
+    return answer
+
+
+def _patch(obj: Obj, found: Admitted) -> list[Obj]:
+    if found.obj == obj:
+        return []
+    return list(jsonpatch.make_patch(obj, found.obj).patch)
+
+
+def _name(request: Obj, obj: Obj) -> str:
+    return str(request.get("name") or (obj.get("metadata") or {}).get("name") or "")
+
+
+def _resource(request: Obj) -> Resource:
+    asked = request.get("resource") or {}
+    wanted = (asked.get("group"), asked.get("version"), asked.get("resource"))
+    for resource in REVIEWED:
+        if (resource.group, resource.version, resource.plural) == wanted:
+            return resource
+    raise BadReview(f"{'/'.join(map(str, wanted))} is not reviewed here")
+
+
+def _parse(body: bytes) -> Obj:
+    if len(body) > MAX_BODY:
+        raise BadReview("the review is too large")
+    try:
+        found = json.loads(body)
+    except ValueError as error:
+        raise BadReview(f"the review is not JSON: {error}") from error
+    request = found.get("request") if isinstance(found, dict) else None
+    if not isinstance(request, dict) or found.get("apiVersion") != API_VERSION or not request.get("uid"):
+        raise BadReview(f"an AdmissionReview of {API_VERSION} with a request is wanted")
+    return request
