@@ -17,7 +17,8 @@ from lxml.etree import _Element
 from polyvisor.agent.disks import QCOW2
 from polyvisor.api import Obj
 
-ALIAS = "ua-"
+ALIASES = ("ua-nic_", "ua-")
+"""What aliases begin with, before the name that the manifest gives: of network cards, and of disks."""
 FOLDERS = "/mnt/"
 MAX_VOLUMES = 256
 
@@ -58,7 +59,8 @@ def _cards(vmi: Obj) -> list[Obj]:
 
 def _name(element: _Element) -> str:
     alias = element.find("alias")
-    return str(alias.get("name") or "").removeprefix(ALIAS) if alias is not None else ""
+    text = str(alias.get("name") or "") if alias is not None else ""
+    return next((text.removeprefix(start) for start in ALIASES if text.startswith(start)), text)
 
 
 def _disks(domain: _Element) -> tuple[dict[str, str], dict[str, int]]:

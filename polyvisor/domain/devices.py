@@ -36,7 +36,7 @@ def add_interfaces(devices: _Element, spec: DomainSpec) -> None:
         if interface.acpi_index is not None:
             add(element, "acpi", index=interface.acpi_index)
         add_pci_address(element, interface.pci_address)
-        add(element, "alias", name=f"ua-{interface.name}")
+        add(element, "alias", name=f"ua-nic_{interface.name}")
 
 
 def add_console(devices: _Element, spec: DomainSpec) -> None:
@@ -59,21 +59,21 @@ def add_watchdog(devices: _Element, spec: DomainSpec) -> None:
     model = "diag288" if watchdog.diag288 is not None else "i6300esb"
     chosen = watchdog.diag288 or watchdog.i6300esb
     element = add(devices, "watchdog", model=model, action=(chosen.action if chosen else None) or "reset")
-    add(element, "alias", name=f"ua-{watchdog.name}")
+    add(element, "alias", name=f"ua-watchdog_{watchdog.name}")
 
 
 def add_inputs(devices: _Element, spec: DomainSpec) -> None:
     """Write the pointer devices."""
     for device in spec.devices.inputs or []:
         element = add(devices, "input", type=device.type, bus=device.bus or "usb")
-        add(element, "alias", name=f"ua-{device.name}")
+        add(element, "alias", name=f"ua-input_{device.name}")
 
 
 def add_sound(devices: _Element, spec: DomainSpec) -> None:
     """Write the sound card; nothing listens to it on the host."""
     if spec.devices.sound is not None:
         card = add(devices, "sound", model=spec.devices.sound.model or "ich9")
-        add(card, "alias", name=f"ua-{spec.devices.sound.name}")
+        add(card, "alias", name=f"ua-sound_{spec.devices.sound.name}")
 
 
 def add_panic(devices: _Element, spec: DomainSpec) -> None:

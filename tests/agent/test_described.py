@@ -42,7 +42,7 @@ def test_volumes_cards_and_board_are_read_off_the_domain(machine: Obj, tmp_path:
         + disk(overlay, "root", "vda", "qcow2")
         + disk(plain, "data", "sda")
         + disk(tmp_path / "gone.img", "seed", "sdb")
-        + "<interface><mac address='52:54:00:00:00:01'/><alias name='ua-net'/></interface></devices></domain>"
+        + "<interface><mac address='52:54:00:00:00:01'/><alias name='ua-nic_net'/></interface></devices></domain>"
     )
     found = describe(machine, xml, "", {"c": CLAIM})
     claim = {

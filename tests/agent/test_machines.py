@@ -31,7 +31,7 @@ NODE = "here"
 def xml(vmi: Obj, *_: object) -> str:
     name, uuid = render.domain_name(vmi), render.domain_uuid(vmi)
     cards = "".join(
-        f"<interface type='user'><alias name='ua-{card['name']}'/></interface>"
+        f"<interface type='user'><alias name='ua-nic_{card['name']}'/></interface>"
         for card in vmi["spec"]["domain"]["devices"].get("interfaces") or []
     )
     return (

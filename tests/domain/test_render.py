@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from polyvisor.domain import render
+from polyvisor.domain import DiskSource, DomainContext, render
 from polyvisor.domain.disks import letters
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver
@@ -110,6 +110,21 @@ def test_disks_have_names_by_bus_and_order(qemu: Driver) -> None:
     ]
     assert [d.find("readonly") is not None for d in disks] == [False, True]
     assert [letters(n) for n in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
+
+
+def test_devices_of_one_name_are_told_apart(qemu: Driver) -> None:
+    named = {"name": "same"}
+    devices = {
+        "disks": [named],
+        "interfaces": [{**named, "masquerade": {}}],
+        "inputs": [{**named, "type": "tablet"}],
+        "sound": named,
+        "watchdog": {**named, "i6300esb": {}},
+    }
+    context = DomainContext("qemu", disks={"same": DiskSource(Path("/nowhere/disk.img"), "raw")})
+    domain = etree.fromstring(render(machine(qemu, {"devices": devices}), qemu, context))
+    aliases = [element.get("name") for element in domain.iterfind("devices/*/alias")]
+    assert len(aliases) == len(set(aliases)) == 5
 
 
 def test_requests_stand_in_for_memory_and_cpus(qemu: Driver) -> None:
