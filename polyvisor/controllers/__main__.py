@@ -1,0 +1,5 @@
+"""``python -m polyvisor.controllers``."""
+
+from polyvisor.controllers.process import entry
+
+entry()
