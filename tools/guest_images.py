@@ -83,17 +83,17 @@ class Packages:
         if done.returncode:
             raise ImageError(f"apt-get update failed, so the guest images cannot be made:\n{done.stderr.strip()}")
 
-    def kernel(self) -> str:
-        """Return the name of the package that holds the current cloud kernel."""
+    def kernel(self, meta: str = "linux-image-cloud-amd64") -> str:
+        """Return the name of the package that holds the current kernel of a kind."""
         for attempt in range(2):
             found = re.search(
-                r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", "linux-image-cloud-amd64").stdout
+                r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", meta).stdout
             )
             if found:
                 return found[1]
             if not attempt:
                 self._own_lists()
-        raise ImageError("Debian's package linux-image-cloud-amd64 is not known here; the demo guests need its kernel")
+        raise ImageError(f"Debian's package {meta} is not known here; the guests need its kernel")
 
     def fetch(self, package: str) -> Path:
         """Return the path of the package's file, downloading it if it is not there."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EMULATED = "qemu"
 
+WITH_THREADS = "Nehalem"
+
 
 class QemuDriver(Driver):
     """libvirt's QEMU driver."""
@@ -67,7 +69,7 @@ class QemuDriver(Driver):
         """Choose the CPU that the virt type can give, and leave out what costs memory and nobody asked for."""
         cpu = domain.find("cpu")
         if cpu is not None and cpu.get("mode") is None:
-            cpu.set("mode", "maximum" if domain.get("type") == EMULATED else "host-model")
+            _choose_cpu(cpu, emulated=domain.get("type") == EMULATED, architecture=domain.find("os/type"))
         add_enlightenments(domain, spec)
         devices = domain.find("devices")
         assert devices is not None
@@ -88,3 +90,20 @@ class QemuDriver(Driver):
         cpu = spec.domain.cpu
         vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
         return (40 + 48 + 8 * vcpus) * MIB
+
+
+def _choose_cpu(cpu: _Element, emulated: bool, architecture: _Element | None) -> None:
+    """Take the host's CPU or all that can be emulated; but a guest that is to see threads needs a CPU that has them.
+
+    The emulator's fullest CPU on x86 is one of AMD's without the flag by which guests learn of threads.
+    """
+    topology = cpu.find("topology")
+    threads = topology is not None and topology.get("threads") != "1"
+    if emulated and threads and architecture is not None and architecture.get("arch") == "x86_64":
+        cpu.set("mode", "custom")
+        cpu.set("match", "exact")
+        model = cpu.makeelement("model", {})
+        model.text = WITH_THREADS
+        cpu.insert(0, model)
+    else:
+        cpu.set("mode", "maximum" if emulated else "host-model")

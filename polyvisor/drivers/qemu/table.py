@@ -78,7 +78,6 @@ FEATURES: dict[str, Support] = {
         "disk.bus.scsi",
         "disk.bus.usb",
         "disk.cdrom",
-        "disk.cdrom.tray",
         "disk.serial",
         "disk.boot-order",
         source=f"{COMMAND} qemuBuildDiskDeviceProps",
@@ -193,6 +192,11 @@ FEATURES: dict[str, Support] = {
         f"{COMMAND} qemuBuildMachineACPI (SLIC alone)",
         "tables of one's own are not passed on yet",
         "firmware.acpi-tables",
+    ),
+    **no(
+        f"{COMMAND} qemuBuildDiskDeviceProps (tray is not passed on; a guest was seen to find its disc)",
+        "libvirt starts a machine with every tray closed",
+        "disk.cdrom.tray",
     ),
     **no(
         f"{VALIDATE} qemuValidateDomainDeviceDefControllerIDE", "the machine q35 has no IDE; use sata", "disk.bus.ide"

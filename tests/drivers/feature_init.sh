@@ -1,0 +1,85 @@
+#!/bin/sh
+# Init of the guest that looks at itself: it loads what drivers there are and prints what it finds, one fact a line.
+export PATH=/bin:/sbin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+dmesg -n 1
+while read -r module; do insmod "$module" 2>/dev/null; done </etc/modules
+fact() { echo "FACT $*"; }
+value() { [ -r "$2" ] && fact "$1" "$(tr -d '\0' <"$2" 2>/dev/null | tr '\n' ' ')"; }
+[ -d /sys/firmware/efi ] && mount -t efivarfs efivarfs /sys/firmware/efi/efivars 2>/dev/null
+
+# a CD-ROM tells its medium, USB its disks and a sound card its codec a moment after their drivers are there
+for moment in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    [ -z "$(sed -n 's/.*\bawait=\([a-z0-9]*\).*/\1/p' /proc/cmdline)" ] && break
+    [ -e "/sys/block/$(sed -n 's/.*\bawait=\([a-z0-9]*\).*/\1/p' /proc/cmdline)" ] && break
+    sleep 0.2
+done
+
+fact cmdline "$(cat /proc/cmdline)"
+fact memory.kib "$(awk '/MemTotal/ {print $2}' /proc/meminfo)"
+fact hugepages "$(awk '/HugePages_Total/ {print $2}' /proc/meminfo)"
+fact cpu.count "$(nproc)"
+fact cpu.model "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+fact cpu.flags "$(sed -n 's/^flags[^:]*: //p' /proc/cpuinfo | head -n 1)"
+fact cpu.sockets "$(cat /sys/devices/system/cpu/cpu*/topology/physical_package_id | sort -u | wc -l)"
+fact cpu.threads "$(cat /sys/devices/system/cpu/cpu0/topology/thread_siblings_list)"
+fact cpu.possible "$(cat /sys/devices/system/cpu/possible)"
+fact clocksources "$(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
+fact hpet "$([ -e /sys/bus/acpi/devices/PNP0103:00 ] && echo yes || echo no)"
+fact rtc "$(cat /sys/class/rtc/rtc0/since_epoch 2>/dev/null)"
+fact acpi "$([ -e /sys/firmware/acpi/tables/FACP ] && echo yes || echo no)"
+fact ioapic "$([ -e /sys/firmware/acpi/tables/APIC ] && echo yes || echo no)"
+fact efi "$([ -d /sys/firmware/efi ] && echo yes || echo no)"
+for name in /sys/firmware/efi/efivars/SecureBoot-*; do [ -e "$name" ] && fact secureboot "$(tail -c 1 "$name" | hexdump -e '1/1 "%d"')"; done
+for name in sys_vendor product_name product_uuid product_serial chassis_vendor chassis_version chassis_serial chassis_asset_tag bios_vendor; do
+    value "dmi.$name" "/sys/class/dmi/id/$name"
+done
+for device in /sys/bus/pci/devices/*; do
+    fact "pci.${device##*/}" "$(cat "$device/vendor" "$device/device" "$device/class" | tr '\n' ' ')"
+done
+for device in /sys/bus/acpi/devices/*; do
+    case $(cat "$device/hid" 2>/dev/null) in QEMU0001) fact panic.acpi yes ;; MSFT0101 | PNP0C31) fact tpm.acpi yes ;; esac
+done
+for disk in /sys/block/[vs]d* /sys/block/sr*; do
+    [ -e "$disk" ] || continue
+    name="disk.${disk##*/}"
+    fact "$name.path" "$(readlink -f "$disk")"
+    fact "$name.bytes" "$(($(cat "$disk/size") * 512))"
+    value "$name.readonly" "$disk/ro"
+    value "$name.serial" "$disk/serial"
+    [ -e "$disk/device/vpd_pg80" ] && fact "$name.serial" "$(tail -c +5 "$disk/device/vpd_pg80" | tr -d '\0')"
+    value "$name.logical" "$disk/queue/logical_block_size"
+    value "$name.physical" "$disk/queue/physical_block_size"
+    value "$name.writecache" "$disk/queue/write_cache"
+    value "$name.discard" "$disk/queue/discard_max_bytes"
+    fact "$name.queues" "$(ls "$disk/mq" | wc -l)"
+    [ -e "$disk/device/model" ] && value "$name.model" "$disk/device/model"
+    fact "$name.start" "$(dd if="/dev/${disk##*/}" bs=16 count=1 2>/dev/null | tr -cd 'a-zA-Z0-9-')"
+done
+for card in /sys/class/net/*; do
+    name="net.${card##*/}"
+    [ "${card##*/}" = lo ] && continue
+    ip link set "${card##*/}" up 2>/dev/null
+    fact "$name.driver" "$(basename "$(readlink -f "$card/device/driver")")"
+    value "$name.mac" "$card/address"
+    fact "$name.path" "$(readlink -f "$card/device")"
+    value "$name.acpi" "$card/device/acpi_index"
+    value "$name.acpi" "$(readlink -f "$card/device/..")/acpi_index"
+    sleep 0.1
+    fact "$name.carrier" "$(cat "$card/carrier" 2>/dev/null)"
+done
+value rng /sys/class/misc/hw_random/rng_available
+value watchdog /sys/class/watchdog/watchdog0/identity
+fact inputs "$(sed -n 's/^N: Name=//p' /proc/bus/input/devices | tr '\n' ' ')"
+fact sound "$(sed -n 's/^ *[0-9]* \[.*\]: //p' /proc/asound/cards 2>/dev/null | tr '\n' ' ')"
+value tpm /sys/class/tpm/tpm0/tpm_version_major
+for device in /sys/bus/virtio/devices/*; do [ -e "$device" ] && fact "virtio.$(cat "$device/device")" yes; done
+iso=$(findfs LABEL=cidata 2>/dev/null) && mkdir -p /mnt/cidata && mount -o ro -t iso9660 "$iso" /mnt/cidata && {
+    value cidata.user /mnt/cidata/user-data
+    value cidata.meta /mnt/cidata/meta-data
+}
+fact end
+case $(cat /proc/cmdline) in *then=reboot*) reboot -f ;; *then=panic*) echo c >/proc/sysrq-trigger ;; esac
+exec sleep 1000000
