@@ -65,6 +65,7 @@ class Resource:
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 GROUP = "kubevirt.io"
 SUBRESOURCES_GROUP = "subresources.kubevirt.io"
+SUBRESOURCES_VERSIONS = ("v1", "v1alpha3")
 
 
 def _condition(of: str) -> str:

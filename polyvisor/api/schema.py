@@ -12,6 +12,7 @@ from typing import Any, cast
 import polyvisor.api
 from polyvisor.api._descriptions import DESCRIPTIONS
 from polyvisor.api.base import Model, Obj
+from polyvisor.api.names import MANAGER, PART_OF_LABEL
 from polyvisor.api.resources import RESOURCES, Resource
 from polyvisor.api.shapes import Shape, members
 
@@ -88,7 +89,7 @@ def crd(resource: Resource) -> Obj:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": resource.full_name},
+        "metadata": {"name": resource.full_name, "labels": {PART_OF_LABEL: MANAGER}},
         "spec": {
             "group": resource.group,
             "names": names,

@@ -16,6 +16,7 @@ import typer
 
 from polyvisor.cli import (
     commands_choice,
+    commands_cluster,
     commands_create,
     commands_guests,
     commands_host,
@@ -65,6 +66,7 @@ commands_create.register(app)
 commands_machines.register(app)
 commands_guests.register(app)
 commands_choice.register(app)
+commands_cluster.register(app)
 
 
 def run(arguments: Sequence[str], *, plugin: bool = False) -> int:

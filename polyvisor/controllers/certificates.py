@@ -18,7 +18,7 @@ from cryptography import x509
 
 from polyvisor.api import Obj, names
 from polyvisor.api.cluster_resources import API_SERVICES, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS
-from polyvisor.api.resources import SECRETS, SUBRESOURCES_GROUP, Resource
+from polyvisor.api.resources import SECRETS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Resource
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.process.certificates import (
     SKEW,
@@ -174,9 +174,10 @@ class CertificateKeeper:
                     patch.append({"op": "add", "path": f"{at}/clientConfig/caBundle", "value": encoded})
             if patch:
                 await self._client.patch(resource, names.WEBHOOKS, patch, patch_type="json")
-        name = f"v1.{SUBRESOURCES_GROUP}"
-        if (service := await self._found(API_SERVICES, name)) and service["spec"].get("caBundle") != encoded:
-            await self._client.patch(API_SERVICES, name, {"spec": {"caBundle": encoded}})
+        for version in SUBRESOURCES_VERSIONS:
+            name = f"{version}.{SUBRESOURCES_GROUP}"
+            if (service := await self._found(API_SERVICES, name)) and service["spec"].get("caBundle") != encoded:
+                await self._client.patch(API_SERVICES, name, {"spec": {"caBundle": encoded}})
 
     async def _found(self, resource: Resource, name: str) -> Obj | None:
         try:

@@ -9,10 +9,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from polyvisor import __version__
-from polyvisor.api.resources import SUBRESOURCES_GROUP, VMIS, VMS, Resource
+from polyvisor.api.resources import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VMIS, VMS, Resource
 
 Obj = dict[str, Any]
-VERSIONS = ("v1", "v1alpha3")
+VERSIONS = SUBRESOURCES_VERSIONS
 """The preferred one first; they do not differ."""
 ACTIONS: dict[Resource, dict[str, str]] = {
     VMS: {

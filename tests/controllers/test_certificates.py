@@ -56,6 +56,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         f"{base}/mutatingwebhookconfigurations/virt-api": {"webhooks": json.loads(json.dumps(hooks))},
         f"{base}/validatingwebhookconfigurations/virt-api": {"webhooks": hooks},
         "/apis/apiregistration.k8s.io/v1/apiservices/v1.subresources.kubevirt.io": {"spec": {"group": "g"}},
+        "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha3.subresources.kubevirt.io": {"spec": {"group": "g"}},
     }
 
     async def answer(request: Request) -> JSONResponse:

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polyvisor import __version__
+from polyvisor.api import names
+from polyvisor.api.resources import RESOURCES, SUBRESOURCES_VERSIONS
+from polyvisor.controllers.certificates import roles
+from polyvisor.installation.render import CHART, ORDER, ValuesError, assignment, manifests, resource_of, to_yaml
+from polyvisor.server.subresources_discovery import resource_list
+
+Obj = dict[str, Any]
+OBJECTS = manifests()
+TOP = Path(__file__).resolve().parents[2]
+
+
+def found(kind: str, name: str, objects: list[Obj] | None = None) -> Obj:
+    wanted = [one for one in objects or OBJECTS if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    assert len(wanted) == 1, f"{kind} {name}"
+    return wanted[0]
+
+
+def rules(name: str) -> set[tuple[str, str, str]]:
+    """Return (group, resource, verb) of a component's or user's roles."""
+    granted = [one for one in OBJECTS if one["kind"] in ("Role", "ClusterRole") and one["metadata"]["name"] == name]
+    return {
+        (group, resource, verb)
+        for role in granted
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_chart_is_of_this_version_and_where_helm_looks_for_it() -> None:
+    chart = yaml.safe_load((TOP / "deploy" / "chart" / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+    crds = sorted(path.name for path in (TOP / "deploy" / "chart" / "crds").iterdir())
+    assert crds == sorted(f"{one.full_name}.yaml" for one in RESOURCES if one.custom)
+
+
+def test_every_object_can_be_applied_and_has_its_place() -> None:
+    kinds = [obj["kind"] for obj in OBJECTS]
+    assert kinds == sorted(kinds, key=ORDER.index)
+    for obj in OBJECTS:
+        resource = resource_of(obj)
+        assert resource.namespaced == ("namespace" in obj["metadata"]), obj["metadata"]["name"]
+    addresses = [(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")) for one in OBJECTS]
+    assert len(set(addresses)) == len(addresses)
+
+
+def test_the_namespace_is_the_one_that_was_asked_for() -> None:
+    text = to_yaml([one for one in manifests("machines") if one["kind"] != "CustomResourceDefinition"])
+    spaces = {one["metadata"].get("namespace") for one in yaml.safe_load_all(text)}
+    assert spaces == {None, "machines", "kube-system"}
+    assert "namespace: kubevirt\n" not in text
+
+
+def test_values_reach_the_objects() -> None:
+    given = ["api.replicas=3", "image.tag=v9", "configuration.hypervisors=[{name: qemu}]", "networkPolicies=false"]
+    objects = manifests(given=map(assignment, given))
+    deployment = found("Deployment", "virt-api", objects)
+    assert deployment["spec"]["replicas"] == 3
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith("/virt-api:v9")
+    kubevirt = found("KubeVirt", "kubevirt", objects)
+    assert kubevirt["spec"] == {"configuration": {"hypervisors": [{"name": "qemu"}]}}
+    assert not [one for one in objects if one["kind"] == "NetworkPolicy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("api.replica=3", "api.replica: the chart has no such value; there are nodeSelector, replicas"),
+        ("api.replicas=many", "api.replicas: 'many' is given"),
+        ("api.replicas", "is not name=value"),
+        ("api.replicas={", "is not YAML"),
+        ("image=x", "image: 'x' is given"),
+    ],
+)
+def test_a_wrong_value_is_named(text: str, said: str) -> None:
+    with pytest.raises(ValuesError) as error:
+        manifests(given=[assignment(text)])
+    assert said in str(error.value)
+
+
+def test_a_component_may_read_its_own_secrets_alone() -> None:
+    wanted = {
+        "kubevirt-apiserver": {names.API_SECRET, names.API_CLIENT_SECRET},
+        "kubevirt-handler": {names.HANDLER_SECRET},
+        "kubevirt-controller": {names.CA_SECRET, *(role.secret for role in roles("kubevirt"))},
+    }
+    for component, secrets in wanted.items():
+        for role in OBJECTS:
+            if role["kind"] not in ("Role", "ClusterRole") or role["metadata"]["name"] != component:
+                continue
+            for rule in role["rules"]:
+                if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
+                    assert role["kind"] == "Role"
+                    assert set(rule["resourceNames"]) == secrets
+
+
+def test_no_component_may_do_everything() -> None:
+    granted = rules("kubevirt-apiserver") | rules("kubevirt-controller") | rules("kubevirt-handler")
+    assert not [rule for rule in granted if "*" in rule]
+    assert not [rule for rule in granted if rule[0] == "rbac.authorization.k8s.io"]
+    assert ("", "nodes", "update") not in granted
+    assert ("", "pods", "create") not in rules("kubevirt-handler") | rules("kubevirt-apiserver")
+
+
+def test_every_subresource_that_is_served_can_be_granted() -> None:
+    served = {(one["name"], verb) for one in resource_list("v1")["resources"] for verb in one["verbs"]}
+    for role in ("kubevirt.io:edit", "kubevirt.io:admin"):
+        granted = {(resource, verb) for group, resource, verb in rules(role) if group == "subresources.kubevirt.io"}
+        assert served - granted == set(), role
+        assert granted - served == set(), role
+    view = {(resource, verb) for group, resource, verb in rules("kubevirt.io:view") if group.startswith("subres")}
+    assert view < served
+    assert not [name for name, _ in view if name.partition("/")[2] in ("console", "vnc", "start", "stop")]
+
+
+def test_the_aggregated_api_is_registered_in_all_its_versions() -> None:
+    registered = [one["spec"]["version"] for one in OBJECTS if one["kind"] == "APIService"]
+    assert registered == sorted(SUBRESOURCES_VERSIONS)
+
+
+def test_roles_are_aggregated_as_kubevirt_names_them() -> None:
+    for level in ("view", "edit", "admin"):
+        labels = found("ClusterRole", f"kubevirt.io:{level}")["metadata"]["labels"]
+        assert labels[f"rbac.authorization.k8s.io/aggregate-to-{level}"] == "true"
+
+
+def test_the_control_plane_runs_without_rights_on_its_node() -> None:
+    for name in ("virt-api", "virt-controller"):
+        spec = found("Deployment", name)["spec"]
+        assert spec["replicas"] == 2
+        pod = spec["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert found("PodDisruptionBudget", f"{name}-pdb")["spec"]["minAvailable"] == 1
+    assert (CHART / "templates").is_dir()
