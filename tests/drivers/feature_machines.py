@@ -184,6 +184,26 @@ GUESTS: dict[str, Guest] = {
 }
 
 
+SLOW: dict[str, Guest] = {
+    "uefi": Guest(
+        {
+            "memory": {"guest": "256Mi"},
+            "firmware": {"bootloader": {"efi": {"secureBoot": False}}},
+            "devices": {"autoattachPodInterface": False},
+        },
+    ),
+    "secure": Guest(
+        {
+            "memory": {"guest": "256Mi"},
+            "features": {"smm": {}},
+            "firmware": {"bootloader": {"efi": {"secureBoot": True}}},
+            "devices": {"autoattachPodInterface": False},
+        },
+    ),
+}
+"""Those that take half a minute each, for the emulator: they are run with the slower suites."""
+
+
 def _mac(facts: Facts, number: str) -> str:
     """Return the name in the guest of the card whose MAC address ends so."""
     return next(key.split(".")[1] for key, value in facts.items() if value == f"02:00:00:00:00:0{number}")
@@ -275,6 +295,10 @@ SEEN: dict[str, Check] = {
     "interface.boot-order": ("net", lambda f: "net0" in f["console"] and "BOOTED" not in f["console"]),
     "lifecycle.console": ("disks", lambda f: "end" in f),
     "lifecycle.start": ("disks", lambda f: "end" in f),
+}
+SEEN_SLOWLY: dict[str, Check] = {
+    "firmware.efi": ("uefi", lambda f: f["efi"] == "yes" and "OVMF" in f["dmi.bios_vendor"]),
+    "firmware.efi.secure-boot": ("secure", lambda f: f.get("secureboot") == "1"),
 }
 
 

@@ -1,0 +1,81 @@
+"""Running the guests that look at themselves: all at once, each with a launcher of its own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.api import VirtualMachineInstance
+from polyvisor.api.resources import VMIS
+from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.qemu import QemuDriver
+from polyvisor.testing import Bench, Client
+from tests.drivers.feature_guest import Facts, facts, kernel_and_initrd
+from tests.drivers.feature_machines import KERNEL, Guest
+
+DRIVER = QemuDriver()
+BASE = Path("/tmp/pvf")
+SECONDS = 120
+
+
+def run(guests: Mapping[str, Guest]) -> dict[str, Facts]:
+    """Run every guest once, side by side, and return what each reports."""
+    shutil.rmtree(BASE, ignore_errors=True)
+    (BASE / "scratch").mkdir(parents=True, mode=0o700)
+    found = {}
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, BASE)
+        running = {}
+        for name, guest in guests.items():
+            running[name] = _start(name, guest)
+            stack.callback(running[name].close)
+        for name, one in running.items():
+            one.says(guests[name].end, SECONDS)
+            found[name] = _report(one, guests[name].until)
+    return found
+
+
+def _machine(name: str, guest: Guest) -> VirtualMachineInstance:
+    """Return the machine as admission lets it through."""
+    domain = dict(guest.domain)
+    if guest.args is not None:
+        boot = {"kernelArgs": f"console=ttyS0 quiet {guest.args}".strip(), "container": KERNEL}
+        domain["firmware"] = {**domain.get("firmware", {}), "kernelBoot": boot}
+    volumes = [{"name": disk, "hostDisk": {"type": "Disk", "path": f"/d/{disk}.img"}} for disk in guest.disks]
+    spec = {"hypervisor": {"driver": "qemu", "virtType": "qemu"}, "domain": domain, "volumes": volumes, **guest.spec}
+    metadata = {"name": name, "namespace": "real", "uid": f"0f0e0d0c-0000-4000-8000-{sum(name.encode()):012d}"}
+    obj = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata, "spec": spec}
+    if guest.admitted:
+        outcome = admit("CREATE", VMIS, obj, None, AdmissionContext({}, DriverRegistry([DRIVER])))
+        assert not outcome.problems, outcome.problems
+        obj = outcome.obj
+    return VirtualMachineInstance.model_validate(obj)
+
+
+def _start(name: str, guest: Guest) -> Bench:
+    folder = BASE / name
+    (folder / "images").mkdir(parents=True, mode=0o700)
+    vmi = _machine(name, guest)
+    disks = {}
+    for disk, content in guest.disks.items():
+        path = folder / "images" / f"{disk}.img"
+        path.write_bytes(content)
+        disks[disk] = DiskSource(path, "raw")
+    kernel, initrd = kernel_and_initrd() if guest.args is not None else (None, None)
+    context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, graphics_socket=folder / "vnc.sock")
+    one = Bench(folder, DRIVER.launcher(folder, BASE / "scratch"), domain_name(vmi), domain_uuid(vmi))
+    answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
+    assert "result" in answer, f"{name}: {answer}"
+    return one
+
+
+def _report(one: Bench, until: str) -> Facts:
+    """Return the facts, and beside them the console's whole text, the state at the end and the host's clock."""
+    state = Client(one.folder).until(until)["state"]
+    said = one.console_log()
+    return facts(said) | {"console": said.decode(errors="replace"), "state": state, "now": str(int(time.time()))}
