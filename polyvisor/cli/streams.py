@@ -37,6 +37,7 @@ def options(client: Client, path: str, timeout: float, query: dict[str, str] | N
         "compression": None,
         "proxy": None if connection.loopback else True,
         "max_size": None,
+        "ping_interval": None,  # one who reads slowly, as with ^S in a terminal, would not hear the answers
     }
 
 

@@ -1,0 +1,364 @@
+"""What KubeVirt's users do with a machine every day, on real guests through the command line and the websockets."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from polyvisor.cli.client import Client
+from polyvisor.cli.console import connected
+from polyvisor.cli.streams import options
+from polyvisor.cli.websocket import Websocket
+from polyvisor.kube.config import from_kubeconfig
+from polyvisor.kube.errors import ApiError
+
+from .agent_guest import IMAGE, add_image
+from .standalone import BIN, Standalone, standalone
+
+pytestmark = pytest.mark.e2e
+
+BASE = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
+VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
+CONSOLES = 50
+
+
+def machine(name: str, driver: str, **domain: Any) -> dict[str, Any]:
+    volumes = []
+    if driver == "lxc":
+        volumes.append({"name": "root", "containerDisk": {"image": "localhost/polyvisor/demo-rootfs:1"}})
+    else:
+        container = {"image": IMAGE, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+        domain["firmware"] = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": container}}
+        volumes.append({"name": "data", "containerDisk": {"image": "localhost/polyvisor/demo-disk:1"}})
+        domain["devices"] = {"interfaces": [{"name": "default", "masquerade": {}}], **(domain.get("devices") or {})}
+    spec = {
+        "hypervisor": {"driver": driver},
+        "domain": {"memory": {"guest": "128Mi"}, "devices": {}, **domain},
+        "volumes": volumes,
+    }
+    if driver != "lxc":
+        spec["networks"] = [{"name": "default", "pod": {}}]
+    metadata = {"name": name, "labels": {"app": name}}
+    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Standalone]:
+    with standalone() as home:
+        add_image(home.folder / "images")
+        home.run("up")
+        manifest = home.folder / "machines.json"
+        both = [machine("talk", "qemu"), machine("box", "lxc")]
+        manifest.write_text("\n---\n".join(json.dumps(each) for each in both))
+        try:
+            home.run("run", manifest)
+            yield home
+        finally:
+            home.run("down")
+
+
+@pytest.fixture
+def client(home: Standalone) -> Client:
+    return Client(from_kubeconfig(home.kubeconfig))
+
+
+@pytest.fixture
+def talk(client: Client) -> str:
+    """The name of a guest whose agent is there."""
+    until(client, "talk", lambda status: true(status, "AgentConnected"))
+    return "talk"
+
+
+def until(client: Client, name: str, reached: Any, seconds: float = 90) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while True:
+        status: dict[str, Any] = client.get(f"{VMIS}/{name}").get("status") or {}
+        if reached(status):
+            return status
+        assert time.monotonic() < deadline, status
+        time.sleep(0.2)
+
+
+def true(status: dict[str, Any], condition: str) -> bool:
+    return any(c["type"] == condition and c["status"] == "True" for c in status.get("conditions") or [])
+
+
+class Shell:
+    """A guest's console as one who types there has it."""
+
+    def __init__(self, websocket: Websocket) -> None:
+        self._websocket = websocket
+        self.heard = b""
+
+    def until(self, pattern: bytes, seconds: float = 60) -> re.Match[bytes]:
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.heard)):
+            assert time.monotonic() < deadline, self.heard[-2000:]
+            try:
+                self.heard = self.heard[-64:] + self._websocket.recv(timeout=1)
+            except TimeoutError:
+                continue
+        self.heard = self.heard[found.end() :]
+        return found
+
+    def type(self, text: str) -> None:
+        self._websocket.send(text.encode() + b"\n")
+
+    def says(self, command: str, pattern: bytes) -> re.Match[bytes]:
+        self.type(command)
+        return self.until(pattern)
+
+
+@contextmanager
+def shell(client: Client, name: str) -> Iterator[Shell]:
+    with connected(client, "default", name) as websocket:
+        console = Shell(websocket)
+        console.type("")
+        if console.until(rb"login: |# ")[0] == b"login: ":
+            console.type("root")
+            console.until(rb"# ")
+        yield console
+
+
+def uptime(console: Shell) -> float:
+    return float(console.says("echo up=$(cut -d' ' -f1 /proc/uptime)", rb"up=([0-9.]+)\r")[1])
+
+
+def test_pause_holds_the_guests_clock(home: Standalone, client: Client, talk: str) -> None:
+    with shell(client, talk) as console:
+        before, begin = uptime(console), time.monotonic()
+        home.run("pause", "vmi", talk)
+        status = until(client, talk, lambda status: true(status, "Paused"))
+        assert not true(status, "Ready")
+        held = time.monotonic()
+        time.sleep(4)
+        held = time.monotonic() - held
+        home.run("unpause", "vmi", talk)
+        until(client, talk, lambda status: not true(status, "Paused") and true(status, "Ready"))
+        passed = uptime(console) - before
+        assert passed < time.monotonic() - begin - held + 1
+
+
+def test_agent_tells_of_the_guest(home: Standalone, client: Client, talk: str) -> None:
+    status = until(client, talk, lambda status: "guestOSInfo" in status)
+    assert status["guestOSInfo"]["prettyName"] == "Polyvisor Demo 1 (agent)"
+    assert status["guestOSInfo"]["kernelRelease"].endswith("cloud-amd64")
+    status = until(client, talk, lambda status: "interfaceName" in status["interfaces"][0])
+    assert status["interfaces"][0]["infoSource"] == "domain, guest-agent"
+    info = json.loads(home.run("guestosinfo", talk))
+    assert info["guestAgentVersion"].startswith("7.2")
+    assert info["os"] == status["guestOSInfo"]
+    assert {"name": "guest-ping", "enabled": True} in info["supportedCommands"]
+    mounts = {each["mountPoint"]: each for each in json.loads(home.run("fslist", talk))["items"]}
+    assert mounts["/mnt/demo"]["fileSystemType"] == "ext4"
+    assert mounts["/mnt/demo"]["totalBytes"] > mounts["/mnt/demo"]["usedBytes"] > 0
+    assert json.loads(home.run("userlist", talk))["kind"] == "VirtualMachineInstanceGuestOSUserList"
+
+
+def test_freeze_is_seen_and_ends_by_itself(client: Client, talk: str) -> None:
+    client.request("PUT", f"{BASE}/{talk}/freeze", {"unfreezeTimeout": "5m0s"})
+    until(client, talk, lambda status: status.get("fsFreezeStatus") == "frozen")
+    client.request("PUT", f"{BASE}/{talk}/unfreeze", {})
+    until(client, talk, lambda status: "fsFreezeStatus" not in status)
+    client.request("PUT", f"{BASE}/{talk}/freeze", {"unfreezeTimeout": "1s"})
+    with shell(client, talk) as console:
+        console.says("touch /mnt/demo/x && echo writ''ten", rb"written")
+        console.says("rm /mnt/demo/x && echo remo''ved", rb"removed")
+
+
+def rfb(peer: Any) -> tuple[int, int, str]:
+    """Shake hands as a VNC client; return the screen's size and name."""
+    assert peer(12) == b"RFB 003.008\n"
+    peer.send(b"RFB 003.008\n")
+    assert 1 in peer(peer(1)[0])
+    peer.send(b"\1")
+    assert peer(4) == b"\0\0\0\0"
+    peer.send(b"\1")
+    width, height, _, length = struct.unpack(">HH16sI", peer(24))
+    return width, height, peer(length).decode()
+
+
+class Peer:
+    def __init__(self, websocket: Websocket) -> None:
+        self._websocket = websocket
+        self._got = b""
+
+    def __call__(self, count: int) -> bytes:
+        while len(self._got) < count:
+            self._got += self._websocket.recv(timeout=20)
+        data, self._got = self._got[:count], self._got[count:]
+        return data
+
+    def send(self, data: bytes) -> None:
+        self._websocket.send(data)
+
+
+def screen(client: Client, name: str, query: dict[str, str] | None = None) -> Websocket:
+    url, arguments = options(client, f"{BASE}/{name}/vnc", 20, query)
+    return Websocket(url, **arguments)
+
+
+def why_closed(websocket: Websocket) -> str:
+    try:
+        while True:
+            websocket.recv(timeout=10)
+    except ConnectionClosed as error:
+        return error.rcvd.reason if error.rcvd else ""
+
+
+def test_vnc_shakes_hands_and_has_one_session(client: Client, talk: str) -> None:
+    with screen(client, talk) as first:
+        assert first.subprotocol == "plain.kubevirt.io"
+        width, height, _ = rfb(Peer(first))
+        assert (width, height) >= (640, 400)
+        with pytest.raises(Exception, match="HTTP 409"):
+            screen(client, talk, {"preserveSession": "true"})
+        with screen(client, talk) as second:
+            assert rfb(Peer(second))[:2] == (width, height)
+            assert "another client" in why_closed(first)
+    with screen(client, talk, {"preserveSession": "true"}) as third:
+        assert rfb(Peer(third))[:2] == (width, height)
+
+
+def test_vnc_proxy_of_the_command_line(home: Standalone, talk: str) -> None:
+    environment = {**os.environ, "POLYVISOR_STATE_DIR": str(home.folder)}
+    command = [BIN / "polyvisor", "vnc", talk, "--proxy-only"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as proxy:
+        assert proxy.stdout
+        port = json.loads(proxy.stdout.readline())["port"]
+        with socket.create_connection(("127.0.0.1", port), 10) as viewer:
+            assert viewer.recv(12) == b"RFB 003.008\n"
+        assert proxy.wait(20) == 0
+
+
+def test_screenshot_is_a_picture_of_the_screen(home: Standalone, client: Client, talk: str, tmp_path: Path) -> None:
+    file = tmp_path / "shot.png"
+    home.run("vnc", "screenshot", talk, "-f", file, "-m")
+    data = file.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    with screen(client, talk) as websocket:
+        assert rfb(Peer(websocket))[:2] == (width, height)
+    assert (depth, colour) == (8, 2)
+    pixels, place = b"", 8
+    while place < len(data):
+        (length,), kind = struct.unpack(">I", data[place : place + 4]), data[place + 4 : place + 8]
+        pixels += data[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
+        place += 12 + length
+    lines = zlib.decompress(pixels)
+    assert len(lines) == height * (1 + 3 * width)
+    assert len(set(lines)) > 2, "the firmware's text is on the screen"
+
+
+@pytest.mark.parametrize("verb", ["soft-reboot", "reset"])
+def test_guest_starts_again(home: Standalone, client: Client, talk: str, verb: str) -> None:
+    uid = client.get(f"{VMIS}/{talk}")["metadata"]["uid"]
+    with shell(client, talk) as console:
+        console.says("echo before > /run/mark; cat /run/mark", rb"\nbefore")
+        home.run(verb, talk)
+        console.until(rb"polyvisor-demo: ready", 120)
+    with shell(client, talk) as console:
+        console.says("cat /run/mark || echo go''ne", rb"gone")
+    after = client.get(f"{VMIS}/{talk}")
+    assert (after["metadata"]["uid"], after["status"]["phase"]) == (uid, "Running")
+    until(client, talk, lambda status: true(status, "AgentConnected"))
+
+
+@pytest.mark.parametrize(
+    ("method", "action"),
+    [
+        ("GET", "vnc"),
+        ("GET", "vnc/screenshot"),
+        ("PUT", "softreboot"),
+        ("PUT", "reset"),
+        ("PUT", "freeze"),
+        ("GET", "guestosinfo"),
+    ],
+)
+def test_what_a_container_cannot_is_refused_with_who_can(client: Client, method: str, action: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        client.request(method, f"{BASE}/box/{action}")
+    assert caught.value.code == 400
+    assert f"{action} is not possible on LXC: " in caught.value.message
+    assert "drivers that can: QEMU (qemu)" in caught.value.message
+    (cause,) = caught.value.causes
+    assert cause["field"] == "spec.hypervisor.driver"
+
+
+def descriptors(home: Standalone) -> int:
+    return len(list(Path(f"/proc/{home.pid}/fd").iterdir()))
+
+
+def settled(home: Standalone, most: int) -> int:
+    deadline = time.monotonic() + 20
+    while (count := descriptors(home)) > most and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return count
+
+
+def test_fifty_consoles_at_once_leave_nothing_behind(home: Standalone, client: Client) -> None:
+    with shell(client, "box") as console:
+        console.says("echo he''re", rb"here")
+
+    def join(number: int) -> bool:
+        try:
+            with connected(client, "default", "box", 60) as websocket:
+                websocket.send(f"echo n{number}\n".encode())
+                return bool(websocket.recv(timeout=2))
+        except ConnectionClosed as error:  # whoever came later has the console now
+            return "another client" in (error.rcvd.reason if error.rcvd else "")
+
+    most = 0
+    for last in (
+        False,
+        False,
+        True,
+    ):  # connections between the parts of the process are kept for a while, and used again
+        with concurrent.futures.ThreadPoolExecutor(CONSOLES) as threads:
+            assert all(threads.map(join, range(CONSOLES)))
+        with shell(client, "box") as console:
+            console.says("echo st''ill", rb"still")
+        if last:
+            assert settled(home, most) <= most
+        most = max(most, descriptors(home))
+
+
+def test_a_slow_reader_and_a_broken_line_do_not_hold_up_the_guest(home: Standalone, client: Client) -> None:
+    before = descriptors(home)
+    with ExitStack() as stack:
+        slow = stack.enter_context(connected(client, "default", "box"))
+        slow.send(b"\n")
+        slow.send(b"root\n")
+        slow.send(b"seq 1 1000000; touch /run/done\n")  # nobody reads the 7 MB
+        time.sleep(1)
+        with shell(client, "box") as console:
+            console.says("until [ -e /run/done ]; do sleep 0.1; done; echo do''ne", rb"\ndone")
+    command = [BIN / "polyvisor", "console", "box"]
+    environment = {**os.environ, "POLYVISOR_STATE_DIR": str(home.folder)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as broken:
+        assert broken.stdin
+        assert broken.stdout
+        broken.stdin.write(b"echo al''ive\n")
+        broken.stdin.flush()
+        heard = b""
+        while b"alive" not in heard:
+            heard += os.read(broken.stdout.fileno(), 4096)
+        broken.send_signal(signal.SIGKILL)
+    with shell(client, "box") as console:
+        console.says("echo aga''in", rb"again")
+    assert settled(home, before + 2) <= before + 2
