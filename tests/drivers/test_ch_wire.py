@@ -35,12 +35,12 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the stand-in on PATH; return the file into which it writes what it is asked."""
     script = Path(__file__).with_name("ch_stand_in.py")
     stand_in = tmp_path / "cloud-hypervisor"
-    stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
-    stand_in.chmod(0o755)
     path = tmp_path / "asked"
     path.touch()
+    # libvirt gives it an environment of its own, so what it has to know stands in the script
+    stand_in.write_text(f'#!/bin/sh\nCH_ASKED={path} exec {sys.executable} {script} "$@"\n')
+    stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("CH_ASKED", str(path))
     return path
 
 

@@ -33,4 +33,5 @@ def installed() -> tuple[Path, Path] | None:
 def launcher_plan(folder: Path) -> LauncherPlan:
     """Build the plan for a launcher in ``folder``."""
     daemon, module = installed() or (Path(PLACES[0], DAEMONS[0]), None)
-    return private_daemon(folder, "ch", daemon, module, poll_seconds=1.0, devices=("/dev/kvm",))
+    log = {"log/ch/.keep": ""}  # libvirt does not make the folder
+    return private_daemon(folder, "ch", daemon, module, files=log, poll_seconds=1.0, devices=("/dev/kvm",))
