@@ -86,9 +86,7 @@ class Packages:
     def kernel(self, meta: str = "linux-image-cloud-amd64") -> str:
         """Return the name of the package that holds the current kernel of a kind."""
         for attempt in range(2):
-            found = re.search(
-                r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", meta).stdout
-            )
+            found = re.search(r"Depends: (linux-image-\S+)", self._run("apt-cache", "depends", meta).stdout)
             if found:
                 return found[1]
             if not attempt:
