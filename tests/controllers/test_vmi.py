@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from polyvisor.api import Obj
 from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, VMIS
 from polyvisor.controllers.objects import condition
 from tests.controllers.conftest import NAMESPACE, World, compute
@@ -103,6 +104,15 @@ async def test_a_missing_claim_holds_the_machine_up_until_it_is_there(world: Wor
     await world.pod("m")
 
 
+async def deployed(world: World) -> Obj:
+    """Wait until the controllers have said that they know the configuration as it is."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await world.client.get(KUBEVIRTS, "kubevirt", NAMESPACE)
+            if (found.get("status") or {}).get("observedGeneration") == found["metadata"]["generation"]:
+                return found
+
+
 async def test_a_configuration_change_takes_effect_on_waiting_machines(world: World) -> None:
     kubevirt = {
         "apiVersion": "kubevirt.io/v1",
@@ -111,15 +121,12 @@ async def test_a_configuration_change_takes_effect_on_waiting_machines(world: Wo
         "spec": {"configuration": {"hypervisors": [{"name": "beta", "launcherImage": "reg/beta:1"}]}},
     }
     made = await world.client.create(KUBEVIRTS, kubevirt)
+    await deployed(world)  # the controllers know the configuration
     await world.create_vmi("m", {"hypervisor": {"driver": "alpha"}})
     await world.vmi("m", lambda v: v["status"]["hypervisor"]["candidates"][0]["verdict"] == "NotEnabled")
     await world.change(KUBEVIRTS, "kubevirt", spec={"configuration": {"hypervisors": [{"name": "alpha"}]}})
     await world.pod("m")
-    async with asyncio.timeout(5):
-        while True:
-            found = await world.client.get(KUBEVIRTS, "kubevirt", NAMESPACE)
-            if (found.get("status") or {}).get("observedGeneration") == found["metadata"]["generation"]:
-                break
+    found = await deployed(world)
     assert found["status"]["phase"] == "Deployed"
     assert made["metadata"]["uid"] == found["metadata"]["uid"]
     assert {c["type"]: c["status"] for c in found["status"]["conditions"]} == {

