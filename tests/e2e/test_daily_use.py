@@ -362,3 +362,18 @@ def test_a_slow_reader_and_a_broken_line_do_not_hold_up_the_guest(home: Standalo
     with shell(client, "box") as console:
         console.says("echo aga''in", rb"again")
     assert settled(home, before + 2) <= before + 2
+
+
+def test_ports_of_the_guest_are_forwarded(home: Standalone, client: Client, talk: str) -> None:
+    with shell(client, talk) as console:
+        console.says("ip addr show eth0 | grep -q 10.0.2.15 || udhcpc -q -n -i eth0; echo on''line", rb"\nonline")
+        console.type("(while :; do (echo hello from the guest; cat) | nc -l -p 7777; done) >/dev/null 2>&1 &")
+    for _ in range(3):
+        sent = home.run("port-forward", "--stdio", f"vmi/{talk}", "7777", stdin="")
+        assert sent == "hello from the guest\n"
+
+
+def test_a_port_of_a_guest_without_an_address_or_a_card(home: Standalone, client: Client) -> None:
+    with pytest.raises(ApiError, match="no network interfaces are present") as caught:
+        client.get(f"{BASE}/box/portforward/22")
+    assert caught.value.code == 400

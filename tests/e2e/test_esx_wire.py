@@ -20,7 +20,7 @@ from polyvisor.drivers.base import Endpoint
 from polyvisor.drivers.esx import VOLUMES, EsxDriver
 from polyvisor.testing import bench, machines
 from tests.drivers.kit import machine
-from tests.e2e.goprograms import program
+from tests.e2e.goprograms import NoGo, program
 
 pytestmark = pytest.mark.e2e
 DRIVER = EsxDriver()
@@ -50,7 +50,11 @@ def host(tmp_path: Path) -> Iterator[Host]:
     datastore, auth = tmp_path / "datastore", tmp_path / "auth.conf"
     datastore.mkdir()
     auth.write_text(AUTH.format(password=PASSWORD))
-    command = [program("vcsim"), "-password", PASSWORD, "-datastore", datastore]
+    try:
+        vcsim = program("vcsim")
+    except NoGo as missing:
+        pytest.skip(str(missing))
+    command = [vcsim, "-password", PASSWORD, "-datastore", datastore]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = urlsplit(process.stdout.readline().strip()).port
