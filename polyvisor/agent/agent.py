@@ -194,9 +194,7 @@ class Agent:
         if stream == "screenshot":
             return await streams.screenshot(link.path, wake=bool(arguments.get("wake")))
         if stream == "port":
-            if not (address := streams.address_of(vmi)):
-                raise LauncherError("the machine has no network interface with an address that its node can reach")
-            return await streams.dial(address, int(arguments["port"]), str(arguments["protocol"]))
+            return await streams.port_of(vmi, link.path, int(arguments["port"]), str(arguments["protocol"]))
         raise LauncherError(f"unknown stream {stream!r}")
 
     async def read_log(

@@ -241,7 +241,7 @@ class Descriptor:
             os.close(self._number)
 
 
-def ask_for_descriptor(path: Path, operation: str) -> tuple[Descriptor, State]:
+def ask_for_descriptor(path: Path, operation: str, **arguments: Any) -> tuple[Descriptor, State]:
     """Ask the launcher that listens on ``path`` for something that comes as a file descriptor. Blocking."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(DESCRIPTOR_TIMEOUT)
@@ -250,7 +250,7 @@ def ask_for_descriptor(path: Path, operation: str) -> tuple[Descriptor, State]:
             pid, uid = peer_of(peer)
             if uid not in (0, os.geteuid()):
                 raise LauncherError(f"{path} belongs to process {pid} of user {uid}, not to a launcher of ours")
-            for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation}):
+            for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation, **arguments}):
                 peer.sendall(json.dumps(message).encode() + b"\n")
             return _with_descriptor(peer)
         except TimeoutError:

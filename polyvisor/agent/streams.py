@@ -190,6 +190,16 @@ async def _wake(path: Path) -> None:
         writer.close()
 
 
+async def port_of(vmi: Obj, path: Path, port: int, protocol: str) -> ByteStream:
+    """Open a port of a machine: at its address, or, where it has none, through the launcher at ``path``."""
+    if address := address_of(vmi):
+        return await dial(address, port, protocol)
+    if protocol != "tcp":
+        raise LauncherError(f"without an address of its own the machine has no {protocol} ports that can be forwarded")
+    found, _ = await asyncio.to_thread(ask_for_descriptor, path, "port", port=port)
+    return Stream(*await asyncio.open_connection(sock=_nonblocking(found.take())))
+
+
 async def dial(address: str, port: int, protocol: str) -> ByteStream:
     """Open a port of a machine."""
     try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
+import threading
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from polyvisor.cli.streams import CHUNK, join, opened, over
 from polyvisor.kube.errors import ApiError
 
 MOST_PEERS = 1024
+SILENT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +83,42 @@ def forward(target: Target, ports: list[Port], address: str, *, stdio: bool) -> 
 
 async def _standard(target: Target, port: Port) -> None:
     websocket = await opened(target.client, target.path(port))
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    typed: asyncio.Queue[bytes] = asyncio.Queue(4)
+    threading.Thread(target=_read_input, args=(asyncio.get_running_loop(), typed), daemon=True).start()
+    heard = asyncio.Event()
+
+    async def read() -> bytes:
+        if data := await typed.get():
+            return data
+        with suppress(TimeoutError):  # what the machine still has to say after our end is waited for
+            while True:
+                heard.clear()
+                async with asyncio.timeout(SILENT_SECONDS):
+                    await heard.wait()
+        return b""
 
     async def write(data: bytes) -> None:
+        heard.set()
         while data:
             data = data[await asyncio.to_thread(os.write, 1, data) :]
 
-    await join(websocket, lambda: reader.read(CHUNK), write)
+    await join(websocket, read, write)
+
+
+def _read_input(loop: asyncio.AbstractEventLoop, typed: asyncio.Queue[bytes]) -> None:
+    """Read standard input on a thread, for an event loop cannot wait for a file; empty is its end."""
+    data = b"-"
+    while data:
+        try:
+            data = os.read(0, CHUNK)
+        except OSError:
+            data = b""
+        putting = typed.put(data)
+        try:
+            asyncio.run_coroutine_threadsafe(putting, loop).result()
+        except (RuntimeError, CancelledError):  # the loop has ended, and the process with it
+            putting.close()
+            return
 
 
 async def _listen(target: Target, ports: list[Port], address: str) -> None:

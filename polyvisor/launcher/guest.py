@@ -10,20 +10,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import libvirt
 
 from polyvisor.launcher.machine import Machine, Refused
+from polyvisor.launcher.plan import Plan
 
 AGENT_SECONDS = 5
 MOST_AGENT_SECONDS = 300
+ACCEPT_SECONDS = 2.0
 SCREENSHOT_BYTES = 256 * 1024 * 1024
 TCP = re.compile(r"<graphics type='vnc' port='(\d+)'[^>]*listen='([^']+)'")
 UNIX = re.compile(r"<graphics type='vnc'[^>]* socket='([^']+)'")
+USER = re.compile(r"<interface type='user'>(?:(?!</interface>).)*<alias name='([^']+)'", re.DOTALL)
 MODES = {
     "default": libvirt.VIR_DOMAIN_REBOOT_DEFAULT,
     "acpi": libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN,
@@ -35,9 +40,9 @@ MODES = {
 class Guest:
     """All of it asks the machine for the domain, and is refused if that does not run."""
 
-    def __init__(self, machine: Machine, ways: list[str], say: Callable[[str], None]) -> None:
+    def __init__(self, machine: Machine, plan: Plan, say: Callable[[str], None]) -> None:
         self._machine = machine
-        self._ways = ways
+        self._plan = plan
         self._say = say
         self._thawing: threading.Timer | None = None
 
@@ -45,7 +50,7 @@ class Guest:
         """Ask the guest to restart itself, in the first way of the plan that libvirt takes."""
         domain = self._machine.domain()
         refusal: Exception | None = None
-        for way in self._ways:
+        for way in self._plan.reboot:
             try:
                 domain.reboot(MODES[way])
             except libvirt.libvirtError as error:
@@ -104,6 +109,43 @@ class Guest:
             peer.setblocking(True)
         else:
             raise Refused("no-screen", "the domain has no screen that can be looked at from here")
+        return {"descriptor": peer.detach()}
+
+    def port(self, port: object) -> dict[str, Any]:
+        """Return a connection to a TCP port of a guest on a user-mode network.
+
+        Its local port is there for the moment in which it is connected to, so that nobody else comes through it.
+        """
+        import libvirt_qemu
+
+        words, domain = self._plan.forward, self._machine.domain()
+        card = USER.search(domain.XMLDesc())
+        if not isinstance(port, int) or not 0 < port < 65536:
+            raise Refused("bad-request", f"{port!r} is not a port")
+        if not words or card is None:
+            raise Refused("no-address", "the machine has no network interface with an address that its node can reach")
+
+        def tell(word: str) -> str:
+            text = words[word].format(alias=card[1], local=local, port=port)
+            return str(libvirt_qemu.qemuMonitorCommand(domain, text, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP))
+
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as unused:
+            unused.bind(("127.0.0.1", 0))
+            local = unused.getsockname()[1]
+        if refusal := tell("open").strip():
+            raise Refused("dial", refusal)
+        try:
+            peer = socket.create_connection(("127.0.0.1", local), AGENT_SECONDS)
+            accepted = re.compile(words["accepted"].replace("{local}", str(local)))
+            deadline = time.monotonic() + ACCEPT_SECONDS
+            while not accepted.search(tell("list")) and time.monotonic() < deadline:
+                if select.select([peer], [], [], 0.01)[0]:
+                    break  # it was accepted, and has answered or ended already
+            peer.setblocking(True)
+        except OSError as error:
+            raise Refused("dial", f"port {port} of the guest: {error}") from None
+        finally:
+            tell("close")
         return {"descriptor": peer.detach()}
 
     def screenshot(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Plan:
     poll_seconds: float = 0.0
     own_uuids: bool = False
     reboot: tuple[str, ...] = ("default",)
+    forward: dict[str, str] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is."""
@@ -94,6 +95,7 @@ def read_plan(folder: Path) -> Plan:
         own_uuids=_typed(path, raw, "own_uuids", bool, False),
         poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
         reboot=tuple(_list(path, raw, "reboot")) or ("default",),
+        forward=_strings(path, raw, "forward"),
     )
     for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values()):
         _below(folder, relative)

@@ -54,7 +54,7 @@ class Server:
         self._aside: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._peers: set[Peer] = set()
         self._machine = Machine(plan, self._changed, say)
-        self._guest = Guest(self._machine, list(plan.reboot), say)
+        self._guest = Guest(self._machine, plan, say)
         self._console = Console(plan.folder, self._selector, say)
         self._told: Reply = {}
         self._timer: tuple[float, Callable[[], None]] | None = None
@@ -190,6 +190,7 @@ class Server:
             "thaw": self._guest.thaw,
             "agent": lambda: self._guest.command(message.get("command"), message.get("timeout")),
             "screen": self._guest.screen,
+            "port": lambda: self._guest.port(message.get("port")),
             "screenshot": self._guest.screenshot,
         }
         if op == "state":

@@ -23,6 +23,13 @@ namespaces = []
 stdio_handler = "file"
 """
 
+FORWARD = {
+    "open": "hostfwd_add host{alias} tcp:127.0.0.1:{local}-:{port}",
+    "list": "info usernet",
+    "accepted": r"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+127\.0\.0\.1\s+{local}\s",
+    "close": "hostfwd_remove host{alias} tcp:127.0.0.1:{local}",
+}
+
 
 def warm_cache(scratch: Path) -> Path:
     """Return where the probe keeps libvirt's capabilities cache for the launchers of this node."""
@@ -37,5 +44,6 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         seeds={CACHE: os.fspath(warm_cache(scratch))} if scratch else {},
         start_paused=True,
         shutdown=("acpi",),
+        forward=FORWARD,
         devices=("/dev/kvm",),
     )
