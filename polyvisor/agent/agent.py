@@ -24,7 +24,11 @@ from polyvisor.agent.images import ImageStore
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.node import NodeKeeper
+from polyvisor.agent.pod_launchers import PodLaunchers
+from polyvisor.agent.pod_machines import PodMachineAgent
+from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
+from polyvisor.agent.real_node import RealNodeKeeper
 from polyvisor.agent.storage import Places
 from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
@@ -57,6 +61,8 @@ class Settings:
     node_name: str
     state: Path
     hostdisks: Path | None = None
+    pods: Path | None = None
+    """Where the kubelet keeps its Pods' volumes; None on a virtual node, which has no kubelet."""
 
     @classmethod
     def of(cls, state: Path, node_name: str = "") -> Settings:
@@ -84,20 +90,12 @@ class Agent:
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
-        self._launchers = Launchers(state / "l", self._launcher_changed)
-        self.node = NodeKeeper(client, settings.node_name, registry, state / "probe")
-        self._virtual_node = VirtualNode(
-            client,
-            self._events,
-            registry,
-            self._launchers,
-            self._pods,
-            self._vmis,
-            probe=state / "probe",
-            address=lambda: self.node.address,
-            look=lambda uid: self._machines.look(uid),
-        )
-        self._machines = MachineAgent(
+        self._launchers = self._launchers_of(settings)
+        keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
+        self.node = keeper(client, settings.node_name, registry, state / "probe")
+        self._pod_keeper = self._pod_keeper_of(settings)
+        machines = MachineAgent if settings.pods is None else PodMachineAgent
+        self._machines = machines(
             client,
             self._events,
             registry,
@@ -111,9 +109,38 @@ class Agent:
         )
         self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
         self._screens = Screens()
+        self.synced = asyncio.Event()
+        """Set when the agent has seen the cluster and works."""
+
+    def _launchers_of(self, settings: Settings) -> Launchers:
+        if settings.pods is None:
+            return Launchers(settings.state / "l", self._launcher_changed)
+        return PodLaunchers(
+            settings.pods,
+            self._launcher_changed,
+            lambda id_: next((str(pod["metadata"]["uid"]) for pod in self._pods.by_index("id", id_)), ""),
+        )
+
+    def _pod_keeper_of(self, settings: Settings) -> VirtualNode | PodNode:
+        def look(uid: str) -> None:
+            self._machines.look(uid)
+
+        if settings.pods is not None:
+            return PodNode(self._events, self._registry, self._launchers, self._pods, self._vmis, look=look)
+        return VirtualNode(
+            self._client,
+            self._events,
+            self._registry,
+            self._launchers,
+            self._pods,
+            self._vmis,
+            probe=settings.state / "probe",
+            address=lambda: self.node.address,
+            look=look,
+        )
 
     def _launcher_changed(self, id_: str) -> None:
-        self._virtual_node.queue.add(id_)
+        self._pod_keeper.queue.add(id_)
         for pod in self._pods.by_index("id", id_):
             self._machines.look(owner_uid(pod))
             self._guests.look(owner_uid(pod))
@@ -132,16 +159,18 @@ class Agent:
                 await self._vmis.start()
                 await self._claims.start()
                 await asyncio.gather(self._pods.synced(), self._vmis.synced(), self._claims.synced())
-                self._virtual_node.adopt()
-                node = Controller("virtual-node", self._virtual_node.queue, self._virtual_node.reconcile, WORKERS)
+                self._pod_keeper.adopt()
+                pods = Controller("pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
                 machines = Controller("vmi", self._machines.queue, self._machines.reconcile, WORKERS)
                 claims = Controller("claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
                 asked = Controller("guests", self._guests.queue, self._guests.reconcile, WORKERS)
-                group.create_task(node.run(), name="agent-virtual-node")
+                group.create_task(pods.run(), name="agent-pods")
                 group.create_task(asked.run(), name="agent-guests")
-                group.create_task(claims.run(), name="agent-claims")
-                group.create_task(self._prune(), name="agent-images")
+                if self._settings.pods is None:  # a kubelet's node has volumes and images of Kubernetes' own
+                    group.create_task(claims.run(), name="agent-claims")
+                    group.create_task(self._prune(), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
+                self.synced.set()
         finally:
             await self._pods.stop()
             await self._vmis.stop()

@@ -10,11 +10,11 @@ import asyncio
 import json
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from polyvisor.agent.peers import address_of, peer_of, stranger
 from polyvisor.kube.tasks import end_task
 
 VERSIONS = [1]
@@ -40,24 +40,17 @@ class LauncherGone(LauncherError):
     """There is no launcher at the other end, or not any more."""
 
 
-def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return process id and user id of a unix socket's other end."""
-    size = struct.calcsize("3i")
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return pid, uid
-
-
 async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]:
     try:
         async with asyncio.timeout(TIMEOUT):
-            reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_LIMIT)
+            with address_of(path) as address:
+                reader, writer = await asyncio.open_unix_connection(address, limit=LINE_LIMIT)
     except (OSError, TimeoutError) as error:
         raise LauncherGone(f"no launcher listens on {path}: {error}") from None
     try:
         async with asyncio.timeout(TIMEOUT):
-            pid, uid = peer_of(writer.get_extra_info("socket"))
-            if uid not in (0, os.geteuid()):
-                raise LauncherError(f"{path} belongs to process {pid} of user {uid}, not to a launcher of ours")
+            if wrong := stranger(path, *peer_of(writer.get_extra_info("socket"))):
+                raise LauncherError(f"{path} {wrong}")
             hello = (await _asked(reader, writer, {"hello": {"versions": VERSIONS}})).get("hello")
             if not isinstance(hello, dict) or hello.get("version") not in VERSIONS:
                 raise LauncherError(
@@ -246,10 +239,10 @@ def ask_for_descriptor(path: Path, operation: str, **arguments: Any) -> tuple[De
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(DESCRIPTOR_TIMEOUT)
         try:
-            peer.connect(str(path))
-            pid, uid = peer_of(peer)
-            if uid not in (0, os.geteuid()):
-                raise LauncherError(f"{path} belongs to process {pid} of user {uid}, not to a launcher of ours")
+            with address_of(path) as address:
+                peer.connect(address)
+            if wrong := stranger(path, *peer_of(peer)):
+                raise LauncherError(f"{path} {wrong}")
             for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation, **arguments}):
                 peer.sendall(json.dumps(message).encode() + b"\n")
             return _with_descriptor(peer)

@@ -153,14 +153,22 @@ class MachineAgent:
             if link.closed:
                 raise LauncherGone("the launcher has ended")
             folder = self._launchers.folder(id_)
-            inputs = await self._inputs(vmi)
-            progress = self._progress(vmi)
-            for claim in inputs.claims.values():
-                await self._claim_keeper.bind(claim)
-            prepared = await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, progress)
+            prepared = await self._prepare(vmi, pod, driver)
             xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder)
             paused = vmi["spec"].get("startStrategy") == START_PAUSED
             await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
+
+    async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Prepared:
+        """Make all that a machine boots from."""
+        folder = self._launchers.folder(pod_id(pod))
+        inputs = await self._inputs(vmi)
+        for claim in inputs.claims.values():
+            await self._claim_keeper.bind(claim)
+        return await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, self._progress(vmi))
+
+    async def _prepared(self, pod: Obj) -> storage.Prepared | None:
+        """Return what was made ready for a machine, if it was."""
+        return await asyncio.to_thread(storage.prepared, self._launchers.folder(pod_id(pod)))
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
@@ -212,7 +220,7 @@ class MachineAgent:
         except LauncherError as error:
             log.info("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
             return {}
-        prepared = await asyncio.to_thread(storage.prepared, self._launchers.folder(pod_id(pod)))
+        prepared = await self._prepared(pod)
         claims = await self._claims(vmi)
         root = prepared.root_volume if prepared else ""
         return await asyncio.to_thread(described.describe, vmi, xml, root, claims)

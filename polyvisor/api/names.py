@@ -85,6 +85,9 @@ ORPHAN_FINALIZER = "orphan"
 # -- the launcher Pod --------------------------------------------------------------------------------------------------
 LAUNCHER_POD_PREFIX = "virt-launcher-"
 COMPUTE_CONTAINER = "compute"
+LAUNCHER_VOLUME = "polyvisor"
+LAUNCHER_FOLDER = "/var/run/polyvisor"
+"""The launcher's folder inside its Pod: a volume by that name, which the node agent sees too."""
 UNPAUSED_GATE = "kubevirt.io/virtual-machine-unpaused"
 VIRTUAL_NODE_TAINT = "hypervisor.kubevirt.io/virtual-node"
 

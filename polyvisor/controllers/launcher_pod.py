@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DRIVER_ANNOTATION = f"{names.HYPERVISOR_PREFIX}driver"
 VIRT_TYPE_ANNOTATION = f"{names.HYPERVISOR_PREFIX}virt-type"
-FOLDER = Path("/var/run/polyvisor")
+FOLDER = Path(names.LAUNCHER_FOLDER)
 CPU_ALLOCATION_RATIO = 10
 COPIED_FIELDS = (
     "schedulerName",
@@ -92,6 +92,7 @@ def build_pod(vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, 
             {"key": names.VIRTUAL_NODE_TAINT, "operator": "Exists"},
         ],
         "containers": [_compute(driver, spec, placement, config)],
+        "volumes": [{"name": names.LAUNCHER_VOLUME, "emptyDir": {}}],
     }
     for field in COPIED_FIELDS:
         if wanted.get(field):
@@ -144,7 +145,8 @@ def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, placement: Placem
     return {
         "name": names.COMPUTE_CONTAINER,
         "image": placement.launcher_image or f"localhost/polyvisor/launcher-{driver.name}:v{__version__}",
-        "command": ["python3", "-m", "polyvisor.launcher", str(FOLDER)],
+        "command": ["python3", "-m", "polyvisor.launcher", "--pod", str(FOLDER)],
+        "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": str(FOLDER)}],
         "resources": _resources(driver, spec, config),
         "securityContext": security | {"capabilities": capabilities},
     }

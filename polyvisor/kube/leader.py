@@ -165,17 +165,26 @@ class LeaderElection:
             return
         self._lead(False)
         try:
-            async with asyncio.timeout(self._timing.retry):
-                await self._give_away()
+            async with asyncio.timeout(self._timing.renew):
+                while not await self._give_away():
+                    await asyncio.sleep(self._timing.retry)
         except (ApiError, TimeoutError) as error:
             log.info("lease %s was not given away: %s", self._name, error or "the API server does not answer")
 
-    async def _give_away(self) -> None:
+    async def _give_away(self) -> bool:
+        """Return false if the Lease changed in between, as by a renewal of ours that was cut off on its way."""
         lease = await self._client.get(LEASES, self._name, self._namespace)
         spec = lease.get("spec") or {}
-        if spec.get("holderIdentity") == self.me:
-            given = {**spec, "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro()}
+        if spec.get("holderIdentity") != self.me:
+            return True
+        given = {**spec, "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro()}
+        try:
             await self._client.update(LEASES, {**lease, "spec": given})
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            return False
+        return True
 
     def _made(self) -> Obj:
         metadata = {"name": self._name, "namespace": self._namespace}

@@ -1,6 +1,8 @@
-"""``python -m polyvisor.launcher FOLDER``: serve the one machine whose plan lies in FOLDER, until ``quit``.
+"""``python -m polyvisor.launcher [--pod] FOLDER``: serve the one machine whose plan lies in FOLDER, until ``quit``.
 
-SIGTERM leaves the domain running; a later launcher on the same folder takes it over.
+SIGTERM leaves the domain running; a later launcher on the same folder takes it over. In a Pod (``--pod``) that would
+be the domain's end, so there SIGTERM is left to the agent, who shuts the machine down and then ends the launcher; and
+the launcher, which comes up before its plan, waits for it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import libvirt
@@ -26,11 +29,14 @@ def say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the launcher; return its exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m polyvisor.launcher FOLDER\n")
+    in_pod = arguments[:1] == ["--pod"]
+    if len(arguments) != 1 + in_pod:
+        sys.stderr.write("usage: python -m polyvisor.launcher [--pod] FOLDER\n")
         return 2
-    folder = Path(arguments[0]).resolve()
+    folder = Path(arguments[-1]).resolve()
     os.umask(0o077)
+    if in_pod:
+        _wait_for(folder / "plan.json")
     try:
         plan = read_plan(folder)
         held = lock(folder)
@@ -41,7 +47,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"launcher: {folder}: {error}\n")
         return 2
-    _redirect(folder / "launcher.log")
+    if not in_pod:  # there the log is the container's
+        _redirect(folder / "launcher.log")
     write_pid(folder)
     if not plan.daemon:
         os.environ.update(plan.environment)
@@ -49,7 +56,7 @@ def main(arguments: list[str]) -> int:
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_events, daemon=True, name="events").start()
     server = Server(plan, say)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if in_pod else lambda *_: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if server.run():
@@ -62,6 +69,13 @@ def main(arguments: list[str]) -> int:
     os.close(held)
     # The connection is not closed: libvirt's threads may be in it, and the domain must not notice.
     os._exit(0)
+
+
+def _wait_for(plan: Path) -> None:
+    """Wait for the plan; a Pod that is deleted before it has one just ends."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    while not plan.exists():
+        time.sleep(0.05)  # the standard library cannot watch a folder
 
 
 def _events() -> None:

@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from polyvisor.agent.agent import Agent
-from polyvisor.agent.link import LauncherError, LauncherGone
+from polyvisor.agent.link import LauncherError
+from polyvisor.agent.serving import code_of
 from polyvisor.api import Obj
 from polyvisor.server.node import ByteStream, NodeError
-
-CODES = {"dial": 502, "internal": 500}
-"""HTTP codes for what a launcher or the agent says went wrong; anything else is the machine's state: a conflict."""
 
 
 class LocalNode:
@@ -49,4 +47,4 @@ def _name(vmi: Obj) -> tuple[str, str]:
 
 
 def _node_error(error: LauncherError) -> NodeError:
-    return NodeError(str(error), 503 if isinstance(error, LauncherGone) else CODES.get(error.code, 409))
+    return NodeError(str(error), code_of(error))

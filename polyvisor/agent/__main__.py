@@ -1,0 +1,5 @@
+"""``python -m polyvisor.agent``."""
+
+from polyvisor.agent.process import entry
+
+entry()

@@ -1,0 +1,60 @@
+"""Who listens on a launcher's socket: opened without following links, believed because of what the kernel says.
+
+A launcher of this process's own making runs as the same user. One in a Pod may be any user; it is a process of that
+Pod if its control group says so, which nothing inside the Pod can change. The Pod is known from the socket's path, and
+that path is ours: only its last part lies where the launcher can write.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROC = Path("/proc")
+_POD = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/volumes/kubernetes\.io~empty-dir/")
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Return process id and user id of a unix socket's other end."""
+    size = struct.calcsize("3i")
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid
+
+
+@contextmanager
+def address_of(path: Path) -> Iterator[str]:
+    """Give an address to connect to that is the socket at ``path`` itself, however long the path; no link is followed.
+
+    Raises OSError where there is no socket.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a socket")
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def stranger(path: Path, pid: int, uid: int) -> str:
+    """Return what is wrong with the process behind a launcher's socket; empty if it is to be believed."""
+    pod = _POD.search(str(path))
+    if pod is None:
+        return "" if uid in (0, os.geteuid()) else f"belongs to process {pid} of user {uid}, not to a launcher of ours"
+    if pid <= 0:
+        return "belongs to a process that cannot be seen from here; the agent has to share the host's process ids"
+    try:
+        groups = (PROC / str(pid) / "cgroup").read_text()
+    except OSError:
+        return f"belongs to process {pid}, which is gone"
+    # pod<uid> with the cgroupfs driver, kubepods-<class>-pod<uid with underscores>.slice with systemd's
+    wanted = re.compile(f"(.*-)?pod({pod[1]}|{pod[1].replace('-', '_')})(\\.slice)?")
+    if any(wanted.fullmatch(part) for line in groups.splitlines() for part in line.rpartition(":")[2].split("/")):
+        return ""
+    return f"belongs to process {pid}, which is not of Pod {pod[1]}"

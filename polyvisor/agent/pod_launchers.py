@@ -1,0 +1,101 @@
+"""Launchers that Kubernetes starts: each in its Pod, with its folder an ``emptyDir`` that the kubelet shows the host.
+
+The folder belongs to the launcher, who may be taken over by its guest. So nothing in it is believed: the plan is put
+there through the folder's descriptor, the socket is opened as what it is (a link in its place is not followed, see
+:mod:`.link`), and who listens is believed because the kernel says that it is a process of that very Pod. Nothing else
+is read from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from polyvisor.agent import safepath
+from polyvisor.agent.launchers import PROTOCOL, SOCKET, Launchers
+from polyvisor.agent.link import LauncherGone, Link
+from polyvisor.api.names import LAUNCHER_VOLUME
+from polyvisor.drivers.base import LauncherPlan
+
+VOLUMES = "volumes/kubernetes.io~empty-dir"
+
+
+class PodLaunchers(Launchers):
+    """Owns the links. ``uid_of`` gives the uid of the Pod with an id, empty if there is none any more."""
+
+    def __init__(self, root: Path, changed: Callable[[str], None], uid_of: Callable[[str], str]) -> None:
+        super().__init__(root, changed)
+        self._uid_of = uid_of
+        self._plans: dict[str, dict[str, Any]] = {}
+
+    def folder(self, id_: str) -> Path:
+        """Return a launcher's folder as this process sees it."""
+        return self.root / (self._uid_of(id_) or "gone") / VOLUMES / LAUNCHER_VOLUME
+
+    def ids(self) -> list[str]:
+        """Return the ids of the launchers that were given a plan."""
+        return sorted(self._plans)
+
+    def known(self, id_: str) -> dict[str, Any]:
+        """Return the plan that a launcher was given, from memory: what lies in its folder is not read."""
+        return self._plans.get(id_, {})
+
+    def exists(self, id_: str) -> bool:
+        """Whether there may be a domain: whether somebody listens."""
+        return self.get(id_) is not None
+
+    def write_plan(self, id_: str, plan: LauncherPlan, *, name: str, uuid: str, driver: str) -> None:
+        """Put the plan into the folder for the launcher, who waits for it. A launcher that has one keeps it."""
+        data = {**asdict(plan), "protocol": PROTOCOL, "driver": driver, "domain": {"name": name, "uuid": uuid}}
+        names = [*self.folder(id_).relative_to(self.root).parts]
+        try:
+            with safepath.opened_root(self.root) as root, safepath.walk(root, names) as folder:
+                _put(folder, "plan.json", json.dumps(data).encode())
+        except FileNotFoundError as error:
+            raise LauncherGone(f"the folder of launcher {id_} is not there: {error}") from error
+        self._plans[id_] = data
+
+    async def retire(self, id_: str) -> None:
+        """Let go of a launcher whose Pod is gone; the kubelet has removed the rest."""
+        link = self._links.pop(id_, None)
+        if link is not None:
+            await link.close()
+        self._plans.pop(id_, None)
+        self._locks.pop(id_, None)
+        self._connecting.pop(id_, None)
+
+    async def quit(self, id_: str) -> None:
+        """End the launcher of a machine that is over, and with it the Pod's container."""
+        link = self.get(id_)
+        if link is not None:
+            with suppress(LauncherGone):
+                await link.request("quit")
+            await link.close()
+        self._links.pop(id_, None)
+
+    async def _found_or_started(self, id_: str) -> Link:
+        return await Link.connect(self.folder(id_) / SOCKET, lambda: self.changed(id_))
+
+    def _kill(self, id_: str) -> None:
+        """Ending the container of a launcher that hangs is the kubelet's part."""
+
+
+def _put(folder: int, name: str, data: bytes) -> None:
+    """Write a file into a folder that somebody else may write to, unless there is something by that name."""
+    scratch = f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(scratch, flags, 0o644, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(data)
+        with suppress(FileExistsError):
+            os.link(scratch, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.unlink(scratch, dir_fd=folder)

@@ -1,0 +1,109 @@
+"""The launcher Pods of a real node: the kubelet runs them, and this brings each launcher together with the agent.
+
+A launcher waits in its Pod for its plan. It gets it once its container runs, then it is connected to, and its machine
+is looked at. A Pod that is being deleted has its machine shut down first: the launcher leaves the kubelet's SIGTERM to
+the agent, who can ask the guest, and ends when the machine has ended; the kubelet's own deadline is the last word.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from polyvisor.agent.launchers import Launchers
+from polyvisor.agent.link import LauncherError
+from polyvisor.agent.patience import Patience
+from polyvisor.agent.power import pod_deadline, power_down
+from polyvisor.agent.render import domain_name, domain_uuid
+from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, RECORD_SECONDS, owner_uid, pod_id
+from polyvisor.api import Obj
+from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
+from polyvisor.drivers import DriverRegistry
+from polyvisor.kube import EventRecorder, Informer, WorkQueue
+
+
+class PodNode:
+    """Reconciles one launcher Pod at a time, by the id that the agent has for it."""
+
+    def __init__(
+        self,
+        events: EventRecorder,
+        registry: DriverRegistry,
+        launchers: Launchers,
+        pods: Informer,
+        vmis: Informer,
+        *,
+        look: Callable[[str], None],
+    ) -> None:
+        self._events = events
+        self._registry = registry
+        self._launchers = launchers
+        self._pods = pods
+        self._vmis = vmis
+        self._look = look
+        self._patience = Patience()
+        self.queue: WorkQueue[str] = WorkQueue()
+        pods.on_change(self._pod_changed)
+        vmis.on_change(self._vmi_changed)
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        for pod in (old, new):
+            if pod is not None and owner_uid(pod):
+                self.queue.add(pod_id(pod))
+
+    def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
+        for pod in self._pods.by_index("owner", (new or old or {})["metadata"]["uid"]):
+            self.queue.add(pod_id(pod))
+
+    def adopt(self) -> None:
+        """Look at every launcher Pod; call once the informers are synced."""
+        for pod in self._pods.items():
+            self._pod_changed(None, pod)
+
+    async def reconcile(self, id_: str) -> float | None:
+        """Bring one launcher and the agent together, or let go of it."""
+        pod = next(iter(self._pods.by_index("id", id_)), None)
+        if pod is None or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
+            await self._launchers.retire(id_)
+            return None
+        driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
+        vmi = next(iter(self._vmis.by_index("uid", owner_uid(pod))), None)
+        if driver is None or not container_runs(pod):
+            return None
+        link = self._launchers.get(id_)
+        if link is None:
+            if vmi is None:
+                return 2.0  # on its way, or gone and the Pod will follow
+            if left := self._patience.left(id_):
+                return left
+            plan = driver.launcher(Path(LAUNCHER_FOLDER))
+            uuid = domain_uuid(vmi)
+            name = driver.domain_name(domain_name(vmi), uuid)
+            try:
+                self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
+                link = await self._launchers.ensure(id_)
+            except (LauncherError, OSError) as error:
+                pause = self._patience.failed(id_)
+                if pause > 2.0:  # a launcher that is still starting is no news
+                    self._events.event(pod, EventType.WARNING, "Failed", f"its launcher cannot be reached: {error}")
+                return pause
+            self._patience.worked(id_)
+            self._look(owner_uid(pod))
+        phase = ((vmi or {}).get("status") or {}).get("phase")
+        deadline = pod_deadline(pod)
+        if deadline is not None and link.active:
+            return await power_down(link, deadline, graceful=driver.graceful_shutdown)
+        recorded = vmi is None or phase in FINAL_PHASES
+        if not link.active and (recorded or (deadline is not None and time.time() > deadline + RECORD_SECONDS)):
+            await self._launchers.quit(id_)
+        elif deadline is not None:
+            self._look(owner_uid(pod))
+            return 0.5
+        return None
+
+
+def container_runs(pod: Obj) -> bool:
+    """Whether the launcher's container has been started and goes on."""
+    found = (pod.get("status") or {}).get("containerStatuses") or []
+    return any(one.get("name") == COMPUTE_CONTAINER and "running" in (one.get("state") or {}) for one in found)

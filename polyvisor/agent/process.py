@@ -1,0 +1,109 @@
+"""``python -m polyvisor.agent``, virt-handler: the agent of a node that a kubelet keeps.
+
+The machines of the node do not depend on this process: it may end and come back. What it needs beside the API server
+is the kubelet's folder of Pods, the host's process ids, and the devices that hypervisors use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import ssl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.serving import application
+from polyvisor.api import names
+from polyvisor.drivers import DriverRegistry, registry
+from polyvisor.kube import ApiError
+from polyvisor.process import running
+from polyvisor.process.certificates import Pair
+from polyvisor.process.health import Health, serve_health
+from polyvisor.process.kept import KeptPair
+from polyvisor.process.serving import WebServer, listen
+
+PORT = 8186
+LEAVE_SECONDS = 3.0
+log = logging.getLogger("polyvisor.agent")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until told to stop; return the exit code."""
+    parser = running.options("agent", "virt-handler: the agent of one node")
+    parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server")
+    parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="by default $NODE_NAME")
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/polyvisor"))
+    parser.add_argument("--pods-dir", type=Path, default=Path("/pods"), help="the kubelet's folder of Pods")
+    found = parser.parse_args(arguments)
+    if not found.node_name:
+        parser.error("the name of the node is wanted: --node-name or $NODE_NAME")
+    return running.run(found, lambda: Handler(found).run())
+
+
+class Handler:
+    """The process's parts."""
+
+    def __init__(self, found: argparse.Namespace, drivers: DriverRegistry | None = None) -> None:
+        self._options = found
+        self._drivers = registry() if drivers is None else drivers
+        self.health = Health()
+        self.port = 0
+        self.health_port = 0
+
+    async def run(self) -> None:
+        """Work until cancelled; say then that nobody looks after the node."""
+        options = self._options
+        self.health.waits("agent", "has not seen the cluster yet")
+        async with (
+            running.client_of(options, names.HANDLER_APP) as client,
+            serve_health(self.health, options.bind, options.health_port) as self.health_port,
+        ):
+            settings = Settings(options.node_name, options.state_dir, pods=options.pods_dir)
+            agent = Agent(client, self._drivers, settings)
+            shown = KeptPair(client, running.namespace_of(options), names.HANDLER_SECRET)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(agent.run(), name="agent")
+                    group.create_task(shown.run(), name="certificates")
+                    group.create_task(self._serve(agent, shown), name="server")
+                    await agent.synced.wait()
+                    self.health.has("agent")
+            finally:
+                await self._leave(agent)
+
+    async def _serve(self, agent: Agent, shown: KeptPair) -> None:
+        self.health.waits("server", f"Secret {shown.name}, which virt-controller makes")
+        await shown.wait()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.verify_mode = ssl.CERT_REQUIRED
+
+        def believe(_: Pair, authorities: bytes) -> None:
+            tls.load_verify_locations(cadata=authorities.decode())
+
+        shown.follow(believe)
+        shown.shown_by(tls)
+        with listen(self._options.bind, self._options.port) as listener:
+            web = WebServer(application(agent), listener, tls)
+            await web.start()
+            self.port = web.port
+            self.health.has("server")
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                await web.stop()
+
+    async def _leave(self, agent: Agent) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await agent.node.stopped()
+        except (ApiError, TimeoutError) as error:
+            log.warning("the node could not be marked: %s", error or "the API server does not answer")
+
+
+def entry() -> None:
+    """Run with the command line's arguments."""
+    sys.exit(main(sys.argv[1:]))

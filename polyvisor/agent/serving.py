@@ -1,0 +1,132 @@
+"""The agent's server: what virt-api asks of a node's machines, over TLS both ways.
+
+The only client is virt-api, known by its certificate's name; it has asked the API server whether the user may. An
+operation is a POST with its arguments and answers with JSON, a stream is a websocket whose messages are the stream's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from polyvisor.agent.link import LauncherError, LauncherGone
+from polyvisor.agent.streams import ByteStream
+from polyvisor.api import Obj
+from polyvisor.api.names import API_CLIENT_NAME
+
+MACHINE = "/v1/namespaces/{namespace}/virtualmachineinstances/{name}"
+CODES = {"dial": 502, "internal": 500}
+"""HTTP codes for what a launcher or the agent says went wrong; anything else is the machine's state: a conflict."""
+
+
+class Machines(Protocol):
+    """What is asked of the agent."""
+
+    async def ask(self, namespace: str, name: str, operation: str, **arguments: Any) -> Obj:
+        """Do something to a machine."""
+
+    async def open(self, namespace: str, name: str, stream: str, **arguments: Any) -> ByteStream:
+        """Open a stream to one."""
+
+
+def code_of(error: LauncherError) -> int:
+    """Return the HTTP code for a failure."""
+    return 503 if isinstance(error, LauncherGone) else CODES.get(error.code, 409)
+
+
+def application(machines: Machines) -> ASGIApp:
+    """Return the server's application."""
+
+    async def ask(request: Request) -> Response:
+        where = request.path_params
+        try:
+            arguments = _arguments(await request.body())
+            found = await machines.ask(where["namespace"], where["name"], where["operation"], **arguments)
+        except LauncherError as error:
+            return _failure(error)
+        except (TypeError, ValueError) as error:
+            return JSONResponse({"message": f"arguments: {error}"}, status_code=400)
+        return JSONResponse(found)
+
+    async def opened(websocket: WebSocket) -> None:
+        where = websocket.path_params
+        try:
+            arguments = _arguments(websocket.query_params.get("arguments", "").encode())
+            stream = await machines.open(where["namespace"], where["name"], where["stream"], **arguments)
+        except LauncherError as error:
+            await websocket.send_denial_response(_failure(error))
+            return
+        except (TypeError, ValueError) as error:
+            await websocket.send_denial_response(JSONResponse({"message": f"arguments: {error}"}, status_code=400))
+            return
+        try:
+            await websocket.accept()
+            await _join(websocket, stream)
+        finally:
+            await stream.close()
+
+    routes = [
+        Route(f"{MACHINE}/ask/{{operation}}", ask, methods=["POST"]),
+        WebSocketRoute(f"{MACHINE}/open/{{stream}}", opened),
+    ]
+    return _Gate(Starlette(routes=routes))
+
+
+class _Gate:
+    """Lets virt-api through, and nobody else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and scope.get("state", {}).get("peer") != API_CLIENT_NAME:
+            refused = JSONResponse({"message": "this is for virt-api alone"}, status_code=403)
+            if scope["type"] == "websocket":
+                await WebSocket(scope, receive, send).send_denial_response(refused)
+            else:
+                await refused(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+async def _join(websocket: WebSocket, stream: ByteStream) -> None:
+    """Copy both ways until one side ends."""
+
+    async def inward() -> None:
+        with suppress(WebSocketDisconnect, ConnectionError):
+            while True:
+                await stream.write(await websocket.receive_bytes())
+
+    async def outward() -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            while data := await stream.read():
+                await websocket.send_bytes(data)
+            await websocket.close()
+
+    tasks = [asyncio.create_task(inward()), asyncio.create_task(outward())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _arguments(raw: bytes) -> Obj:
+    found = json.loads(raw or b"{}")
+    if not isinstance(found, dict):
+        raise ValueError("an object is wanted")
+    return found
+
+
+def _failure(error: LauncherError) -> JSONResponse:
+    return JSONResponse({"message": str(error)}, status_code=code_of(error))

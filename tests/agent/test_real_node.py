@@ -1,0 +1,241 @@
+"""virt-handler as a process on a node that a kubelet keeps; the test plays the kubelet, launchers are real."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from polyvisor.agent import peers, render
+from polyvisor.agent.process import Handler
+from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
+from polyvisor.api import names
+from polyvisor.api.resources import LEASES, NODES, PODS, SECRETS, VMIS
+from polyvisor.drivers import DriverRegistry
+from polyvisor.kube import Informer, KubeClient
+from polyvisor.kube.tasks import end_task
+from polyvisor.process.certificates import Pair, issue_client, issue_server, load_pair, make_authority
+from polyvisor.server.node import NodeError
+from polyvisor.server.remote_node import RemoteNode
+
+from ..cluster import TOKEN, running
+from .conftest import PlainDriver
+from .test_machines import xml
+
+Obj = dict[str, Any]
+DAY = timedelta(days=1)
+
+
+class Kubelet:
+    """Plays the node: Pods become launcher processes in folders below ``pods``."""
+
+    def __init__(self, client: KubeClient, folder: Path, proc: Path) -> None:
+        self.client = client
+        self.pods = folder
+        self.proc = proc
+        self.launchers: dict[str, subprocess.Popen[bytes]] = {}
+        self.ca = make_authority("ca", DAY)
+
+    async def machine(self, name: str, **spec: Any) -> Obj:
+        metadata = {"name": name, "namespace": "default", "finalizers": ["test.example/hold"]}
+        body = {"domain": {"devices": {}}, **spec}
+        vmi = await self.client.create(
+            VMIS, {"apiVersion": "kubevirt.io/v1", "kind": VMIS.kind, "metadata": metadata, "spec": body}
+        )
+        owner = {"apiVersion": "kubevirt.io/v1", "kind": VMIS.kind, "name": name, "controller": True}
+        metadata = {
+            "name": f"virt-launcher-{name}",
+            "namespace": "default",
+            "annotations": {DRIVER_ANNOTATION: "plain"},
+            "ownerReferences": [{**owner, "uid": vmi["metadata"]["uid"]}],
+        }
+        pod = {"nodeName": "n1", "containers": [{"name": "compute", "image": "x"}]}
+        found = await self.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
+        self.start(found["metadata"]["uid"])
+        status = {"phase": "Running", "containerStatuses": [{"name": "compute", "state": {"running": {}}}]}
+        await self.client.patch(PODS, metadata["name"], {"status": status}, "default", subresource="status")
+        vmi["status"] = {"phase": "Scheduled", "nodeName": "n1", "hypervisor": {"driver": "plain"}}
+        return await self.client.update_status(VMIS, vmi)
+
+    def start(self, uid: str, pod: str = "") -> None:
+        folder = self.pods / uid / "volumes/kubernetes.io~empty-dir/polyvisor"
+        folder.mkdir(parents=True)
+        command = [sys.executable, "-P", "-m", "polyvisor.launcher", "--pod", str(folder)]
+        self.launchers[uid] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (self.proc / str(self.launchers[uid].pid)).mkdir(parents=True)
+        groups = f"0::/kubepods/burstable/pod{pod or uid}/c\n"
+        (self.proc / str(self.launchers[uid].pid) / "cgroup").write_text(groups)
+
+    async def until(self, resource: Any, name: str, holds: Callable[[Obj], Any]) -> Obj:
+        async with Informer(self.client, resource) as informer:
+            found = await informer.wait_until(
+                lambda i: next((o for o in i.items() if o["metadata"]["name"] == name and holds(o)), {}), 20
+            )
+            return dict(found)
+
+    async def ended(self, uid: str) -> int:
+        async with asyncio.timeout(20):
+            return await asyncio.to_thread(self.launchers[uid].wait)
+
+    def handler(self, folder: Path) -> Handler:
+        cluster = {"server": self.client.connection.server}
+        config = {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": {"token": TOKEN}}],
+        }
+        (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+        return Handler(
+            argparse.Namespace(
+                kubeconfig=str(folder / "kubeconfig"),
+                namespace="kubevirt",
+                bind="127.0.0.1",
+                port=0,
+                health_port=0,
+                node_name="n1",
+                state_dir=folder / "state",
+                pods_dir=self.pods,
+            ),
+            DriverRegistry([PlainDriver()]),
+        )
+
+    async def certificates(self) -> None:
+        pair = issue_server(self.ca, [names.HANDLER_APP], DAY)
+        data = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": self.ca.certificate}
+        encoded = {key: base64.b64encode(one).decode() for key, one in data.items()}
+        metadata = {"name": names.HANDLER_SECRET, "namespace": "kubevirt"}
+        await self.client.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded})
+
+    def client_context(self, pair: Pair) -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=self.ca.certificate.decode())
+        load_pair(context, pair)
+        return context
+
+
+@pytest.fixture
+async def kubelet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kubelet]:
+    monkeypatch.setattr(render, "domain_xml", xml)
+    monkeypatch.setattr(peers, "PROC", tmp_path / "proc")
+    async with running(tmp_path) as client:
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"kept": "yes"}}}
+        await client.create(NODES, node)
+        with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as short:  # a socket's path may not be long
+            kubelet = Kubelet(client, Path(short), tmp_path / "proc")
+            yield kubelet
+            for launcher in kubelet.launchers.values():
+                launcher.kill()
+                launcher.wait()
+
+
+@pytest.fixture
+async def handler(kubelet: Kubelet, tmp_path: Path) -> AsyncIterator[Handler]:
+    await kubelet.certificates()
+    handler = kubelet.handler(tmp_path)
+    task = asyncio.create_task(handler.run())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await handler.health.ready()
+    yield handler
+    assert await end_task(task) is None
+
+
+async def test_the_node_is_labelled_and_otherwise_left_alone(kubelet: Kubelet, handler: Handler) -> None:
+    node = await kubelet.until(NODES, "n1", lambda n: n["metadata"]["labels"].get("kubevirt.io/schedulable") == "true")
+    labels = node["metadata"]["labels"]
+    assert labels["hypervisor.kubevirt.io/plain"] == "true"
+    assert labels["kept"] == "yes"
+    assert node["metadata"]["annotations"]["kubevirt.io/heartbeat"]
+    assert not node.get("status"), "status is the kubelet's"
+    assert not await kubelet.client.list(LEASES), "so is the Lease"
+
+
+async def test_a_stopped_agent_takes_no_more_machines(kubelet: Kubelet, tmp_path: Path) -> None:
+    task = asyncio.create_task(kubelet.handler(tmp_path).run())
+    await kubelet.until(NODES, "n1", lambda n: n["metadata"]["labels"].get("kubevirt.io/schedulable") == "true")
+    await end_task(task)
+    node = await kubelet.client.get(NODES, "n1")
+    assert node["metadata"]["labels"]["kubevirt.io/schedulable"] == "false"
+
+
+async def test_a_launcher_in_its_pod_gets_its_plan_runs_its_machine_and_ends_with_it(
+    kubelet: Kubelet, handler: Handler
+) -> None:
+    await kubelet.machine("one")
+    vmi = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    pod = await kubelet.client.get(PODS, "virt-launcher-one", "default")
+    assert set(pod["status"]) == {"phase", "containerStatuses"}, "the Pod's status is the kubelet's"
+    folder = kubelet.pods / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/polyvisor"
+    assert oct((folder / "plan.json").stat().st_mode)[-3:] == "644"
+    await kubelet.client.delete(VMIS, "one", "default")
+    await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] in ("Succeeded", "Failed"))
+    assert await kubelet.ended(pod["metadata"]["uid"]) == 0
+    assert vmi["status"]["hypervisor"]["driver"] == "plain"
+
+
+async def test_the_agent_comes_back_to_a_machine_that_went_on(kubelet: Kubelet, tmp_path: Path) -> None:
+    first = asyncio.create_task(kubelet.handler(tmp_path).run())
+    await kubelet.machine("one")
+    await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    await end_task(first)
+    second = asyncio.create_task(kubelet.handler(tmp_path).run())
+    await kubelet.client.delete(VMIS, "one", "default")
+    await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] in ("Succeeded", "Failed"))
+    assert await end_task(second) is None
+
+
+async def test_a_machine_with_disks_is_refused_with_the_reason(kubelet: Kubelet, handler: Handler) -> None:
+    await kubelet.machine("one", volumes=[{"name": "d", "emptyDisk": {"capacity": "1Mi"}}])
+    vmi = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Failed")
+    said = [one.get("message", "") for one in vmi["status"]["conditions"]]
+    assert any("does not bring into launcher Pods" in one for one in said)
+
+
+async def test_a_stranger_in_the_folder_gets_nothing(
+    kubelet: Kubelet, handler: Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = kubelet.start
+    kubelet.start = lambda uid, pod="": start(uid, "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a")  # type: ignore[method-assign]
+    await kubelet.machine("one")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3):
+            await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] != "Scheduled")
+
+
+async def test_virt_api_reaches_the_machines_and_nobody_else_does(kubelet: Kubelet, handler: Handler) -> None:
+    vmi = await kubelet.machine("one")
+    await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    metadata = {"name": "virt-handler-x", "namespace": "kubevirt", "labels": {"kubevirt.io": "virt-handler"}}
+    spec = {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}
+    await kubelet.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    status = {"status": {"podIP": "127.0.0.1"}}
+    await kubelet.client.patch(PODS, metadata["name"], status, "kubevirt", subresource="status")
+    context = kubelet.client_context(issue_client(kubelet.ca, names.API_CLIENT_NAME, DAY))
+    node = RemoteNode(kubelet.client, "kubevirt", context, handler.port)
+    assert await node.ask(vmi, "pause") == {}
+    await kubelet.until(VMIS, "one", lambda v: any(c["type"] == "Paused" for c in v["status"].get("conditions", [])))
+    assert await node.ask(vmi, "unpause") == {}
+    with pytest.raises(NodeError, match="does not run on node n1") as gone:
+        await node.open({**vmi, "metadata": {**vmi["metadata"], "name": "two"}}, "console")
+    assert gone.value.code == 503
+    with pytest.raises(NodeError, match="unknown operation") as unknown:
+        await node.ask(vmi, "nonsense")
+    assert unknown.value.code == 409
+    for pair in (issue_client(kubelet.ca, "somebody", DAY), issue_client(make_authority("x", DAY), "x", DAY)):
+        with pytest.raises((NodeError, httpx.HTTPError)):
+            await RemoteNode(kubelet.client, "kubevirt", kubelet.client_context(pair), handler.port).ask(vmi, "pause")
+    elsewhere = {**vmi, "status": {"nodeName": "n2"}}
+    with pytest.raises(NodeError, match="no virt-handler runs on node 'n2'"):
+        await node.ask(elsewhere, "pause")
