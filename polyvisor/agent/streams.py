@@ -194,6 +194,10 @@ async def port_of(vmi: Obj, path: Path, port: int, protocol: str) -> ByteStream:
     """Open a port of a machine: at its address, or, where it has none, through the launcher at ``path``."""
     if address := address_of(vmi):
         return await dial(address, port, protocol)
+    declared = _declared(vmi)
+    if declared and (port, protocol) not in declared:
+        known = ", ".join(f"{number}/{name}" for number, name in sorted(declared))
+        raise LauncherError(f"the machine's network interface lets only its declared ports through: {known}")
     if protocol != "tcp":
         raise LauncherError(f"without an address of its own the machine has no {protocol} ports that can be forwarded")
     found, _ = await asyncio.to_thread(ask_for_descriptor, path, "port", port=port)
@@ -212,6 +216,14 @@ async def dial(address: str, port: int, protocol: str) -> ByteStream:
     except (OSError, TimeoutError) as error:
         why = str(error) or f"no answer in {CONNECT_SECONDS:g} s"
         raise LauncherError(f"dialing the machine: {address} port {port}/{protocol}: {why}", "dial") from None
+
+
+def _declared(vmi: Obj) -> set[tuple[int, str]]:
+    """Return the ports that the first network card declares; none means that all are let through."""
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    cards = devices.get("interfaces") or [{}]
+    ports = cards[0].get("ports") or []
+    return {(int(port["port"]), str(port.get("protocol") or "TCP").lower()) for port in ports}
 
 
 def address_of(vmi: Obj) -> str:

@@ -18,7 +18,7 @@ import pytest
 from polyvisor.agent import link, streams
 from polyvisor.agent.link import LauncherError, LauncherGone, ask_for_descriptor
 from polyvisor.agent.picture import to_png
-from polyvisor.agent.streams import BUSY, Screens, address_of, dial
+from polyvisor.agent.streams import BUSY, Screens, address_of, dial, port_of
 
 HELLO = b'{"hello": {"version": 1}}\n'
 
@@ -152,6 +152,21 @@ async def test_a_port_that_nobody_listens_on() -> None:
         with pytest.raises(LauncherError, match="dialing the machine") as caught:
             await dial("127.0.0.1", unused.getsockname()[1], "tcp")
     assert caught.value.code == "dial"
+
+
+async def test_only_declared_ports_go_through_a_launcher(tmp_path: Path) -> None:
+    card = {"name": "default", "masquerade": {}, "ports": [{"port": 22}, {"port": 53, "protocol": "UDP"}]}
+    vmi = {"spec": {"domain": {"devices": {"interfaces": [card]}}}, "status": {"interfaces": [{"name": "default"}]}}
+    with launcher(tmp_path, with_screen) as path:
+        stream = await port_of(vmi, path, 22, "tcp")
+        assert await stream.read() == b"RFB 003.008\n"
+        await stream.close()
+        with pytest.raises(LauncherError, match="only its declared ports through: 22/tcp, 53/udp"):
+            await port_of(vmi, path, 80, "tcp")
+        with pytest.raises(LauncherError, match="no udp ports"):
+            await port_of(vmi, path, 53, "udp")
+        card["ports"] = []
+        await (await port_of(vmi, path, 80, "tcp")).close()
 
 
 def test_where_a_machine_is_reached() -> None:

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.e2e
 BASE = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 CONSOLES = 50
+CARD = {"name": "default", "masquerade": {}, "ports": [{"port": 7777}]}
 
 
 def machine(name: str, driver: str, **domain: Any) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def machine(name: str, driver: str, **domain: Any) -> dict[str, Any]:
         container = {"image": IMAGE, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
         domain["firmware"] = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": container}}
         volumes.append({"name": "data", "containerDisk": {"image": "localhost/polyvisor/demo-disk:1"}})
-        domain["devices"] = {"interfaces": [{"name": "default", "masquerade": {}}], **(domain.get("devices") or {})}
+        domain["devices"] = {"interfaces": [CARD], **(domain.get("devices") or {})}
     spec = {
         "hypervisor": {"driver": driver},
         "domain": {"memory": {"guest": "128Mi"}, "devices": {}, **domain},
@@ -369,8 +370,13 @@ def test_ports_of_the_guest_are_forwarded(home: Standalone, client: Client, talk
         console.says("ip addr show eth0 | grep -q 10.0.2.15 || udhcpc -q -n -i eth0; echo on''line", rb"\nonline")
         console.type("(while :; do echo hello from the guest | nc -l -p 7777; done) >/dev/null 2>&1 &")
     for _ in range(3):
-        sent = home.run("port-forward", "--stdio", f"vmi/{talk}", "7777", stdin="")
+        deadline = time.monotonic() + 30  # the guest's program listens anew for each connection
+        while not (sent := home.run("port-forward", "--stdio", f"vmi/{talk}", "7777", stdin="")):
+            assert time.monotonic() < deadline
         assert sent == "hello from the guest\n"
+    url, arguments = options(client, f"{BASE}/{talk}/portforward/7778", 20)
+    with pytest.raises(Exception, match="HTTP 409"):
+        Websocket(url, **arguments)
 
 
 def test_a_port_of_a_guest_without_an_address_or_a_card(home: Standalone, client: Client) -> None:

@@ -127,11 +127,7 @@ FEATURES: dict[str, Support] = {
         min_libvirt="9.3.0",
         min_hypervisor="8.0.0",
     ),
-    **_no(
-        "interface.ports",
-        "nothing forwards ports into the user-mode network yet",
-        f"{COMMAND} qemuBuildHostNetProps: user networks take no forwarded ports",
-    ),
+    **_yes("interface.ports", source="https://www.qemu.org/docs/master/system/monitor.html, hostfwd_add"),
     **_yes("interface.link-down", source=f"{FORMAT}#modifying-virtual-link-state"),
     **_no("interface.absent", "taking out a network card of a running machine comes later", DRIVER),
     **_yes("rng", source=f"{COMMAND} qemuBuildRNGCommandLine"),
