@@ -12,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from tests.e2e.goprograms import program
 
 LIFE = timedelta(days=7)
 SECONDS = 60
+KWOK = Path(__file__).with_name("kwok.yaml")
+KUBECTL = Path(sys.executable).with_name("kubectl")
 SERVICES = "10.96.0.0/24"
 NAMES = ("localhost", "127.0.0.1", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 HEADERS = (
@@ -130,7 +133,7 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl as the administrator; return what it printed."""
         done = subprocess.run(
-            ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments],
+            [KUBECTL, f"--kubeconfig={self.kubeconfig}", *arguments],
             capture_output=True,
             text=True,
             input=stdin,
@@ -196,7 +199,7 @@ class Cluster:
                 "--manage-all-nodes=false",
                 "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
                 f"--server-address=127.0.0.1:{free_port()}",
-                f"--config={self.folder}/kwok.yaml",
+                f"--config={Path(__file__).with_name('kwok.yaml')}",
             ),
         }[name]
 
@@ -213,7 +216,6 @@ def cluster(*programs: str) -> Iterator[Cluster]:
     """Run etcd, kube-apiserver and the named further programs; nothing of them is left."""
     folder = Path(f"/tmp/pvc{os.getpid()}-{secrets.token_hex(2)}")
     folder.mkdir(mode=0o700)
-    (folder / "kwok.yaml").touch()
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         one = Cluster(folder)

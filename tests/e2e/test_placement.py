@@ -1,0 +1,199 @@
+"""Machines placed in a mixed cluster: our controllers and the real scheduler, on nodes that kwok plays.
+
+The nodes advertise what agents would have found. No guest runs; what is asked is where a machine's launcher goes, which
+driver was chosen, and what is said of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.api import Obj
+from polyvisor.api.resources import VMIS
+from polyvisor.drivers import registry
+from tests.e2e.cluster import Cluster, cluster
+from tests.e2e.goprograms import NoGo
+
+pytestmark = pytest.mark.e2e
+CRDS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
+SECONDS = 40
+CONTROLLERS = """
+import asyncio, sys
+from polyvisor.controllers.run import run_controllers
+from polyvisor.drivers import registry
+from polyvisor.kube import KubeClient
+async def main():
+    async with KubeClient.from_kubeconfig(sys.argv[1]) as client:
+        await run_controllers(client, registry(), give_way_seconds=1.0)
+asyncio.run(main())
+"""
+NODES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "kvm-1": (("qemu", "qemu.kvm"), {}),
+    "kvm-2": (("qemu", "qemu.kvm"), {}),
+    "tcg-1": (("qemu", "qemu.qemu"), {}),
+    "xen-1": (("xen", "xen.xen", "xen.xenpv"), {}),
+    "xen-2": (("xen", "xen.xen"), {"taints": [{"key": "lab", "value": "yes", "effect": "NoSchedule"}]}),
+    "ch-1": (("ch", "ch.kvm"), {}),
+    "lxc-1": (("lxc", "lxc.lxc"), {}),
+    "esx-1": (("esx", "esx.vmware"), {}),
+    "vz-1": (("vz", "vz.vz"), {}),
+    "off-1": (("vbox", "vbox.vbox"), {"unschedulable": True}),
+}
+ROOM = {"cpu": "8", "memory": "16Gi", "pods": "50"}
+KERNEL = {"kernelBoot": {"container": {"image": "k", "kernelPath": "/vmlinuz"}}}
+DISK = {"volumes": [{"name": "root", "hostDisk": {"type": "Disk", "path": "/vmfs/volumes/a/root.vmdk"}}]}
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Iterator[Cluster]:
+    """The cluster with its nodes and our controllers."""
+    try:
+        with cluster("kube-controller-manager", "kube-scheduler", "kwok") as one:
+            one.kubectl("apply", "-f", str(CRDS))
+            one.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+            for name in NODES:
+                one.kubectl("create", "-f", "-", stdin=json.dumps(_node(name)))
+            one.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=30s")
+            _until(lambda: "default" in one.kubectl("get", "serviceaccount", "-o", "name"), one)
+            with (one.folder / "controllers.log").open("wb") as log:
+                command = [sys.executable, "-c", CONTROLLERS, str(one.kubeconfig)]
+                with subprocess.Popen(command, stdout=log, stderr=log) as process:
+                    try:
+                        yield one
+                    finally:
+                        process.terminate()
+    except NoGo as missing:
+        pytest.skip(str(missing))
+
+
+def _node(name: str) -> Obj:
+    advertised, spec = NODES[name]
+    labels = {f"hypervisor.kubevirt.io/{word}": "true" for word in advertised}
+    labels |= {"kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": name}
+    metadata = {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}}
+    return {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": metadata,
+        "spec": spec,
+        "status": {"allocatable": ROOM, "capacity": ROOM},
+    }
+
+
+def _machine(name: str, hypervisor: Obj | None, **spec: Any) -> Obj:
+    """Return a machine as the webhook would let it through."""
+    domain = {"memory": {"guest": "256Mi"}, "devices": {"autoattachPodInterface": False}, **spec.pop("domain", {})}
+    whole = {**({"hypervisor": hypervisor} if hypervisor else {}), "domain": domain, **spec}
+    obj = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": name}, "spec": whole}
+    outcome = admit("CREATE", VMIS, obj, None, AdmissionContext({}, registry()))
+    assert not outcome.problems, outcome.problems
+    outcome.obj.pop("status", None)
+    return outcome.obj
+
+
+def _until(done: Callable[[], Any], one: Cluster) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (found := done()):
+        assert time.monotonic() < deadline, (one.folder / "controllers.log").read_text()[-3000:]
+        time.sleep(0.1)
+    return found
+
+
+def _get(one: Cluster, kind: str, *arguments: str) -> Obj:
+    found: Obj = json.loads(one.kubectl("get", kind, *arguments, "-o", "json"))
+    return found
+
+
+def _verdicts(vmi: Obj) -> dict[str, str]:
+    candidates = ((vmi.get("status") or {}).get("hypervisor") or {}).get("candidates") or []
+    return {each["driver"]: each["verdict"] for each in candidates}
+
+
+CASES: dict[str, tuple[Obj, str, set[str]]] = {
+    "named-qemu": (_machine("named-qemu", {"driver": "qemu"}), "qemu", {"kvm-1", "kvm-2"}),
+    "named-xen": (_machine("named-xen", {"driver": "xen"}), "xen", {"xen-1"}),
+    "named-ch": (_machine("named-ch", {"driver": "ch"}, domain={"firmware": KERNEL}), "ch", {"ch-1"}),
+    "named-lxc": (_machine("named-lxc", {"driver": "lxc"}), "lxc", {"lxc-1"}),
+    "named-esx": (_machine("named-esx", {"driver": "esx"}, **DISK), "esx", {"esx-1"}),
+    "named-vz": (_machine("named-vz", {"driver": "vz"}, **DISK), "vz", {"vz-1"}),
+    "automatic": (_machine("automatic", None), "qemu", {"kvm-1", "kvm-2"}),
+    "any-of-first": (_machine("any-of-first", {"anyOf": ["xen", "qemu"]}), "xen", {"xen-1"}),
+    "any-of-lacking": (
+        _machine("any-of-lacking", {"anyOf": ["ch", "qemu"]}, domain={"firmware": {"bootloader": {"bios": {}}}}),
+        "qemu",
+        {"kvm-1", "kvm-2"},
+    ),
+    "any-of-no-node": (_machine("any-of-no-node", {"anyOf": ["bhyve", "xen"]}), "xen", {"xen-1"}),
+    "any-of-cordoned": (_machine("any-of-cordoned", {"anyOf": ["vbox", "lxc"]}), "lxc", {"lxc-1"}),
+    "virt-type": (_machine("virt-type", {"driver": "xen", "virtType": "xen"}), "xen", {"xen-1"}),
+    "tolerated": (
+        _machine(
+            "tolerated",
+            {"driver": "xen"},
+            tolerations=[{"key": "lab", "operator": "Exists"}],
+            nodeSelector={"kubernetes.io/hostname": "xen-2"},
+        ),
+        "xen",
+        {"xen-2"},
+    ),
+    "selected": (
+        _machine("selected", {"driver": "qemu"}, nodeSelector={"kubernetes.io/hostname": "kvm-2"}),
+        "qemu",
+        {"kvm-2"},
+    ),
+    "gives-way": (
+        _machine(
+            "gives-way",
+            {"anyOf": ["xen", "qemu"]},
+            nodeSelector={"kubernetes.io/hostname": "kvm-1"},
+        ),
+        "qemu",
+        {"kvm-1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_machine_goes_where_its_driver_is(mixed: Cluster, case: str) -> None:
+    obj, driver, nodes = CASES[case]
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+
+    def bound() -> Obj | None:
+        vmi = _get(mixed, "vmi", case)
+        if _verdicts(vmi).get(driver) != "Chosen":
+            return None
+        pods = _get(mixed, "pods", "-l", f"vm.kubevirt.io/name={case}")["items"]
+        return next(
+            (pod for pod in pods if pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]), None
+        )
+
+    pod = _until(bound, mixed)
+    assert pod["spec"]["nodeName"] in nodes
+    mixed.kubectl("delete", "vmi", case, "--wait=false")
+
+
+def test_without_a_node_nothing_is_started_and_the_reason_is_told(mixed: Cluster) -> None:
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(_machine("nowhere", {"driver": "bhyve"})))
+    vmi = _until(lambda: (v := _get(mixed, "vmi", "nowhere")) and _verdicts(v) and v, mixed)
+    assert _verdicts(vmi) == {"bhyve": "NoNode"}
+    assert not _get(mixed, "pods", "-l", "vm.kubevirt.io/name=nowhere")["items"]
+    mixed.kubectl("delete", "vmi", "nowhere", "--wait=false")
+
+
+def test_a_node_that_starts_to_advertise_gets_the_waiting_machine(mixed: Cluster) -> None:
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(_machine("waiting", {"driver": "openvz"})))
+    _until(lambda: _verdicts(_get(mixed, "vmi", "waiting")) == {"openvz": "NoNode"}, mixed)
+    labels = ("hypervisor.kubevirt.io/openvz=true", "hypervisor.kubevirt.io/openvz.openvz=true")
+    mixed.kubectl("label", "node", "lxc-1", *labels)
+    _until(lambda: _verdicts(_get(mixed, "vmi", "waiting")) == {"openvz": "Chosen"}, mixed)
+    mixed.kubectl("label", "node", "lxc-1", *(f"{label.partition('=')[0]}-" for label in labels))
+    mixed.kubectl("delete", "vmi", "waiting", "--wait=false")
