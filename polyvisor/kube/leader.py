@@ -166,10 +166,13 @@ class LeaderElection:
         self._lead(False)
         try:
             async with asyncio.timeout(self._timing.renew):
-                while not await self._give_away():
+                while True:
+                    if await self._give_away():
+                        return
                     await asyncio.sleep(self._timing.retry)
         except (ApiError, TimeoutError) as error:
-            log.info("lease %s was not given away: %s", self._name, error or "the API server does not answer")
+            said = str(error) or "the API server does not answer"
+            log.info("lease %s was not given away: %s", self._name, said)
 
     async def _give_away(self) -> bool:
         """Return false if the Lease changed in between, as by a renewal of ours that was cut off on its way."""

@@ -1,0 +1,332 @@
+"""Polyvisor's own processes against a real Kubernetes control plane, each with its service account's rights alone.
+
+There is no kubelet: the processes run here, and the Service of virt-api leads to this machine's own address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.agent.node import _address
+from polyvisor.api.problems import invalid_status
+from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS, Resource
+from polyvisor.drivers import registry
+from polyvisor.installation import apply
+from polyvisor.installation.render import manifests
+from polyvisor.kube import ApiError, KubeClient
+from tests.e2e.cluster import Cluster, cluster, free_port
+from tests.server.test_webhooks import INVALID, vm, vmi
+
+Obj = dict[str, Any]
+pytestmark = pytest.mark.e2e
+POLYVISOR = Path(sys.executable).with_name("polyvisor")
+ADDRESS = _address()
+LEASE_SECONDS = 3
+
+
+class Installation:
+    """A control plane, and Polyvisor's processes beside it."""
+
+    def __init__(self, control_plane: Cluster, stack: ExitStack) -> None:
+        self.cluster = control_plane
+        self._stack = stack
+        self.port = free_port()
+        self.health: dict[str, int] = {}
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def client(self) -> KubeClient:
+        return KubeClient.from_kubeconfig(self.cluster.kubeconfig)
+
+    def act(self, work: Callable[[KubeClient], Any]) -> Any:
+        async def acting() -> Any:
+            async with self.client() as client:
+                return await work(client)
+
+        return asyncio.run(acting())
+
+    def polyvisor(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(POLYVISOR), f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    def install(self) -> None:
+        self.cluster.kubectl("create", "namespace", "kubevirt", check=False)
+        objects = manifests()
+        for obj in objects:
+            if obj["kind"] == "Service" and obj["metadata"]["name"] == "virt-api":
+                del obj["spec"]["selector"]
+        said: list[str] = []
+        self.act(lambda client: apply.install(client, objects, said.append, seconds=60, wait=False))
+        endpoint = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "virt-api-here",
+                "namespace": "kubevirt",
+                "labels": {"kubernetes.io/service-name": "virt-api"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
+        }
+        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(endpoint))
+
+    def start(self, name: str, module: str, account: str, *arguments: str) -> None:
+        token = self.cluster.kubectl("create", "token", account, "-n", "kubevirt").strip()
+        kubeconfig = self.cluster.folder / f"{account}.kubeconfig"
+        kubeconfig.write_text(self.cluster.kubeconfig_for(token))
+        self.health[name] = free_port()
+        log = self._stack.enter_context((self.cluster.folder / f"{name}.log").open("ab"))
+        command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={kubeconfig}"]
+        command += ["--namespace=kubevirt", f"--health-port={self.health[name]}", *arguments]
+        environment = {**os.environ, "NO_PROXY": "*"}
+        self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        self._stack.callback(self.running[name].kill)
+
+    def start_controller(self, name: str) -> None:
+        seconds = f"--lease-seconds={LEASE_SECONDS}"
+        self.start(name, "controllers", "kubevirt-controller", seconds, f"--identity={name}")
+
+    def start_api(self, name: str = "api") -> None:
+        self.start(name, "server", "kubevirt-apiserver", f"--port={self.port}")
+
+    def ready(self, name: str) -> bool:
+        assert self.running[name].poll() is None, self.cluster.tail(name)
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.health[name]}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def leader(self) -> str:
+        path = "{.spec.holderIdentity}"
+        return self.cluster.kubectl("get", "lease", "virt-controller", "-n", "kubevirt", "-o", f"jsonpath={path}")
+
+    def available(self) -> bool:
+        path = "{.status.conditions[?(@.type=='Available')].status}"
+        return (
+            self.cluster.kubectl("get", "apiservice", "v1.subresources.kubevirt.io", "-o", f"jsonpath={path}") == "True"
+        )
+
+    def create(self, resource: Resource, obj: Obj) -> Obj:
+        return dict(self.act(lambda client: client.create(resource, obj)))
+
+    def refused(self, resource: Resource, obj: Obj) -> ApiError:
+        with pytest.raises(ApiError) as error:
+            self.create(resource, obj)
+        return error.value
+
+
+def eventually(check: Callable[[], Any], seconds: float = 40, why: Callable[[], str] = lambda: "") -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not here")
+    with cluster("kube-controller-manager") as control_plane, ExitStack() as stack:
+        found = Installation(control_plane, stack)
+        found.install()
+        found.start_controller("one")
+        eventually(lambda: found.ready("one") and found.leader() == "one", why=lambda: control_plane.tail("one"))
+        found.start_api()
+        eventually(lambda: found.ready("api"), why=lambda: control_plane.tail("api"))
+        eventually(found.available, why=lambda: control_plane.tail("api"))
+        yield found
+
+
+@pytest.mark.parametrize(("resource", "obj"), INVALID)
+def test_the_webhook_refuses_with_the_causes_of_standalone(
+    installation: Installation, resource: Resource, obj: Obj
+) -> None:
+    found = admit("CREATE", resource, obj, None, AdmissionContext({}, registry()))
+    standalone = invalid_status(resource.kind, resource.group, "demo", found.problems)
+    error = installation.refused(resource, obj)
+    assert error.code == 422, error.message
+    assert error.status["details"] == standalone["details"]
+    assert error.message.endswith(standalone["message"])
+
+
+def test_kubectl_shows_all_causes(installation: Installation) -> None:
+    text = installation.cluster.kubectl(
+        "apply", "-f", "-", stdin=json.dumps(vmi(domian={}, volumes=[{"name": "v"}])), check=False
+    )
+    assert "spec.domian: unknown field; did you mean domain?" in text
+    assert "spec.volumes[0]" in text
+
+
+def test_start_and_stop_through_the_aggregated_api(installation: Installation) -> None:
+    installation.create(VMS, vm())
+    base = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachines/demo"
+
+    def put(action: str) -> None:
+        installation.act(lambda client: client.request("PUT", f"{base}/{action}", body={}))
+
+    def strategy() -> str:
+        return str(installation.act(lambda client: client.get(VMS, "demo", "default"))["spec"]["runStrategy"])
+
+    put("start")
+    assert strategy() == "Always"
+    eventually(lambda: "demo" in installation.cluster.kubectl("get", "vmi", "-o", "name"))
+    put("stop")
+    assert strategy() == "Halted"
+    eventually(lambda: "demo" not in installation.cluster.kubectl("get", "vmi", "-o", "name"))
+    listed = installation.cluster.kubectl("api-resources", "--api-group=subresources.kubevirt.io", "-o", "name")
+    assert isinstance(listed, str)
+
+
+def test_a_user_needs_the_right_for_it(installation: Installation) -> None:
+    can = installation.cluster.kubectl
+    can("create", "serviceaccount", "viewer", check=False)
+    can("create", "rolebinding", "viewer", "--clusterrole=view", "--serviceaccount=default:viewer", check=False)
+    who = "--as=system:serviceaccount:default:viewer"
+    eventually(lambda: "yes" in can("auth", "can-i", "get", "virtualmachines.kubevirt.io", who, check=False))
+    for verb, what in (("update", "virtualmachines.subresources.kubevirt.io/start"), ("delete", "vm.kubevirt.io")):
+        asked = what.partition("/")
+        extra = [f"--subresource={asked[2]}"] if asked[2] else []
+        assert can("auth", "can-i", verb, asked[0], *extra, who, check=False).startswith("no")
+
+
+def test_another_replica_leads_when_one_dies(installation: Installation) -> None:
+    before = installation.leader()
+    other = "two" if before == "one" else "one"
+    installation.start_controller(other)
+    eventually(lambda: installation.ready(other))
+    assert installation.leader() == before
+    installation.running[before].kill()
+    began = time.monotonic()
+    eventually(lambda: installation.leader() == other, why=lambda: installation.cluster.tail(other))
+    assert time.monotonic() - began < LEASE_SECONDS * 3
+    installation.create(VMS, {**vm(runStrategy="Always"), "metadata": {"name": "after", "namespace": "default"}})
+    eventually(lambda: "after" in installation.cluster.kubectl("get", "vmi", "-o", "name"))
+
+
+def test_certificates_rotate_while_requests_are_answered(installation: Installation) -> None:
+    def served() -> str:
+        return installation.cluster.kubectl(
+            "get", "secret", "kubevirt-virt-api-certs", "-n", "kubevirt", "-o", "jsonpath={.data.tls\\.crt}"
+        )
+
+    before = served()
+    for secret in ("kubevirt-virt-api-certs", "kubevirt-ca"):
+        installation.cluster.kubectl("delete", "secret", secret, "-n", "kubevirt")
+    eventually(lambda: (now := served()) != before and now != "" if secret_there(installation) else False)
+
+    def answers() -> bool:
+        try:
+            error = installation.refused(VMS, vm(runStrategy="Sometimes"))
+        except AssertionError:
+            return False
+        return error.code == 422
+
+    eventually(answers, why=lambda: installation.cluster.tail("api"))
+    eventually(installation.available)
+    assert installation.running["api"].poll() is None, "without a restart"
+
+
+def secret_there(installation: Installation) -> bool:
+    return "kubevirt-virt-api-certs" in installation.cluster.kubectl("get", "secrets", "-n", "kubevirt", "-o", "name")
+
+
+def test_an_upgrade_by_applying_again_leaves_certificates_and_machines(installation: Installation) -> None:
+    path = "jsonpath={.webhooks[*].clientConfig.caBundle}"
+    before = installation.cluster.kubectl("get", "mutatingwebhookconfiguration", "virt-api", "-o", path)
+    machines = installation.cluster.kubectl("get", "vmi", "-o", "jsonpath={.items[*].metadata.uid}")
+    installation.install()
+    assert before
+    assert installation.cluster.kubectl("get", "mutatingwebhookconfiguration", "virt-api", "-o", path) == before
+    assert installation.cluster.kubectl("get", "vmi", "-o", "jsonpath={.items[*].metadata.uid}") == machines
+
+
+def test_writes_without_anything_to_judge_pass_by_the_webhook(installation: Installation) -> None:
+    """Status and finalizers can be written even while virt-api is down."""
+    machine = installation.create(VMIS, {**vmi(), "metadata": {"name": "held", "namespace": "default"}})
+    installation.running["api"].terminate()
+    installation.running["api"].wait(20)
+    patch = {"status": {"reason": "told"}}
+    installation.act(lambda client: client.patch(VMIS, "held", patch, "default"))
+    with pytest.raises(ApiError, match="failed calling webhook"):
+        installation.act(lambda c: c.patch(VMIS, "held", {"metadata": {"labels": {"a": "b"}}}, "default"))
+    installation.start_api()
+    eventually(lambda: installation.ready("api"), why=lambda: installation.cluster.tail("api"))
+    assert machine["metadata"]["uid"]
+
+
+def test_no_component_lacks_a_right(installation: Installation) -> None:
+    for name in installation.health:
+        log = (installation.cluster.folder / f"{name}.log").read_text()
+        lacking = [line for line in log.splitlines() if "forbidden" in line.lower() and "delete" not in line]
+        assert lacking == [], name
+
+
+def test_uninstalling_refuses_while_there_are_machines_and_leaves_nothing(installation: Installation) -> None:
+    refused = installation.polyvisor("uninstall")
+    assert refused.returncode == 1
+    assert "--delete-machines" in refused.stderr
+    eventually(installation.available)
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
+    node["metadata"]["labels"] = {"hypervisor.kubevirt.io/qemu": "true"}  # type: ignore[index]
+    installation.create(NODES, node)
+    done = installation.polyvisor("uninstall", "--delete-machines", "--timeout=90")
+    assert done.returncode == 0, done.stderr
+    kubectl = installation.cluster.kubectl
+    for kind in (
+        "crd",
+        "clusterrole,clusterrolebinding",
+        "mutatingwebhookconfiguration,validatingwebhookconfiguration",
+        "apiservice",
+        "priorityclass",
+        "role,rolebinding,secret,lease,deployment,daemonset -A",
+        "node --show-labels",
+    ):
+        listed = kubectl("get", *kind.split())
+        assert "kubevirt" not in "\n".join(
+            line for line in listed.splitlines() if "cluster-admin" not in line and not line.startswith("kubevirt  ")
+        ), listed
+    assert KUBEVIRTS.kind not in kubectl("api-resources")
+
+
+def test_what_install_makes_uninstall_takes_away_with_its_namespace() -> None:
+    with cluster("kube-controller-manager") as control_plane, ExitStack() as stack:
+        fresh = Installation(control_plane, stack)
+        done = fresh.polyvisor("install", "--no-wait", "--namespace=machines", "--set=api.replicas=1")
+        assert done.returncode == 0, done.stderr
+        kubectl = control_plane.kubectl
+        assert kubectl("get", "deployment", "virt-api", "-n", "machines", "-o", "jsonpath={.spec.replicas}") == "1"
+        explained = kubectl("explain", "vm.spec.template.spec.hypervisor")
+        assert "driver" in explained
+        slow = fresh.polyvisor("install", "--namespace=machines", "--timeout=3")
+        assert slow.returncode == 1
+        assert "Deployment virt-api does not get ready" in slow.stderr
+        gone = fresh.polyvisor("uninstall", "--namespace=machines", "--timeout=60")
+        assert gone.returncode == 0, gone.stderr
+        assert "machines" not in kubectl("get", "namespaces", "-o", "name")
+        assert "kubevirt" not in kubectl("get", "crd", "-o", "name", check=False)
+
+
+def test_kubevirts_own_definitions_are_not_taken_over() -> None:
+    with cluster() as control_plane, ExitStack() as stack:
+        foreign = [one for one in manifests() if one["kind"] == "CustomResourceDefinition"]
+        for one in foreign:
+            del one["metadata"]["labels"]
+        control_plane.kubectl("create", "-f", "-", stdin="\n---\n".join(map(json.dumps, foreign)))
+        done = Installation(control_plane, stack).polyvisor("install")
+        assert done.returncode == 1
+        assert "that is not Polyvisor's" in done.stderr
+        assert "KubeVirt itself is installed" in done.stderr
