@@ -95,13 +95,17 @@ def console(
     name: Machine,
     namespace: Namespace = "",
     idle: Annotated[float, typer.Option(help="With piped input: end after so many silent seconds.")] = 2.0,
+    timeout: Annotated[int, typer.Option(help="Wait so many minutes for the machine to run.")] = 0,
 ) -> None:
     """Join the serial console of a machine; ^] leaves it. Only one can be joined: a new one closes the old."""
     from polyvisor.cli.console import attach
-    from polyvisor.cli.lifecycle import machine_name
+    from polyvisor.cli.lifecycle import await_running, machine_name
 
     session = _context(ctx).connect()
-    attach(session.client, namespace or session.namespace, machine_name(name), idle)
+    name, namespace = machine_name(name), namespace or session.namespace
+    if timeout > 0:
+        await_running(session, namespace, name, timeout * 60)
+    attach(session.client, namespace, name, idle)
 
 
 def logs(

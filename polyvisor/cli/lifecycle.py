@@ -81,6 +81,25 @@ def machine_words(words: list[str], action: str) -> tuple[str, str]:
     raise CliError(f"{action} takes [vm|vmi] NAME", ExitCode.USAGE)
 
 
+def await_running(session: Session, namespace: str, name: str, seconds: float) -> None:
+    """Wait until a machine runs; one that is over will not."""
+    deadline = time.monotonic() + seconds
+    selector = f"metadata.name={name}"
+    while True:
+        answer = session.client.get(_vmi_path(namespace), {"fieldSelector": selector})
+        found = [(item.get("status") or {}).get("phase") for item in answer.get("items") or []]
+        if found and found[0] in ("Running", "Succeeded", "Failed"):
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise CliError(f"{name} does not run after {seconds:g} s", ExitCode.TIMEOUT)
+        query = {"fieldSelector": selector, "resourceVersion": answer["metadata"]["resourceVersion"]}
+        with suppress(TimeoutError):
+            for event, _ in session.client.watch(_vmi_path(namespace), query, timeout=left):
+                if event != "BOOKMARK":
+                    break
+
+
 def _machine(word: str, allowed: tuple[str, ...]) -> tuple[str, str]:
     kind, slash, name = word.rpartition("/")
     if not slash:

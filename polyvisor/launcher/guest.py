@@ -19,6 +19,7 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.files import write_durably
 from polyvisor.launcher.machine import Machine, Refused
 from polyvisor.launcher.plan import Plan
 
@@ -44,6 +45,7 @@ class Guest:
         self._machine = machine
         self._plan = plan
         self._say = say
+        self._until = plan.folder / "frozen-until"
         self._thawing: threading.Timer | None = None
 
     def reboot(self) -> None:
@@ -72,9 +74,21 @@ class Guest:
         self._machine.domain().fsFreeze(None, 0)
         self._say(f"file systems are frozen for at most {seconds:.0f} s" if seconds else "file systems are frozen")
         if seconds:
-            self._thawing = threading.Timer(seconds, self._late)
-            self._thawing.daemon = True
-            self._thawing.start()
+            write_durably(self._until, f"{time.time() + seconds}\n")
+            self._thaw_in(seconds)
+
+    def remember(self) -> None:
+        """Keep the time limit that a former launcher was given for frozen file systems."""
+        try:
+            until = float(self._until.read_text())
+        except (OSError, ValueError):
+            return
+        self._thaw_in(max(0.0, until - time.time()))
+
+    def _thaw_in(self, seconds: float) -> None:
+        self._thawing = threading.Timer(seconds, self._late)
+        self._thawing.daemon = True
+        self._thawing.start()
 
     def thaw(self) -> None:
         """Let the guest's file systems go on."""
@@ -183,3 +197,4 @@ class Guest:
         if self._thawing:
             self._thawing.cancel()
         self._thawing = None
+        self._until.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,21 @@ def test_console_refused_before_the_upgrade(on_server: Cli, client: Client) -> N
     result = on_server("console", "demo")
     assert result.code == 5
     assert "VMI is not running" in result.err
+
+
+def test_console_can_wait_for_the_machine(on_server: Cli, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    vmi = make_vmi(client, phase="Scheduled")
+
+    def run_it() -> None:
+        client.request("PUT", f"{VMIS}/demo", {**vmi, "status": {"phase": "Running"}})
+
+    timer = threading.Timer(0.3, run_it)
+    timer.start()
+    with Path("/dev/null").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        result = on_server("console", "demo", "--timeout", "1", "--idle", "0.2")
+    timer.join()
+    assert (result.code, result.out) == (0, "login: ")
 
 
 def test_console_speaks_the_subprotocol_and_closes_the_old_one(client: Client) -> None:
