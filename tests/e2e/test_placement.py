@@ -50,6 +50,7 @@ NODES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 ROOM = {"cpu": "8", "memory": "16Gi", "pods": "50"}
 KERNEL = {"kernelBoot": {"container": {"image": "k", "kernelPath": "/vmlinuz"}}}
+PLAIN = {"autoattachPodInterface": False}
 DISK = {"volumes": [{"name": "root", "hostDisk": {"type": "Disk", "path": "/vmfs/volumes/a/root.vmdk"}}]}
 
 
@@ -98,6 +99,12 @@ def _machine(name: str, hypervisor: Obj | None, **spec: Any) -> Obj:
     assert not outcome.problems, outcome.problems
     outcome.obj.pop("status", None)
     return outcome.obj
+
+
+def _on_host(name: str) -> Obj:
+    """Return an affinity that leaves one node."""
+    term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [name]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
 
 
 def _until(done: Callable[[], Any], one: Cluster) -> Any:
@@ -150,6 +157,55 @@ CASES: dict[str, tuple[Obj, str, set[str]]] = {
         "qemu",
         {"kvm-2"},
     ),
+    "type-xenpv": (_machine("type-xenpv", {"virtType": "xenpv"}, domain={"firmware": KERNEL}), "xen", {"xen-1"}),
+    "type-vmware": (_machine("type-vmware", {"virtType": "vmware"}, **DISK), "esx", {"esx-1"}),
+    "type-lxc": (_machine("type-lxc", {"virtType": "lxc"}), "lxc", {"lxc-1"}),
+    "type-kvm": (_machine("type-kvm", {"driver": "qemu", "virtType": "kvm"}), "qemu", {"kvm-1", "kvm-2"}),
+    "any-of-three": (_machine("any-of-three", {"anyOf": ["bhyve", "openvz", "lxc"]}), "lxc", {"lxc-1"}),
+    "any-of-named-type": (
+        _machine("any-of-named-type", {"anyOf": ["lxc", "xen"], "virtType": "xen"}),
+        "xen",
+        {"xen-1"},
+    ),
+    "feature-of-one": (
+        _machine(
+            "feature-of-one", {"anyOf": ["xen", "lxc", "qemu"]}, domain={"devices": {**PLAIN, "sound": {"name": "s"}}}
+        ),
+        "qemu",
+        {"kvm-1", "kvm-2"},
+    ),
+    "watched": (
+        _machine(
+            "watched",
+            {"anyOf": ["lxc", "qemu"]},
+            domain={"devices": {**PLAIN, "watchdog": {"name": "w", "i6300esb": {}}}},
+        ),
+        "qemu",
+        {"kvm-1", "kvm-2"},
+    ),
+    "affine": (_machine("affine", {"driver": "qemu"}, affinity=_on_host("kvm-1")), "qemu", {"kvm-1"}),
+    "any-of-affine": (
+        _machine("any-of-affine", {"anyOf": ["xen", "lxc"]}, affinity=_on_host("lxc-1")),
+        "lxc",
+        {"lxc-1"},
+    ),
+    "tolerant-but-not-bound": (
+        _machine("tolerant-but-not-bound", {"driver": "xen"}, tolerations=[{"operator": "Exists"}]),
+        "xen",
+        {"xen-1", "xen-2"},
+    ),
+    "big": (
+        _machine("big", {"driver": "qemu"}, domain={"memory": {"guest": "12Gi"}, "devices": PLAIN}),
+        "qemu",
+        {"kvm-1", "kvm-2"},
+    ),
+    "many-cpus": (
+        _machine(
+            "many-cpus", {"driver": "lxc"}, domain={"cpu": {"cores": 4}, "memory": {"guest": "64Mi"}, "devices": PLAIN}
+        ),
+        "lxc",
+        {"lxc-1"},
+    ),
     "gives-way": (
         _machine(
             "gives-way",
@@ -197,3 +253,64 @@ def test_a_node_that_starts_to_advertise_gets_the_waiting_machine(mixed: Cluster
     _until(lambda: _verdicts(_get(mixed, "vmi", "waiting")) == {"openvz": "Chosen"}, mixed)
     mixed.kubectl("label", "node", "lxc-1", *(f"{label.partition('=')[0]}-" for label in labels))
     mixed.kubectl("delete", "vmi", "waiting", "--wait=false")
+
+
+def test_machines_that_shun_each_other_are_apart(mixed: Cluster) -> None:
+    apart = {"labelSelector": {"matchLabels": {"app": "shy"}}, "topologyKey": "kubernetes.io/hostname"}
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
+    for name in ("shy-1", "shy-2"):
+        obj = _machine(name, {"driver": "qemu"}, affinity=affinity)
+        obj["metadata"]["labels"] = {"app": "shy"}
+        mixed.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+
+    def nodes() -> set[str]:
+        return {pod["spec"].get("nodeName", "") for pod in _get(mixed, "pods", "-l", "app=shy")["items"]} - {""}
+
+    _until(lambda: nodes() == {"kvm-1", "kvm-2"}, mixed)
+    mixed.kubectl("delete", "vmi", "shy-1", "shy-2", "--wait=false")
+
+
+def test_a_machine_too_big_for_every_node_says_so(mixed: Cluster) -> None:
+    obj = _machine("huge", {"anyOf": ["xen", "lxc"]}, domain={"memory": {"guest": "1Ti"}, "devices": PLAIN})
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+    told = _until(lambda: (v := _verdicts(_get(mixed, "vmi", "huge"))) and "Unschedulable" in v.values() and v, mixed)
+    assert set(told) == {"xen", "lxc"}
+    mixed.kubectl("delete", "vmi", "huge", "--wait=false")
+
+
+def test_emulation_is_not_used_unless_the_cluster_allows_it(mixed: Cluster) -> None:
+    obj = _machine("emulated", {"driver": "qemu", "virtType": "qemu"})
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+    assert "Chosen" not in _until(lambda: _verdicts(_get(mixed, "vmi", "emulated")), mixed).values()
+    mixed.kubectl("delete", "vmi", "emulated", "--wait=false")
+
+
+def test_a_cordoned_node_gets_nothing(mixed: Cluster) -> None:
+    mixed.kubectl("cordon", "lxc-1")
+    obj = _machine("cordoned", {"anyOf": ["lxc", "xen"]})
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(obj))
+    _until(lambda: _verdicts(_get(mixed, "vmi", "cordoned")).get("xen") == "Chosen", mixed)
+    mixed.kubectl("uncordon", "lxc-1")
+    mixed.kubectl("delete", "vmi", "cordoned", "--wait=false")
+
+
+def test_the_cluster_orders_and_disables_drivers(mixed: Cluster) -> None:
+    listed = [{"name": "xen", "launcherImage": "r/xen:1"}, {"name": "qemu", "launcherImage": "r/qemu:1"}]
+    configuration = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "KubeVirt",
+        "metadata": {"name": "kubevirt", "namespace": "default"},
+        "spec": {"configuration": {"hypervisors": listed}},
+    }
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(configuration))
+    _until(lambda: (_get(mixed, "kubevirt", "kubevirt").get("status") or {}).get("phase") == "Deployed", mixed)
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(_machine("ordered", None)))
+    told = _until(lambda: (v := _verdicts(_get(mixed, "vmi", "ordered"))) and "Chosen" in v.values() and v, mixed)
+    assert told["xen"] == "Chosen"
+    assert told["qemu"] == "Eligible"
+    mixed.kubectl("create", "-f", "-", stdin=json.dumps(_machine("disabled", {"driver": "lxc"})))
+    assert _until(lambda: _verdicts(_get(mixed, "vmi", "disabled")), mixed) == {"lxc": "NotEnabled"}
+    pod = _until(lambda: _get(mixed, "pods", "-l", "vm.kubevirt.io/name=ordered")["items"], mixed)[0]
+    assert "r/xen:1" in {container["image"] for container in pod["spec"]["containers"]}
+    mixed.kubectl("delete", "vmi", "ordered", "disabled", "--wait=false")
+    mixed.kubectl("delete", "kubevirt", "kubevirt")
