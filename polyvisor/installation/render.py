@@ -28,6 +28,8 @@ ORDER = (
     cluster.CLUSTER_ROLE_BINDINGS.kind,
     cluster.ROLES.kind,
     cluster.ROLE_BINDINGS.kind,
+    cluster.ADMISSION_POLICIES.kind,
+    cluster.ADMISSION_POLICY_BINDINGS.kind,
     cluster.NETWORK_POLICIES.kind,
     cluster.SERVICES.kind,
     SECRETS.kind,

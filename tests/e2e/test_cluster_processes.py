@@ -84,8 +84,18 @@ class Installation:
         }
         self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(endpoint))
 
-    def start(self, name: str, module: str, account: str, *arguments: str) -> None:
-        token = self.cluster.kubectl("create", "token", account, "-n", "kubevirt").strip()
+    def token(self, account: str, node: str = "") -> str:
+        """Return a token of a service account, as a Pod on that node has it."""
+        spec: Obj = {}
+        if node:
+            uid = self.act(lambda client: client.get(NODES, node))["metadata"]["uid"]
+            spec["boundObjectRef"] = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": uid}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"/api/v1/namespaces/kubevirt/serviceaccounts/{account}/token"
+        return str(self.act(lambda client: client.request("POST", path, body=body))["status"]["token"])
+
+    def start(self, name: str, module: str, account: str, *arguments: str, node: str = "") -> None:
+        token = self.token(account, node)
         kubeconfig = self.cluster.folder / f"{account}.kubeconfig"
         kubeconfig.write_text(self.cluster.kubeconfig_for(token))
         self.health[name] = free_port()
@@ -273,7 +283,7 @@ def test_a_node_agent_labels_its_node_and_has_no_right_to_more(installation: Ins
     folder = installation.cluster.folder
     (folder / "pods").mkdir()
     where = (f"--state-dir={folder}/state", f"--pods-dir={folder}/pods", "--node-name=agents", "--bind=127.0.0.1")
-    installation.start("agent", "agent", "kubevirt-handler", *where, f"--port={free_port()}")
+    installation.start("agent", "agent", "kubevirt-handler", *where, f"--port={free_port()}", node="agents")
     eventually(lambda: installation.ready("agent"), why=lambda: installation.cluster.tail("agent"))
 
     def labels() -> Obj:
@@ -300,6 +310,46 @@ def test_a_node_agent_labels_its_node_and_has_no_right_to_more(installation: Ins
             verb,
             what,
         )
+
+
+def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> None:
+    for name in ("mine", "other"):
+        installation.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        metadata = {"name": f"on-{name}", "namespace": "default"}
+        machine = installation.create(VMIS, {**vmi(), "metadata": metadata})
+        status = {"status": {"phase": "Scheduled", "nodeName": name}}
+        installation.act(lambda c, m=machine, s=status: c.patch(VMIS, m["metadata"]["name"], s, "default"))
+
+    def tried(token: str, resource: Resource, name: str, patch: Obj) -> str:
+        path = installation.cluster.folder / "tried.kubeconfig"
+        path.write_text(installation.cluster.kubeconfig_for(token))
+
+        async def work() -> str:
+            async with KubeClient.from_kubeconfig(path) as client:
+                try:
+                    if resource is NODES:
+                        await client.patch(resource, name, patch)
+                    else:
+                        found = await client.get(resource, name, "default")
+                        await client.update(resource, {**found, "status": {**found["status"], **patch["status"]}})
+                except ApiError as error:
+                    return error.message
+                return ""
+
+        return asyncio.run(work())
+
+    mine = installation.token("kubevirt-handler", "mine")
+    label = {"metadata": {"labels": {"hypervisor.kubevirt.io/x": "true"}}}
+    eventually(lambda: "its token is of node mine" in tried(mine, NODES, "other", label))  # policies take a moment
+    assert tried(mine, NODES, "mine", label) == ""
+    assert "of no node" in tried(installation.token("kubevirt-handler"), NODES, "mine", label)
+    role = {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}
+    assert "Polyvisor's own labels alone" in tried(mine, NODES, "mine", role)
+    assert "Node's spec" in tried(mine, NODES, "mine", {"spec": {"unschedulable": True}})
+    running = {"status": {"phase": "Running"}}
+    assert "machines of its own Node" in tried(mine, VMIS, "on-other", running)
+    assert tried(mine, VMIS, "on-mine", running) == ""
+    assert "to another Node" in tried(mine, VMIS, "on-mine", {"status": {"nodeName": "other"}})
 
 
 def test_no_component_lacks_a_right(installation: Installation) -> None:
