@@ -86,10 +86,11 @@ class QemuDriver(Driver):
             devices.append(video)
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
-        """Count the launcher, QEMU itself and its threads."""
+        """Count the launcher, QEMU itself, its threads, and a screen with a picture on it."""
         cpu = spec.domain.cpu
         vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
-        return (40 + 48 + 8 * vcpus) * MIB
+        screen = 0 if spec.domain.devices.autoattach_graphics_device is False else 20
+        return (40 + 48 + 8 * vcpus + screen) * MIB
 
 
 def _choose_cpu(cpu: _Element, emulated: bool, architecture: _Element | None) -> None:
