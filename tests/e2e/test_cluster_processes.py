@@ -1,149 +1,29 @@
-"""Polyvisor's own processes against a real Kubernetes control plane, each with its service account's rights alone.
-
-There is no kubelet: the processes run here, and the Service of virt-api leads to this machine's own address.
-"""
+"""Polyvisor's own processes against a real Kubernetes control plane, each with its service account's rights alone."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.agent.node import _address
 from polyvisor.api.problems import invalid_status
 from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS, Resource
 from polyvisor.drivers import registry
-from polyvisor.installation import apply
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
-from tests.e2e.cluster import Cluster, cluster, free_port
+from tests.e2e.cluster import cluster, free_port
+from tests.e2e.installation import LEASE_SECONDS, Installation, eventually
 from tests.server.test_webhooks import INVALID, vm, vmi
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.e2e
-POLYVISOR = Path(sys.executable).with_name("polyvisor")
-ADDRESS = _address()
-LEASE_SECONDS = 3
-
-
-class Installation:
-    """A control plane, and Polyvisor's processes beside it."""
-
-    def __init__(self, control_plane: Cluster, stack: ExitStack) -> None:
-        self.cluster = control_plane
-        self._stack = stack
-        self.port = free_port()
-        self.health: dict[str, int] = {}
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def client(self) -> KubeClient:
-        return KubeClient.from_kubeconfig(self.cluster.kubeconfig)
-
-    def act(self, work: Callable[[KubeClient], Any]) -> Any:
-        async def acting() -> Any:
-            async with self.client() as client:
-                return await work(client)
-
-        return asyncio.run(acting())
-
-    def polyvisor(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(POLYVISOR), f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-    def install(self) -> None:
-        self.cluster.kubectl("create", "namespace", "kubevirt", check=False)
-        objects = manifests()
-        for obj in objects:
-            if obj["kind"] == "Service" and obj["metadata"]["name"] == "virt-api":
-                del obj["spec"]["selector"]
-        said: list[str] = []
-        self.act(lambda client: apply.install(client, objects, said.append, seconds=60, wait=False))
-        endpoint = {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": "virt-api-here",
-                "namespace": "kubevirt",
-                "labels": {"kubernetes.io/service-name": "virt-api"},
-            },
-            "addressType": "IPv4",
-            "ports": [{"name": "https", "port": self.port, "protocol": "TCP"}],
-            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
-        }
-        self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(endpoint))
-
-    def token(self, account: str, node: str = "") -> str:
-        """Return a token of a service account, as a Pod on that node has it."""
-        spec: Obj = {}
-        if node:
-            uid = self.act(lambda client: client.get(NODES, node))["metadata"]["uid"]
-            spec["boundObjectRef"] = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": uid}
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        path = f"/api/v1/namespaces/kubevirt/serviceaccounts/{account}/token"
-        return str(self.act(lambda client: client.request("POST", path, body=body))["status"]["token"])
-
-    def start(self, name: str, module: str, account: str, *arguments: str, node: str = "") -> None:
-        token = self.token(account, node)
-        kubeconfig = self.cluster.folder / f"{account}.kubeconfig"
-        kubeconfig.write_text(self.cluster.kubeconfig_for(token))
-        self.health[name] = free_port()
-        log = self._stack.enter_context((self.cluster.folder / f"{name}.log").open("ab"))
-        command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={kubeconfig}"]
-        command += ["--namespace=kubevirt", f"--health-port={self.health[name]}", *arguments]
-        environment = {**os.environ, "NO_PROXY": "*"}
-        self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        self._stack.callback(self.running[name].kill)
-
-    def start_controller(self, name: str) -> None:
-        seconds = f"--lease-seconds={LEASE_SECONDS}"
-        self.start(name, "controllers", "kubevirt-controller", seconds, f"--identity={name}")
-
-    def start_api(self, name: str = "api") -> None:
-        self.start(name, "server", "kubevirt-apiserver", f"--port={self.port}")
-
-    def ready(self, name: str) -> bool:
-        assert self.running[name].poll() is None, self.cluster.tail(name)
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.health[name]}/readyz", trust_env=False).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def leader(self) -> str:
-        path = "{.spec.holderIdentity}"
-        return self.cluster.kubectl("get", "lease", "virt-controller", "-n", "kubevirt", "-o", f"jsonpath={path}")
-
-    def available(self) -> bool:
-        path = "{.status.conditions[?(@.type=='Available')].status}"
-        return (
-            self.cluster.kubectl("get", "apiservice", "v1.subresources.kubevirt.io", "-o", f"jsonpath={path}") == "True"
-        )
-
-    def create(self, resource: Resource, obj: Obj) -> Obj:
-        return dict(self.act(lambda client: client.create(resource, obj)))
-
-    def refused(self, resource: Resource, obj: Obj) -> ApiError:
-        with pytest.raises(ApiError) as error:
-            self.create(resource, obj)
-        return error.value
-
-
-def eventually(check: Callable[[], Any], seconds: float = 40, why: Callable[[], str] = lambda: "") -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, why()
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
