@@ -298,7 +298,7 @@ class VmiController:
 
     def _place(self, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
         parsed = KubeVirtConfiguration.model_validate(config)
-        nodes = [n for n in self._nodes.items() if not (n.get("spec") or {}).get("unschedulable")]
+        nodes = [n for n in self._nodes.items() if _open(n)]
         return place(spec, parsed, nodes, self._drivers, unschedulable=tried)
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
@@ -330,6 +330,12 @@ class VmiController:
 
 def _shown(node: Obj) -> tuple[object, object]:
     return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable")
+
+
+def _open(node: Obj) -> bool:
+    """Whether a launcher Pod, which asks for the label, may go to the node at all."""
+    labels = node["metadata"].get("labels") or {}
+    return labels.get(names.NODE_SCHEDULABLE_LABEL) == "true" and not (node.get("spec") or {}).get("unschedulable")
 
 
 def _owner_uids(pod: Obj) -> list[str]:

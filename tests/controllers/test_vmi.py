@@ -157,6 +157,16 @@ async def test_a_pod_that_finds_no_node_is_shown_in_the_machine(world: World) ->
     vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduled")
 
 
+async def test_a_node_that_takes_no_launchers_advertises_in_vain(world: World) -> None:
+    away = node("dark", "alpha", "alpha.fast", **{"kubevirt.io/schedulable": "false", "place": "dark"})
+    await world.client.create(NODES, away)
+    await world.create_vmi("m", {"nodeSelector": {"place": "dark"}, "hypervisor": {"driver": "alpha"}})
+    held = await world.vmi("m", lambda v: condition(v, "Synchronized"))
+    assert [(c["driver"], c["verdict"]) for c in held["status"]["hypervisor"]["candidates"]] == [("alpha", "NoNode")]
+    await world.client.patch(NODES, "dark", {"metadata": {"labels": {"kubevirt.io/schedulable": "true"}}})
+    await world.pod("m")
+
+
 async def test_a_pod_unschedulable_too_long_gives_way_to_the_next_driver(world: World) -> None:
     await world.create_vmi("m")
     pod = await world.pod("m")
