@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 
 from polyvisor.api import names
 from polyvisor.controllers.certificates import CertificateKeeper
+from polyvisor.controllers.metrics import MachineMetrics
 from polyvisor.controllers.run import run_controllers
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import KubeClient
@@ -72,7 +73,8 @@ class Controllers:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(keeper.run(), name="certificates")
-                group.create_task(run_controllers(client, self._drivers, ready=self.working), name="controllers")
+                work = run_controllers(client, self._drivers, ready=self.working, measure=MachineMetrics)
+                group.create_task(work, name="controllers")
         finally:
             self.working.clear()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, AsyncExitStack
 from typing import TYPE_CHECKING
 
 from polyvisor.api import names
@@ -24,8 +26,12 @@ async def run_controllers(
     *,
     give_way_seconds: float = GIVE_WAY_SECONDS,
     ready: asyncio.Event | None = None,
+    measure: Callable[[Informer, Informer], AbstractContextManager[object]] | None = None,
 ) -> None:
-    """Run the VM, VMI and KubeVirt controllers until cancelled; set ``ready`` when they have seen the cluster."""
+    """Run the VM, VMI and KubeVirt controllers until cancelled; set ``ready`` when they have seen the cluster.
+
+    ``measure`` is given the informers of VMs and VMIs, and lives as long as the controllers.
+    """
     launcher = f"{names.APP_LABEL}={names.LAUNCHER_APP}"
     vms = Informer(client, VMS, resync_seconds=RESYNC_SECONDS)
     vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
@@ -48,7 +54,9 @@ async def run_controllers(
             give_way_seconds=give_way_seconds,
         ),
     )
-    async with asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        if measure is not None:
+            stack.enter_context(measure(vms, vmis))
         group.create_task(recorder.run(), name="events")
         for informer in informers:
             group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
