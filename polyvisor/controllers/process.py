@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 
-from prometheus_client import Gauge
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from polyvisor.api import names
 from polyvisor.controllers.certificates import CertificateKeeper
@@ -39,8 +40,14 @@ def main(arguments: Sequence[str]) -> int:
 class Controllers:
     """The process's parts."""
 
-    def __init__(self, found: argparse.Namespace, drivers: DriverRegistry | None = None) -> None:
+    def __init__(
+        self,
+        found: argparse.Namespace,
+        drivers: DriverRegistry | None = None,
+        metrics: CollectorRegistry = REGISTRY,
+    ) -> None:
         self._options = found
+        self._metrics = metrics
         self._drivers = registry() if drivers is None else drivers
         self.health = Health()
         self.health_port = 0
@@ -73,7 +80,8 @@ class Controllers:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(keeper.run(), name="certificates")
-                work = run_controllers(client, self._drivers, ready=self.working, measure=MachineMetrics)
+                measure = partial(MachineMetrics, registry=self._metrics)
+                work = run_controllers(client, self._drivers, ready=self.working, measure=measure)
                 group.create_task(work, name="controllers")
         finally:
             self.working.clear()

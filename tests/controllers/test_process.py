@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from polyvisor.api import names
 from polyvisor.api.resources import EVENTS, LEASES, NODES, VMIS, VMS
@@ -55,8 +56,8 @@ async def test_the_second_replica_takes_over_and_the_first_ends(tmp_path: Path) 
     async with running(tmp_path) as client:
         await client.create(NODES, node("n1", "alpha", "alpha.fast"))
         server = client.connection.server
-        one = Controllers(options(server, tmp_path, "one"), drivers)
-        two = Controllers(options(server, tmp_path, "two"), drivers)
+        one = Controllers(options(server, tmp_path, "one"), drivers, CollectorRegistry())
+        two = Controllers(options(server, tmp_path, "two"), drivers, CollectorRegistry())
         first = asyncio.create_task(one.run())
         await within(10, one.working.wait())
         second = asyncio.create_task(two.run())
