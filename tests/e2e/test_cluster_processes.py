@@ -206,15 +206,18 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
 
         async def work() -> str:
             async with KubeClient.from_kubeconfig(path) as client:
-                try:
-                    if resource is NODES:
-                        await client.patch(resource, name, patch)
-                    else:
-                        found = await client.get(resource, name, "default")
-                        await client.update(resource, {**found, "status": {**found["status"], **patch["status"]}})
-                except ApiError as error:
-                    return error.message
-                return ""
+                while True:
+                    try:
+                        if resource is NODES:
+                            await client.patch(resource, name, patch)
+                        else:
+                            found = await client.get(resource, name, "default")
+                            await client.update(resource, {**found, "status": {**found["status"], **patch["status"]}})
+                    except ApiError as error:
+                        if error.conflict:
+                            continue  # a controller wrote in between
+                        return error.message
+                    return ""
 
         return asyncio.run(work())
 
