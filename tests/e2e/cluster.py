@@ -28,7 +28,6 @@ from tests.e2e.goprograms import program
 
 LIFE = timedelta(days=7)
 SECONDS = 60
-KWOK = Path(__file__).with_name("kwok.yaml")
 KUBECTL = Path(sys.executable).with_name("kubectl")
 SERVICES = "10.96.0.0/24"
 NAMES = ("localhost", "127.0.0.1", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
@@ -55,6 +54,11 @@ class Cluster:
     def url(self) -> str:
         """Where the API server listens."""
         return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def etcd_url(self) -> str:
+        """Where etcd listens."""
+        return f"http://127.0.0.1:{self._etcd}"
 
     @property
     def ca(self) -> Path:
