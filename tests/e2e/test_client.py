@@ -91,12 +91,30 @@ def forget(one: Cluster, revision: int) -> None:
         assert answer.status == 200
 
 
-async def test_a_watch_ends_in_order_and_goes_on_without_a_new_list(client: KubeClient) -> None:
-    async with Informer(client, CONFIGMAPS, SPACE, watch_seconds=1) as informer:
+class Counted(KubeClient):
+    """Tells when a watch begins."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.began: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def watch(
+        self, resource: Resource, namespace: str | None = None, **options: Any
+    ) -> AsyncGenerator[WatchEvent, None]:
+        self.began.put_nowait(options["resource_version"])
+        return super().watch(resource, namespace, **options)
+
+
+async def test_a_watch_ends_in_order_and_goes_on_without_a_new_list(one: Cluster) -> None:
+    async with (
+        asyncio.timeout(SECONDS),
+        Counted.from_kubeconfig(one.kubeconfig) as counted,
+        Informer(counted, CONFIGMAPS, SPACE, watch_seconds=1) as informer,
+    ):
         for number in range(3):
-            await client.create(CONFIGMAPS, words(f"ordered-{number}"))
+            await counted.began.get()
+            await counted.create(CONFIGMAPS, words(f"ordered-{number}"))
             await informer.wait_until(lambda seen, n=number: seen.get(SPACE, f"ordered-{n}"), SECONDS)  # type: ignore[misc]
-            await asyncio.sleep(1.1)  # longer than a watch
         assert informer.relists == 1
 
 
