@@ -167,24 +167,6 @@ GUESTS: dict[str, Guest] = {
         args=None,
         end=b"BOOTED",
     ),
-    "net": Guest(
-        {
-            "memory": {"guest": "64Mi"},
-            "firmware": {"bootloader": {"bios": {"useSerial": True}}},
-            "devices": {
-                "disks": [_disk("one", "virtio", bootOrder=2)],
-                "interfaces": [{"name": "default", "masquerade": {}, "bootOrder": 1}],
-            },
-        },
-        {"one": boot_sector("BOOTED one")},
-        spec={"networks": [{"name": "default", "pod": {}}]},
-        args=None,
-        end=b"net0",
-    ),
-}
-
-
-SLOW: dict[str, Guest] = {
     "uefi": Guest(
         {
             "memory": {"guest": "256Mi"},
@@ -200,8 +182,21 @@ SLOW: dict[str, Guest] = {
             "devices": {"autoattachPodInterface": False},
         },
     ),
+    "net": Guest(
+        {
+            "memory": {"guest": "64Mi"},
+            "firmware": {"bootloader": {"bios": {"useSerial": True}}},
+            "devices": {
+                "disks": [_disk("one", "virtio", bootOrder=2)],
+                "interfaces": [{"name": "default", "masquerade": {}, "bootOrder": 1}],
+            },
+        },
+        {"one": boot_sector("BOOTED one")},
+        spec={"networks": [{"name": "default", "pod": {}}]},
+        args=None,
+        end=b"net0",
+    ),
 }
-"""Those that take half a minute each, for the emulator: they are run with the slower suites."""
 
 
 def _mac(facts: Facts, number: str) -> str:
@@ -242,6 +237,8 @@ SEEN: dict[str, Check] = {
     "firmware.uuid": ("disks", lambda f: f["dmi.product_uuid"] == UUID),
     "firmware.serial": ("disks", lambda f: f["dmi.product_serial"] == "sys-serial"),
     "firmware.chassis": ("disks", lambda f: f["dmi.chassis_vendor"] == "Chassis Maker"),
+    "firmware.efi": ("uefi", lambda f: f["efi"] == "yes" and "OVMF" in f["dmi.bios_vendor"]),
+    "firmware.efi.secure-boot": ("secure", lambda f: f.get("secureboot") == "1"),
     "firmware.kernel-boot": ("disks", lambda f: "end" in f),
     "firmware.kernel-args": ("disks", lambda f: "the-argument" in f["cmdline"]),
     "clock.utc": ("disks", lambda f: abs(_lead(f)) < 900),
@@ -292,13 +289,9 @@ SEEN: dict[str, Check] = {
     "disk.boot-order": ("disk", lambda f: "BOOTED two" in f["console"]),
     "firmware.bios": ("disk", lambda f: "SeaBIOS" in f["console"]),
     "firmware.bios.serial": ("disk", lambda f: "SeaBIOS" in f["console"]),
-    "interface.boot-order": ("net", lambda f: "net0" in f["console"] and "BOOTED" not in f["console"]),
+    "interface.boot-order": ("net", lambda f: "net0" in f["console"].partition("BOOTED")[0]),
     "lifecycle.console": ("disks", lambda f: "end" in f),
     "lifecycle.start": ("disks", lambda f: "end" in f),
-}
-SEEN_SLOWLY: dict[str, Check] = {
-    "firmware.efi": ("uefi", lambda f: f["efi"] == "yes" and "OVMF" in f["dmi.bios_vendor"]),
-    "firmware.efi.secure-boot": ("secure", lambda f: f.get("secureboot") == "1"),
 }
 
 

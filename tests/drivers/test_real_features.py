@@ -1,19 +1,11 @@
-"""What the table claims of QEMU, seen from inside real guests: each feature that shows there, and those that cannot.
-
-All guests of the module start together, and each prints what it finds on its console once.
-"""
+"""What QEMU's table claims is seen inside a real guest (tests/e2e/test_real_features.py), or there is a reason why not."""
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
 from polyvisor.drivers.base import Verdict
 from polyvisor.drivers.features import BY_ID
-from tests.drivers.feature_guest import Facts
-from tests.drivers.feature_machines import GUESTS, SEEN, SEEN_SLOWLY
-from tests.drivers.feature_run import DRIVER, run
+from tests.drivers.feature_machines import SEEN
+from tests.drivers.feature_run import DRIVER
 
 ELSEWHERE = {
     "tests/drivers/test_real.py": (
@@ -35,20 +27,9 @@ UNSEEN = {
 }
 
 
-@pytest.fixture(scope="module")
-def reports() -> dict[str, Facts]:
-    return run(GUESTS)
-
-
-@pytest.mark.parametrize("feature", SEEN)
-def test_the_guest_has_what_the_table_claims(feature: str, reports: dict[str, Facts]) -> None:
-    name, check = SEEN[feature]
-    assert check(reports[name]), json.dumps(reports[name], indent=1)
-
-
 def test_every_claim_is_seen_or_cannot_be() -> None:
     claimed = {id_ for id_, support in DRIVER.features.items() if support.verdict is Verdict.SUPPORTED}
-    listed = [*SEEN, *SEEN_SLOWLY, *(id_ for ids in (*ELSEWHERE.values(), *UNSEEN.values()) for id_ in ids)]
+    listed = [*SEEN, *(id_ for ids in (*ELSEWHERE.values(), *UNSEEN.values()) for id_ in ids)]
     assert len(listed) == len(set(listed)), "a feature is listed twice"
     assert set(listed) <= set(BY_ID)
     assert claimed - set(listed) == set()
