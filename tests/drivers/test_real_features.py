@@ -1,4 +1,4 @@
-"""What QEMU's table claims is seen inside a real guest (tests/e2e/test_real_features.py), or there is a reason why not."""
+"""What QEMU's table claims is seen inside a real guest (tests/e2e/test_real_features.py), or cannot be: then why."""
 
 from __future__ import annotations
 
