@@ -121,8 +121,12 @@ async def measure(home: Home, driver: str, pairs: int) -> Pairs:
 
 
 def _bare(kept: Path, work: Path, number: int) -> Path:
-    """Copy a definition and the root tree that it names, for libvirt alone."""
+    """Copy a definition and the root tree that it names, for libvirt alone; its sockets go where there is a folder."""
     tree = etree.parse(str(kept))
+    for element in tree.iter():
+        for name in ("path", "socket"):
+            if (element.get(name) or "").endswith(".sock"):
+                element.set(name, os.fspath(work / f"{number}-{Path(element.get(name) or '').name}"))
     for source in tree.iterfind("devices/filesystem/source"):
         copy = work / f"root-{number}"
         subprocess.run(["cp", "-a", "-T", source.get("dir") or "", copy], check=True)
