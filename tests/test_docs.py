@@ -13,7 +13,7 @@ import yaml
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api.resources import VMIS, VMS
-from polyvisor.cli.app import app
+from polyvisor.cli.app import app_for
 from polyvisor.drivers import registry
 
 TOP = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def commands() -> Iterator[str]:
 @pytest.mark.parametrize("line", sorted(set(commands())))
 def test_commands_exist_with_their_options(line: str) -> None:
     name, *words = line.split()
-    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = typer.main.get_command(app_for()).commands  # type: ignore[attr-defined]
     assert name in known
     options = {option for parameter in known[name].params for option in [*parameter.opts, *parameter.secondary_opts]}
     assert [word for word in words if word.startswith("-") and word.partition("=")[0] not in options] == []

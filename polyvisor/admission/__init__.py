@@ -10,15 +10,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.values import Findings, mapping
-from polyvisor.api import KubeVirt, KubeVirtConfiguration, Obj, Problem, check, to_obj
+from polyvisor.api import Obj, Problem, check, to_obj
+from polyvisor.api.base import Model
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
 from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, VMIS, VMS, Resource
 from polyvisor.drivers import DriverRegistry
+
+if TYPE_CHECKING:
+    from polyvisor.api import KubeVirtConfiguration
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 
@@ -35,7 +39,7 @@ class AdmissionContext:
     @property
     def configuration(self) -> Obj:
         """The configuration as plain JSON."""
-        return to_obj(self.config) if isinstance(self.config, KubeVirtConfiguration) else dict(self.config)
+        return to_obj(self.config) if isinstance(self.config, Model) else dict(self.config)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
         admit_one = admit_machine if resource == VMS else admit_instance
         admit_one(obj, old, context.configuration, context.drivers, found)
     elif resource == KUBEVIRTS:
+        from polyvisor.api import KubeVirt  # fifty classes that no machine needs
+
         if old is None or obj.get("spec") != old.get("spec"):
             found.problems += check(KubeVirt, obj)
             validate_configuration(obj, context.drivers, found)

@@ -21,6 +21,7 @@ from polyvisor.api.resources import VMS, Resource
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
+from polyvisor.drivers.verdict import Asked
 
 
 class Fit(StrEnum):
@@ -112,8 +113,8 @@ def explain(resource: Resource, obj: Obj, context: AdmissionContext) -> Explanat
     except ValidationError:
         verdicts: tuple[DriverVerdict, ...] = ()
     else:
-        named = allowed(spec, context.configuration, context.drivers)
-        verdicts = tuple(_verdict(driver, spec, path, parsed, driver in named) for driver in context.drivers)
+        named, wanted = allowed(spec, context.configuration, context.drivers), asked(parsed)
+        verdicts = tuple(_verdict(driver, spec, path, wanted, driver in named) for driver in context.drivers)
     return Explanation(
         kind=resource.kind,
         namespace=text(metadata.get("namespace")),
@@ -124,17 +125,17 @@ def explain(resource: Resource, obj: Obj, context: AdmissionContext) -> Explanat
     )
 
 
-def _verdict(driver: Driver, spec: Obj, path: str, parsed: VirtualMachineInstanceSpec, named: bool) -> DriverVerdict:
-    wanted = text(mapping(spec, "hypervisor").get("virtType"))
-    virt_type = wanted if wanted in driver.virt_types else ""
-    found = lacks(driver, parsed, virt_type)
+def _verdict(driver: Driver, spec: Obj, path: str, wanted: Asked, named: bool) -> DriverVerdict:
+    given = text(mapping(spec, "hypervisor").get("virtType"))
+    virt_type = given if given in driver.virt_types else ""
+    found = lacks(driver, wanted, virt_type)
     lacking = [Lack(driver, lack.feature, lack.support, _at(path, lack.fields)) for lack in found]
     if lacking:
         changes = smallest(driver, spec, path, virt_type)
         return DriverVerdict(driver, Fit.UNSUPPORTED, named, tuple(lacking), changes=changes)
     conditions = tuple(
         Condition(feature, support, _at(path, fields))
-        for feature, fields in asked(parsed)
+        for feature, fields in wanted
         if (support := driver.features[feature.id]).verdict is Verdict.CONDITIONAL
     )
     return DriverVerdict(driver, Fit.CONDITIONAL if conditions else Fit.RUNS, named, conditions=conditions)

@@ -17,8 +17,8 @@ from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec, nearest
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
-from polyvisor.drivers.features import Feature
-from polyvisor.drivers.verdict import unsupported
+from polyvisor.drivers.features import Feature, asked
+from polyvisor.drivers.verdict import Asked, lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ def unknown_driver(name: str, drivers: DriverRegistry) -> str:
     return f"no driver has the name {name[:64]!r}; known: {', '.join(names)}{hint}"
 
 
-def lacks(driver: Driver, spec: VirtualMachineInstanceSpec, virt_type: str = "") -> list[Lack]:
-    """Return what ``spec`` asks for and ``driver`` does not have, each feature once."""
+def lacks(driver: Driver, wanted: Asked, virt_type: str = "") -> list[Lack]:
+    """Return what is ``wanted`` and ``driver`` does not have, each feature once."""
     found: dict[str, Lack] = {}
-    for feature, field, support in unsupported(driver, spec, virt_type or None):
+    for feature, field, support in lacking(driver, wanted, virt_type or None):
         before = found[feature.id].fields if feature.id in found else ()
         found[feature.id] = Lack(driver, feature, support, (*before, field))
     return list(found.values())
@@ -84,8 +84,8 @@ def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> bool:
     except ValidationError:
         return True
     virt_type = text(mapping(spec, "hypervisor").get("virtType"))
-    named = allowed(spec, configuration, drivers)
-    return not named or not all(lacks(driver, parsed, virt_type) for driver in named)
+    named, wanted = allowed(spec, configuration, drivers), asked(parsed)
+    return not named or not all(lacks(driver, wanted, virt_type) for driver in named)
 
 
 def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
@@ -104,10 +104,11 @@ def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, 
         if driver not in on:
             found.warnings.append(f"{path}.hypervisor: driver {driver.name} is not enabled in this cluster")
     virt_type = text(mapping(spec, "hypervisor").get("virtType"))
-    verdicts = {driver.name: lacks(driver, parsed, virt_type) for driver in named}
+    wanted = asked(parsed)
+    verdicts = {driver.name: lacks(driver, wanted, virt_type) for driver in named}
     if not named or not all(verdicts.values()):
         return
-    found.problems += _refusals(path, verdicts, drivers, parsed, virt_type)
+    found.problems += _refusals(path, verdicts, drivers, wanted, virt_type)
 
 
 def allowed(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
@@ -126,13 +127,13 @@ def _refusals(
     path: str,
     verdicts: dict[str, list[Lack]],
     drivers: DriverRegistry,
-    spec: VirtualMachineInstanceSpec,
+    wanted: Asked,
     virt_type: str,
 ) -> Iterator[Problem]:
     others = [driver for driver in drivers if driver.name not in verdicts]
-    whole = [driver.name for driver in others if not lacks(driver, spec, virt_type)]
-    for lacking in verdicts.values():
-        for lack in lacking:
+    whole = [driver.name for driver in others if not lacks(driver, wanted, virt_type)]
+    for lacking_here in verdicts.values():
+        for lack in lacking_here:
             field = _full(path, lack.fields[0])
             more = f" (also {', '.join(_full(path, f) for f in lack.fields[1:4])})" if len(lack.fields) > 1 else ""
             hint = _hint(lack, whole, others)

@@ -1,7 +1,8 @@
 """The command line as a whole: global options, and what becomes of a failure.
 
 Nothing leaves here as a traceback: known failures are sentences with an exit code, and the last resort for an unknown
-one says how to get the traceback (``POLYVISOR_DEBUG=1``).
+one says how to get the traceback (``POLYVISOR_DEBUG=1``). A command's module is loaded when that command is called:
+making sixty commands of typer's takes longer than most of them run.
 """
 
 from __future__ import annotations
@@ -9,20 +10,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from polyvisor.cli import (
-    commands_choice,
-    commands_cluster,
-    commands_create,
-    commands_guests,
-    commands_host,
-    commands_machines,
-    commands_objects,
-)
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode, explain
 from polyvisor.cli.output import note
@@ -38,18 +31,44 @@ SWITCHES = frozenset(
 )
 """Options of virtctl that are on or off."""
 
-app = typer.Typer(
-    name="polyvisor",
-    help="Virtual machines through libvirt, by KubeVirt's API.",
-    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused as invalid, 4 not found, 5 exists or conflicts, "
-    "6 timed out, 7 not running or unreachable, 8 not permitted.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+MODULES = {
+    "commands_host": "up down status drivers kubeconfig version completion",
+    "commands_objects": "get describe apply delete",
+    "commands_create": "create",
+    "commands_machines": "start stop restart pause unpause console logs run",
+    "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc port-forward ssh scp expose"
+    " permitted-devices",
+    "commands_choice": "explain features",
+    "commands_cluster": "install uninstall",
+}
+"""Where each command stands, in the order of the help."""
 
 
-@app.callback()
+def app_for(word: str = "") -> typer.Typer:
+    """Return the command line with the one command ``word``; with all of them if that is none."""
+    found = typer.Typer(
+        name="polyvisor",
+        help="Virtual machines through libvirt, by KubeVirt's API.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused as invalid, 4 not found, 5 exists or conflicts, "
+        "6 timed out, 7 not running or unreachable, 8 not permitted.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    found.callback()(_globals)
+    for module in [name for name, words in MODULES.items() if word in words.split()] or MODULES:
+        import_module(f"polyvisor.cli.{module}").register(found)
+    if word:
+        found.registered_commands = [one for one in found.registered_commands if _name(one) == word] or (
+            found.registered_commands
+        )
+    return found
+
+
+def _name(command: typer.models.CommandInfo) -> str:
+    return command.name or str(getattr(command.callback, "__name__", "")).replace("_", "-")
+
+
 def _globals(
     ctx: typer.Context,
     kubeconfig: Annotated[str, typer.Option(help="Cluster to work on; by default $KUBECONFIG, else standalone.")] = "",
@@ -60,21 +79,13 @@ def _globals(
     ctx.obj = Context(kubeconfig, context, state)
 
 
-commands_host.register(app)
-commands_objects.register(app)
-commands_create.register(app)
-commands_machines.register(app)
-commands_guests.register(app)
-commands_choice.register(app)
-commands_cluster.register(app)
-
-
 def run(arguments: Sequence[str], *, plugin: bool = False) -> int:
     """Run one command and return its exit code; ``plugin``: as a plug-in of kubectl, on kubectl's own cluster."""
     if plugin:
         os.environ.setdefault("KUBECONFIG", str(Path.home() / ".kube" / "config"))
+    words = _hoist(_plain(list(arguments)))
     try:
-        app(args=_hoist(_plain(list(arguments))), prog_name="kubectl virt" if plugin else "polyvisor")
+        app_for(_command(words))(args=words, prog_name="kubectl virt" if plugin else "polyvisor")
     except SystemExit as end:
         _flush()
         return end.code if isinstance(end.code, int) else ExitCode.ERROR
@@ -130,6 +141,14 @@ def _hoist(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return front + rest
+
+
+def _command(words: Sequence[str]) -> str:
+    """Return the command among the words that :func:`_hoist` gives; empty if there is none."""
+    number = 0
+    while number < len(words) and words[number].startswith("-"):
+        number += 2 if words[number] in ANYWHERE else 1
+    return words[number] if number < len(words) else ""
 
 
 def _flush() -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit
 from polyvisor.admission.explanation import explain as judge
-from polyvisor.api import KubeVirtConfiguration, Obj, VirtualMachineInstanceSpec
+from polyvisor.api import Obj
 from polyvisor.api.names import CandidateVerdict
 from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS
 from polyvisor.cli.errors import CliError, ExitCode
@@ -22,7 +22,9 @@ from polyvisor.cli.manifests import Manifest, load
 from polyvisor.cli.output import Output, print_structured, say
 from polyvisor.cli.plugins import tell_left_out
 from polyvisor.drivers import registry
-from polyvisor.placement import Placement, place
+
+if TYPE_CHECKING:
+    from polyvisor.placement import Placement
 
 KINDS = {resource.kind: resource for resource in (VMS, VMIS)}
 NAMED = 4
@@ -85,6 +87,9 @@ def _answer(manifest: Manifest, cluster: Cluster | None) -> Answer:
     explanation = judge(resource, obj, context)
     placement = None
     if cluster is not None and explanation.drivers:
+        from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec
+        from polyvisor.placement import place
+
         admitted = admit("CREATE", resource, obj, None, context).obj["spec"]
         spec = admitted["template"]["spec"] if resource == VMS else admitted
         config = KubeVirtConfiguration.model_validate(cluster.config)

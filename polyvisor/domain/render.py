@@ -1,14 +1,13 @@
 """The converter: one machine's object to libvirt's domain XML.
 
 Three steps: the driver fills in what the user left open, shared blocks write what is the same everywhere, the driver
-changes what is not. The order of the blocks is that of libvirt's own documentation.
+changes what is not. The order of the blocks is that of libvirt's own documentation. lxml is imported when a domain is
+written, as much that stands near the XML is asked for without it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from lxml import etree
 
 from polyvisor.domain import boot, compute, devices, disks
 from polyvisor.domain.identity import domain_name, domain_uuid
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 def render(vmi: VirtualMachineInstance, driver: Driver, context: DomainContext) -> str:
     """Return the domain XML of ``vmi`` for ``driver``; ``vmi`` itself is left as it is."""
+    from lxml import etree
+
     spec = vmi.spec.model_copy(deep=True)
     driver.defaults(spec)
     domain = _domain(vmi, spec, driver, context)
@@ -35,6 +36,8 @@ def render(vmi: VirtualMachineInstance, driver: Driver, context: DomainContext) 
 def _domain(
     vmi: VirtualMachineInstance, spec: VirtualMachineInstanceSpec, driver: Driver, context: DomainContext
 ) -> _Element:
+    from lxml import etree
+
     wanted = spec.domain
     uuid = domain_uuid(vmi)
     domain = etree.Element("domain", type=context.virt_type)

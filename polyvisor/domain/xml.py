@@ -1,10 +1,11 @@
-"""Small helpers around lxml: elements that are there only where there is something to say."""
+"""Small helpers around lxml: elements that are there only where there is something to say.
+
+lxml itself is not imported, as an element makes its own kind: rules that stand beside XML can be had without it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from lxml import etree
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -14,7 +15,8 @@ Value = str | int | None
 
 def add(parent: _Element, tag: str, text: Value = None, **attributes: Value) -> _Element:
     """Append a child; attributes that are None are left out, and a trailing underscore in a name is dropped."""
-    child = etree.SubElement(parent, tag)
+    child = parent.makeelement(tag)
+    parent.append(child)
     for name, value in attributes.items():
         if value is not None:
             child.set(name.rstrip("_"), clean(str(value)))

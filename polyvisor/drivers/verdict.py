@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import Driver, ProbeResult, Support, Verdict
@@ -10,19 +11,26 @@ from polyvisor.drivers.features import Feature, asked
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
+Asked = Iterable[tuple[Feature, list[str]]]
+"""What :func:`~polyvisor.drivers.features.asked` finds in a spec: the same for every driver."""
 UNKNOWN = Support(Verdict.UNKNOWN, source="", reason="it is not known whether the driver can do this, so it is refused")
 
 
 def unsupported(
     driver: Driver, spec: VirtualMachineInstanceSpec, virt_type: str | None = None
 ) -> list[tuple[Feature, str, Support]]:
-    """Return every field of ``spec`` that needs a feature which ``driver`` lacks.
+    """Return every field of ``spec`` that needs a feature which ``driver`` lacks."""
+    return lacking(driver, asked(spec), virt_type)
+
+
+def lacking(driver: Driver, wanted: Asked, virt_type: str | None = None) -> list[tuple[Feature, str, Support]]:
+    """Return the fields among ``wanted`` that need a feature which ``driver`` lacks.
 
     A conditional feature is lacking only where ``virt_type`` is given and is not among the feature's; its other
     conditions are for the node to meet.
     """
     found = []
-    for feature, paths in asked(spec):
+    for feature, paths in wanted:
         support = driver.features.get(feature.id, UNKNOWN)
         if support.verdict is Verdict.SUPPORTED:
             continue
