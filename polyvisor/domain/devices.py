@@ -82,6 +82,15 @@ def add_panic(devices: _Element, spec: DomainSpec) -> None:
         add(devices, "panic", model=device.model or None)
 
 
+def add_tpm(devices: _Element, spec: DomainSpec) -> None:
+    """Write the TPM, which a program beside the hypervisor emulates; kept state has the newer interface."""
+    tpm = spec.devices.tpm
+    if tpm is None or tpm.enabled is False:
+        return
+    element = add(devices, "tpm", model="tpm-crb" if tpm.persistent else "tpm-tis")
+    add(element, "backend", type="emulator", version="2.0", persistent_state="yes" if tpm.persistent else None)
+
+
 def add_graphics(devices: _Element, spec: DomainSpec, context: DomainContext) -> None:
     """Write a screen and where it can be seen, if the spec asks for one."""
     chosen = spec.devices.video.type if spec.devices.video else None

@@ -64,6 +64,7 @@ def _domain(
     devices.add_agent_channel(board, context)
     devices.add_inputs(board, wanted)
     devices.add_sound(board, wanted)
+    devices.add_tpm(board, wanted)
     devices.add_graphics(board, wanted, context)
     devices.add_watchdog(board, wanted)
     devices.add_balloon(board, wanted)

@@ -171,7 +171,7 @@ GUESTS: dict[str, Guest] = {
         {
             "memory": {"guest": "256Mi"},
             "firmware": {"bootloader": {"efi": {"secureBoot": False}}},
-            "devices": {"autoattachPodInterface": False},
+            "devices": {"autoattachPodInterface": False, "tpm": {}},
         },
     ),
     "secure": Guest(
@@ -239,6 +239,7 @@ SEEN: dict[str, Check] = {
     "firmware.chassis": ("disks", lambda f: f["dmi.chassis_vendor"] == "Chassis Maker"),
     "firmware.efi": ("uefi", lambda f: f["efi"] == "yes" and "OVMF" in f["dmi.bios_vendor"]),
     "firmware.efi.secure-boot": ("secure", lambda f: f.get("secureboot") == "1"),
+    "tpm": ("uefi", lambda f: f["tpm"] == "2" and f.get("tpm.acpi") == "yes"),
     "firmware.kernel-boot": ("disks", lambda f: "end" in f),
     "firmware.kernel-args": ("disks", lambda f: "the-argument" in f["cmdline"]),
     "clock.utc": ("disks", lambda f: abs(_lead(f)) < 900),

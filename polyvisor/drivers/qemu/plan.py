@@ -1,7 +1,8 @@
 """How a launcher reaches QEMU: libvirt's driver runs inside the launcher, with its files in the launcher's folder.
 
 No daemon at all. libvirt's answer to "what can this QEMU do" costs seconds when asked for the first time, so launchers
-begin with a copy of the answer that the probe left behind.
+begin with a copy of the answer that the probe left behind. An emulated TPM gets its certificates from an authority of
+the launcher's own (``XDG_CONFIG_HOME``), so that the host's is neither needed nor written to.
 """
 
 from __future__ import annotations
@@ -21,6 +22,26 @@ security_driver = "none"
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
+swtpm_user = "root"
+swtpm_group = "root"
+"""
+SETTINGS = "settings"
+TPM_SETUP = """\
+create_certs_tool = swtpm_localca
+create_certs_tool_config = {folder}/swtpm-localca.conf
+create_certs_tool_options = {folder}/swtpm-localca.options
+active_pcr_banks = sha256
+"""
+TPM_PLATFORM = """\
+--platform-manufacturer Polyvisor
+--platform-version 1
+--platform-model QEMU
+"""
+TPM_AUTHORITY = """\
+statedir = {folder}
+signingkey = {folder}/signkey.pem
+issuercert = {folder}/issuercert.pem
+certserial = {folder}/certserial
 """
 
 FORWARD = {
@@ -38,9 +59,16 @@ def warm_cache(scratch: Path) -> Path:
 
 def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
     """Build the plan for a launcher in ``folder``."""
+    settings = f"{folder}/{SETTINGS}"
     return LauncherPlan(
         uri=f"qemu:///embed?root={folder}/root",
-        files={"root/etc/qemu.conf": QEMU_CONF},
+        files={
+            "root/etc/qemu.conf": QEMU_CONF,
+            f"{SETTINGS}/swtpm_setup.conf": TPM_SETUP.format(folder=settings),
+            f"{SETTINGS}/swtpm-localca.options": TPM_PLATFORM,
+            f"{SETTINGS}/swtpm-localca.conf": TPM_AUTHORITY.format(folder=settings),
+        },
+        environment={"XDG_CONFIG_HOME": settings},
         seeds={CACHE: os.fspath(warm_cache(scratch))} if scratch else {},
         start_paused=True,
         shutdown=("acpi",),

@@ -25,6 +25,7 @@ BANNER = b"Linux version"
 BOOT_SECONDS = {"kvm": 4.0, "qemu": 15.0}
 KERNEL_BYTES = 64 * 1024 * 1024
 NAME = "polyvisor_probe"
+TPM_PROGRAMS = ("swtpm", "swtpm_setup")
 FIRMWARE = Path("/usr/share/qemu/firmware")
 
 
@@ -137,6 +138,8 @@ def _facts() -> frozenset[str]:
     facts = {"firmware.efi"} if uefi else set()
     if any('"secure-boot"' in text for text in uefi):
         facts.add("firmware.efi.secure-boot")
+    if all(map(shutil.which, TPM_PROGRAMS)):
+        facts.add("tpm")
     return frozenset(facts)
 
 

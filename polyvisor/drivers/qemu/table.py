@@ -260,7 +260,17 @@ FEATURES: dict[str, Support] = {
     **yes(f"{COMMAND} qemuBuildInputVirtioDevProps", "input.bus.virtio"),
     **yes(f"{COMMAND} qemuBuildDeviceVideoCmd", "video.type"),
     **yes(f"{COMMAND} qemuBuildSoundDevCmd", "sound.ich9", "sound.ac97"),
-    **no(f"{COMMAND} qemuBuildTPMCommandLine (libvirt has it)", "no swtpm runs beside a machine yet", *below("tpm")),
+    **when(
+        "libvirt 9.0.0 src/qemu/qemu_tpm.c qemuTPMEmulatorStart",
+        "the node needs a TPM emulator (packages swtpm and swtpm-tools)",
+        "tpm",
+        node_fact=True,
+    ),
+    **no(
+        "libvirt 9.0.0 src/qemu/qemu_tpm.c qemuTPMEmulatorCleanupHost (persistent_state; libvirt has it)",
+        "a TPM's state lives as long as the instance, not longer, in this release",
+        "tpm.persistent",
+    ),
     **no(f"{COMMAND} qemuBuildVsockCommandLine (libvirt has it)", "no vsock numbers are handed out yet", "vsock"),
     **yes(f"{COMMAND} qemuBuildPanicCommandLine", "panic"),
     **when(
