@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from polyvisor.api import KubeVirtConfiguration
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
+NO_EFFECT = "KubeVirt's setting is kept and has no effect in Polyvisor"
+MAX_WARNINGS = 30
+"""As many as fit into the headers of an answer."""
 
 __all__ = ["AdmissionContext", "Admitted", "Operation", "admit"]
 
@@ -71,7 +74,9 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
         from polyvisor.api import KubeVirt  # fifty classes that no machine needs
 
         if old is None or obj.get("spec") != old.get("spec"):
-            found.problems += check(KubeVirt, obj)
+            idle: list[str] = []
+            found.problems += check(KubeVirt, obj, idle)
+            found.warnings += [f"{path}: {NO_EFFECT}" for path in idle[:MAX_WARNINGS]]
             validate_configuration(obj, context.drivers, found)
     else:
         _other(resource, obj, found)
@@ -88,10 +93,13 @@ def _fixed(obj: Obj, old: Obj, found: Findings) -> None:
 
 
 def _other(resource: Resource, obj: Obj, found: Findings) -> None:
-    """Check the metadata of Kubernetes' own kinds; the rest of them is their writers' business."""
+    """Check the metadata of Kubernetes' own kinds, whose rest is their writers' business; refuse what is not done."""
     metadata = obj.get("metadata")
     found.problems += check_metadata(metadata)
     found.problems += check_name(metadata)
     name = mapping(metadata).get("name")
+    if resource.refused:
+        message = f"{resource.kind} is not implemented by Polyvisor yet; {resource.refused}"
+        found.add("kind", message, "FieldValueNotSupported")
     if resource == NAMESPACES and isinstance(name, str) and name and (error := dns_label_error(name)):
         found.add("metadata.name", error)

@@ -120,6 +120,8 @@ class MachineAgent:
             kind = EventType.WARNING if new["phase"] == Phase.FAILED else EventType.NORMAL
             await self._write(vmi, new)
             self._events.event(vmi, kind, Reason.STOPPED, message)
+            if deadline is not None:
+                self._events.event(vmi, EventType.NORMAL, Reason.DELETED, "Signaled Deletion")
             return None
         if deadline is not None:
             if not link.active:

@@ -29,11 +29,14 @@ _ON_BY_DEFAULT = frozenset({"enabled", "present", "secureBoot", "logSerialConsol
 _API_VERSIONS = {r.kind: r.api_version for r in RESOURCES}
 
 
-def check(model: type[Model], obj: Any) -> list[Problem]:
-    """Return the problems of ``obj`` as an object of the kind ``model``, at most :data:`MAX_PROBLEMS` of them."""
+def check(model: type[Model], obj: Any, idle: list[str] | None = None) -> list[Problem]:
+    """Return the problems of ``obj`` as an object of the kind ``model``, at most :data:`MAX_PROBLEMS` of them.
+
+    With ``idle``, a field that is not implemented is no problem: its path is added there.
+    """
     if not isinstance(obj, dict):
         return [Problem("", f"an object is wanted, found {_found(obj)}")]
-    found = Checker()
+    found = Checker(idle)
     kind = model.__name__
     if kind in _API_VERSIONS:
         found.identity(obj, "kind", kind)
@@ -59,8 +62,9 @@ def check_spec(model: type[Model], value: Any, path: str) -> list[Problem]:
 class Checker:
     """Walks one object and collects problems."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle: list[str] | None = None) -> None:
         self.problems: list[Problem] = []
+        self._idle = idle
 
     def add(self, problem: Problem) -> None:
         """Collect a problem; a hostile object cannot make the list arbitrarily long."""
@@ -119,7 +123,11 @@ class Checker:
             elif item is None:
                 continue
             elif not ours and not implements(model.__name__, name):
-                if not _means_nothing(name, item):
+                if _means_nothing(name, item):
+                    continue
+                if self._idle is not None:
+                    self._idle.append(where)
+                else:
                     message = f"KubeVirt's field {name} is not implemented by Polyvisor yet; leave it out"
                     self.add(Problem(where, message, "FieldValueNotSupported"))
             else:

@@ -2,8 +2,8 @@
 
 A field that is not listed is refused at admission with its path, never silently dropped. A field comes in here in the
 same change that makes it work. ``ALL`` stands for every field that the type has. Kubernetes' own types and Polyvisor's
-are not listed: they are implemented as far as they are modelled. The KubeVirt object is listed in full where another
-operator's settings have no meaning here and can be carried without harm: what it configures is read field by field.
+are not listed: they are implemented as far as they are modelled. The KubeVirt object is the exception: a setting of
+KubeVirt's that has no meaning here is carried without harm, so it is kept and its writer is warned.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration"),
     "KubeVirtConfiguration": _fields("developerConfiguration evictionStrategy hypervisors"),
-    "DeveloperConfiguration": _fields("useEmulation"),
+    "DeveloperConfiguration": _fields("cpuAllocationRatio useEmulation"),
     "HypervisorConfiguration": ALL,
 }
 

@@ -36,6 +36,10 @@ class Resource:
     categories: tuple[str, ...] = ()
     custom: bool = False
     """True for the kinds that a cluster learns from our CRD manifests."""
+    also_served: tuple[str, ...] = ()
+    """Older versions of the API under which a cluster serves the kind too, with the same fields."""
+    refused: str = ""
+    """What to do instead, for a kind of KubeVirt's that is known by name alone: no object of it can be made."""
 
     @property
     def api_version(self) -> str:
@@ -91,6 +95,7 @@ VMIS = Resource(
     ),
     categories=("all",),
     custom=True,
+    also_served=("v1alpha3",),
 )
 """Without a status subresource, as KubeVirt has it: its status is written with the object."""
 VMS = Resource(
@@ -104,6 +109,7 @@ VMS = Resource(
     columns=(AGE, Column("Status", ".status.printableStatus"), Column("Ready", _condition("Ready"))),
     categories=("all",),
     custom=True,
+    also_served=("v1alpha3",),
 )
 KUBEVIRTS = Resource(
     GROUP,
@@ -116,6 +122,7 @@ KUBEVIRTS = Resource(
     columns=(AGE, Column("Phase", ".status.phase")),
     categories=("all",),
     custom=True,
+    also_served=("v1alpha3",),
 )
 PODS = Resource(
     "",
@@ -220,6 +227,82 @@ CRDS = Resource(
     columns=(Column("Created At", ".metadata.creationTimestamp", "date"),),
 )
 
+
+def _refused(
+    group: str,
+    kind: str,
+    version: str,
+    instead: str,
+    *,
+    also_served: tuple[str, ...] = (),
+    short: str = "",
+    namespaced: bool = True,
+) -> Resource:
+    plural = f"{kind.lower()}s" if not kind.endswith("y") else f"{kind.lower()[:-1]}ies"
+    return Resource(
+        group,
+        version,
+        plural,
+        kind,
+        kind.lower(),
+        (short, f"{short}s") if short else (),
+        namespaced=namespaced,
+        subresources=("status",),
+        columns=(AGE,),
+        custom=True,
+        also_served=also_served,
+        refused=instead,
+    )
+
+
+_COPY = "shut the machine down and copy its volume"
+_OLD_BETA = ("v1alpha1",)
+REFUSED: tuple[Resource, ...] = (
+    _refused(
+        GROUP,
+        "VirtualMachineInstancePreset",
+        "v1alpha3",
+        "KubeVirt itself has given presets up; write the fields into the machine",
+        also_served=("v1",),
+        short="vmipreset",
+    ),
+    _refused(
+        GROUP,
+        "VirtualMachineInstanceMigration",
+        "v1",
+        "stop the machine and start it, and it goes where there is room",
+        also_served=("v1alpha3",),
+        short="vmim",
+    ),
+    _refused(
+        "migrations.kubevirt.io",
+        "MigrationPolicy",
+        "v1alpha1",
+        "there is no live migration that it could govern",
+        namespaced=False,
+    ),
+    _refused(
+        "pool.kubevirt.io",
+        "VirtualMachinePool",
+        "v1beta1",
+        "make single machines from one template",
+        also_served=_OLD_BETA,
+        short="vmpool",
+    ),
+    *(
+        _refused("snapshot.kubevirt.io", kind, "v1beta1", _COPY, also_served=_OLD_BETA, short=short)
+        for kind, short in (
+            ("VirtualMachineSnapshot", "vmsnapshot"),
+            ("VirtualMachineSnapshotContent", "vmsnapshotcontent"),
+            ("VirtualMachineRestore", "vmrestore"),
+        )
+    ),
+    _refused("export.kubevirt.io", "VirtualMachineExport", "v1", _COPY, also_served=("v1beta1",), short="vmexport"),
+    _refused("clone.kubevirt.io", "VirtualMachineClone", "v1beta1", _COPY, also_served=_OLD_BETA, short="vmclone"),
+)
+"""KubeVirt's kinds that Polyvisor knows by name: they can be listed, so that clients find what they ask for, and
+making one is refused with a word on what to do instead."""
+
 RESOURCES: tuple[Resource, ...] = (
     VMIS,
     VMS,
@@ -233,6 +316,7 @@ RESOURCES: tuple[Resource, ...] = (
     LEASES,
     PVCS,
     CRDS,
+    *REFUSED,
 )
 
 

@@ -36,7 +36,8 @@ def model_of(kind: str) -> type[Model]:
 @cache
 def openapi_schema(kind: str) -> Obj:
     """Return the schema of a kind, everything written out, for an OpenAPI v3 document. Do not change the result."""
-    return _object(model_of(kind))
+    refused = next((r for r in RESOURCES if r.kind == kind and r.refused), None)
+    return _unknown(refused) if refused else _object(model_of(kind))
 
 
 def crd_schema(kind: str) -> Obj:
@@ -49,6 +50,22 @@ def crd_schema(kind: str) -> Obj:
     spec = _kept(schema["properties"]["spec"]) if "spec" in schema["properties"] else {}
     schema["properties"] = {**schema["properties"], "metadata": {"type": "object"}, **({"spec": spec} if spec else {})}
     return schema
+
+
+def _unknown(resource: Resource) -> Obj:
+    """Return the schema of a kind that is known by name alone."""
+    free: Obj = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    common = {"apiVersion": _API_VERSION, "kind": _KIND}
+    return {
+        "type": "object",
+        "description": f"Polyvisor does not make objects of this kind: {resource.refused}.",
+        "properties": {
+            **{name: {"type": "string", "description": words} for name, words in common.items()},
+            "metadata": {"type": "object", "description": _METADATA},
+            "spec": free,
+            "status": free,
+        },
+    }
 
 
 def _kept(schema: Obj) -> Obj:
@@ -94,7 +111,7 @@ def crd(resource: Resource) -> Obj:
             "group": resource.group,
             "names": names,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
-            "versions": [version],
+            "versions": [version, *({**version, "name": old, "storage": False} for old in resource.also_served)],
         },
     }
 

@@ -11,7 +11,7 @@ import pytest
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import KubeVirtConfiguration, Obj
-from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, PODS, VMIS, VMS
+from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, PODS, REFUSED, VMIS, VMS, Resource
 from polyvisor.drivers import DriverRegistry
 from tests.admission.conftest import ALPHA, BETA, Fake, instance, machine, no, put
 
@@ -252,6 +252,33 @@ def test_the_configuration(hypervisors: list[Any], field: str, words: str, conte
 def test_a_good_configuration(context: AdmissionContext) -> None:
     obj = kubevirt({"name": "turbo"}, {"name": "beta", "launcherImage": "registry/launcher:v1"})
     assert not admit("CREATE", KUBEVIRTS, obj, None, context).problems
+
+
+def test_a_setting_of_kubevirts_that_means_nothing_here_is_kept_and_told(context: AdmissionContext) -> None:
+    obj = kubevirt({"name": "beta"})
+    obj["spec"]["certificateRotateStrategy"] = {"selfSigned": {}}
+    obj["spec"]["configuration"]["developerConfiguration"] = {"featureGates": ["Sidecar"], "useEmulation": True}
+    done = admit("CREATE", KUBEVIRTS, obj, None, context)
+    assert done.problems == []
+    assert done.obj == obj
+    assert {warning.partition(":")[0] for warning in done.warnings} == {
+        "spec.certificateRotateStrategy",
+        "spec.configuration.developerConfiguration.featureGates",
+    }
+
+
+def test_a_setting_that_nobody_knows_is_refused(context: AdmissionContext) -> None:
+    obj = kubevirt({"name": "beta"})
+    obj["spec"]["configuration"]["machineTyp"] = "q35"
+    assert [p.reason for p in admit("CREATE", KUBEVIRTS, obj, None, context).problems] == ["FieldValueUnknown"]
+
+
+@pytest.mark.parametrize("resource", REFUSED, ids=lambda resource: resource.kind)
+def test_a_kind_that_is_known_by_name_alone(resource: Resource, context: AdmissionContext) -> None:
+    obj = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": "a"}, "spec": {"x": 1}}
+    (problem,) = admit("CREATE", resource, obj, None, context).problems
+    assert problem.field == "kind"
+    assert problem.message == f"{resource.kind} is not implemented by Polyvisor yet; {resource.refused}"
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ async def test_life_of_a_machine(home: Home, images: Layout) -> None:
         await home.client.delete(PODS, "virt-launcher-one", "default")
         await home.gone(PODS, "virt-launcher-one")
         await home.removed(folder)  # the API server removes a finished Pod at once, and the agent follows
-    assert {"Created", "Started", "ShuttingDown", "Stopped", "Preparing"} <= await reasons(home, "one")
+    assert {"Created", "Started", "ShuttingDown", "Stopped", "Deleted", "Preparing"} <= await reasons(home, "one")
 
 
 async def test_deleting_the_pod_takes_the_machine_down(home: Home) -> None:

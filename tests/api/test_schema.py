@@ -73,6 +73,15 @@ def test_every_kind_has_a_schema(resource: Resource) -> None:
     assert {"apiVersion", "kind", "metadata"} <= set(schema["properties"])
 
 
+@pytest.mark.parametrize("resource", OURS, ids=lambda r: r.kind)
+def test_older_versions_are_served_with_the_same_fields(resource: Resource) -> None:
+    stored, *older = crd(resource)["spec"]["versions"]
+    assert stored["storage"]
+    assert tuple(one["name"] for one in older) == resource.also_served
+    for one in older:
+        assert {**one, "name": stored["name"], "storage": True} == stored
+
+
 def test_resources_are_found_by_any_of_their_names() -> None:
     for word in ("vm", "vms", "VirtualMachine", "virtualmachines", "virtualmachines.kubevirt.io"):
         assert find(word) is VMS

@@ -14,7 +14,7 @@ import pytest
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api.problems import invalid_status
-from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS, Resource
+from polyvisor.api.resources import KUBEVIRTS, NODES, REFUSED, VMIS, VMS, Resource
 from polyvisor.drivers import registry
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
@@ -79,6 +79,38 @@ def test_start_and_stop_through_the_aggregated_api(installation: Installation) -
     eventually(lambda: "demo" not in installation.cluster.kubectl("get", "vmi", "-o", "name"))
     listed = installation.cluster.kubectl("api-resources", "--api-group=subresources.kubevirt.io", "-o", "name")
     assert isinstance(listed, str)
+
+
+def test_the_older_version_of_the_api_is_answered_and_judged(installation: Installation) -> None:
+    older = "kubevirt.io/v1alpha3"
+    named = {"metadata": {"name": "older", "namespace": "default"}, "apiVersion": older}
+    kubectl = installation.cluster.kubectl
+    assert "created" in kubectl("apply", "-f", "-", stdin=json.dumps(vm() | named))
+    assert (
+        json.loads(kubectl("get", "virtualmachines.v1alpha3.kubevirt.io", "older", "-o", "json"))["apiVersion"] == older
+    )
+    said = kubectl("apply", "-f", "-", stdin=json.dumps(vmi(domian={}) | named), check=False)
+    assert "spec.domian: unknown field; did you mean domain?" in said
+
+
+def test_kinds_that_are_known_by_name_are_listed_and_refused(installation: Installation) -> None:
+    kubectl = installation.cluster.kubectl
+    for kind in REFUSED:
+        assert kubectl("get", kind.full_name, "-A", "-o", "name") == ""
+        obj = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "one"}, "spec": {"a": 1}}
+        said = kubectl("create", "-f", "-", stdin=json.dumps(obj), check=False)
+        assert f"{kind.kind} is not implemented by Polyvisor yet; {kind.refused}" in said
+
+
+def test_kubevirts_own_settings_are_kept_with_a_warning(installation: Installation) -> None:
+    kubectl = installation.cluster.kubectl
+    patch = {"spec": {"configuration": {"developerConfiguration": {"featureGates": ["Sidecar"]}}}}
+    said = kubectl(
+        "patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", json.dumps(patch), check=False
+    )
+    assert "spec.configuration.developerConfiguration.featureGates: KubeVirt's setting is kept" in said
+    kept = json.loads(kubectl("get", "kubevirt", "kubevirt", "-n", "kubevirt", "-o", "json"))["spec"]["configuration"]
+    assert kept["developerConfiguration"]["featureGates"] == ["Sidecar"]
 
 
 def test_a_user_needs_the_right_for_it(installation: Installation) -> None:

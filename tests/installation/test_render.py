@@ -8,7 +8,7 @@ import yaml
 
 from polyvisor import __version__
 from polyvisor.api import names
-from polyvisor.api.resources import RESOURCES, SUBRESOURCES_VERSIONS
+from polyvisor.api.resources import REFUSED, RESOURCES, SUBRESOURCES_VERSIONS
 from polyvisor.controllers.certificates import roles
 from polyvisor.installation.render import CHART, ORDER, ValuesError, assignment, manifests, resource_of, to_yaml
 from polyvisor.server.subresources_discovery import resource_list
@@ -52,6 +52,22 @@ def test_every_object_can_be_applied_and_has_its_place() -> None:
         assert resource.namespaced == ("namespace" in obj["metadata"]), obj["metadata"]["name"]
     addresses = [(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace")) for one in OBJECTS]
     assert len(set(addresses)) == len(addresses)
+
+
+def test_making_a_kind_that_is_known_by_name_alone_reaches_the_webhook() -> None:
+    (webhook,) = [
+        one
+        for one in found("ValidatingWebhookConfiguration", "virt-api")["webhooks"]
+        if one["name"] == "unknown-kinds.kubevirt.io"
+    ]
+    reached = {
+        (group, version, plural)
+        for rule in webhook["rules"]
+        for group in rule["apiGroups"]
+        for version in rule["apiVersions"]
+        for plural in rule["resources"]
+    }
+    assert {(one.group, one.version, one.plural) for one in REFUSED} <= reached
 
 
 def test_the_namespace_is_the_one_that_was_asked_for() -> None:
