@@ -29,7 +29,7 @@ from polyvisor.agent.pod_machines import PodMachineAgent
 from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
 from polyvisor.agent.real_node import RealNodeKeeper
-from polyvisor.agent.storage import Places
+from polyvisor.agent.sources import Places
 from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent

@@ -7,14 +7,11 @@ have none, by their place in the guest.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
-from pathlib import Path
 
 from lxml import etree
 from lxml.etree import _Element
 
-from polyvisor.agent.disks import QCOW2
 from polyvisor.api import Obj
 
 ALIASES = ("ua-nic_", "ua-")
@@ -32,11 +29,13 @@ def described(vmi: Obj) -> bool:
     return volumes >= {volume["name"] for volume in wanted} and cards >= {card["name"] for card in _cards(vmi)}
 
 
-def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj]) -> Obj:
-    """Return ``volumeStatus``, ``interfaces`` and ``machine`` as far as the domain shows them. Reads disks' headers."""
+def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], sizes: Mapping[str, int]) -> Obj:
+    """Return ``volumeStatus``, ``interfaces`` and ``machine`` as far as the domain shows them.
+
+    The domain's XML is what a launcher says, so no file that it names is opened; ``sizes`` are the agent's own.
+    """
     domain = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    targets, sizes = _disks(domain)
-    targets |= _folders(domain, root_volume)
+    targets = _disks(domain) | _folders(domain, root_volume)
     found: Obj = {"volumeStatus": [], "interfaces": _interfaces(vmi, domain)}
     for volume in (vmi["spec"].get("volumes") or [])[:MAX_VOLUMES]:
         name = volume["name"]
@@ -63,31 +62,12 @@ def _name(element: _Element) -> str:
     return next((text.removeprefix(start) for start in ALIASES if text.startswith(start)), text)
 
 
-def _disks(domain: _Element) -> tuple[dict[str, str], dict[str, int]]:
-    targets: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    for disk in domain.iterfind("devices/disk"):
-        target, source, driver = disk.find("target"), disk.find("source"), disk.find("driver")
-        if target is None:
-            continue
-        targets[_name(disk)] = str(target.get("dev") or "")
-        if source is not None and (file := source.get("file")):
-            size = _size(Path(file), str(driver.get("type")) if driver is not None else "raw")
-            if size is not None:
-                sizes[_name(disk)] = size
-    return targets, sizes
-
-
-def _size(path: Path, format_: str) -> int | None:
-    """Return the size that the guest sees; the header is believed only where the domain opens the file by it."""
-    try:
-        if format_ != "qcow2":
-            return path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(32)
-    except OSError:
-        return None
-    return int(struct.unpack_from(">Q", head, 24)[0]) if head.startswith(QCOW2) and len(head) == 32 else None
+def _disks(domain: _Element) -> dict[str, str]:
+    return {
+        _name(disk): str(target.get("dev") or "")
+        for disk in domain.iterfind("devices/disk")
+        if (target := disk.find("target")) is not None
+    }
 
 
 def _folders(domain: _Element, root_volume: str) -> dict[str, str]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +45,41 @@ class DiskFile:
     format: str
 
 
-def image_format(path: Path, called: str) -> str:
+@dataclass(frozen=True)
+class Image:
+    """A file that somebody else made: where this process finds it, and where the hypervisor does.
+
+    ``descriptor`` is the file itself, already open, where ``path`` is only a name for it; ``tree`` is the tree of the
+    image cache that it lies in, if it lies in one.
+    """
+
+    path: Path
+    seen_at: Path
+    descriptor: int = -1
+    tree: str = ""
+
+    @classmethod
+    def here(cls, path: Path, tree: str = "") -> Image:
+        """Return a file that everybody finds at the same place."""
+        return cls(path, path, tree=tree)
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """Give a descriptor of the file, to be read at offsets."""
+        if self.descriptor >= 0:
+            yield self.descriptor
+            return
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def image_format(image: Image, called: str) -> str:
     """Tell raw from qcow2 by the header, and refuse what reaches beyond the file itself."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        head = file.read(112)
+    with image.opened() as descriptor:
+        head = os.pread(descriptor, 112, 0)
     if not head:
         raise ImageError(f"{called} is an empty file, not a disk image", retry=False)
     for magic, name in FOREIGN.items():
@@ -67,20 +100,37 @@ def image_format(path: Path, called: str) -> str:
     return "qcow2"
 
 
-def overlay(image: Path, folder: Path, name: str, formats: tuple[str, ...], called: str) -> DiskFile:
+def size_of(image: Image, format_: str) -> int | None:
+    """Return the size of the disk in an image, as a guest sees it; None for formats that are not read here."""
+    with image.opened() as descriptor:
+        if format_ == "qcow2":
+            head = os.pread(descriptor, 32, 0)
+            return int(struct.unpack_from(">Q", head, 24)[0]) if head.startswith(QCOW2) and len(head) == 32 else None
+        if format_ != "raw":
+            return None
+        if stat.S_ISBLK(os.fstat(descriptor).st_mode):
+            return os.lseek(descriptor, 0, os.SEEK_END)
+        return os.fstat(descriptor).st_size
+
+
+def overlay(image: Image, folder: Path, name: str, formats: tuple[str, ...], called: str) -> DiskFile:
     """Give a machine its own writable view of a read-only image, or a copy in a format that the hypervisor takes."""
     has = image_format(image, called)
     if "qcow2" in formats:
         place = folder / f"{name}.qcow2"
-        arguments: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", has, "-b", image, place]
-        tools.run(arguments, f"making an overlay on {called}", folder)
+        size = str(capacity(size_of(image, has) or 0, called))
+        # -u: the image need not be where qemu-img would find it, and no other program has to read it here
+        arguments: list[str | Path] = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", has, "-b", image.seen_at]
+        tools.run([*arguments, place, size], f"making an overlay on {called}", folder)
         return DiskFile(place, "qcow2")
     wanted = "raw" if "raw" in formats else formats[0]
     place = folder / f"{name}.{ENDINGS.get(wanted, wanted)}"
+    source = image.path
     if has == wanted:
-        tools.run(["cp", "--sparse=always", "--reflink=auto", "--", image, place], f"copying {called}", folder)
+        tools.run(["cp", "-L", "--sparse=always", "--reflink=auto", "--", source, place], f"copying {called}", folder)
     else:
-        tools.run(["qemu-img", "convert", "-q", "-f", has, "-O", wanted, image, place], f"converting {called}", folder)
+        command: list[str | Path] = ["qemu-img", "convert", "-q", "-f", has, "-O", wanted, source, place]
+        tools.run(command, f"converting {called}", folder)
     place.chmod(0o600)
     return DiskFile(place, wanted)
 

@@ -52,6 +52,10 @@ class Launchers:
         """Return a launcher's folder."""
         return self.root / id_
 
+    def inside(self, id_: str) -> Path:
+        """Return a launcher's folder by the name that the launcher itself has for it."""
+        return self.folder(id_)
+
     def lock(self, id_: str) -> asyncio.Lock:
         """Return the lock that is held while a machine is made or taken down."""
         return self._locks[id_]

@@ -20,7 +20,7 @@ from typing import Any
 from polyvisor.agent import safepath
 from polyvisor.agent.launchers import PROTOCOL, SOCKET, Launchers
 from polyvisor.agent.link import LauncherGone, Link
-from polyvisor.api.names import LAUNCHER_VOLUME
+from polyvisor.api.names import LAUNCHER_FOLDER, LAUNCHER_VOLUME
 from polyvisor.drivers.base import LauncherPlan
 
 VOLUMES = "volumes/kubernetes.io~empty-dir"
@@ -37,6 +37,10 @@ class PodLaunchers(Launchers):
     def folder(self, id_: str) -> Path:
         """Return a launcher's folder as this process sees it."""
         return self.root / (self._uid_of(id_) or "gone") / VOLUMES / LAUNCHER_VOLUME
+
+    def inside(self, id_: str) -> Path:
+        """Return where a launcher finds its folder in its Pod."""
+        return Path(LAUNCHER_FOLDER)
 
     def ids(self) -> list[str]:
         """Return the ids of the launchers that were given a plan."""

@@ -9,15 +9,17 @@ when the machine goes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import cloudinit, disks, safepath, tools
-from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
-from polyvisor.agent.images import ImageStore, Progress, silent
+from polyvisor.agent.images import Progress, silent
+from polyvisor.agent.sources import Places, Sources
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
 from polyvisor.drivers.base import Driver, RootKind
@@ -25,15 +27,6 @@ from polyvisor.drivers.base import Driver, RootKind
 DISKS = "disks"
 SCRATCH = "disks.tmp"
 RESULT = "prepared.json"
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the node keeps what outlives a machine."""
-
-    images: ImageStore
-    volumes: Path
-    hostdisks: Path
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +49,8 @@ class Prepared:
     initrd: Path | None = None
     trees: tuple[str, ...] = ()
     """The trees of the image cache whose files are used in place."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the disks, as the guest sees them, where they are known."""
 
     def to_json(self) -> str:
         """Return the text that :meth:`from_json` reads."""
@@ -68,6 +63,7 @@ class Prepared:
                 "kernel": str(self.kernel or ""),
                 "initrd": str(self.initrd or ""),
                 "trees": list(self.trees),
+                "sizes": dict(self.sizes),
             }
         )
 
@@ -83,6 +79,7 @@ class Prepared:
             kernel=_path(raw["kernel"]),
             initrd=_path(raw["initrd"]),
             trees=tuple(raw.get("trees") or ()),
+            sizes=raw.get("sizes") or {},
         )
 
 
@@ -112,7 +109,8 @@ def prepare(
     try:
         with translated(folder, "preparing the machine's folder"):
             scratch.mkdir(mode=0o700)
-        made = _Preparation(vmi, driver, folder, places, inputs, progress).all()
+        with places.sources(vmi, folder, progress) as sources:
+            made = _Preparation(vmi, driver, folder, sources, inputs, progress).all()
         with translated(folder, "preparing the machine's folder"):
             safepath.write_atomic(scratch / RESULT, made.to_json().encode())
             scratch.rename(folder / DISKS)
@@ -138,22 +136,22 @@ class _Preparation:
     """One run of :func:`prepare`. Files are made in the scratch folder and named by where they will be."""
 
     def __init__(
-        self, vmi: Obj, driver: Driver, folder: Path, places: Places, inputs: Inputs, progress: Progress
+        self, vmi: Obj, driver: Driver, folder: Path, sources: Sources, inputs: Inputs, progress: Progress
     ) -> None:
         self._vmi = vmi
         self._spec: Obj = vmi["spec"]
         self._driver = driver
         self._scratch = folder / SCRATCH
-        self._final = folder / DISKS
-        self._places = places
+        self._final = sources.home / DISKS
+        self._sources = sources
         self._inputs = inputs
         self._progress = progress
-        self._architecture = str(self._spec.get("architecture") or "")
         self._files: dict[str, DiskFile] = {}
         self._folders: dict[str, Path] = {}
         self._root: Path | None = None
         self._root_volume = ""
         self._trees: set[str] = set()
+        self._sizes: dict[str, int] = {}
 
     def all(self) -> Prepared:
         volumes = self._spec.get("volumes") or []
@@ -165,7 +163,7 @@ class _Preparation:
         kernel, initrd = self._kernel()
         root = self._final / self._root.name if self._root and self._root.parent == self._scratch else self._root
         trees = tuple(sorted(self._trees))
-        return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd, trees)
+        return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd, trees, self._sizes)
 
     @property
     def _hostname(self) -> str:
@@ -178,13 +176,11 @@ class _Preparation:
         ranked = sorted(volumes, key=lambda volume: order.index(volume["name"]) if volume["name"] in order else 999)
         for volume in ranked:
             if source := volume.get("containerDisk"):
-                tree = self._places.images.tree(
-                    source["image"], architecture=self._architecture, progress=self._progress
-                )
+                tree = self._sources.container_root(volume["name"], source)
                 self._progress(f"copying the root filesystem of {source['image']}")
                 self._root = self._scratch / "root"
                 tools.run(
-                    ["cp", "-a", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
+                    ["cp", "-ax", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
                 )
                 cloudinit.write_hostname(self._hostname, self._root)
                 self._root_volume = volume["name"]
@@ -192,8 +188,7 @@ class _Preparation:
         for volume in ranked:
             if claim := volume.get("persistentVolumeClaim"):
                 self._claim(claim["claimName"])
-                namespace = self._vmi["metadata"]["namespace"]
-                self._root = disks.claim_folder(self._places.volumes, namespace, claim["claimName"])
+                self._root = self._sources.claim_folder(volume["name"], claim["claimName"])
                 self._root_volume = volume["name"]
                 return
         raise AgentError(
@@ -223,13 +218,27 @@ class _Preparation:
         }
 
     def _own(self, name: str, file: DiskFile) -> None:
+        """Take a file that was made for this machine alone."""
+        if self._sources.owner is not None:
+            os.chown(file.path, self._sources.owner, self._sources.owner)  # nobody else has a way to it yet
+        self._sized(name, Image.here(file.path), file.format)
         self._files[name] = DiskFile(self._final / file.path.name, file.format)
 
+    def _whole(self, name: str, image: Image) -> None:
+        """Take a raw disk that is somebody else's."""
+        self._sized(name, image, "raw")
+        self._files[name] = DiskFile(image.seen_at, "raw")
+
+    def _sized(self, name: str, image: Image, format_: str) -> None:
+        if size := disks.size_of(image, format_):
+            self._sizes[name] = size
+
+    def _image(self, image: Image) -> Image:
+        self._trees.update({image.tree} - {""})
+        return image
+
     def _container_disk(self, name: str, source: Obj) -> None:
-        image = self._places.images.disk(
-            source["image"], source.get("path") or "", architecture=self._architecture, progress=self._progress
-        )
-        self._trees.add(self._places.images.key_of(image))
+        image = self._image(self._sources.container_disk(name, source))
         called = f"the disk image of {source['image']}"
         self._own(name, disks.overlay(image, self._scratch, name, self._driver.disk_formats, called))
 
@@ -238,7 +247,7 @@ class _Preparation:
 
     def _host_disk(self, name: str, source: Obj) -> None:
         size = whole(source["capacity"]) if source.get("capacity") else 0
-        self._files[name] = disks.host_disk(self._places.hostdisks, source["path"], source.get("type") or "Disk", size)
+        self._whole(name, self._sources.host_disk(name, source, size))
 
     def _claim(self, name: str) -> Obj:
         claim = self._inputs.claims.get(name)
@@ -249,13 +258,12 @@ class _Preparation:
 
     def _claim_disk(self, name: str, source: Obj) -> None:
         claim = source["claimName"]
-        namespace = self._vmi["metadata"]["namespace"]
         requests = ((self._claim(claim)["spec"].get("resources") or {}).get("requests")) or {}
         if self._driver.root == RootKind.FILESYSTEM:
-            self._folders[name] = disks.claim_folder(self._places.volumes, namespace, claim)
+            self._folders[name] = self._sources.claim_folder(name, claim)
         else:
             size = whole(requests.get("storage", 0))
-            self._files[name] = disks.claim_disk(self._places.volumes, namespace, claim, size)
+            self._whole(name, self._sources.claim_disk(name, claim, size))
 
     def _cloud_init(self, name: str, source: Obj) -> None:
         metadata = self._vmi["metadata"]
@@ -276,10 +284,7 @@ class _Preparation:
         if not source:
             return None, None
         found = [
-            self._places.images.file(source["image"], path, architecture=self._architecture, progress=self._progress)
-            if (path := source.get(key))
-            else None
+            self._image(self._sources.kernel_file(source, path)).seen_at if (path := source.get(key)) else None
             for key in ("kernelPath", "initrdPath")
         ]
-        self._trees.update(self._places.images.key_of(path) for path in found if path)
         return found[0], found[1]

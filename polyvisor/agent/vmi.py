@@ -20,6 +20,7 @@ from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import power_down, vmi_deadline
+from polyvisor.agent.sources import Places
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
@@ -48,7 +49,7 @@ class MachineAgent:
         vmis: Informer,
         *,
         node_name: str,
-        places: storage.Places,
+        places: Places,
         claims: ClaimKeeper,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
     ) -> None:
@@ -154,7 +155,7 @@ class MachineAgent:
         async with self._launchers.lock(id_):
             if link.closed:
                 raise LauncherGone("the launcher has ended")
-            folder = self._launchers.folder(id_)
+            folder = self._launchers.inside(id_)
             prepared = await self._prepare(vmi, pod, driver)
             xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder)
             paused = vmi["spec"].get("startStrategy") == START_PAUSED
@@ -224,8 +225,8 @@ class MachineAgent:
             return {}
         prepared = await self._prepared(pod)
         claims = await self._claims(vmi)
-        root = prepared.root_volume if prepared else ""
-        return await asyncio.to_thread(described.describe, vmi, xml, root, claims)
+        found = prepared or storage.Prepared()
+        return described.describe(vmi, xml, found.root_volume, claims, found.sizes)
 
     async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:
         new = copy.deepcopy(vmi.get("status") or {})

@@ -298,7 +298,7 @@ async def test_status_tells_what_libvirt_made_of_the_machine(home: Home) -> None
     async with home.agent_running():
         await home.machine("one", volume, domain={"devices": devices})
         vmi = await home.until(VMIS, "one", phase("Running"))
-    assert vmi["status"]["volumeStatus"] == [{"name": "data", "target": ""}]
+    assert vmi["status"]["volumeStatus"] == [{"name": "data", "target": "", "size": 1 << 20}]
     (card,) = vmi["status"]["interfaces"]
     assert (card["name"], card["infoSource"]) == ("net", "domain")
     assert len(card["mac"].split(":")) == 6

@@ -185,6 +185,21 @@ async def test_a_launcher_in_its_pod_gets_its_plan_runs_its_machine_and_ends_wit
     assert vmi["status"]["hypervisor"]["driver"] == "plain"
 
 
+async def test_the_domain_names_folders_as_the_launcher_sees_them(
+    kubelet: Kubelet, handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Path] = []
+
+    def noted(vmi: Obj, driver: Any, prepared: Any, folder: Path) -> str:
+        given.append(folder)
+        return xml(vmi)
+
+    monkeypatch.setattr(render, "domain_xml", noted)
+    await kubelet.machine("one")
+    await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    assert given == [Path("/var/run/polyvisor")]
+
+
 async def test_the_agent_comes_back_to_a_machine_that_went_on(kubelet: Kubelet, tmp_path: Path) -> None:
     first = asyncio.create_task(kubelet.handler(tmp_path).run())
     await kubelet.machine("one")

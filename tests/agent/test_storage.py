@@ -49,6 +49,25 @@ def test_overlay_leaves_the_image_alone(layout: Layout, places: Places, home: Pa
     assert sorted(entry.name for entry in home.iterdir()) == ["disks"]
 
 
+def test_sizes_are_those_that_the_guest_sees(
+    layout: Layout, places: Places, home: Path, make_vmi: Make, tmp_path: Path
+) -> None:
+    image = tmp_path / "d.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "7M"], check=True)
+    layout.image("a:1", tar(member("disk/d.qcow2", image.read_bytes())))
+    vmi = make_vmi(
+        {"name": "root", "containerDisk": {"image": "a:1"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "c"}},
+    )
+    folder_ = disks.claim_folder(places.volumes, "default", "c")
+    # A guest owns this one: what looks like a header is its data.
+    (folder_ / "disk.img").write_bytes(qcow2().ljust(4096, b"x"))
+    assert prepare(vmi, PlainDriver(), home, places, Inputs(claims={"c": CLAIM})).sizes == {
+        "root": 7 << 20,
+        "data": 4096,
+    }
+
+
 def test_trees_in_use_are_known(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
     layout.image("a:1", tar(member("disk/d.img", b"raw" * 400)))
     layout.image("k:1", tar(member("boot/vmlinuz", b"kernel")))

@@ -1,0 +1,114 @@
+"""Where a machine's bytes come from: images, claims and host disks, as a node without a kubelet keeps them.
+
+:mod:`.storage` makes a machine's disks from what it is given here and need not know whose node it is on. A node that a
+kubelet keeps has sources of its own, because there images are other containers of the machine's Pod, and claims are
+volumes of it. What isn't obvious: there the hypervisor sees the same files by other names than the agent, so both
+names are told.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from polyvisor.agent import disks
+from polyvisor.agent.disks import Image
+from polyvisor.agent.images import ImageStore, Progress
+from polyvisor.api import Obj
+
+
+class Sources(AbstractContextManager["Sources"], Protocol):
+    """What one machine is made of; open while it is made. All methods block and raise :class:`AgentError`."""
+
+    home: Path
+    """The machine's folder by the name that the hypervisor has for it."""
+    owner: int | None
+    """The user that the hypervisor runs as, who is to own what is made; None if it is this process's own."""
+
+    def container_disk(self, volume: str, source: Obj) -> Image:
+        """Return the disk image in a containerDisk."""
+
+    def container_root(self, volume: str, source: Obj) -> Path:
+        """Return the tree of a containerDisk, to be copied."""
+
+    def kernel_file(self, source: Obj, path: str) -> Image:
+        """Return a file of the image that holds a kernel."""
+
+    def claim_folder(self, volume: str, claim: str) -> Path:
+        """Return the folder of a claim, by the hypervisor's name."""
+
+    def claim_disk(self, volume: str, claim: str, size: int) -> Image:
+        """Return the raw disk of a claim, made if it is not there."""
+
+    def host_disk(self, volume: str, source: Obj, size: int) -> Image:
+        """Return a raw disk of the node."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a node without a kubelet keeps what outlives a machine."""
+
+    images: ImageStore
+    volumes: Path
+    hostdisks: Path
+
+    def sources(self, vmi: Obj, folder: Path, progress: Progress) -> Sources:
+        """Return the sources of one machine."""
+        return NodeSources(self, vmi, folder, progress)
+
+
+class NodeSources(Sources):
+    """Images come from the image store, claims are folders of this node."""
+
+    def __init__(self, places: Places, vmi: Obj, folder: Path, progress: Progress) -> None:
+        self.home = folder
+        self.owner = None
+        self._places = places
+        self._namespace = str(vmi["metadata"]["namespace"])
+        self._architecture = str(vmi["spec"].get("architecture") or "")
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def _image(self, path: Path) -> Image:
+        return Image.here(path, self._places.images.key_of(path))
+
+    def container_disk(self, volume: str, source: Obj) -> Image:
+        """Return a file of the image cache."""
+        return self._image(
+            self._places.images.disk(
+                source["image"], source.get("path") or "", architecture=self._architecture, progress=self._progress
+            )
+        )
+
+    def container_root(self, volume: str, source: Obj) -> Path:
+        """Return a tree of the image cache."""
+        return self._places.images.tree(source["image"], architecture=self._architecture, progress=self._progress)
+
+    def kernel_file(self, source: Obj, path: str) -> Image:
+        """Return a file of the image cache."""
+        return self._image(
+            self._places.images.file(source["image"], path, architecture=self._architecture, progress=self._progress)
+        )
+
+    def claim_folder(self, volume: str, claim: str) -> Path:
+        """Return the claim's folder, made if it is not there."""
+        return disks.claim_folder(self._places.volumes, self._namespace, claim)
+
+    def claim_disk(self, volume: str, claim: str, size: int) -> Image:
+        """Return ``disk.img`` in the claim's folder."""
+        return Image.here(disks.claim_disk(self._places.volumes, self._namespace, claim, size).path)
+
+    def host_disk(self, volume: str, source: Obj, size: int) -> Image:
+        """Return a file below the allowed root."""
+        kind = source.get("type") or "Disk"
+        return Image.here(disks.host_disk(self._places.hostdisks, source["path"], kind, size).path)
