@@ -29,6 +29,21 @@ def absolute_path_error(path: str) -> str:
     return ""
 
 
+def relative_path_error(path: str) -> str:
+    """Say why ``path`` is no plain path below a folder, or nothing."""
+    if not path:
+        return "required; a path below the volume"
+    if len(path) > MAX_PATH:
+        return f"is {len(path)} characters long; at most {MAX_PATH} are accepted"
+    if any(ord(letter) < 32 for letter in path):
+        return "contains a control character"
+    if path.startswith("/"):
+        return f"{path!r} is an absolute path; write it without the '/' at its start"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return f"{path!r} contains '.', '..' or an empty part; write the path without them"
+    return ""
+
+
 def image_error(image: str) -> str:
     """Say why ``image`` is no reference to a container image, or nothing."""
     if not image:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 
+from polyvisor.admission import contents
 from polyvisor.admission.paths import absolute_path_error, image_error
 from polyvisor.admission.values import Findings, amount, items, mapping, number, text
 from polyvisor.api import Obj
@@ -17,6 +18,13 @@ MAX_SEED = 2048
 """Bytes of cloud-init data inside a manifest, as KubeVirt limits them; more goes into a Secret."""
 MIN_CAPACITY = 512
 TARGETS = ("disk", "cdrom", "lun")
+SEEDS = ("cloudInitNoCloud", "cloudInitConfigDrive")
+BACKING = (
+    ("hostDisk", "path", "file"),
+    ("persistentVolumeClaim", "claimName", "claim"),
+    ("dataVolume", "name", "claim"),
+)
+"""What two volumes of a machine may not both write to: kind of volume, its field, what that names."""
 SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 _SEED_FIELDS = (
@@ -38,16 +46,16 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
             names = ", ".join(sorted(volumes)) or "none"
             found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
         _disk(disk, where, found)
-    seeds = [where for where, volume in volumes.values() if "cloudInitNoCloud" in volume]
-    for where in seeds[1:]:
-        found.duplicate(f"{where}.cloudInitNoCloud", f"a machine has one cloud-init volume; the first is {seeds[0]}")
+    seeds = [(where, kind) for where, volume in volumes.values() for kind in SEEDS if kind in volume]
+    for where, kind in seeds[1:]:
+        found.duplicate(f"{where}.{kind}", f"a machine has one cloud-init volume; the first is {seeds[0][0]}")
     backing: dict[tuple[str, str], str] = {}
     for where, volume in volumes.values():
         _volume(volume, where, found)
-        for kind, key in (("hostDisk", "path"), ("persistentVolumeClaim", "claimName")):
+        for kind, key, what in BACKING:
             name = text(mapping(volume, kind).get(key))
-            if name and backing.setdefault((kind, name), where) != where:
-                found.duplicate(f"{where}.{kind}.{key}", f"{name!r} is the volume {backing[kind, name]} already")
+            if name and backing.setdefault((what, name), where) != where:
+                found.duplicate(f"{where}.{kind}.{key}", f"{name!r} is the volume {backing[what, name]} already")
 
 
 def _named(value: object, path: str, found: Findings) -> dict[str, tuple[str, Obj]]:
@@ -109,10 +117,22 @@ def _volume(volume: Obj, path: str, found: Findings) -> None:
                     found.required(f"{where}.capacity", "required for type DiskOrCreate: the size of a new disk")
                 _capacity(source, where, found)
             case "persistentVolumeClaim":
-                if isinstance(source.get("claimName"), str) and (error := dns_subdomain_error(source["claimName"])):
-                    found.add(f"{where}.claimName", error)
-            case "cloudInitNoCloud":
+                _name(source, "claimName", where, found)
+            case "dataVolume":
+                _name(source, "name", where, found)
+            case "ephemeral":
+                if not isinstance(source.get("persistentVolumeClaim"), dict):
+                    found.required(f"{where}.persistentVolumeClaim", "required; the claim to put a layer above")
+                _name(mapping(source, "persistentVolumeClaim"), "claimName", f"{where}.persistentVolumeClaim", found)
+            case "cloudInitNoCloud" | "cloudInitConfigDrive":
                 _cloud_init(source, where, found)
+            case "configMap" | "secret" | "downwardAPI" | "sysprep":
+                contents.validate(key, source, where, found)
+
+
+def _name(source: Obj, key: str, path: str, found: Findings) -> None:
+    if isinstance(source.get(key), str) and (error := dns_subdomain_error(source[key])):
+        found.add(f"{path}.{key}", error)
 
 
 def _capacity(source: Obj, path: str, found: Findings) -> None:

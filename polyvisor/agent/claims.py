@@ -82,7 +82,7 @@ class ClaimKeeper:
             if pod["metadata"]["namespace"] != namespace or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
                 continue
             machines = self._vmis.by_index("uid", owner_uid(pod))
-            if not machines or any(name in storage.needed(vmi)[1] for vmi in machines):
+            if not machines or any(name in storage.needed(vmi).claims for vmi in machines):
                 return True  # a Pod whose machine is not known may use anything
         return False
 

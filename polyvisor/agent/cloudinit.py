@@ -1,4 +1,4 @@
-"""The NoCloud seed: what cloud-init in a guest reads at its first boot, as an ISO image or as files in its root.
+"""What cloud-init reads at a guest's first boot, as a disc or as files in its root: a NoCloud seed or a config drive.
 
 The texts are secrets (passwords, keys): they go from the API object to a file of mode 0600 in a folder of mode 0700 and
 appear in no argument list, no log, no error.
@@ -10,48 +10,90 @@ import base64
 import binascii
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyvisor.agent import safepath, tools
+from polyvisor.agent import safepath
 from polyvisor.agent.errors import AgentError, translated
+from polyvisor.agent.iso import write_iso
 
 MAX_BYTES = 16 * 1024 * 1024
-SEED_FOLDER = ["var", "lib", "cloud", "seed", "nocloud"]
+SEEDS = ["var", "lib", "cloud", "seed"]
 Secrets = Mapping[str, Mapping[str, bytes]]
 """Name of a Secret in the machine's namespace -> its data, decoded."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A way of handing data to cloud-init: what its files are called, on a disc or below cloud-init's own folder."""
+
+    volume: str
+    label: str
+    folder: str
+    user: str
+    network: str
+    meta: str
+
+
+NO_CLOUD = Kind("cloudInitNoCloud", "cidata", "nocloud", "user-data", "network-config", "meta-data")
+CONFIG_DRIVE = Kind(
+    "cloudInitConfigDrive",
+    "config-2",
+    "config_drive",
+    "openstack/latest/user_data",
+    "openstack/latest/network_data.json",
+    "openstack/latest/meta_data.json",
+)
+KINDS = (NO_CLOUD, CONFIG_DRIVE)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What cloud-init is told of the machine beside the user's data."""
+
+    instance_id: str
+    hostname: str
+    uuid: str = ""
+
+
 @dataclass(frozen=True, repr=False)
 class Seed:
-    """The files of a seed; its repr shows nothing of them."""
+    """The files of a seed, by path; its repr shows nothing of them."""
 
+    kind: Kind
     files: Mapping[str, bytes]
 
 
-def secret_names(source: Mapping[str, Any]) -> list[str]:
-    """Return the names of the Secrets that a cloudInitNoCloud source needs."""
-    found = [(source.get(key) or {}).get("name") for key in ("secretRef", "networkDataSecretRef")]
+def secret_names(volume: Mapping[str, Any]) -> list[str]:
+    """Return the names of the Secrets that a volume needs for cloud-init."""
+    sources = [volume.get(kind.volume) or {} for kind in KINDS]
+    found = [(source.get(key) or {}).get("name") for source in sources for key in ("secretRef", "networkDataSecretRef")]
     return [str(name) for name in found if name]
 
 
-def seed(source: Mapping[str, Any], *, instance_id: str, hostname: str, secrets: Secrets) -> Seed:
+def seed(kind: Kind, source: Mapping[str, Any], identity: Identity, secrets: Secrets) -> Seed:
     """Gather the seed of a machine."""
-    meta = json.dumps({"instance-id": instance_id, "local-hostname": hostname}) + "\n"
-    files = {"meta-data": meta.encode()}
-    user = _text(source, "userData", "secretRef", ("userdata", "userData"), secrets)
-    files["user-data"] = user if user is not None else b""
-    network = _text(source, "networkData", "networkDataSecretRef", ("networkdata", "networkData"), secrets)
+    files = {kind.meta: _meta(kind, identity)}
+    user = _text(kind, source, "userData", "secretRef", ("userdata", "userData"), secrets)
+    files[kind.user] = user if user is not None else b""
+    network = _text(kind, source, "networkData", "networkDataSecretRef", ("networkdata", "networkData"), secrets)
     if network is None and (reference := (source.get("secretRef") or {}).get("name")):
         network = _first(secrets.get(reference) or {}, ("networkdata", "networkData"))
     if network is not None:
-        files["network-config"] = network
+        files[kind.network] = network
     if sum(map(len, files.values())) > MAX_BYTES:
         raise AgentError(f"the cloud-init data is larger than {MAX_BYTES} bytes", retry=False)
-    return Seed(files)
+    return Seed(kind, files)
+
+
+def _meta(kind: Kind, identity: Identity) -> bytes:
+    if kind is NO_CLOUD:
+        told = {"instance-id": identity.instance_id, "local-hostname": identity.hostname}
+    else:
+        told = {"instance_id": identity.instance_id, "hostname": identity.hostname, "uuid": identity.uuid}
+    return (json.dumps({key: value for key, value in told.items() if value}) + "\n").encode()
 
 
 def _first(data: Mapping[str, bytes], keys: tuple[str, ...]) -> bytes | None:
@@ -59,19 +101,19 @@ def _first(data: Mapping[str, bytes], keys: tuple[str, ...]) -> bytes | None:
 
 
 def _text(
-    source: Mapping[str, Any], field: str, reference: str, keys: tuple[str, ...], secrets: Secrets
+    kind: Kind, source: Mapping[str, Any], field: str, reference: str, keys: tuple[str, ...], secrets: Secrets
 ) -> bytes | None:
     if source.get(field):
         return str(source[field]).encode()
     if encoded := source.get(f"{field}Base64"):
         try:
-            return base64.b64decode(encoded, validate=True)
+            return base64.b64decode("".join(str(encoded).split()), validate=True)
         except (binascii.Error, ValueError):
-            raise AgentError(f"cloudInitNoCloud.{field}Base64 is not valid base64", retry=False) from None
+            raise AgentError(f"{kind.volume}.{field}Base64 is not valid base64", retry=False) from None
     if not (name := (source.get(reference) or {}).get("name")):
         return None
     if name not in secrets:
-        raise AgentError(f"Secret {name} for cloud-init's {field} does not exist")
+        raise AgentError(f"Secret {name} for cloud-init's {field} does not exist yet; waiting for it")
     found = _first(secrets[name], keys)
     if found is None and reference == "networkDataSecretRef":
         raise AgentError(f"Secret {name} for cloud-init has no key {keys[0]}")
@@ -80,39 +122,21 @@ def _text(
     return found
 
 
-def write_iso(seed: Seed, folder: Path, name: str) -> Path:
-    """Write the seed as an ISO 9660 image with the label ``cidata``."""
-    place = folder / f"{name}.iso"
-    source = folder / f".{name}.seed"
-    doing = "making the cloud-init image"
-    with translated(folder, doing):
-        source.mkdir(mode=0o700)
-    try:
-        with translated(folder, doing):
-            for file, data in seed.files.items():
-                safepath.write_atomic(source / file, data)
-        program = "xorrisofs" if shutil.which("xorrisofs") else "genisoimage"
-        command: list[str | Path] = [
-            program,
-            "-quiet",
-            "-volid",
-            "cidata",
-            "-joliet",
-            "-rock",
-            "-output",
-            place,
-            source,
-        ]
-        tools.run(command, doing, folder)
-        place.chmod(0o600)
-    finally:
-        safepath.remove_path(source)
-    return place
+def write_disc(seed: Seed, folder: Path, name: str) -> Path:
+    """Write the seed as a disc with the label by which cloud-init knows its kind."""
+    return write_iso(seed.files, folder, name, seed.kind.label, "making the cloud-init image")
 
 
 def write_into(seed: Seed, root: Path) -> None:
     """Write the seed where cloud-init looks in a root filesystem."""
-    write_below(root, SEED_FOLDER, seed.files, "writing the cloud-init seed")
+    doing = "writing the cloud-init seed"
+    folders: dict[str, dict[str, bytes]] = {}
+    for path, data in seed.files.items():
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, {})[name] = data
+    for folder, files in folders.items():
+        below = [part for part in folder.split("/") if part]
+        write_below(root, [*SEEDS, seed.kind.folder, *below], files, doing)
 
 
 def write_hostname(name: str, root: Path) -> None:

@@ -13,6 +13,7 @@ from lxml import etree
 from lxml.etree import _Element
 
 from polyvisor.api import Obj
+from polyvisor.api.volumes import claim_of
 
 ALIASES = ("ua-nic_", "ua-")
 """What aliases begin with, before the name that the manifest gives: of network cards, and of disks."""
@@ -42,7 +43,7 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
         entry: Obj = {"name": name, "target": targets.get(name, "")}
         if name in sizes:
             entry["size"] = sizes[name]
-        if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+        if claim := claim_of(volume):
             entry["persistentVolumeClaimInfo"] = _claim(claim, claims.get(claim) or {})
         found["volumeStatus"].append(entry)
     kind = domain.find("os/type")

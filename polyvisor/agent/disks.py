@@ -113,9 +113,12 @@ def size_of(image: Image, format_: str) -> int | None:
         return os.fstat(descriptor).st_size
 
 
-def overlay(image: Image, folder: Path, name: str, formats: tuple[str, ...], called: str) -> DiskFile:
-    """Give a machine its own writable view of a read-only image, or a copy in a format that the hypervisor takes."""
-    has = image_format(image, called)
+def overlay(image: Image, folder: Path, name: str, formats: tuple[str, ...], called: str, has: str = "") -> DiskFile:
+    """Give a machine its own writable view of a read-only image, or a copy in a format that the hypervisor takes.
+
+    ``has`` is the image's format where that is known and must not be read off the image.
+    """
+    has = has or image_format(image, called)
     if "qcow2" in formats:
         place = folder / f"{name}.qcow2"
         size = str(capacity(size_of(image, has) or 0, called))

@@ -12,16 +12,18 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from polyvisor.agent import cloudinit, disks, safepath, tools
+from polyvisor.agent import cloudinit, contents, disks, iso, safepath, tools
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
 from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.sources import Places, Sources
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
+from polyvisor.api.volumes import claim_of
 from polyvisor.drivers.base import Driver, RootKind
 
 DISKS = "disks"
@@ -31,10 +33,20 @@ RESULT = "prepared.json"
 
 @dataclass(frozen=True, repr=False)
 class Inputs:
-    """What the machine's volumes name in its namespace: Secrets' data, and claims."""
+    """What the machine's volumes name in its namespace: data of Secrets and ConfigMaps, claims; and its own Pod."""
 
     secrets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     claims: Mapping[str, Obj] = field(default_factory=dict)
+    configmaps: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    pod: Obj = field(default_factory=dict)
+
+
+class Needed(NamedTuple):
+    """Names of the objects in its namespace that a machine's volumes name."""
+
+    secrets: set[str]
+    claims: set[str]
+    configmaps: set[str]
 
 
 @dataclass(frozen=True)
@@ -87,15 +99,16 @@ def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def needed(vmi: Obj) -> tuple[set[str], set[str]]:
-    """Return the names of the Secrets and of the claims that a machine's volumes name."""
-    secrets: set[str] = set()
-    claims: set[str] = set()
+def needed(vmi: Obj) -> Needed:
+    """Return what a machine's volumes name."""
+    found = Needed(set(), set(), set())
     for volume in vmi["spec"].get("volumes") or []:
-        secrets.update(cloudinit.secret_names(volume.get("cloudInitNoCloud") or {}))
-        if claim := volume.get("persistentVolumeClaim"):
-            claims.add(claim["claimName"])
-    return secrets, claims
+        secrets, configmaps = contents.names_of(volume)
+        found.secrets.update(cloudinit.secret_names(volume), secrets)
+        found.configmaps.update(configmaps)
+        if claim := claim_of(volume):
+            found.claims.add(claim)
+    return found
 
 
 def prepare(
@@ -186,13 +199,14 @@ class _Preparation:
                 self._root_volume = volume["name"]
                 return
         for volume in ranked:
-            if claim := volume.get("persistentVolumeClaim"):
-                self._claim(claim["claimName"])
-                self._root = self._sources.claim_folder(volume["name"], claim["claimName"])
+            if "ephemeral" not in volume and (claim := claim_of(volume)):
+                self._claim(claim)
+                self._root = self._sources.claim_folder(volume["name"], claim)
                 self._root_volume = volume["name"]
                 return
         raise AgentError(
-            f"{self._driver.title} needs a root filesystem: a volume with containerDisk or persistentVolumeClaim",
+            f"{self._driver.title} needs a root filesystem: a volume with containerDisk, dataVolume or "
+            "persistentVolumeClaim",
             retry=False,
         )
 
@@ -213,8 +227,11 @@ class _Preparation:
             "containerDisk": self._container_disk,
             "emptyDisk": self._empty_disk,
             "hostDisk": self._host_disk,
-            "persistentVolumeClaim": self._claim_disk,
-            "cloudInitNoCloud": self._cloud_init,
+            "persistentVolumeClaim": lambda name, source: self._claim_disk(name, source["claimName"]),
+            "dataVolume": lambda name, source: self._claim_disk(name, source["name"]),
+            "ephemeral": self._ephemeral,
+            **{kind.volume: partial(self._cloud_init, kind) for kind in cloudinit.KINDS},
+            **{kind: partial(self._contents, make) for kind, make in contents.KINDS.items()},
         }
 
     def _own(self, name: str, file: DiskFile) -> None:
@@ -256,27 +273,47 @@ class _Preparation:
             raise AgentError(f"PersistentVolumeClaim {namespace}/{name} does not exist", reason=PVC_NOT_FOUND)
         return claim
 
-    def _claim_disk(self, name: str, source: Obj) -> None:
-        claim = source["claimName"]
-        requests = ((self._claim(claim)["spec"].get("resources") or {}).get("requests")) or {}
+    def _claim_disk(self, name: str, claim: str) -> None:
         if self._driver.root == RootKind.FILESYSTEM:
+            self._claim(claim)
             self._folders[name] = self._sources.claim_folder(name, claim)
         else:
-            size = whole(requests.get("storage", 0))
-            self._whole(name, self._sources.claim_disk(name, claim, size))
+            self._whole(name, self._disk_of(name, claim))
 
-    def _cloud_init(self, name: str, source: Obj) -> None:
+    def _disk_of(self, name: str, claim: str) -> Image:
+        requests = ((self._claim(claim)["spec"].get("resources") or {}).get("requests")) or {}
+        return self._sources.claim_disk(name, claim, whole(requests.get("storage", 0)))
+
+    def _ephemeral(self, name: str, source: Obj) -> None:
+        """A claim that the machine writes above, not into."""
+        claim = str(source["persistentVolumeClaim"]["claimName"])
+        below = self._disk_of(name, claim)
+        called = f"the disk of claim {claim}"
+        self._own(name, disks.overlay(below, self._scratch, name, self._driver.disk_formats, called, "raw"))
+
+    def _cloud_init(self, kind: cloudinit.Kind, name: str, source: Obj) -> None:
         metadata = self._vmi["metadata"]
-        seed = cloudinit.seed(
-            source,
-            instance_id=f"{metadata['name']}.{metadata['namespace']}",
-            hostname=self._hostname,
-            secrets=self._inputs.secrets,
-        )
+        uuid = ((self._spec.get("domain") or {}).get("firmware") or {}).get("uuid") or ""
+        identity = cloudinit.Identity(f"{metadata['name']}.{metadata['namespace']}", self._hostname, uuid)
+        seed = cloudinit.seed(kind, source, identity, self._inputs.secrets)
         if self._root is not None:
             cloudinit.write_into(seed, self._root)
         else:
-            self._own(name, DiskFile(cloudinit.write_iso(seed, self._scratch, name), "raw"))
+            self._own(name, DiskFile(cloudinit.write_disc(seed, self._scratch, name), "raw"))
+
+    def _contents(self, make: Callable[[str, Obj, contents.Given], contents.Contents], name: str, source: Obj) -> None:
+        inputs = self._inputs
+        found = make(name, source, contents.Given(inputs.secrets, inputs.configmaps, inputs.pod))
+        doing = f"making volume {name}"
+        if self._driver.root == RootKind.FILESYSTEM:
+            folder = self._scratch / f"{name}.files"
+            with translated(self._scratch, doing):
+                folder.mkdir(mode=0o755)
+                iso.write_files(folder, found.files, 0o644)
+            self._folders[name] = self._final / folder.name
+        else:
+            place = iso.write_iso(found.files, self._scratch, name, found.label, doing)
+            self._own(name, DiskFile(place, "raw"))
 
     def _kernel(self) -> tuple[Path | None, Path | None]:
         firmware = (self._spec.get("domain") or {}).get("firmware") or {}

@@ -24,7 +24,7 @@ from polyvisor.agent.sources import Places
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
-from polyvisor.api.resources import PVCS, SECRETS, VMIS
+from polyvisor.api.resources import CONFIGMAPS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
@@ -164,7 +164,7 @@ class MachineAgent:
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Prepared:
         """Make all that a machine boots from."""
         folder = self._launchers.folder(pod_id(pod))
-        inputs = await self._inputs(vmi)
+        inputs = await self._inputs(vmi, pod)
         for claim in inputs.claims.values():
             await self._claim_keeper.bind(claim)
         return await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, self._progress(vmi))
@@ -182,27 +182,29 @@ class MachineAgent:
 
         return report
 
-    async def _inputs(self, vmi: Obj) -> storage.Inputs:
-        """Read the Secrets and claims that the machine names, all in its own namespace."""
-        secrets, _ = storage.needed(vmi)
-        namespace = vmi["metadata"]["namespace"]
-        found: dict[str, dict[str, bytes]] = {}
-        for name in sorted(secrets):
-            try:
-                secret = await self._client.get(SECRETS, name, namespace)
-            except ApiError as error:
-                if not error.not_found:
-                    raise
-                continue
+    async def _inputs(self, vmi: Obj, pod: Obj) -> storage.Inputs:
+        """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
+        wanted = storage.needed(vmi)
+        secrets: dict[str, dict[str, bytes]] = {}
+        for name, secret in (await self._named(SECRETS, wanted.secrets, vmi)).items():
             data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-            found[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
-        return storage.Inputs(found, await self._claims(vmi))
+            secrets[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
+        configmaps: dict[str, dict[str, bytes]] = {}
+        for name, found in (await self._named(CONFIGMAPS, wanted.configmaps, vmi)).items():
+            plain = {key: text.encode() for key, text in (found.get("data") or {}).items()}
+            binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+            configmaps[name] = plain | binary
+        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod)
 
     async def _claims(self, vmi: Obj) -> dict[str, Obj]:
+        return await self._named(PVCS, storage.needed(vmi).claims, vmi)
+
+    async def _named(self, resource: Resource, names: set[str], vmi: Obj) -> dict[str, Obj]:
+        """Return those of the named objects in the machine's namespace that exist."""
         found: dict[str, Obj] = {}
-        for name in sorted(storage.needed(vmi)[1]):
+        for name in sorted(names):
             try:
-                found[name] = await self._client.get(PVCS, name, vmi["metadata"]["namespace"])
+                found[name] = await self._client.get(resource, name, vmi["metadata"]["namespace"])
             except ApiError as error:
                 if not error.not_found:
                     raise

@@ -102,8 +102,18 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "InterfaceMasquerade": ALL,
     "Port": ALL,
     # -- storage and networks ------------------------------------------------------------------------------------------
-    "Volume": _fields("cloudInitNoCloud containerDisk emptyDisk hostDisk name persistentVolumeClaim"),
+    "Volume": _fields(
+        "cloudInitConfigDrive cloudInitNoCloud configMap containerDisk dataVolume downwardAPI emptyDisk ephemeral"
+        " hostDisk name persistentVolumeClaim secret sysprep"
+    ),
+    "CloudInitConfigDriveSource": ALL,
     "CloudInitNoCloudSource": ALL,
+    "ConfigMapVolumeSource": ALL,
+    "DataVolumeSource": _fields("name"),
+    "DownwardAPIVolumeSource": ALL,
+    "EphemeralVolumeSource": ALL,
+    "SecretVolumeSource": ALL,
+    "SysprepSource": ALL,
     "ContainerDiskSource": _fields("image imagePullPolicy path"),
     "EmptyDiskSource": ALL,
     "HostDisk": _fields("capacity path type"),

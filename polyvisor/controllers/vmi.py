@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
 from polyvisor.api.resources import PODS, VMIS
+from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
 from polyvisor.controllers.objects import (
@@ -111,7 +112,9 @@ class VmiController:
         return None
 
     async def _start(self, vmi: Obj) -> None:
-        missing = [name for name in _claims_of(vmi) if self._claims.get(vmi["metadata"]["namespace"], name) is None]
+        missing = [
+            name for name in claims_of(vmi["spec"]) if self._claims.get(vmi["metadata"]["namespace"], name) is None
+        ]
         if missing:
             what = f"PVC {', '.join(missing)} not found in namespace {vmi['metadata']['namespace']}"
             await self._hold(vmi, Reason.FAILED_PVC_NOT_FOUND, what)
@@ -343,11 +346,5 @@ def _owner_uids(pod: Obj) -> list[str]:
     return [owner["uid"]] if owner else []
 
 
-def _claims_of(vmi: Obj) -> list[str]:
-    volumes = vmi["spec"].get("volumes") or []
-    claims = (v.get("persistentVolumeClaim") or {} for v in volumes if isinstance(v, dict))
-    return [c["claimName"] for c in claims if c.get("claimName")]
-
-
 def _claim_keys(vmi: Obj) -> list[str]:
-    return [f"{vmi['metadata']['namespace']}/{name}" for name in _claims_of(vmi)]
+    return [f"{vmi['metadata']['namespace']}/{name}" for name in claims_of(vmi["spec"])]

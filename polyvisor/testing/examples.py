@@ -77,6 +77,7 @@ def _multus() -> _Sketch:
 
 _EFI = "domain.firmware.bootloader.efi"
 _HYPERV = "domain.features.hyperv"
+NAME = "metadata.name"
 _SKETCHES: dict[str, _Sketch] = {
     "lifecycle.start-paused": _on("startStrategy", "Paused"),
     "lifecycle.reboot-policy": _on("domain.rebootPolicy", "Terminate"),
@@ -148,7 +149,14 @@ _SKETCHES: dict[str, _Sketch] = {
     "disk.io-threads-policy": _on("domain.ioThreadsPolicy", "auto"),
     "disk.multiqueue": _device("blockMultiQueue", True),
     **{id_: _volume(source) for id_, source in SOURCES.items()},
+    "volume.data-volume": _volume({"dataVolume": {"name": "data"}}),
+    "volume.ephemeral": _volume({"ephemeral": {"persistentVolumeClaim": {"claimName": "data"}}}),
     "volume.cloud-init": _volume({"cloudInitNoCloud": {"userData": "#cloud-config\n"}}),
+    "volume.config-drive": _volume({"cloudInitConfigDrive": {"userData": "#cloud-config\n"}}),
+    "volume.config-map": _volume({"configMap": {"name": "texts"}}),
+    "volume.secret": _volume({"secret": {"secretName": "words"}}),
+    "volume.downward-api": _volume({"downwardAPI": {"fields": [{"path": "n", "fieldRef": {"fieldPath": NAME}}]}}),
+    "volume.sysprep": _volume({"sysprep": {"configMap": {"name": "answers"}}}),
     "filesystem.virtiofs": _Sketch(at("domain.devices.filesystems", [{"name": "disk", "virtiofs": {}}]), backed=True),
     "network.pod": _card(["interface.masquerade"]),
     "network.multus": _multus(),

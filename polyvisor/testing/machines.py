@@ -32,6 +32,10 @@ EVIL = "<&\"'>]]>&amp;\u00e9"
 UID = "0f0e0d0c-0000-4000-8000-%012d"
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
 ENDINGS = {"raw": "img"}
+SEEDS = {"cloudInitNoCloud", "cloudInitConfigDrive"}
+"""Kinds of volumes that become files of a root filesystem."""
+DISCS = SEEDS | {"configMap", "secret", "downwardAPI", "sysprep"}
+"""Kinds of volumes that become a disc in a machine that has disks."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,10 @@ def context_for(driver: Driver, obj: Obj, base: Path) -> DomainContext | None:
         name = volume["name"]
         if driver.root is RootKind.FILESYSTEM and root is None and _can_be_root(volume):
             root = name
-        elif driver.root is RootKind.FILESYSTEM and "persistentVolumeClaim" in volume:
-            folders[name] = base / name
-        elif driver.root is not RootKind.FILESYSTEM or "cloudInitNoCloud" not in volume:
+        elif driver.root is not RootKind.FILESYSTEM:
             disks[name] = _source(driver, obj["spec"], volume, base, number)
+        elif not SEEDS & volume.keys():
+            folders[name] = base / name
     firmware = obj["spec"]["domain"].get("firmware") or {}
     kernel: Obj = (firmware.get("kernelBoot") or {}).get("container") or {}
     return DomainContext(
@@ -168,9 +172,11 @@ def _renamed(spec: Obj, number: int) -> Obj:
     devices: Mapping[str, Any] = spec["domain"]["devices"]
     for item in [*(devices.get("disks") or []), *(devices.get("filesystems") or []), *(spec.get("volumes") or [])]:
         item["name"] = f"disk-{number}"
-        for source, key in (("persistentVolumeClaim", "claimName"), ("hostDisk", "path")):
+        for source, key in (("persistentVolumeClaim", "claimName"), ("hostDisk", "path"), ("dataVolume", "name")):
             if source in item:
                 item[source][key] += f"-{number}"
+        if "ephemeral" in item:
+            item["ephemeral"]["persistentVolumeClaim"]["claimName"] += f"-{number}"
     return spec
 
 
@@ -215,13 +221,13 @@ def _numbered(source: Obj, number: int | str) -> Obj:
 
 
 def _can_be_root(volume: Obj) -> bool:
-    return "containerDisk" in volume or "persistentVolumeClaim" in volume
+    return bool({"containerDisk", "persistentVolumeClaim", "dataVolume"} & volume.keys())
 
 
 def _source(driver: Driver, spec: Obj, volume: Obj, base: Path, number: int) -> DiskSource:
     disks = spec["domain"]["devices"].get("disks") or []
     disc = any(disk["name"] == volume["name"] and disk.get("cdrom") is not None for disk in disks)
-    if disc or "cloudInitNoCloud" in volume or not driver.disk_formats:
+    if disc or DISCS & volume.keys() or not driver.disk_formats:
         return DiskSource(base / f"{volume['name']}.iso", "raw")
     format_ = driver.disk_formats[number % len(driver.disk_formats)]
     return DiskSource(base / f"{volume['name']}.{ENDINGS.get(format_, format_)}", format_)

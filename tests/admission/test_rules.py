@@ -16,6 +16,10 @@ DISKS = "domain.devices.disks"
 NICS = "domain.devices.interfaces"
 
 
+LABELS = {"fieldPath": "metadata.labels"}
+STATUS = {"fieldPath": "status.podIP"}
+
+
 def both(*changes: Change) -> Change:
     def change(spec: Obj) -> None:
         for one in changes:
@@ -43,12 +47,22 @@ CASES: list[tuple[Change, str, str]] = [
     ),
     (put(f"{DISKS}.0.serial", "a/b"), f"{DISKS}[0].serial", "letters, digits"),
     (both(put(f"{DISKS}.0.io", "native"), put(f"{DISKS}.0.cache", "writeback")), f"{DISKS}[0].io", "cache: none"),
-    (put("volumes.0", {"name": "root"}), "volumes[0]", "a source is wanted, one of cloudInitNoCloud, containerDisk"),
+    (put("volumes.0", {"name": "root"}), "volumes[0]", "a source is wanted, one of cloudInitConfigDrive, cloudInitNo"),
     (put("volumes.0.emptyDisk", {"capacity": "1Gi"}), "volumes[0]", "containerDisk and emptyDisk exclude each other"),
     (
         put("volumes.2", {"name": "more", "cloudInitNoCloud": {"userData": "x"}}),
         "volumes[2].cloudInitNoCloud",
         "one cloud-init volume",
+    ),
+    (
+        put("volumes.2", {"name": "more", "cloudInitConfigDrive": {"userData": "x"}}),
+        "volumes[2].cloudInitConfigDrive",
+        "one cloud-init volume",
+    ),
+    (
+        put("volumes.1", {"name": "seed", "cloudInitConfigDrive": {"networkDataBase64": "no base64!"}}),
+        "volumes[1].cloudInitConfigDrive.networkDataBase64",
+        "no base64",
     ),
     (
         put("volumes.0", {"name": "root", "emptyDisk": {"capacity": "0"}}),
@@ -68,6 +82,50 @@ CASES: list[tuple[Change, str, str]] = [
         ),
         "volumes[2].persistentVolumeClaim.claimName",
         "'c' is the volume spec.volumes[0] already",
+    ),
+    (
+        both(
+            put("volumes.0", {"name": "root", "persistentVolumeClaim": {"claimName": "c"}}),
+            put("volumes.2", {"name": "again", "dataVolume": {"name": "c"}}),
+        ),
+        "volumes[2].dataVolume.name",
+        "'c' is the volume spec.volumes[0] already",
+    ),
+    (put("volumes.0", {"name": "root", "dataVolume": {"name": "../c"}}), "volumes[0].dataVolume.name", "lower-case"),
+    (
+        put("volumes.0", {"name": "root", "ephemeral": {}}),
+        "volumes[0].ephemeral.persistentVolumeClaim",
+        "the claim to put a layer above",
+    ),
+    (
+        put("volumes.0", {"name": "root", "ephemeral": {"persistentVolumeClaim": {"claimName": "a/b"}}}),
+        "volumes[0].ephemeral.persistentVolumeClaim.claimName",
+        "lower-case",
+    ),
+    # -- texts -----------------------------------------------------------------------------------------------------
+    (put("volumes.0", {"name": "root", "configMap": {}}), "volumes[0].configMap.name", "the name of a ConfigMap"),
+    (put("volumes.0", {"name": "root", "secret": {}}), "volumes[0].secret.secretName", "the name of a Secret"),
+    (
+        put("volumes.0", {"name": "root", "configMap": {"name": "c", "volumeLabel": "a b"}}),
+        "volumes[0].configMap.volumeLabel",
+        "at most 32",
+    ),
+    (put("volumes.0", {"name": "root", "sysprep": {}}), "volumes[0].sysprep", "one of configMap, secret"),
+    (
+        put("volumes.0", {"name": "root", "sysprep": {"configMap": {"name": "a"}, "secret": {"name": "b"}}}),
+        "volumes[0].sysprep",
+        "exclude each other",
+    ),
+    (put("volumes.0", {"name": "root", "downwardAPI": {}}), "volumes[0].downwardAPI.fields", "at least one file"),
+    (
+        put("volumes.0", {"name": "root", "downwardAPI": {"fields": [{"path": "../x", "fieldRef": LABELS}]}}),
+        "volumes[0].downwardAPI.fields[0].path",
+        "'..'",
+    ),
+    (
+        put("volumes.0", {"name": "root", "downwardAPI": {"fields": [{"path": "x", "fieldRef": STATUS}]}}),
+        "volumes[0].downwardAPI.fields[0].fieldRef.fieldPath",
+        "accepted: metadata.name",
     ),
     # -- cloud-init ------------------------------------------------------------------------------------------------
     (put("volumes.1.cloudInitNoCloud", {}), "volumes[1].cloudInitNoCloud", "userData, userDataBase64, secretRef"),

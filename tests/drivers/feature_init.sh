@@ -76,10 +76,13 @@ fact inputs "$(sed -n 's/^N: Name=//p' /proc/bus/input/devices | tr '\n' ' ')"
 fact sound "$(sed -n 's/^ *[0-9]* \[.*\]: //p' /proc/asound/cards 2>/dev/null | tr '\n' ' ')"
 value tpm /sys/class/tpm/tpm0/tpm_version_major
 for device in /sys/bus/virtio/devices/*; do [ -e "$device" ] && fact "virtio.$(cat "$device/device")" yes; done
-iso=$(findfs LABEL=cidata 2>/dev/null) && mkdir -p /mnt/cidata && mount -o ro -t iso9660 "$iso" /mnt/cidata && {
-    value cidata.user /mnt/cidata/user-data
-    value cidata.meta /mnt/cidata/meta-data
-}
+mkdir -p /mnt/disc
+for disk in /dev/[vs]d* /dev/sr*; do
+    mount -o ro -t iso9660 "$disk" /mnt/disc 2>/dev/null || continue
+    label=$(dd if="$disk" bs=8 skip=4101 count=4 2>/dev/null | tr -d ' \0')
+    for file in $(cd /mnt/disc && find . -type f); do value "disc.$label/${file#./}" "/mnt/disc/$file"; done
+    umount /mnt/disc
+done
 fact end
 case $(cat /proc/cmdline) in *then=reboot*) reboot -f ;; *then=panic*) echo c >/proc/sysrq-trigger ;; esac
 exec sleep 1000000

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ class Guest:
     """A machine: its domain, the bytes of its disks by name, and what the console says when the report is whole.
 
     ``args`` are the kernel's arguments; without them it boots from its disks. ``until`` is the state in which it ends.
-    ``admitted`` is false for one that only the renderer takes.
+    ``admitted`` is false for one that only the renderer takes. ``volumes`` are prepared as the agent does.
     """
 
     domain: dict[str, Any]
@@ -34,6 +34,7 @@ class Guest:
     end: bytes = b"FACT end"
     until: str = "running"
     admitted: bool = True
+    volumes: Sequence[Mapping[str, Any]] = ()
 
 
 def boot_sector(words: str) -> bytes:
@@ -101,6 +102,35 @@ GUESTS: dict[str, Guest] = {
         },
         _content(*"vrsauc"),
         args="await=sdc the-argument",
+    ),
+    "volumes": Guest(
+        {
+            "memory": {"guest": "160Mi"},
+            "devices": {
+                "disks": [
+                    *(_disk(name, "virtio") for name in ("dv", "layer", "maps", "words", "self")),
+                    {"name": "answers", "cdrom": {"bus": "sata"}},
+                    {"name": "drive", "cdrom": {"bus": "sata"}},
+                ],
+                "autoattachPodInterface": False,
+            },
+        },
+        args="await=sr1",
+        volumes=(
+            {"name": "dv", "dataVolume": {"name": "dv"}},
+            {"name": "layer", "ephemeral": {"persistentVolumeClaim": {"claimName": "below"}}},
+            {"name": "maps", "configMap": {"name": "maps", "volumeLabel": "maps"}},
+            {"name": "words", "secret": {"secretName": "words", "volumeLabel": "words"}},
+            {
+                "name": "self",
+                "downwardAPI": {
+                    "fields": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}],
+                    "volumeLabel": "self",
+                },
+            },
+            {"name": "answers", "sysprep": {"configMap": {"name": "answers"}}},
+            {"name": "drive", "cloudInitConfigDrive": {"userData": "the-user-data"}},
+        ),
     ),
     "cards": Guest(
         {
@@ -262,6 +292,13 @@ SEEN: dict[str, Check] = {
     "disk.discard": ("disks", lambda f: f["disk.vda.discard"] != "0"),
     "disk.format.raw": ("disks", lambda f: f[f"disk.{_by_start(f, 'v')}.bytes"] == str(1 << 20)),
     "volume.host-disk": ("disks", lambda f: f[f"disk.{_by_start(f, 'v')}.bytes"] == str(1 << 20)),
+    "volume.data-volume": ("volumes", lambda f: bool(_by_start(f, "dv"))),
+    "volume.ephemeral": ("volumes", lambda f: bool(_by_start(f, "below"))),
+    "volume.config-map": ("volumes", lambda f: f["disc.maps/Some.Key"] == "a-value"),
+    "volume.secret": ("volumes", lambda f: f["disc.words/password"] == "a-secret"),
+    "volume.downward-api": ("volumes", lambda f: f["disc.self/name"] == "virt-launcher-volumes"),
+    "volume.sysprep": ("volumes", lambda f: f["disc.unattendCfg/autounattend.xml"] == "<unattend/>"),
+    "volume.config-drive": ("volumes", lambda f: f["disc.config-2/openstack/latest/user_data"] == "the-user-data"),
     "network.pod": ("cards", lambda f: f[f"net.{_mac(f, '0')}.carrier"] == "1"),
     "interface.masquerade": ("cards", lambda f: f[f"net.{_mac(f, '0')}.carrier"] == "1"),
     "interface.mac": ("cards", lambda f: _mac(f, "0").startswith("eth")),

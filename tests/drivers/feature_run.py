@@ -9,6 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from polyvisor.admission import AdmissionContext, admit
+from polyvisor.agent.disks import claim_disk
+from polyvisor.agent.images import ImageStore
+from polyvisor.agent.storage import Inputs, Places, prepare
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render
@@ -47,6 +50,7 @@ def _machine(name: str, guest: Guest) -> VirtualMachineInstance:
         boot = {"kernelArgs": f"console=ttyS0 quiet {guest.args}".strip(), "container": KERNEL}
         domain["firmware"] = {**domain.get("firmware", {}), "kernelBoot": boot}
     volumes = [{"name": disk, "hostDisk": {"type": "Disk", "path": f"/d/{disk}.img"}} for disk in guest.disks]
+    volumes += [dict(volume) for volume in guest.volumes]
     spec = {"hypervisor": {"driver": "qemu", "virtType": "qemu"}, "domain": domain, "volumes": volumes, **guest.spec}
     metadata = {"name": name, "namespace": "real", "uid": f"0f0e0d0c-0000-4000-8000-{sum(name.encode()):012d}"}
     obj = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata, "spec": spec}
@@ -66,12 +70,32 @@ def _start(name: str, guest: Guest) -> Bench:
         path = folder / "images" / f"{disk}.img"
         path.write_bytes(content)
         disks[disk] = DiskSource(path, "raw")
+    if guest.volumes:
+        disks |= _prepared(name, guest, folder)
     kernel, initrd = kernel_and_initrd() if guest.args is not None else (None, None)
     context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, graphics_socket=folder / "vnc.sock")
     one = Bench(folder, DRIVER.launcher(folder, BASE / "scratch"), domain_name(vmi), domain_uuid(vmi))
     answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
     assert "result" in answer, f"{name}: {answer}"
     return one
+
+
+def _prepared(name: str, guest: Guest, folder: Path) -> dict[str, DiskSource]:
+    """Make the guest's volumes ready as the agent does, with claims that were written to before."""
+    places = Places(ImageStore(folder / "store", folder / "cache"), folder / "claims", folder / "hostdisks")
+    claim = {"spec": {"resources": {"requests": {"storage": "1Mi"}}}}
+    for each in ("dv", "below"):
+        path = claim_disk(places.volumes, "real", each, 1 << 20).path
+        path.write_bytes(f"disk-{each}".encode().ljust(1 << 20, b"\0"))
+    inputs = Inputs(
+        secrets={"words": {"password": b"a-secret"}},
+        claims={"dv": claim, "below": claim},
+        configmaps={"maps": {"Some.Key": b"a-value"}, "answers": {"autounattend.xml": b"<unattend/>"}},
+        pod={"metadata": {"name": f"virt-launcher-{name}"}},
+    )
+    machine = {"metadata": {"name": name, "namespace": "real"}, "spec": {"volumes": list(guest.volumes), "domain": {}}}
+    made = prepare(machine, DRIVER, folder / "images", places, inputs)
+    return {volume: DiskSource(file.path, file.format) for volume, file in made.files.items()}
 
 
 def _report(one: Bench, until: str) -> Facts:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.storage import Inputs, Places, prepare
 from polyvisor.domain import DomainContext, domain_uuid, render
 from polyvisor.drivers.base import Verdict
 from polyvisor.drivers.features import BY_ID
@@ -36,6 +37,7 @@ fact cpu.quota "$(one "/sys/fs/cgroup/cpu$(own cpu)/cpu.cfs_quota_us" /sys/fs/cg
 fact cpu.model "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 fact root "$(cat /marker)"
 fact claim "$(cat /mnt/claim/greeting)"
+fact texts "$(cat /mnt/maps/key) $(cat /mnt/words/key) $(cat /mnt/self/name)"
 fact clock "$(date -u +%Z)"
 fact end
 exec sleep 1000000
@@ -46,6 +48,10 @@ SEEN: dict[str, Callable[[Facts], bool]] = {
     "boot.filesystem": lambda f: f["root"] == "the tree",
     "boot.without-kernel": lambda f: f["pid"] == "1",
     "volume.claim": lambda f: f["claim"] == GREETING,
+    **dict.fromkeys(
+        ("volume.config-map", "volume.secret", "volume.downward-api"),
+        lambda f: f["texts"] == "a-map a-secret virt-launcher-one",
+    ),
     "firmware.uuid": lambda f: f["uuid"] == domain_uuid(VMI),
     "memory.guest": lambda f: int(f["memory.kib"]) == MEMORY and int(f["memory.limit"]) == MEMORY * 1024,
     "cpu.count": lambda f: f["cpu.quota"].split()[0] == "200000",
@@ -57,8 +63,27 @@ ELSEWHERE = {
         *("lifecycle.shutdown", "lifecycle.destroy", "lifecycle.pause", "lifecycle.adopt", "lifecycle.events"),
         *("lifecycle.start-paused", "lifecycle.reboot-policy"),
     ),
-    "tests/agent/test_storage.py": ("volume.container-disk", "volume.cloud-init"),
+    "tests/agent/test_storage.py": (
+        *("volume.container-disk", "volume.cloud-init", "volume.config-drive", "volume.data-volume"),
+    ),
 }
+
+
+def texts(base: Path) -> dict[str, Path]:
+    """Make folders of texts ready as the agent does."""
+    (base / "machine").mkdir()
+    volumes = [
+        {"name": "root", "persistentVolumeClaim": {"claimName": "root"}},
+        {"name": "maps", "configMap": {"name": "m"}},
+        {"name": "words", "secret": {"secretName": "s"}},
+        {"name": "self", "downwardAPI": {"fields": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    ]
+    places = Places(ImageStore(base / "images", base / "cache"), base / "claims", base / "hostdisks")
+    inputs = Inputs(
+        {"s": {"key": b"a-secret"}}, {"root": {}}, {"m": {"key": b"a-map"}}, {"metadata": {"name": "virt-launcher-one"}}
+    )
+    vmi = {"metadata": {"name": "one", "namespace": "default"}, "spec": {"volumes": volumes}}
+    return dict(prepare(vmi, DRIVER, base / "machine", places, inputs).folders)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +101,7 @@ def report(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Facts
     (root / "marker").write_text("the tree")
     claim.mkdir()
     (claim / "greeting").write_text(GREETING)
-    context = DomainContext("lxc", root=root, root_volume="root", folders={"claim": claim})
+    context = DomainContext("lxc", root=root, root_volume="root", folders={"claim": claim, **texts(base)})
     with bench(DRIVER, VMI, base / "scratch") as one:
         assert one.launch().result("start", xml=render(VMI, DRIVER, context))["state"] == "running"
         one.says(END)

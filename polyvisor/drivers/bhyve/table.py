@@ -186,6 +186,13 @@ FEATURES: Table = {
         "volume.empty-disk",
         "volume.claim",
         "volume.cloud-init",
+        "volume.data-volume",
+        "volume.ephemeral",
+        "volume.config-drive",
+        "volume.config-map",
+        "volume.secret",
+        "volume.downward-api",
+        "volume.sysprep",
     ),
     **no(
         f"{COMMAND} bhyveBuildFSArgStr (libvirt has 9p)",

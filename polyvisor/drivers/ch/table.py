@@ -186,6 +186,13 @@ FEATURES: Table = {
         "volume.host-disk",
         "volume.claim",
         "volume.cloud-init",
+        "volume.data-volume",
+        "volume.ephemeral",
+        "volume.config-drive",
+        "volume.config-map",
+        "volume.secret",
+        "volume.downward-api",
+        "volume.sysprep",
     ),
     **no(REFUSED, "libvirt's Cloud Hypervisor driver refuses shared folders; use a disk", "filesystem.virtiofs"),
     **no(

@@ -62,6 +62,13 @@ FEATURES: Table = {
         "volume.empty-disk",
         "volume.claim",
         "volume.cloud-init",
+        "volume.data-volume",
+        "volume.ephemeral",
+        "volume.config-drive",
+        "volume.config-map",
+        "volume.secret",
+        "volume.downward-api",
+        "volume.sysprep",
     ),
     **no(
         f"{ETHERNET} (type bridge: a port group)",

@@ -103,8 +103,16 @@ FEATURES: Table = {
         "volume.empty-disk",
         "volume.host-disk",
         "volume.claim",
+        "volume.data-volume",
+        "volume.ephemeral",
+        "volume.config-map",
+        "volume.secret",
+        "volume.downward-api",
+        "volume.sysprep",
     ),
-    **yes(f"{DRIVER} openvzSetInitialConfig (as files of the root filesystem)", "volume.cloud-init"),
+    **yes(
+        f"{DRIVER} openvzSetInitialConfig (as files of the root filesystem)", "volume.cloud-init", "volume.config-drive"
+    ),
     **no(f"{DRIVER} openvzSetInitialConfig (one filesystem)", "a container has one file system", "filesystem.virtiofs"),
     **no(
         f"{DRIVER} openvzDomainSetNetwork (bridge and ethernet alone)", f"the Pod's network {LATER}", *below("network")

@@ -143,6 +143,13 @@ FEATURES: Table = {
         "volume.empty-disk",
         "volume.claim",
         "volume.cloud-init",
+        "volume.data-volume",
+        "volume.ephemeral",
+        "volume.config-drive",
+        "volume.config-map",
+        "volume.secret",
+        "volume.downward-api",
+        "volume.sysprep",
     ),
     **no(REFUSED, "a virtual machine of Virtuozzo has no file systems, only disks", "filesystem.virtiofs"),
     **no(

@@ -226,6 +226,13 @@ FEATURES: Table = {
         "volume.host-disk",
         "volume.claim",
         "volume.cloud-init",
+        "volume.data-volume",
+        "volume.ephemeral",
+        "volume.config-drive",
+        "volume.config-map",
+        "volume.secret",
+        "volume.downward-api",
+        "volume.sysprep",
     ),
     **no(NOWHERE, "Xen has no shared folders; use a disk", "filesystem.virtiofs"),
     **no(

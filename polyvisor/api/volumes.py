@@ -1,0 +1,18 @@
+"""Questions about a machine's volumes that several layers ask."""
+
+from __future__ import annotations
+
+from polyvisor.api.base import Obj
+
+
+def claim_of(volume: Obj) -> str:
+    """Return the name of the claim behind a volume, empty if there is none; a DataVolume's claim has its name."""
+    ephemeral = (volume.get("ephemeral") or {}).get("persistentVolumeClaim") or {}
+    claim = volume.get("persistentVolumeClaim") or ephemeral
+    return str(claim.get("claimName") or (volume.get("dataVolume") or {}).get("name") or "")
+
+
+def claims_of(spec: Obj) -> list[str]:
+    """Return the names of the claims behind an instance's volumes, in their order."""
+    volumes = (volume for volume in spec.get("volumes") or [] if isinstance(volume, dict))
+    return [claim for volume in volumes if (claim := claim_of(volume))]
