@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.sources import Places
 from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult, RootKind, Support, Verdict
 
+Make = Callable[..., dict[str, Any]]
 Member = tuple[tarfile.TarInfo, bytes]
 
 
@@ -142,3 +144,15 @@ def make_vmi() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture
+def places(tmp_path: Path, store: ImageStore) -> Places:
+    return Places(store, tmp_path / "volumes", tmp_path / "hostdisks")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "l" / "abc"
+    home.mkdir(parents=True)
+    return home
