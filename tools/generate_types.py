@@ -1,7 +1,7 @@
 """Write the typed objects in ``polyvisor/api`` from tables of types.
 
-``tools/data/kubevirt-types.tsv`` is KubeVirt's interface, restricted to what a VirtualMachine, an instance and the
-configuration reach (``--facts FILE`` renews it from a whole table); ``kubernetes-types.tsv`` holds the core types that
+``tools/data/kubevirt-types.tsv`` is KubeVirt's interface, restricted to what our kinds
+reach (``--facts FILE`` renews it from a whole table); ``kubernetes-types.tsv`` holds the core types that
 we touch, ``polyvisor-types.tsv`` the fields that we add, ``enums.tsv`` values that KubeVirt checks in code rather than
 in its schema, ``subjects.tsv`` which module a type belongs to, and ``descriptions.tsv`` our own words on both.
 Types are written in the order of their dependencies, so
@@ -23,7 +23,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
 API = HERE.parent / "polyvisor" / "api"
-ROOTS = ("v1.VirtualMachine", "v1.VirtualMachineInstance", "v1.KubeVirt")
+ROOTS = (
+    "v1.VirtualMachine",
+    "v1.VirtualMachineInstance",
+    "v1.VirtualMachineInstanceReplicaSet",
+    "v1.KubeVirt",
+    "v1beta1.VirtualMachineInstancetype",
+    "v1beta1.VirtualMachineClusterInstancetype",
+    "v1beta1.VirtualMachinePreference",
+    "v1beta1.VirtualMachineClusterPreference",
+)
 COLUMNS = ("type", "field", "field type", "required", "enum", "default")
 SCALARS = {
     "string": "str",
@@ -49,6 +58,8 @@ RENAMED = {
     "core.PersistentVolumeClaimVolumeSource": "ClaimReference",
 }
 """Kubernetes' types whose names KubeVirt has too."""
+INSTANCETYPES = re.compile(r"v1beta1\.(.*(Instancetype|Preference).*|SpreadOptions)")
+"""KubeVirt's own types of that version; the others are the data importer's."""
 TAKEN = frozenset({"schema", "copy", "json", "dict", "validate", "construct"})
 
 
@@ -81,7 +92,7 @@ class Type:
         group, _, name = self.key.rpartition(".")
         if self.key in RENAMED:
             return RENAMED[self.key]
-        return f"Cdi{name}" if group == "v1beta1" else name
+        return f"Cdi{name}" if group == "v1beta1" and not INSTANCETYPES.fullmatch(self.key) else name
 
 
 def normal(name: str) -> str:

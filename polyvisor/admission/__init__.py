@@ -8,21 +8,17 @@ the object with its defaults applied; a problem's path therefore always leads in
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from polyvisor.admission.configuration import validate as validate_configuration
+from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.machines import admit_instance, admit_machine
+from polyvisor.admission.replica_sets import admit_replica_set
 from polyvisor.admission.values import Findings, mapping
-from polyvisor.api import Obj, Problem, check, to_obj
-from polyvisor.api.base import Model
+from polyvisor.api import Obj, Problem, check
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
-from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, VMIS, VMS, Resource
-from polyvisor.drivers import DriverRegistry
-
-if TYPE_CHECKING:
-    from polyvisor.api import KubeVirtConfiguration
+from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, REPLICA_SETS, VMIS, VMS, Resource
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 NO_EFFECT = "KubeVirt's setting is kept and has no effect in Polyvisor"
@@ -30,28 +26,12 @@ MAX_WARNINGS = 30
 """As many as fit into the headers of an answer."""
 
 __all__ = ["AdmissionContext", "Admitted", "Operation", "admit"]
-
-
-@dataclass(frozen=True)
-class AdmissionContext:
-    """What decisions depend on beside the object: the cluster's configuration and the drivers that exist."""
-
-    config: KubeVirtConfiguration | Mapping[str, Any]
-    drivers: DriverRegistry
-
-    @property
-    def configuration(self) -> Obj:
-        """The configuration as plain JSON."""
-        return to_obj(self.config) if isinstance(self.config, Model) else dict(self.config)
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """The outcome: the object to store, what is wrong with it (then nothing is stored), and what to warn of."""
-
-    obj: Obj
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], None]] = {
+    VMS: admit_machine,
+    VMIS: admit_instance,
+    REPLICA_SETS: admit_replica_set,
+}
+"""Kinds that are filled in and judged whole, and by what."""
 
 
 def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, context: AdmissionContext) -> Admitted:
@@ -67,9 +47,8 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
         _fixed(obj, old, found)
     if old is not None and mapping(old, "metadata").get("deletionTimestamp"):
         found.problems += check_metadata(obj.get("metadata"))
-    elif resource in (VMS, VMIS):
-        admit_one = admit_machine if resource == VMS else admit_instance
-        admit_one(obj, old, context.configuration, context.drivers, found)
+    elif resource in ADMIT:
+        ADMIT[resource](obj, old, context, found)
     elif resource == KUBEVIRTS:
         from polyvisor.api import KubeVirt  # fifty classes that no machine needs
 

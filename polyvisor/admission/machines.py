@@ -11,17 +11,17 @@ from __future__ import annotations
 import copy
 
 from polyvisor.admission import defaults, hardware, hypervisor, network, platform, scheduling, storage
+from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.updates import warn_of_restart
 from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
 from polyvisor.api.metadata import MAX_NAME, check_metadata
 from polyvisor.api.names import RunStrategy
-from polyvisor.drivers import DriverRegistry
 
 RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
 
 
-def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
+def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
     """Fill in and check a VirtualMachine."""
     if old is not None:
         _keep_identity(vm, old)
@@ -35,19 +35,23 @@ def admit_machine(vm: Obj, old: Obj | None, configuration: Obj, drivers: DriverR
     template = spec.get("template")
     if not isinstance(template, dict):
         return
+    validate_template(template, context, found)
+    if old is not None:
+        warn_of_restart(vm, old, context.configuration, context.drivers, found)
+
+
+def validate_template(template: Obj, context: AdmissionContext, found: Findings) -> None:
+    """Check ``spec.template`` as the instance that will be made from it, with that instance's defaults."""
     found.problems += check_metadata(template.get("metadata"), "spec.template.metadata")
     if template.get("spec") is None:
         found.required("spec.template.spec", "required; the machine's hardware")
     if isinstance(template.get("spec"), dict):
         instance = copy.deepcopy(template["spec"])
-        defaults.instance_spec(instance, configuration)
-        _join_network(instance, "spec.template.spec", configuration, drivers, found)
-        validate_spec(instance, "spec.template.spec", configuration, drivers, found)
-    if old is not None:
-        warn_of_restart(vm, old, configuration, drivers, found)
+        _complete(instance, "spec.template.spec", context, found)
+        validate_spec(instance, "spec.template.spec", context, found)
 
 
-def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
+def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
     """Fill in and check a VirtualMachineInstance."""
     spec = vmi.get("spec")
     if old is not None and spec == old.get("spec"):
@@ -58,8 +62,7 @@ def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: Drive
     if old is None:
         defaults.instance(vmi)
     if isinstance(spec, dict):
-        defaults.instance_spec(spec, configuration)
-        _join_network(spec, "spec", configuration, drivers, findings)
+        _complete(spec, "spec", context, findings)
     if old is not None:
         if spec != old.get("spec"):
             message = (
@@ -70,21 +73,23 @@ def admit_instance(vmi: Obj, old: Obj | None, configuration: Obj, drivers: Drive
     found.problems += strict
     found.warnings += findings.warnings
     if isinstance(spec, dict):
-        validate_spec(spec, "spec", configuration, drivers, found)
+        validate_spec(spec, "spec", context, found)
 
 
-def validate_spec(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
+def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findings) -> None:
     """Apply all rules to the spec of an instance that stands at ``path``."""
     hardware.validate(spec, path, found)
     platform.validate(spec, path, found)
     storage.validate(spec, path, found)
     network.validate(spec, path, found)
     scheduling.validate(spec, path, found)
-    hypervisor.validate(spec, path, configuration, drivers, found)
+    hypervisor.validate(spec, path, context.configuration, context.drivers, found)
 
 
-def _join_network(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
-    """Join the Pod's network by default, where a driver that may run the machine can."""
+def _complete(spec: Obj, path: str, context: AdmissionContext, found: Findings) -> None:
+    """Fill in the spec of an instance; join the Pod's network where a driver that may run the machine can."""
+    configuration, drivers = context.configuration, context.drivers
+    defaults.instance_spec(spec, configuration)
     joined = copy.deepcopy(spec)
     if not defaults.pod_network(joined):
         return

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from polyvisor.api.kubevirt.firmware import *
     from polyvisor.api.kubevirt.hypervisor import *
     from polyvisor.api.kubevirt.instance import *
+    from polyvisor.api.kubevirt.instancetype import *
     from polyvisor.api.kubevirt.machine import *
     from polyvisor.api.kubevirt.migration import *
     from polyvisor.api.kubevirt.network import *
+    from polyvisor.api.kubevirt.replicaset import *
     from polyvisor.api.kubevirt.settings import *
     from polyvisor.api.kubevirt.storage import *
 

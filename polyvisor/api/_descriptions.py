@@ -44,6 +44,7 @@ DESCRIPTIONS = {
     "KubeVirtConfiguration": {
         "hypervisors": "The drivers that the cluster enables, best first. Absent means all that nodes advertise.",
         "developerConfiguration": "Settings for development and for machines without hardware virtualization.",
+        "hypervisorDefaults": "The hypervisor of machines that name none, by their namespace; the first that matches.",
     },
     "KubeVirtSpec": {
         "configuration": "Settings for all machines.",
@@ -63,6 +64,22 @@ DESCRIPTIONS = {
         "": "One run of a machine.",
         "spec": "What should run; it cannot be changed afterwards.",
         "status": "What is running, and where.",
+    },
+    "VirtualMachineInstanceReplicaSet": {
+        "": "A number of like instances, kept at that number.",
+        "spec": "How many instances there should be, and of what make.",
+        "status": "How many instances there are.",
+    },
+    "VirtualMachineInstanceReplicaSetSpec": {
+        "replicas": "How many instances there should be; 1 if absent.",
+        "selector": "Which instances belong to the set, by their labels; has to select the template's.",
+        "template": "What new instances are made from.",
+        "paused": "Whether instances are neither made nor deleted for now.",
+    },
+    "VirtualMachineInstanceReplicaSetStatus": {
+        "replicas": "Instances that are not over and not being deleted.",
+        "readyReplicas": "Those of them that are ready.",
+        "labelSelector": "The selector as text, for autoscalers.",
     },
     "VirtualMachineInstanceSpec": {
         "hypervisor": "Which hypervisor may run the machine. Absent means any that the cluster enables.",
@@ -87,6 +104,8 @@ DESCRIPTIONS = {
         "running": "Whether the machine should run: true for Always, false for Halted. Excludes runStrategy.",
         "runStrategy": "When an instance is started and started again. Excludes running.",
         "template": "The instance that is started.",
+        "instancetype": "The instance type that gives the machine its size.",
+        "preference": "The preference that fills in what the machine leaves open.",
     },
     "VirtualMachineStatus": {
         "printableStatus": "The state of the machine in one word.",
@@ -102,6 +121,44 @@ DESCRIPTIONS = {
         "hostDisk": "A disk image in a folder of the node.",
         "persistentVolumeClaim": "A PersistentVolumeClaim.",
         "cloudInitNoCloud": "A cloud-init seed of the NoCloud kind.",
+    },
+    "CPUInstancetype": {
+        "guest": "Number of CPUs that the guest sees.",
+    },
+    "CPUPreferences": {
+        "preferredCPUTopology": "As what the CPUs are shown: sockets (the default), cores, threads, spread or any.",
+    },
+    "MemoryInstancetype": {
+        "guest": "The guest's memory.",
+        "overcommitPercent": "How much less memory is asked of the node than the guest sees, in per cent.",
+    },
+    "VirtualMachineClusterInstancetype": {
+        "": "The size of a machine, for machines of all namespaces.",
+        "spec": "What a machine of this type has; nothing of it can be given in the machine as well.",
+    },
+    "VirtualMachineClusterPreference": {
+        "": "What a guest prefers, for machines of all namespaces.",
+        "spec": "What a machine gets where it says nothing itself.",
+    },
+    "VirtualMachineInstancetype": {
+        "": "The size of a machine, for machines of its namespace.",
+        "spec": "What a machine of this type has; nothing of it can be given in the machine as well.",
+    },
+    "VirtualMachinePreference": {
+        "": "What a guest prefers, for machines of its namespace.",
+        "spec": "What a machine gets where it says nothing itself.",
+    },
+    "VirtualMachinePreferenceSpec": {
+        "preferredHypervisor": "The hypervisor of a machine that names none itself.",
+        "requirements": "The least that a machine must have.",
+    },
+    "ControllerRevision": {
+        "": "A past state of an object, kept by a controller.",
+    },
+    "HypervisorDefault": {
+        "": "A hypervisor for the machines of some namespaces that name none.",
+        "namespaceSelector": "The namespaces that it is for, by their labels; an empty selector is for all.",
+        "hypervisor": "What a machine there is given as its spec.hypervisor.",
     },
     "HypervisorChoice": {
         "": "What a machine asks of its hypervisor; absent means any driver that the cluster enables, best first.",

@@ -29,6 +29,8 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
         " schedulerName startStrategy terminationGracePeriodSeconds tolerations volumes"
     ),
     "DomainSpec": ALL,
+    "VirtualMachineInstanceReplicaSet": ALL,
+    "VirtualMachineInstanceReplicaSetSpec": ALL,
     # -- compute -------------------------------------------------------------------------------------------------------
     "CPU": ALL,
     "CPUFeature": ALL,

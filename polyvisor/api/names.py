@@ -177,6 +177,13 @@ class VmCondition(StrEnum):
     MANUAL_RECOVERY_REQUIRED = "ManualRecoveryRequired"
 
 
+class ReplicaSetCondition(StrEnum):
+    """Condition types of a VirtualMachineInstanceReplicaSet."""
+
+    REPLICA_FAILURE = "ReplicaFailure"
+    REPLICA_PAUSED = "ReplicaPaused"
+
+
 class KubeVirtCondition(StrEnum):
     """Condition types of the KubeVirt object."""
 

@@ -68,6 +68,7 @@ class Resource:
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 GROUP = "kubevirt.io"
+INSTANCETYPE_GROUP = "instancetype.kubevirt.io"
 SUBRESOURCES_GROUP = "subresources.kubevirt.io"
 SUBRESOURCES_VERSIONS = ("v1", "v1alpha3")
 
@@ -111,6 +112,51 @@ VMS = Resource(
     custom=True,
     also_served=("v1alpha3",),
 )
+REPLICA_SETS = Resource(
+    GROUP,
+    "v1",
+    "virtualmachineinstancereplicasets",
+    "VirtualMachineInstanceReplicaSet",
+    "virtualmachineinstancereplicaset",
+    ("vmirs", "vmirss"),
+    subresources=("status", "scale"),
+    columns=(
+        Column("Desired", ".spec.replicas", "integer"),
+        Column("Current", ".status.replicas", "integer"),
+        Column("Ready", ".status.readyReplicas", "integer"),
+        AGE,
+    ),
+    categories=("all",),
+    custom=True,
+    also_served=("v1alpha3",),
+)
+
+
+def _instancetype(kind: str, *short_names: str, namespaced: bool) -> Resource:
+    return Resource(
+        INSTANCETYPE_GROUP,
+        "v1beta1",
+        f"{kind.lower()}s",
+        kind,
+        kind.lower(),
+        short_names,
+        namespaced=namespaced,
+        columns=(AGE,),
+        categories=("all",) if namespaced else (),
+        custom=True,
+    )
+
+
+INSTANCETYPES = _instancetype(
+    "VirtualMachineInstancetype", "vminstancetype", "vminstancetypes", "vmf", "vmfs", namespaced=True
+)
+CLUSTER_INSTANCETYPES = _instancetype(
+    "VirtualMachineClusterInstancetype",
+    *("vmclusterinstancetype", "vmclusterinstancetypes", "vmcf", "vmcfs"),
+    namespaced=False,
+)
+PREFERENCES = _instancetype("VirtualMachinePreference", "vmpref", "vmprefs", "vmp", "vmps", namespaced=True)
+CLUSTER_PREFERENCES = _instancetype("VirtualMachineClusterPreference", "vmcp", "vmcps", namespaced=False)
 KUBEVIRTS = Resource(
     GROUP,
     "v1",
@@ -197,6 +243,18 @@ LEASES = Resource(
     "Lease",
     "lease",
     columns=(Column("Holder", ".spec.holderIdentity"), AGE),
+)
+CONTROLLER_REVISIONS = Resource(
+    "apps",
+    "v1",
+    "controllerrevisions",
+    "ControllerRevision",
+    "controllerrevision",
+    columns=(
+        Column("Controller", ".metadata.ownerReferences[0].name"),
+        Column("Revision", ".revision", "integer"),
+        AGE,
+    ),
 )
 PVCS = Resource(
     "",
@@ -306,6 +364,11 @@ making one is refused with a word on what to do instead."""
 RESOURCES: tuple[Resource, ...] = (
     VMIS,
     VMS,
+    REPLICA_SETS,
+    INSTANCETYPES,
+    CLUSTER_INSTANCETYPES,
+    PREFERENCES,
+    CLUSTER_PREFERENCES,
     KUBEVIRTS,
     PODS,
     NODES,
@@ -314,6 +377,7 @@ RESOURCES: tuple[Resource, ...] = (
     CONFIGMAPS,
     EVENTS,
     LEASES,
+    CONTROLLER_REVISIONS,
     PVCS,
     CRDS,
     *REFUSED,

@@ -99,6 +99,12 @@ def crd(resource: Resource) -> Obj:
     }
     if resource.has_status:
         version["subresources"] = {"status": {}}
+    if "scale" in resource.subresources:
+        version["subresources"]["scale"] = {
+            "specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.labelSelector",
+        }
     version["additionalPrinterColumns"] = [
         {"name": c.name, "type": c.type, "jsonPath": c.path, **({"priority": c.priority} if c.priority else {})}
         for c in resource.columns

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, AsyncExitStack
 from typing import TYPE_CHECKING
 
 from polyvisor.api import names
-from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, VMIS, VMS
+from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, REPLICA_SETS, VMIS, VMS
 from polyvisor.controllers.kubevirt import KubeVirtController
+from polyvisor.controllers.replica_set import ReplicaSetController
 from polyvisor.controllers.vm import VmController
 from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, VmiController
 from polyvisor.kube import EventRecorder, Informer, KubeClient
@@ -28,7 +29,7 @@ async def run_controllers(
     ready: asyncio.Event | None = None,
     measure: Callable[[Informer, Informer], AbstractContextManager[object]] | None = None,
 ) -> None:
-    """Run the VM, VMI and KubeVirt controllers until cancelled; set ``ready`` when they have seen the cluster.
+    """Run all controllers until cancelled; set ``ready`` when they have seen the cluster.
 
     ``measure`` is given the informers of VMs and VMIs, and lives as long as the controllers.
     """
@@ -37,11 +38,13 @@ async def run_controllers(
     vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
     pods = Informer(client, PODS, label_selector=launcher)
     nodes, claims, kubevirts = Informer(client, NODES), Informer(client, PVCS), Informer(client, KUBEVIRTS)
-    informers = (vms, vmis, pods, nodes, claims, kubevirts)
+    replica_sets = Informer(client, REPLICA_SETS, resync_seconds=RESYNC_SECONDS)
+    informers = (vms, vmis, replica_sets, pods, nodes, claims, kubevirts)
     recorder = EventRecorder(client, "virtualmachine-controller")
     controllers = (
         KubeVirtController(client, kubevirts=kubevirts),
         VmController(client, recorder, vms=vms, vmis=vmis),
+        ReplicaSetController(client, recorder, replica_sets=replica_sets, vmis=vmis),
         VmiController(
             client,
             registry,

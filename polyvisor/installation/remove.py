@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from polyvisor.api import Obj, names
 from polyvisor.api import cluster_resources as cluster
-from polyvisor.api.resources import LEASES, NAMESPACES, NODES, PODS, SECRETS, VMIS, VMS, Resource
+from polyvisor.api.resources import LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, VMIS, VMS, Resource
 from polyvisor.installation.apply import POLL_SECONDS, InstallError, Say
 from polyvisor.installation.render import OWN_NAMESPACE, resource_of
 from polyvisor.kube.client import KubeClient
@@ -50,12 +50,14 @@ async def uninstall(
 
 
 async def _machines(client: KubeClient, say: Say, deadline: float, delete: bool) -> None:
-    vms, vmis = await _listed(client, VMS), await _listed(client, VMIS)
-    if not vms and not vmis:
+    keepers = [(kind, await _listed(client, kind)) for kind in (REPLICA_SETS, VMS)]
+    owners = [one for _, listed in keepers for one in listed]
+    vmis = await _listed(client, VMIS)
+    if not owners and not vmis:
         return
     if not delete:
         running = [vmi for vmi in vmis if (vmi.get("status") or {}).get("phase") not in names.FINAL_PHASES]
-        named = [f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in running or vms or vmis]
+        named = [f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in running or owners or vmis]
         listed = ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
         what = f"{len(running)} machines run" if running else f"{len(named)} machines are there, none of them running"
         raise InstallError(
@@ -63,11 +65,11 @@ async def _machines(client: KubeClient, say: Say, deadline: float, delete: bool)
             "Their objects go with the installation. Delete them first, or give --delete-machines to shut them down "
             "and delete them.",
         )
-    say(f"deleting {len(vms)} virtual machines and {len(vmis)} instances")
-    for resource, found in ((VMS, vms), (VMIS, vmis)):
+    say(f"deleting {', '.join(f'{len(found)} {kind.plural}' for kind, found in (*keepers, (VMIS, vmis)))}")
+    for resource, found in (*keepers, (VMIS, vmis)):
         for one in found:
             await _delete(client, (resource, one["metadata"]["name"], one["metadata"]["namespace"]))
-    while left := [*await _listed(client, VMS), *await _listed(client, VMIS)]:
+    while left := [one for kind in (REPLICA_SETS, VMS, VMIS) for one in await _listed(client, kind)]:
         if asyncio.get_running_loop().time() > deadline:
             raise InstallError(
                 f"{len(left)} machines have not gone, {left[0]['metadata']['name']} for one; nothing was uninstalled",

@@ -20,12 +20,12 @@ from starlette.routing import Route
 
 from polyvisor.admission import AdmissionContext, Admitted, Operation, admit
 from polyvisor.api.problems import invalid_status
-from polyvisor.api.resources import KUBEVIRTS, REFUSED, VMIS, VMS, Resource
+from polyvisor.api.resources import KUBEVIRTS, REFUSED, REPLICA_SETS, VMIS, VMS, Resource
 
 Obj = dict[str, Any]
 MUTATE = "/mutate"
 VALIDATE = "/validate"
-REVIEWED = (VMS, VMIS, KUBEVIRTS, *REFUSED)
+REVIEWED = (VMS, VMIS, REPLICA_SETS, KUBEVIRTS, *REFUSED)
 API_VERSION = "admission.k8s.io/v1"
 MAX_BODY = 8 * 1024 * 1024
 OPERATIONS: dict[str, Operation] = {"CREATE": "CREATE", "UPDATE": "UPDATE", "DELETE": "DELETE"}

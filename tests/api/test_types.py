@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import polyvisor.api
-from polyvisor.api import Disk, HypervisorConfiguration, VirtualMachine, VirtualMachineInstance, to_obj
+from polyvisor.api import Disk, HypervisorConfiguration, VirtualMachineInstance, to_obj
 from polyvisor.api.base import Model
 from polyvisor.api.implemented import ALL, IMPLEMENTED
+from polyvisor.api.resources import RESOURCES
+from polyvisor.api.schema import model_of
 from polyvisor.api.shapes import Shape, members
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,9 @@ def rows() -> list[dict[str, str]]:
 
 def model(key: str) -> type[Model]:
     group, _, name = key.rpartition(".")
-    found: type[Model] = getattr(polyvisor.api, RENAMED.get(key) or (f"Cdi{name}" if group == "v1beta1" else name))
+    own = "Instancetype" in name or "Preference" in name or name == "SpreadOptions"
+    prefixed = group == "v1beta1" and not own
+    found: type[Model] = getattr(polyvisor.api, RENAMED.get(key) or (f"Cdi{name}" if prefixed else name))
     return found
 
 
@@ -98,7 +102,7 @@ def reachable(shape: Shape, found: dict[str, type[Model]]) -> None:
 
 def test_what_is_implemented_exists() -> None:
     found: dict[str, type[Model]] = {}
-    for kind in (VirtualMachine, VirtualMachineInstance, polyvisor.api.KubeVirt):
+    for kind in (model_of(resource.kind) for resource in RESOURCES if resource.custom and not resource.refused):
         reachable(Shape("object", model=kind), found)
     for name, fields in IMPLEMENTED.items():
         assert name in found, name

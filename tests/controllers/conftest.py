@@ -120,10 +120,15 @@ class World:
         patch = {"status": {"stateChangeRequests": list(requests)}}
         await self.client.patch(VMS, name, patch, NAMESPACE, subresource="status")
 
-    async def event(self, reason: str) -> Obj:
-        """Wait for an Event with that reason."""
+    async def event(self, reason: str, kind: str = "") -> Obj:
+        """Wait for an Event with that reason, about an object of that kind."""
+
+        def look(informer: Informer) -> Obj:
+            found = (e for e in informer.items() if e["reason"] == reason)
+            return next((e for e in found if kind in ("", e["involvedObject"]["kind"])), {})
+
         async with Informer(self.client, EVENTS, NAMESPACE) as events:
-            return await events.wait_until(lambda i: next((e for e in i.items() if e["reason"] == reason), {}), 10)
+            return await events.wait_until(look, 10)
 
 
 def instance(name: str, spec: Obj | None = None, **metadata: Any) -> Obj:

@@ -9,7 +9,7 @@ import jsonpatch
 import pytest
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.api.resources import VMIS, VMS, Resource
+from polyvisor.api.resources import REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.drivers import registry
 from polyvisor.kube import ApiError
 from polyvisor.server.webhooks import BadReview, _parse, review
@@ -39,6 +39,19 @@ def vm(**spec: Any) -> Obj:
     }
 
 
+def replica_set(labels: Obj, **spec: Any) -> Obj:
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstanceReplicaSet",
+        "metadata": {"name": "demo", "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": vmi()["spec"]},
+        }
+        | spec,
+    }
+
+
 def request(resource: Resource, obj: Obj | None, operation: str = "CREATE", old: Obj | None = None) -> Obj:
     return {
         "uid": "u1",
@@ -57,6 +70,7 @@ INVALID: list[tuple[Resource, Obj]] = [
     (VMIS, vmi(hypervisor={"driver": "nosuch"})),
     (VMIS, vmi(hypervisor={"driver": "lxc"}, domain={"devices": {"tpm": {}}, "memory": {"guest": "64Mi"}})),
     (VMIS, vmi(terminationGracePeriodSeconds="soon", volumes=[{"name": "v"}])),
+    (REPLICA_SETS, replica_set({"app": "other"}, replicas=-1)),
     (VMS, vm(runStrategy="Sometimes")),
     (VMS, vm(running=True, template={"spec": vmi(nodeSelektor={})["spec"]})),
     (VMS, {**vm(), "spec": {}}),

@@ -1,11 +1,11 @@
-"""Namespaces, Secrets, ConfigMaps, Events, Leases and CustomResourceDefinitions.
+"""Namespaces, Secrets, ConfigMaps, Events, Leases, ControllerRevisions and CustomResourceDefinitions.
 
 Written by tools/generate_types.py from the tables in tools/data; change those.
 """
 
 from typing import Annotated, Any
 
-from polyvisor.api.base import Int32, Model, OneOf, Time
+from polyvisor.api.base import Int32, Int64, Model, OneOf, Time
 from polyvisor.api.core.meta import Condition, ObjectMeta, ObjectReference
 
 
@@ -18,6 +18,16 @@ class ConfigMap(Model):
     immutable: bool | None = None
     data: dict[str, str] | None = None
     binary_data: dict[str, str] | None = None
+
+
+class ControllerRevision(Model):
+    """A past state of an object, kept by a controller."""
+
+    api_version: str | None = None
+    kind: str | None = None
+    metadata: ObjectMeta | None = None
+    data: Any = None
+    revision: Int64
 
 
 class CustomResourceDefinitionNames(Model):

@@ -8,6 +8,7 @@ from typing import Annotated
 from polyvisor.api.base import Duration, Int32, Int64, Model, OneOf, Quantity
 from polyvisor.api.core.meta import LabelSelector, LocalObjectReference, ObjectMeta
 from polyvisor.api.core.scheduling import Affinity, Toleration
+from polyvisor.api.kubevirt.hypervisor import HypervisorDefault
 from polyvisor.api.kubevirt.migration import MigrationConfiguration
 from polyvisor.api.kubevirt.network import NetworkConfiguration
 from polyvisor.api.kubevirt.settings import (
@@ -152,6 +153,7 @@ class KubeVirtConfiguration(Model):
     vm_rollout_strategy: Annotated[str | None, OneOf("Stage", "LiveUpdate")] = None
     vm_state_storage_class: str | None = None
     webhook_configuration: ReloadableComponentConfiguration | None = None
+    hypervisor_defaults: list[HypervisorDefault] | None = None
 
 
 class KubeVirtWorkloadUpdateStrategy(Model):

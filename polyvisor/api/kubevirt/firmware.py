@@ -109,6 +109,13 @@ class Clock(Model):
     utc: ClockOffsetUTC | None = None
 
 
+class ClockOffset(Model):
+    """``ClockOffset`` of KubeVirt's API."""
+
+    timezone: str | None = None
+    utc: ClockOffsetUTC | None = None
+
+
 class FeatureAPIC(Model):
     """``FeatureAPIC`` of KubeVirt's API."""
 

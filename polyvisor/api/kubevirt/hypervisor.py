@@ -6,6 +6,7 @@ Written by tools/generate_types.py from the tables in tools/data; change those.
 from typing import Annotated
 
 from polyvisor.api.base import Model, OneOf
+from polyvisor.api.core.meta import LabelSelector
 
 
 class HypervisorReason(Model):
@@ -30,6 +31,13 @@ class HypervisorChoice(Model):
     driver: str | None = None
     any_of: list[str] | None = None
     virt_type: str | None = None
+
+
+class HypervisorDefault(Model):
+    """A hypervisor for the machines of some namespaces that name none."""
+
+    namespace_selector: LabelSelector
+    hypervisor: HypervisorChoice
 
 
 class HypervisorStatus(Model):

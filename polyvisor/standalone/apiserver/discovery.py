@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from polyvisor.api.resources import CRDS, RESOURCES, Resource
 
+from . import scale
 from .errors import Obj
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -80,19 +81,21 @@ def groups() -> Obj:
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
-def _subresource_kind(resource: Resource, name: str) -> tuple[str, list[str]]:
+def _subresource_kind(resource: Resource, name: str) -> tuple[Obj, list[str]]:
+    """Return what a subresource is of, and what may be done with it."""
     if name == "binding":
-        return "Binding", ["create"]
-    if name == "finalize":
-        return resource.kind, ["update"]
-    return resource.kind, ["get", "patch", "update"]
+        return _gvk(resource.group, resource.version, "Binding"), ["create"]
+    if name == "scale":
+        return _gvk(scale.GROUP, scale.VERSION, scale.KIND), ["get", "patch", "update"]
+    does = ["update"] if name == "finalize" else ["get", "patch", "update"]
+    return _gvk(resource.group, resource.version, resource.kind), does
 
 
 def served_subresources(resource: Resource) -> list[str]:
     """Return those of a kind's subresources that are answered here."""
     if resource is CRDS:
         return []
-    return [one for one in resource.subresources if one in ("status", "binding", "finalize")]
+    return [one for one in resource.subresources if one in ("status", "scale", "binding", "finalize")]
 
 
 def resource_list(group_name: str, version_name: str) -> Obj:
@@ -111,13 +114,15 @@ def resource_list(group_name: str, version_name: str) -> Obj:
             }
         )
         for name in served_subresources(one):
-            kind, does = _subresource_kind(one, name)
+            gvk, does = _subresource_kind(one, name)
+            elsewhere = {key: gvk[key] for key in ("group", "version") if gvk["group"] != one.group}
             listed.append(
                 {
                     "name": f"{one.plural}/{name}",
                     "singularName": "",
                     "namespaced": one.namespaced,
-                    "kind": kind,
+                    **elsewhere,
+                    "kind": gvk["kind"],
                     "verbs": does,
                 }
             )
@@ -160,14 +165,8 @@ def _gvk(group_name: str, version_name: str, kind: str) -> Obj:
 def _aggregated(resource: Resource) -> Obj:
     subresources = []
     for name in served_subresources(resource):
-        kind, does = _subresource_kind(resource, name)
-        subresources.append(
-            {
-                "subresource": name,
-                "responseKind": _gvk(resource.group, resource.version, kind),
-                "verbs": does,
-            }
-        )
+        gvk, does = _subresource_kind(resource, name)
+        subresources.append({"subresource": name, "responseKind": gvk, "verbs": does})
     found: Obj = {
         "resource": resource.plural,
         "responseKind": _gvk(resource.group, resource.version, resource.kind),

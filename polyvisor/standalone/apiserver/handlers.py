@@ -29,6 +29,7 @@ from .requests import (
     wanted_form,
     warning_headers,
 )
+from .scale import rescale, scale_of
 from .selectors import Predicate, both, field_selector, label_selector
 from .table import partial, table
 from .watching import parse_watch, stream
@@ -101,11 +102,15 @@ class Handlers:
             if flag(query, "watch"):
                 return self._list(request, target, query)
             obj = self._registry.get(target.resource, namespace, target.name)
+            if target.subresource == "scale":
+                return JsonResponse(scale_of(obj))
             return self._answer(request, target.resource, obj, query)
         if method == "PATCH":
             return await self._patch(request, target, query)
         if method == "PUT":
             options, body = await self._read(request, query)
+            if target.subresource == "scale":
+                return await self._rescale(target, lambda _: body, options)
             obj = await self._registry.update(
                 target.resource, namespace, target.name, body, options, target.subresource
             )
@@ -198,6 +203,8 @@ class Handlers:
         raw = await read_body(request)
         namespace, resource = target.namespace or "", target.resource
         if kind == "application/apply-patch+yaml":
+            if target.subresource == "scale":
+                raise unsupported(kind)
             body = parse(raw, "application/yaml")
             options.manager = query.get("fieldManager", "")
             obj, created = await self._registry.apply(
@@ -215,6 +222,8 @@ class Handlers:
         report_duplicates(patch, options)
         if patch.value is None:
             raise bad_request("the patch is empty")
+        if target.subresource == "scale":
+            return await self._rescale(target, lambda old: appliers[kind](old, patch.value), options)
         obj = await self._registry.patch(
             resource,
             namespace,
@@ -224,6 +233,14 @@ class Handlers:
             target.subresource,
         )
         return self._answer(request, resource, obj, query, options)
+
+    async def _rescale(self, target: Target, wanted: Callable[[Obj], Any], options: Options) -> Response:
+        namespace = target.namespace or ""
+        found = await rescale(self._registry, target.resource, namespace, target.name, wanted, options)
+        response = JsonResponse(found)
+        for name, value in warning_headers(options.warnings):
+            response.headers.append(name, value)
+        return response
 
     async def _delete_collection(self, request: Request, target: Target, query: dict[str, str]) -> Response:
         if target.resource in (NAMESPACES, CRDS):

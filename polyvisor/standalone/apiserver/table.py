@@ -93,6 +93,15 @@ def _access_modes(claim: Obj) -> str:
     return ",".join(_ACCESS.get(mode, mode) for mode in modes)
 
 
+def _controller(revision: Obj) -> str:
+    owners = revision["metadata"].get("ownerReferences") or []
+    owner = next((one for one in owners if one.get("controller")), None)
+    if owner is None:
+        return "<none>"
+    group = owner["apiVersion"].partition("/")[0]
+    return f"{owner['kind'].lower()}.{group}/{owner['name']}"
+
+
 _COMPUTED: dict[tuple[str, str], Callable[[Obj], Any]] = {
     ("pods", "Ready"): _pod_ready,
     ("pods", "Status"): _pod_status,
@@ -102,6 +111,7 @@ _COMPUTED: dict[tuple[str, str], Callable[[Obj], Any]] = {
     ("events", "Last Seen"): _last_seen,
     ("events", "Object"): _event_object,
     ("persistentvolumeclaims", "Access Modes"): _access_modes,
+    ("controllerrevisions", "Controller"): _controller,
 }
 _ADDED: dict[str, tuple[Column, ...]] = {
     "secrets": (Column("Type", ".type"), Column("Data", "", "integer"), Column("Age", "", "date")),

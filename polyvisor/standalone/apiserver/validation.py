@@ -11,7 +11,7 @@ from typing import Any
 from polyvisor.api.metadata import check_metadata as check_shared
 from polyvisor.api.metadata import check_name, dns_label_error
 from polyvisor.api.problems import Problem, nearest
-from polyvisor.api.resources import EVENTS, NAMESPACES, Resource
+from polyvisor.api.resources import CONTROLLER_REVISIONS, EVENTS, NAMESPACES, Resource
 
 from .errors import Obj, bad_request
 
@@ -119,6 +119,8 @@ def check_update(resource: Resource, obj: Obj, old: Obj) -> list[Problem]:
         for field in ("data", "binaryData", "immutable"):
             if obj.get(field) != old.get(field):
                 problems.append(Problem(field, "field is immutable when `immutable` is set", "FieldValueForbidden"))
+    if resource is CONTROLLER_REVISIONS and obj.get("data") != old.get("data"):
+        problems.append(Problem("data", "field is immutable", "FieldValueForbidden"))
     if resource.plural == "secrets" and not resource.group and obj.get("type", "Opaque") != old.get("type", "Opaque"):
         problems.append(Problem("type", "field is immutable"))
     return problems
@@ -127,6 +129,7 @@ def check_update(resource: Resource, obj: Obj, old: Obj) -> list[Problem]:
 _TOP: dict[str, tuple[str, ...]] = {
     "secrets": ("data", "stringData", "type", "immutable"),
     "configmaps": ("data", "binaryData", "immutable"),
+    "controllerrevisions": ("data", "revision"),
     "events": (
         *("involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "type"),
         *("eventTime", "series", "action", "related", "reportingComponent", "reportingInstance"),

@@ -1,0 +1,46 @@
+"""What decisions depend on beside the object itself, and what the outcome of one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from polyvisor.api import Obj, Problem, to_obj
+from polyvisor.api.base import Model
+from polyvisor.api.resources import Resource
+from polyvisor.drivers import DriverRegistry
+
+if TYPE_CHECKING:
+    from polyvisor.api import KubeVirtConfiguration
+
+Lookup = Callable[[Resource, str, str], Obj | None]
+"""Returns the object of a kind by namespace (empty for kinds without one) and name, or None if there is none."""
+
+
+def nothing(resource: Resource, namespace: str, name: str) -> Obj | None:
+    """Find nothing: where an object stands alone."""
+    return None
+
+
+@dataclass(frozen=True)
+class AdmissionContext:
+    """The cluster's configuration, the drivers that exist, and a way to other objects that one refers to."""
+
+    config: KubeVirtConfiguration | Mapping[str, Any]
+    drivers: DriverRegistry
+    lookup: Lookup = nothing
+
+    @property
+    def configuration(self) -> Obj:
+        """The configuration as plain JSON."""
+        return to_obj(self.config) if isinstance(self.config, Model) else dict(self.config)
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The outcome: the object to store, what is wrong with it (then nothing is stored), and what to warn of."""
+
+    obj: Obj
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
