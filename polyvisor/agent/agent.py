@@ -21,6 +21,7 @@ from polyvisor.agent import guests, logs, storage, streams
 from polyvisor.agent import link as launcher_link
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.kept import StateKeeper
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.node import NodeKeeper
@@ -137,6 +138,7 @@ class Agent:
             probe=settings.state / "probe",
             address=lambda: self.node.address,
             look=look,
+            kept=StateKeeper(self._client, self._claim_keeper, self._places.volumes).link,
         )
 
     def _launcher_changed(self, id_: str) -> None:

@@ -11,6 +11,7 @@ from polyvisor.agent.errors import AgentError
 from polyvisor.agent.storage import Prepared
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
+from polyvisor.domain.kept import kept_state
 from polyvisor.drivers.base import Driver, RootKind
 
 
@@ -19,6 +20,11 @@ class PodMachineAgent(MachineAgent):
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         spec = vmi["spec"]
+        if kept_state(spec):
+            raise AgentError(
+                "the state of a TPM or of UEFI is kept on virtual nodes only in this release, not in launcher Pods",
+                retry=False,
+            )
         boot = ((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot")
         if spec.get("volumes") or boot or driver.root == RootKind.FILESYSTEM:
             what = "volumes" if spec.get("volumes") else "a kernel" if boot else "a root filesystem"

@@ -24,6 +24,7 @@ from polyvisor.agent.sources import Places, Sources
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import claim_of
+from polyvisor.domain.kept import state_claim
 from polyvisor.drivers.base import Driver, RootKind
 
 DISKS = "disks"
@@ -108,6 +109,8 @@ def needed(vmi: Obj) -> Needed:
         found.configmaps.update(configmaps)
         if claim := claim_of(volume):
             found.claims.add(claim)
+    if state := state_claim(vmi):
+        found.claims.add(state)
     return found
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from polyvisor.agent import safepath
+from polyvisor.agent.errors import AgentError
 from polyvisor.agent.launchers import Launchers, folder_id
 from polyvisor.agent.link import LauncherError, Link
 from polyvisor.agent.node import now
@@ -26,7 +27,7 @@ from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, HYPERVISOR_PREFIX, EventType
 from polyvisor.api.resources import PODS
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.base import Driver
+from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
 DRIVER_ANNOTATION = f"{HYPERVISOR_PREFIX}driver"
@@ -62,6 +63,7 @@ class VirtualNode:
         probe: Path,
         address: Callable[[], str],
         look: Callable[[str], None],
+        kept: Callable[[Obj, LauncherPlan, str], Awaitable[LauncherPlan]],
     ) -> None:
         self._client = client
         self._events = events
@@ -72,6 +74,7 @@ class VirtualNode:
         self._probe = probe
         self._address = address
         self._look = look
+        self._kept = kept
         self._restarts: dict[str, int] = {}
         self.queue: WorkQueue[str] = WorkQueue()
         self._patience = Patience()
@@ -136,6 +139,11 @@ class VirtualNode:
         plan = driver.launcher(self._launchers.folder(id_), self._probe / driver.name)
         uuid = domain_uuid(vmi)
         name = driver.domain_name(domain_name(vmi), uuid)
+        if not self._launchers.known(id_):
+            try:
+                plan = await self._kept(vmi, plan, uuid)
+            except AgentError as error:
+                return await self._waiting(id_, pod, error)
         self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
         if self._launchers.get(id_) is None and (left := self._patience.left(id_)):
             return left
@@ -143,11 +151,7 @@ class VirtualNode:
             link = await self._ensured(id_, pod)
             self._patience.worked(id_)
         except LauncherError as error:
-            waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": str(error)[:1000]}}
-            status = pod_status(pod, phase="Pending", address=self._address(), container_state=waiting)
-            await self._write(pod, status)
-            self._events.event(pod, EventType.WARNING, "Failed", str(error))
-            return self._patience.failed(id_)
+            return await self._waiting(id_, pod, error)
         if phase in FINAL_PHASES and not link.active:
             await self._finish(id_, pod, phase)
             return None
@@ -163,6 +167,14 @@ class VirtualNode:
         )
         await self._write(pod, status)
         return None
+
+    async def _waiting(self, id_: str, pod: Obj, error: Exception) -> float:
+        """Show why a launcher cannot be started now; return when to try again."""
+        waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": str(error)[:1000]}}
+        status = pod_status(pod, phase="Pending", address=self._address(), container_state=waiting)
+        await self._write(pod, status)
+        self._events.event(pod, EventType.WARNING, "Failed", str(error))
+        return self._patience.failed(id_)
 
     async def _ensured(self, id_: str, pod: Obj) -> Link:
         known = self._launchers.get(id_)

@@ -126,7 +126,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration"),
-    "KubeVirtConfiguration": _fields("developerConfiguration evictionStrategy hypervisors"),
+    "KubeVirtConfiguration": _fields("developerConfiguration evictionStrategy hypervisors vmStateStorageClass"),
     "DeveloperConfiguration": _fields("cpuAllocationRatio useEmulation"),
     "HypervisorConfiguration": ALL,
 }

@@ -273,6 +273,7 @@ class Reason(StrEnum):
     FAILED_HAND_OVER = "FailedHandOver"
     SUCCESSFUL_PAUSED = "SuccessfulPaused"
     SUCCESSFUL_RESUMED = "SuccessfulResumed"
+    BACKEND_STORAGE = "FailedBackendStorageCreate"
     FAILED_PVC_NOT_FOUND = "FailedPvcNotFound"
     PVC_NOT_FOUND = "PVCNotFound"
     ERR_IMAGE_PULL = "ErrImagePull"

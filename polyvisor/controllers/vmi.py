@@ -31,6 +31,7 @@ from polyvisor.controllers.objects import (
     remove_finalizer,
     uid,
 )
+from polyvisor.controllers.state_claim import ensure_state_claim
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
 from polyvisor.placement import place
 
@@ -133,6 +134,9 @@ class VmiController:
             add_finalizer(held, names.VMI_FINALIZER)
             status_of.pending(held, self._clock())
             fresh = await self._client.update(VMIS, held)
+        if trouble := await ensure_state_claim(self._client, fresh, config):
+            await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
+            return
         pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config), placement)
         changed = copy.deepcopy(fresh)
         status_of.scheduling(changed, pod, self._clock(), placement)

@@ -23,6 +23,7 @@ WAITING = frozenset(
         Reason.NO_DRIVER,
         Reason.FAILED_CREATE,
         Reason.FAILED_PVC_NOT_FOUND,
+        Reason.BACKEND_STORAGE,
         Reason.ERR_IMAGE_PULL,
         Reason.IMAGE_PULL_BACK_OFF,
     }

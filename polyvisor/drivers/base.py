@@ -138,8 +138,10 @@ class LauncherPlan:
     refuses gives way at once, one that does not help in some seconds gives way to the next. ``reboot`` lists
     libvirt's modes of asking for a restart; the first that is taken is the one. ``forward`` says how a port of a guest
     on a user-mode network is reached: commands of the hypervisor's monitor that ``open`` and ``close`` a local port and
-    ``list`` connections, in which the pattern ``accepted`` finds ours. ``poll_seconds`` is how often to look at the
-    domain where libvirt's driver reports no events; 0 where it does. ``own_uuids`` says that the hypervisor
+    ``list`` connections, in which the pattern ``accepted`` finds ours. ``keeps`` says where below the launcher's
+    folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the domain's).
+    ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it does.
+    ``own_uuids`` says that the hypervisor
     gives its machines uuids of its own, so that a domain is known by its name alone. ``devices``, ``capabilities`` and
     ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
@@ -156,6 +158,7 @@ class LauncherPlan:
     shutdown: Sequence[str] = ("default",)
     reboot: Sequence[str] = ("default",)
     forward: Mapping[str, str] = field(default_factory=dict)
+    keeps: Mapping[str, str] = field(default_factory=dict)
     poll_seconds: float = 0.0
     own_uuids: bool = False
     devices: Sequence[str] = ()

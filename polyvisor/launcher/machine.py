@@ -51,6 +51,7 @@ MODES = {
     "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
     "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,
 }
+KEEPING = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
 AGENT = "org.qemu.guest_agent.0"
 LISTENING = re.compile(rf"<target type='virtio' name='{re.escape(AGENT)}' state='connected'")
 CONSOLE = re.compile(r"<console type='pty' tty='([^']+)'")
@@ -291,7 +292,7 @@ class Machine:
         try:
             if domain.isActive():
                 domain.destroy()
-            domain.undefine()
+            _undefine(domain)
         except libvirt.libvirtError as error:
             self._say(f"the domain's definition stays: {error}")
 
@@ -349,6 +350,16 @@ def _runs(domain: Any) -> bool:
         return bool(domain.isActive())
     except libvirt.libvirtError:
         return False
+
+
+def _undefine(domain: Any) -> None:
+    """Forget a domain's definition, but not its firmware's variables and its TPM, which somebody may want kept."""
+    try:
+        domain.undefineFlags(KEEPING)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
+            raise
+        domain.undefine()
 
 
 def _ask(domain: Any, way: str) -> None:

@@ -33,6 +33,11 @@ fact acpi "$([ -e /sys/firmware/acpi/tables/FACP ] && echo yes || echo no)"
 fact ioapic "$([ -e /sys/firmware/acpi/tables/APIC ] && echo yes || echo no)"
 fact efi "$([ -d /sys/firmware/efi ] && echo yes || echo no)"
 for name in /sys/firmware/efi/efivars/SecureBoot-*; do [ -e "$name" ] && fact secureboot "$(tail -c 1 "$name" | hexdump -e '1/1 "%d"')"; done
+kept=/sys/firmware/efi/efivars/Polyvisor-5d307ca9-b3ef-428c-8861-06e72d69f223
+if [ -d /sys/firmware/efi ]; then
+    fact efi.kept "$([ -e $kept ] && tail -c +5 $kept)"
+    [ -e $kept ] || printf '\007\000\000\000kept' >$kept
+fi
 for name in sys_vendor product_name product_uuid product_serial chassis_vendor chassis_version chassis_serial chassis_asset_tag bios_vendor; do
     value "dmi.$name" "/sys/class/dmi/id/$name"
 done
@@ -75,6 +80,9 @@ value watchdog /sys/class/watchdog/watchdog0/identity
 fact inputs "$(sed -n 's/^N: Name=//p' /proc/bus/input/devices | tr '\n' ' ')"
 fact sound "$(sed -n 's/^ *[0-9]* \[.*\]: //p' /proc/asound/cards 2>/dev/null | tr '\n' ' ')"
 value tpm /sys/class/tpm/tpm0/tpm_version_major
+# how often this TPM was started since it was made, of the answer to TPM2_ReadClock
+[ -e /dev/tpm0 ] && exec 3<>/dev/tpm0 && printf '\200\001\000\000\000\012\000\000\001\201' >&3 &&
+    fact tpm.starts "$(dd bs=64 count=1 <&3 2>/dev/null | tail -c +27 | hexdump -v -n 4 -e '4/1 "%d "')"
 for device in /sys/bus/virtio/devices/*; do [ -e "$device" ] && fact "virtio.$(cat "$device/device")" yes; done
 mkdir -p /mnt/disc
 for disk in /dev/[vs]d* /dev/sr*; do

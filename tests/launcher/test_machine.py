@@ -163,7 +163,7 @@ def test_what_else_libvirt_refuses_is_not_tried_another_way(tmp_path: Path, monk
         raise Refusal(libvirt.VIR_ERR_OPERATION_FAILED)
 
     monkeypatch.setattr(domain, "createWithFlags", refuse)
-    monkeypatch.setattr(domain, "undefine", lambda: None, raising=False)
+    monkeypatch.setattr(domain, "undefineFlags", lambda _: None, raising=False)
     with pytest.raises(Refusal):
         machine(tmp_path, domain, monkeypatch).start("<domain/>", lambda: None, paused=True)
     assert len(tried) == 1

@@ -73,5 +73,6 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         start_paused=True,
         shutdown=("acpi",),
         forward=FORWARD,
+        keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
         devices=("/dev/kvm",),
     )

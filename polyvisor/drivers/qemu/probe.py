@@ -135,11 +135,11 @@ def _facts() -> frozenset[str]:
     """Return the conditional features that this node's files give."""
     texts = [path.read_text(errors="replace") for path in FIRMWARE.glob("*.json")] if FIRMWARE.is_dir() else []
     uefi = [text for text in texts if '"uefi"' in text and "x86_64" in text]
-    facts = {"firmware.efi"} if uefi else set()
+    facts = {"firmware.efi", "firmware.efi.persistent"} if uefi else set()
     if any('"secure-boot"' in text for text in uefi):
         facts.add("firmware.efi.secure-boot")
     if all(map(shutil.which, TPM_PROGRAMS)):
-        facts.add("tpm")
+        facts |= {"tpm", "tpm.persistent"}
     return frozenset(facts)
 
 

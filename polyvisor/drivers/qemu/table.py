@@ -186,10 +186,11 @@ FEATURES: dict[str, Support] = {
         virt_types=KVM,
     ),
     **yes(f"{COMMAND} qemuBuildSmbiosChassisStr", "firmware.chassis"),
-    **no(
-        "libvirt 9.0.0 src/qemu/qemu_firmware.c qemuFirmwareFillDomain (nvram)",
-        "where UEFI's variables are kept lives as long as the instance, not longer, in this release",
+    **when(
+        "libvirt 9.0.0 src/qemu/qemu_domain.c qemuDomainNVRAMPathFormat",
+        "the node needs UEFI firmware (package ovmf)",
         "firmware.efi.persistent",
+        node_fact=True,
     ),
     **no(
         f"{COMMAND} qemuBuildMachineACPI (SLIC alone)",
@@ -271,12 +272,8 @@ FEATURES: dict[str, Support] = {
         "libvirt 9.0.0 src/qemu/qemu_tpm.c qemuTPMEmulatorStart",
         "the node needs a TPM emulator (packages swtpm and swtpm-tools)",
         "tpm",
-        node_fact=True,
-    ),
-    **no(
-        "libvirt 9.0.0 src/qemu/qemu_tpm.c qemuTPMEmulatorCleanupHost (persistent_state; libvirt has it)",
-        "a TPM's state lives as long as the instance, not longer, in this release",
         "tpm.persistent",
+        node_fact=True,
     ),
     **no(f"{COMMAND} qemuBuildVsockCommandLine (libvirt has it)", "no vsock numbers are handed out yet", "vsock"),
     **yes(f"{COMMAND} qemuBuildPanicCommandLine", "panic"),
