@@ -5,7 +5,7 @@ export VENV
 BIN := $(VENV)/bin
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing; prints what, and is quick when nothing is
 	@tools/setup
@@ -13,7 +13,10 @@ setup: ## install what is missing; prints what, and is quick when nothing is
 demo: setup ## boot a guest under QEMU and one under LXC, and show them
 	@tools/demo
 
-images: ## make the demo's guest images only
+images: setup ## build the container images of components and launchers, and try one
+	@$(BIN)/python tools/images.py
+
+guest-images: ## make the demo's guest images only
 	@/usr/bin/python3 tools/guest_images.py "$$(dirname "$$($(BIN)/polyvisor kubeconfig 2>/dev/null)")/images"
 
 test: setup ## unit tests, and tests with the real drivers
@@ -32,4 +35,4 @@ clean: ## stop the demo and remove what was built
 	@tools/clean
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo images test e2e lint bench clean
+.PHONY: help setup demo images guest-images test e2e lint bench clean

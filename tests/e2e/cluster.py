@@ -42,8 +42,9 @@ HEADERS = (
 class Cluster:
     """The control plane. ``start`` and ``stop`` are for single programs, by name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.kubeconfig = folder / "kubeconfig"
         self.port, self._etcd, self._peer = free_port(), free_port(), free_port()
         self.token = secrets.token_hex(16)
@@ -53,7 +54,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """Where the API server listens."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self.address}:{self.port}"
 
     @property
     def etcd_url(self) -> str:
@@ -68,7 +69,7 @@ class Cluster:
     def prepare(self) -> None:
         """Make certificates, tokens and the kubeconfig."""
         self._keep("ca", self._authority)
-        self._keep("api", issue_server(self._authority, NAMES, LIFE))
+        self._keep("api", issue_server(self._authority, (*NAMES, self.address), LIFE))
         front = make_authority("front-proxy", LIFE)
         self._keep("front-ca", front)
         self._keep("front", issue_client(front, "front-proxy-client", LIFE))
@@ -169,7 +170,7 @@ class Cluster:
             ),
             "kube-apiserver": (
                 f"--etcd-servers=http://127.0.0.1:{self._etcd}",
-                "--bind-address=127.0.0.1",
+                f"--bind-address={self.address}",
                 f"--secure-port={self.port}",
                 "--tls-cert-file=api.crt",
                 "--tls-private-key-file=api.key",
