@@ -11,7 +11,7 @@ from polyvisor.agent.guestinfo import merged
 from polyvisor.agent.link import State
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
-from polyvisor.api.names import FINAL_PHASES, Phase, Reason, VmiCondition
+from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, Phase, Reason, VmiCondition
 from polyvisor.drivers.base import Driver
 
 MAX_MESSAGE = 1024
@@ -178,7 +178,7 @@ def pod_status(
             "imageID": "",
             "ready": ready,
             "started": ready,
-            "restartCount": restarts,
+            "restartCount": restarts if container["name"] == COMPUTE_CONTAINER else 0,
             "state": container_state,
             "lastState": {},
         }

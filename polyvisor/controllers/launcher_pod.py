@@ -19,8 +19,11 @@ from polyvisor.api import names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
 from polyvisor.api.resources import VMIS
 from polyvisor.controllers.objects import owner_reference, uid
+from polyvisor.controllers.pod_volumes import RESTRICTED, PodStorage, console_log, pod_storage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
     from polyvisor.drivers.base import Driver
     from polyvisor.placement import Placement
@@ -56,11 +59,19 @@ def driver_of(pod: Obj) -> tuple[str, str]:
     return annotations.get(DRIVER_ANNOTATION, ""), annotations.get(VIRT_TYPE_ANNOTATION, "")
 
 
-def build_pod(vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, config: Obj) -> Obj:
-    """Return the Pod for a machine as placement decided; ``config`` is the KubeVirt object's configuration."""
+def build_pod(
+    vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, config: Obj, claims: Mapping[str, Obj]
+) -> Obj:
+    """Return the Pod for a machine as placement decided.
+
+    ``config`` is the KubeVirt object's configuration, ``claims`` are those of the machine's namespace, by name.
+    """
     driver = placement.driver
     if driver is None:
         raise ValueError("a Pod needs a driver")
+    image = placement.launcher_image or f"localhost/polyvisor/launcher-{driver.name}:v{__version__}"
+    privileged = driver.launcher(FOLDER).privileged
+    storage = pod_storage(vmi["spec"], claims, launcher_image=image, privileged=privileged)
     metadata = vmi["metadata"]
     wanted = vmi["spec"]
     hostname = wanted.get("hostname") or metadata["name"].replace(".", "-")
@@ -91,9 +102,24 @@ def build_pod(vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, 
             *(wanted.get("tolerations") or []),
             {"key": names.VIRTUAL_NODE_TAINT, "operator": "Exists"},
         ],
-        "containers": [_compute(driver, spec, placement, config)],
-        "volumes": [{"name": names.LAUNCHER_VOLUME, "emptyDir": {}}],
+        "containers": [
+            _compute(driver, spec, image, config, storage),
+            *storage.containers,
+            console_log(image, privileged=privileged),
+        ],
+        "volumes": [{"name": names.LAUNCHER_VOLUME, "emptyDir": {}}, *storage.volumes],
     }
+    if storage.init_containers:
+        pod_spec["initContainers"] = storage.init_containers
+    if storage.pull_secrets:
+        pod_spec["imagePullSecrets"] = storage.pull_secrets
+    if not privileged:
+        # the group lets the launcher write to claims on file systems that know owners
+        pod_spec["securityContext"] = {
+            "fsGroup": names.LAUNCHER_USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
     for field in COPIED_FIELDS:
         if wanted.get(field):
             pod_spec[field] = copy.deepcopy(wanted[field])
@@ -136,20 +162,23 @@ def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
     return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
 
 
-def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, placement: Placement, config: Obj) -> Obj:
+def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, image: str, config: Obj, storage: PodStorage) -> Obj:
     plan = driver.launcher(FOLDER)
     capabilities: Obj = {"drop": ["ALL"]}
     if plan.capabilities:
         capabilities["add"] = list(plan.capabilities)
-    security: Obj = {"privileged": True} if plan.privileged else {"allowPrivilegeEscalation": False}
-    return {
+    security: Obj = {"privileged": True} if plan.privileged else dict(RESTRICTED)
+    container: Obj = {
         "name": names.COMPUTE_CONTAINER,
-        "image": placement.launcher_image or f"localhost/polyvisor/launcher-{driver.name}:v{__version__}",
+        "image": image,
         "command": ["python3", "-m", "polyvisor.launcher", "--pod", str(FOLDER)],
-        "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": str(FOLDER)}],
+        "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": str(FOLDER)}, *storage.mounts],
         "resources": _resources(driver, spec, config),
         "securityContext": security | {"capabilities": capabilities},
     }
+    if storage.devices:
+        container["volumeDevices"] = storage.devices
+    return container
 
 
 def _resources(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:

@@ -113,9 +113,9 @@ class VmiController:
         return None
 
     async def _start(self, vmi: Obj) -> None:
-        missing = [
-            name for name in claims_of(vmi["spec"]) if self._claims.get(vmi["metadata"]["namespace"], name) is None
-        ]
+        named = {name: self._claims.get(vmi["metadata"]["namespace"], name) for name in claims_of(vmi["spec"])}
+        claims = {name: claim for name, claim in named.items() if claim is not None}
+        missing = [name for name in named if name not in claims]
         if missing:
             what = f"PVC {', '.join(missing)} not found in namespace {vmi['metadata']['namespace']}"
             await self._hold(vmi, Reason.FAILED_PVC_NOT_FOUND, what)
@@ -137,7 +137,7 @@ class VmiController:
         if trouble := await ensure_state_claim(self._client, fresh, config):
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
             return
-        pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config), placement)
+        pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config, claims), placement)
         changed = copy.deepcopy(fresh)
         status_of.scheduling(changed, pod, self._clock(), placement)
         await self._write(fresh, changed)

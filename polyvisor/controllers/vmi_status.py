@@ -29,6 +29,13 @@ WAITING = frozenset(
     }
 )
 """Reasons of Synchronized=False that the VMI controller sets, and takes away when they no longer hold."""
+IMAGE_TROUBLE = {
+    "ErrImagePull": Reason.ERR_IMAGE_PULL,
+    "ImagePullBackOff": Reason.IMAGE_PULL_BACK_OFF,
+    "ErrImageNeverPull": Reason.ERR_IMAGE_PULL,
+    "InvalidImageName": Reason.ERR_IMAGE_PULL,
+}
+"""A kubelet's word for why a container waits for its image, and ours."""
 NOT_RUNNING = "Guest VM is not reported as running"
 
 
@@ -151,11 +158,11 @@ def pod_failure(pod: Obj) -> str:
 
 def image_trouble(pod: Obj) -> tuple[Reason, str] | None:
     """Return what keeps a container's image from being pulled."""
-    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+    status = pod.get("status") or {}
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         waiting = (container.get("state") or {}).get("waiting") or {}
-        for reason in (Reason.ERR_IMAGE_PULL, Reason.IMAGE_PULL_BACK_OFF):
-            if waiting.get("reason") == reason:
-                return reason, str(waiting.get("message") or f"{container.get('image')} cannot be pulled")
+        if reason := IMAGE_TROUBLE.get(str(waiting.get("reason"))):
+            return reason, str(waiting.get("message") or f"{container.get('image')} cannot be pulled")
     return None
 
 

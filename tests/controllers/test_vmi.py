@@ -31,8 +31,10 @@ async def test_a_machine_gets_a_pod_of_kubevirts_shape(world: World) -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["readinessGates"] == [{"conditionType": "kubevirt.io/virtual-machine-unpaused"}]
     assert spec["terminationGracePeriodSeconds"] == 30
-    (container,) = spec["containers"]
+    container, log = spec["containers"]
     assert container["name"] == "compute"
+    assert log["name"] == "guest-console-log"
+    assert log["image"] == container["image"]
     assert container["resources"]["requests"] == {"cpu": "100m", "memory": "104Mi"}
     terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert [e["key"] for e in terms[0]["matchExpressions"]] == [
@@ -206,7 +208,9 @@ async def test_a_pod_that_disappears_fails_the_machine_and_none_is_made_again(wo
 async def test_an_image_that_cannot_be_pulled_is_reported(world: World) -> None:
     await world.create_vmi("m")
     pod = await world.pod("m")
-    await world.pod_status(pod, containerStatuses=[compute(waiting={"reason": "ErrImagePull", "message": "no"})])
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "no"}}
+    disk = compute(running={}) | {"name": "volumedisk", "state": waiting}
+    await world.pod_status(pod, containerStatuses=[compute(running={}), disk])
     vmi = await world.vmi("m", lambda v: condition(v, "Synchronized"))
     assert (condition(vmi, "Synchronized") or {})["reason"] == "ErrImagePull"
 

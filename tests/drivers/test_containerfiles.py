@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from polyvisor import drivers
+from polyvisor.api.names import LAUNCHER_USER
 from polyvisor.drivers import registry
-from polyvisor.drivers.base import Driver
+from polyvisor.drivers.base import Driver, Place
 
 DRIVERS = list(registry())
 TOP = Path(drivers.__file__).parents[2]
@@ -36,3 +37,5 @@ def test_an_image_holds_the_launcher_and_runs_as_root_only_where_it_must(driver:
     users = [word[1] for word in words if word[0] == "USER"]
     assert bool(users) != driver.launcher(tmp_path).privileged
     assert "root" not in users
+    assert driver.place != Place.LAUNCHER or "busybox-static" in (word for line in words for word in line)
+    assert all(user == f"{LAUNCHER_USER}:{LAUNCHER_USER}" for user in users)

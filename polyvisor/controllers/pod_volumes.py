@@ -1,0 +1,149 @@
+"""What a launcher Pod needs for its machine's volumes and kernel: volumes, mounts, containers that hold images. Pure.
+
+An image stays in a container of its own, which does nothing but live: its files are seen by the node's agent, who shows
+them to the launcher. Since an image need not hold a program, the container runs one that an init container brought.
+What isn't obvious: the machine's own folder is mounted read-only into an unprivileged launcher. The agent makes disks
+there and hands over the writing of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from polyvisor.api import launcher_pods as inside
+from polyvisor.api import names
+from polyvisor.api.volumes import claim_of
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+
+BUSYBOX = f"{names.PROGRAMS_FOLDER}/busybox"
+LIVE = f'trap "exit 0" TERM; while :; do {BUSYBOX} sleep 86400 & wait $!; done'
+CONSOLE_LOG = f'trap "exit 0" TERM; /bin/busybox tail -n +1 -F {names.LAUNCHER_FOLDER}/console.log 2>/dev/null & wait'
+IMAGE_RESOURCES = {
+    "requests": {"cpu": "1m", "memory": "1M", "ephemeral-storage": "50M"},
+    "limits": {"cpu": "10m", "memory": "40M"},
+}
+CONSOLE_RESOURCES = {"requests": {"cpu": "1m", "memory": "1M"}, "limits": {"cpu": "15m", "memory": "40M"}}
+RESTRICTED: Mapping[str, object] = {
+    "runAsUser": names.LAUNCHER_USER,
+    "runAsGroup": names.LAUNCHER_USER,
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
+
+
+@dataclass
+class PodStorage:
+    """Parts of a Pod's spec; ``mounts`` and ``devices`` are the launcher container's."""
+
+    volumes: list[Obj] = field(default_factory=list)
+    mounts: list[Obj] = field(default_factory=list)
+    devices: list[Obj] = field(default_factory=list)
+    init_containers: list[Obj] = field(default_factory=list)
+    containers: list[Obj] = field(default_factory=list)
+    pull_secrets: list[Obj] = field(default_factory=list)
+
+    def _volume(self, name: str, source: Obj, place: str) -> None:
+        self.volumes.append({"name": name, **source})
+        self.mounts.append({"name": name, "mountPath": place, "readOnly": True})
+
+    def _claim(self, volume: str, claim: str, block: bool, read_only: bool) -> None:
+        name = inside.pod_volume(volume)
+        self.volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim}})
+        if block:
+            self.devices.append({"name": name, "devicePath": inside.claim_device(volume)})
+        else:
+            mount: Obj = {"name": name, "mountPath": inside.claim_folder(volume)}
+            self.mounts.append(mount | ({"readOnly": True} if read_only else {}))
+
+    def _image(self, container: str, source: Obj) -> None:
+        found: Obj = {
+            "name": container,
+            "image": source["image"],
+            "command": [BUSYBOX, "sh", "-c", LIVE],
+            "volumeMounts": [
+                {"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER, "readOnly": True},
+            ],
+            "resources": IMAGE_RESOURCES,
+            "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
+        }
+        if policy := source.get("imagePullPolicy"):
+            found["imagePullPolicy"] = policy
+        self.containers.append(found)
+        secret = {"name": source.get("imagePullSecret")}
+        if secret["name"] and secret not in self.pull_secrets:
+            self.pull_secrets.append(secret)
+
+    def _programs(self, launcher_image: str) -> None:
+        if not self.containers:
+            return
+        self.volumes.append({"name": names.PROGRAMS_VOLUME, "emptyDir": {}})
+        self.init_containers.append(
+            {
+                "name": names.PROGRAMS_CONTAINER,
+                "image": launcher_image,
+                "command": ["/bin/busybox", "cp", "/bin/busybox", BUSYBOX],
+                "volumeMounts": [{"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER}],
+                "resources": IMAGE_RESOURCES,
+                "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
+            }
+        )
+
+
+def pod_storage(spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, privileged: bool) -> PodStorage:
+    """Return what the Pod of a machine with ``spec`` needs; ``claims`` are those of its namespace, by name."""
+    found = PodStorage()
+    kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
+    for volume in spec.get("volumes") or []:
+        _add(found, volume, claims)
+    if kernel:
+        found._image(inside.KERNEL_CONTAINER, kernel)
+    found._programs(launcher_image)
+    found.volumes.append({"name": names.MACHINE_VOLUME, "emptyDir": {}})
+    mount: Obj = {"name": names.MACHINE_VOLUME, "mountPath": names.MACHINE_FOLDER}
+    found.mounts.append(mount if privileged else mount | {"readOnly": True})
+    return found
+
+
+def console_log(launcher_image: str, *, privileged: bool) -> Obj:
+    """Return the container whose log is what the guest writes to its serial console."""
+    rootly = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "name": names.CONSOLE_CONTAINER,
+        "image": launcher_image,
+        "command": ["/bin/busybox", "sh", "-c", CONSOLE_LOG],
+        "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": names.LAUNCHER_FOLDER, "readOnly": True}],
+        "resources": CONSOLE_RESOURCES,
+        "securityContext": {**(rootly if privileged else RESTRICTED), "readOnlyRootFilesystem": True},
+    }
+
+
+def _add(found: PodStorage, volume: Obj, claims: Mapping[str, Obj]) -> None:
+    name = volume["name"]
+    if disk := volume.get("containerDisk"):
+        found._image(inside.image_container(name), disk)
+    if claim := claim_of(volume):
+        found._claim(name, claim, inside.is_block(claims.get(claim) or {}), "ephemeral" in volume)
+    if config := volume.get("configMap"):
+        source = {"name": config.get("name"), "optional": bool(config.get("optional"))}
+        found._volume(inside.pod_volume(name), {"configMap": source}, f"{inside.CONFIG_MAPS}/{name}")
+    if secret := volume.get("secret"):
+        wanted = {"secretName": secret.get("secretName"), "optional": bool(secret.get("optional"))}
+        found._volume(inside.pod_volume(name), {"secret": wanted}, f"{inside.SECRETS}/{name}")
+    if about := volume.get("downwardAPI"):
+        items = {"items": about.get("fields") or []}
+        found._volume(inside.pod_volume(name), {"downwardAPI": items}, f"{inside.DOWNWARD_API}/{name}")
+    if answers := volume.get("sysprep"):
+        wanted, config = answers.get("secret") or {}, answers.get("configMap") or {}
+        source = {"secret": {"secretName": wanted["name"]}} if wanted else {"configMap": {"name": config.get("name")}}
+        found._volume(inside.pod_volume(name), source, f"{inside.SYSPREP}/{name}")
+    for kind in CLOUD_INIT:
+        for reference, ending in inside.SEED_SECRETS.items():
+            if secret := ((volume.get(kind) or {}).get(reference) or {}).get("name"):
+                pod_volume = inside.pod_volume(name, ending)
+                found._volume(pod_volume, {"secret": {"secretName": secret}}, f"{inside.SECRETS}/{pod_volume}")

@@ -1,0 +1,117 @@
+"""The launcher Pod's parts for a machine's volumes, in KubeVirt's shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polyvisor.api import launcher_pods, names
+from polyvisor.controllers.pod_volumes import PodStorage, pod_storage
+
+from .conftest import World
+
+Obj = dict[str, Any]
+KERNEL = {"firmware": {"kernelBoot": {"container": {"image": "k:1", "kernelPath": "/vmlinuz", "imagePullSecret": "s"}}}}
+
+
+def storage(*volumes: Obj, claims: dict[str, Obj] | None = None, privileged: bool = False, **domain: Any) -> PodStorage:
+    spec = {"domain": domain, "volumes": list(volumes)}
+    return pod_storage(spec, claims or {}, launcher_image="l:1", privileged=privileged)
+
+
+def test_an_image_lives_in_a_container_of_its_own() -> None:
+    disk = {"image": "a:1", "imagePullPolicy": "Never", "imagePullSecret": "s"}
+    found = storage({"name": "root", "containerDisk": disk}, **KERNEL)
+    root, kernel = found.containers
+    assert (root["name"], kernel["name"]) == ("volumeroot", "volumekernel-boot-volume")
+    assert (root["image"], root["imagePullPolicy"]) == ("a:1", "Never")
+    assert "imagePullPolicy" not in kernel
+    for container in found.containers:
+        (mount,) = container["volumeMounts"]
+        assert mount["readOnly"]
+        assert container["command"][0].startswith(mount["mountPath"]), "an image may hold no program at all"
+        security = container["securityContext"]
+        assert security["readOnlyRootFilesystem"]
+        assert security["runAsNonRoot"]
+        assert security["capabilities"] == {"drop": ["ALL"]}
+    (program,) = found.init_containers
+    assert (program["image"], program["volumeMounts"][0]["name"]) == ("l:1", mount["name"])
+    assert found.pull_secrets == [{"name": "s"}]
+
+
+def test_without_images_there_is_nothing_that_brings_a_program() -> None:
+    found = storage({"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+    assert not found.init_containers
+    assert not found.containers
+    assert [one["name"] for one in found.volumes] == ["polyvisor-machine"]
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_the_machines_own_folder_is_not_the_launchers_to_write(privileged: bool) -> None:
+    mount = storage(privileged=privileged).mounts[-1]
+    assert mount["name"] == "polyvisor-machine"
+    assert mount.get("readOnly", False) is not privileged
+
+
+def test_claims_are_volumes_of_the_pod() -> None:
+    volumes = [
+        {"name": "a", "persistentVolumeClaim": {"claimName": "c"}},
+        {"name": "b", "dataVolume": {"name": "d"}},
+        {"name": "e", "ephemeral": {"persistentVolumeClaim": {"claimName": "f"}}},
+        {"name": "raw", "persistentVolumeClaim": {"claimName": "block"}},
+    ]
+    found = storage(*volumes, claims={"block": {"spec": {"volumeMode": "Block"}}})
+    assert [one["persistentVolumeClaim"]["claimName"] for one in found.volumes[:-1]] == ["c", "d", "f", "block"]
+    assert found.mounts[:-1] == [
+        {"name": "a", "mountPath": "/var/run/kubevirt-private/vmi-disks/a"},
+        {"name": "b", "mountPath": "/var/run/kubevirt-private/vmi-disks/b"},
+        {"name": "e", "mountPath": "/var/run/kubevirt-private/vmi-disks/e", "readOnly": True},
+    ]
+    assert found.devices == [{"name": "raw", "devicePath": "/dev/raw"}]
+
+
+def test_texts_are_volumes_that_the_kubelet_makes() -> None:
+    field = {"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}
+    volumes = [
+        {"name": "c", "configMap": {"name": "cm", "optional": True, "volumeLabel": "x"}},
+        {"name": "s", "secret": {"secretName": "sec"}},
+        {"name": "d", "downwardAPI": {"fields": [field]}},
+        {"name": "w", "sysprep": {"secret": {"name": "answers"}}},
+        {"name": "v", "sysprep": {"configMap": {"name": "answers"}}},
+        {"name": "i", "cloudInitNoCloud": {"secretRef": {"name": "u"}, "networkDataSecretRef": {"name": "n"}}},
+    ]
+    found = storage(*volumes)
+    assert found.volumes[:-1] == [
+        {"name": "c", "configMap": {"name": "cm", "optional": True}},
+        {"name": "s", "secret": {"secretName": "sec", "optional": False}},
+        {"name": "d", "downwardAPI": {"items": [field]}},
+        {"name": "w", "secret": {"secretName": "answers"}},
+        {"name": "v", "configMap": {"name": "answers"}},
+        {"name": "i-udata", "secret": {"secretName": "u"}},
+        {"name": "i-ndata", "secret": {"secretName": "n"}},
+    ]
+    assert all(mount["readOnly"] for mount in found.mounts)
+    assert len({mount["mountPath"] for mount in found.mounts}) == len(found.mounts)
+
+
+@pytest.mark.parametrize("name", ["polyvisor", "polyvisor-machine", "polyvisor-programs", "v" * 63])
+def test_a_volumes_name_fits_and_meets_none_of_ours(name: str) -> None:
+    assert launcher_pods.pod_volume(name) not in launcher_pods.OWN_VOLUMES
+    assert len(launcher_pods.pod_volume(name, "udata")) <= 63
+    assert len(launcher_pods.image_container(name)) <= 63
+    assert launcher_pods.image_container("kernel-boot-volume") != launcher_pods.KERNEL_CONTAINER
+
+
+async def test_the_pod_holds_all_of_it(world: World) -> None:
+    volume = {"name": "root", "containerDisk": {"image": "a:1", "imagePullSecret": "s"}}
+    await world.create_vmi("m", {"volumes": [volume]})
+    spec = (await world.pod("m"))["spec"]
+    assert [one["name"] for one in spec["containers"]] == ["compute", "volumeroot", "guest-console-log"]
+    assert [one["name"] for one in spec["initContainers"]] == ["container-disk-binary"]
+    assert spec["imagePullSecrets"] == [{"name": "s"}]
+    mounted = {m["name"] for c in [*spec["containers"], *spec["initContainers"]] for m in c["volumeMounts"]}
+    assert mounted == {one["name"] for one in spec["volumes"]}
+    compute = spec["containers"][0]
+    assert compute["securityContext"]["runAsUser"] == names.LAUNCHER_USER
+    assert spec["securityContext"]["fsGroup"] == names.LAUNCHER_USER
