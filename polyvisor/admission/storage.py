@@ -108,6 +108,7 @@ def _volume(volume: Obj, path: str, found: Findings) -> None:
                     found.add(f"{where}.image", error)
                 if text(source.get("path")) and (error := absolute_path_error(source["path"])):
                     found.add(f"{where}.path", error)
+                _name(source, "imagePullSecret", where, found)
             case "emptyDisk":
                 _capacity(source, where, found)
             case "hostDisk":

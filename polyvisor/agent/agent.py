@@ -30,12 +30,13 @@ from polyvisor.agent.pod_machines import PodMachineAgent
 from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
 from polyvisor.agent.real_node import RealNodeKeeper
+from polyvisor.agent.registry import Registries
 from polyvisor.agent.sources import Places
 from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
-from polyvisor.api.resources import PODS, PVCS, VMIS
+from polyvisor.api.resources import CDICONFIGS, PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 
@@ -64,11 +65,13 @@ class Settings:
     hostdisks: Path | None = None
     pods: Path | None = None
     """Where the kubelet keeps its Pods' volumes; None on a virtual node, which has no kubelet."""
+    imports: bool = False
+    """Whether this agent does CDI's part and fills DataVolumes; where there is one node and no CDI."""
 
     @classmethod
-    def of(cls, state: Path, node_name: str = "") -> Settings:
+    def of(cls, state: Path, node_name: str = "", *, imports: bool = False) -> Settings:
         """Return the settings of this machine."""
-        return cls(node_name or socket.gethostname().lower(), state)
+        return cls(node_name or socket.gethostname().lower(), state, imports=imports)
 
 
 class Agent:
@@ -79,7 +82,7 @@ class Agent:
         self._client = client
         self._registry = registry
         self._settings = settings
-        self._images = ImageStore(state / "images", state / "cache")
+        self._images = ImageStore(state / "images", state / "cache", Registries(state / "pulled", self._insecure))
         self._places = Places(self._images, state / "volumes", settings.hostdisks or state / "hostdisks")
         self._events = EventRecorder(client, COMPONENT)
         self._pods = Informer(
@@ -91,6 +94,7 @@ class Agent:
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
+        self._import_settings = Informer(client, CDICONFIGS) if settings.imports else None
         self._launchers = self._launchers_of(settings)
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
         self.node = keeper(client, settings.node_name, registry, state / "probe")
@@ -161,6 +165,9 @@ class Agent:
                 await self._vmis.start()
                 await self._claims.start()
                 await asyncio.gather(self._pods.synced(), self._vmis.synced(), self._claims.synced())
+                if self._import_settings is not None:
+                    await self._import_settings.start()
+                    await self._import_settings.synced()
                 self._pod_keeper.adopt()
                 pods = Controller("pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
                 machines = Controller("vmi", self._machines.queue, self._machines.reconcile, WORKERS)
@@ -177,7 +184,14 @@ class Agent:
             await self._pods.stop()
             await self._vmis.stop()
             await self._claims.stop()
+            if self._import_settings is not None:
+                await self._import_settings.stop()
             await self._launchers.close()
+
+    def _insecure(self) -> set[str]:
+        """Return the registries that need not prove who they are."""
+        found = self._import_settings.items() if self._import_settings is not None else []
+        return {str(name) for config in found for name in (config.get("spec") or {}).get("insecureRegistries") or []}
 
     async def _prune(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 SYNC_FAILED = "SyncFailed"
 IMAGE_FAILED = "ErrImagePull"
+IMAGE_BACK_OFF = "ImagePullBackOff"
 PVC_NOT_FOUND = "FailedPvcNotFound"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -33,6 +34,10 @@ class ImageError(AgentError):
 
     def __init__(self, message: str, *, retry: bool = True) -> None:
         super().__init__(message, reason=IMAGE_FAILED, retry=retry)
+
+
+class NoSuchImage(ImageError):
+    """The image store holds no image of that name."""
 
 
 class UnsafePath(AgentError):

@@ -17,13 +17,18 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from polyvisor.agent import oci, safepath
-from polyvisor.agent.errors import ImageError, UnsafePath, translated
+from polyvisor.agent.errors import AgentError, ImageError, NoSuchImage, UnsafePath, translated
+from polyvisor.agent.registry import Pull, Reference, Registries
 from polyvisor.agent.unpack import Unpacker
 
 Progress = Callable[[str], None]
+ANYHOW = Pull()
+PULLED = "pulled:"
+"""What notes call an image that was pulled: this, and the name of its layout."""
 _TMP = "tmp."
 YOUNG_SECONDS = 3600.0
 """How long a tree that was asked for counts as used: a machine may be on its way that is not known to use it yet."""
@@ -36,11 +41,15 @@ def silent(_: str) -> None:
 
 
 class ImageStore:
-    """Finds images below ``store`` and keeps them unpacked below ``cache``. Blocking; safe to use from threads."""
+    """Finds images below ``store`` or in registries, and keeps them unpacked below ``cache``.
 
-    def __init__(self, store: Path, cache: Path) -> None:
+    Blocking; safe to use from threads.
+    """
+
+    def __init__(self, store: Path, cache: Path, registries: Registries | None = None) -> None:
         self._store = store
         self._cache = cache
+        self._registries = registries
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
         self._asked: dict[str, float] = {}
@@ -51,24 +60,50 @@ class ImageStore:
             for entry in self._cache.iterdir():
                 if entry.name.startswith(_TMP):
                     safepath.remove_path(entry)
+        if self._registries is not None:
+            self._registries.sweep()
 
-    def tree(self, reference: str, *, architecture: str = "", progress: Progress = silent) -> Path:
-        """Return the folder with the unpacked content of an image; unpack it first if need be."""
+    def tree(self, reference: str, *, architecture: str = "", progress: Progress = silent, pull: Pull = ANYHOW) -> Path:
+        """Return the folder with the unpacked content of an image; pull and unpack it first if need be."""
         if not self._store.is_dir():
             raise ImageError(f"no image {reference}: the image store {self._store} does not exist")
         architecture = architecture or oci.host_architecture()
         try:
-            with oci.opened_image(self._store, reference, architecture) as image:
-                place = self._cache / image.key
-                with self._lock(image.key):
-                    self._asked[image.key] = time.monotonic()
-                    if not place.is_dir():
-                        progress(f"unpacking image {reference}")
-                        self._unpack(image, place)
-                    self._note(image.key, reference, architecture)
-                return place
+            try:
+                with oci.opened_image(self._store, reference, architecture) as image:
+                    return self._unpacked(image, reference, architecture, progress)
+            except NoSuchImage:
+                wanted = Reference.parse(reference) if self._registries is not None else None
+                if wanted is None or self._registries is None:
+                    raise
+            return self._pulled(self._registries, wanted, architecture, progress, pull)
         except UnsafePath as error:
             raise ImageError(f"image {reference}: {error}", retry=False) from error
+
+    def _pulled(
+        self, registries: Registries, wanted: Reference, architecture: str, progress: Progress, pull: Pull
+    ) -> Path:
+        layout = registries.layout(wanted, pull, architecture, progress)
+        try:
+            with oci.opened_image(layout.parent, f"oci:{layout.name}", architecture) as image:
+                tree = self._unpacked(image, f"{PULLED}{layout.name}", architecture, progress)
+                registries.slim(layout, [layer.digest for layer in image.layers])
+                return tree
+        except AgentError as error:
+            registries.forget(layout)
+            if isinstance(error, UnsafePath):
+                raise
+            raise ImageError(f"image {wanted}: {error}", retry=error.retry) from error
+
+    def _unpacked(self, image: oci.Image, reference: str, architecture: str, progress: Progress) -> Path:
+        place = self._cache / image.key
+        with self._lock(image.key):
+            self._asked[image.key] = time.monotonic()
+            if not place.is_dir():
+                progress(f"unpacking image {image.reference}")
+                self._unpack(image, place)
+            self._note(image.key, reference, architecture)
+        return place
 
     def key_of(self, path: Path) -> str:
         """Return the name of the tree that a file of the cache is in."""
@@ -78,6 +113,8 @@ class ImageStore:
         """Remove the trees that no reference leads to any more and that are not ``used``; return their names."""
         if not self._cache.is_dir():
             return []
+        if self._registries is not None:
+            self._registries.prune()
         gone = []
         for note in sorted(self._cache.glob("*.json")):
             key = note.stem
@@ -103,10 +140,16 @@ class ImageStore:
 
     def _leads(self, key: str, reference: str, architecture: str) -> bool:
         try:
-            with oci.opened_image(self._store, reference, architecture) as image:
+            with self._kept(reference, architecture) as image:
                 return image.key == key
         except (ImageError, UnsafePath, FileNotFoundError):
             return False
+
+    def _kept(self, reference: str, architecture: str) -> AbstractContextManager[oci.Image]:
+        if self._registries is not None and reference.startswith(PULLED):
+            name = reference.removeprefix(PULLED)
+            return oci.opened_image(self._registries.folder, f"oci:{name}", architecture)
+        return oci.opened_image(self._store, reference, architecture)
 
     def _unpack(self, image: oci.Image, place: Path) -> None:
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,13 +169,24 @@ class ImageStore:
             safepath.remove_path(scratch)
             raise
 
-    def file(self, reference: str, path: str, *, architecture: str = "", progress: Progress = silent) -> Path:
+    def file(
+        self, reference: str, path: str, *, architecture: str = "", progress: Progress = silent, pull: Pull = ANYHOW
+    ) -> Path:
         """Return a file out of an image (a kernel, an initrd)."""
-        return self.file_in(self.tree(reference, architecture=architecture, progress=progress), reference, path)
+        tree = self.tree(reference, architecture=architecture, progress=progress, pull=pull)
+        return self.file_in(tree, reference, path)
 
-    def disk(self, reference: str, path: str = "", *, architecture: str = "", progress: Progress = silent) -> Path:
+    def disk(
+        self,
+        reference: str,
+        path: str = "",
+        *,
+        architecture: str = "",
+        progress: Progress = silent,
+        pull: Pull = ANYHOW,
+    ) -> Path:
         """Return the disk image in a containerDisk: the file at ``path``, else the only one below ``/disk``."""
-        tree = self.tree(reference, architecture=architecture, progress=progress)
+        tree = self.tree(reference, architecture=architecture, progress=progress, pull=pull)
         return self.file_in(tree, reference, path) if path else self._only_disk(tree, reference)
 
     def file_in(self, tree: Path, reference: str, path: str) -> Path:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Protocol
 
 from polyvisor.agent import safepath
 from polyvisor.agent.compression import decompressed
-from polyvisor.agent.errors import ImageError
+from polyvisor.agent.errors import ImageError, NoSuchImage
 from polyvisor.api.problems import nearest
 
 MAX_JSON = 4 * 1024 * 1024
@@ -195,7 +195,7 @@ def from_layout(files: Files, reference: str, wanted: str, architecture: str) ->
         digest = wanted.rpartition("@")[2]
         matching = [entry for entry in index if names & _names(entry) or entry.get("digest") == digest]
         if not matching:
-            raise ImageError(no_such_image(reference, wanted, known))
+            raise NoSuchImage(no_such_image(reference, wanted, known))
     elif len(known) > 1 or not matching:
         raise ImageError(f"{reference} is ambiguous: it holds {', '.join(known) or 'no image'}; name one after a colon")
     leaves = [leaf for entry in matching for leaf in _leaves(files, entry)]
@@ -290,7 +290,7 @@ def opened_image(store: Path, reference: str, architecture: str) -> Iterator[Ima
         root = stack.enter_context(safepath.opened_root(store))
         if not colon or kind not in ("oci", "oci-archive", "docker-archive"):
             if not (store / "index.json").exists():
-                raise ImageError(no_such_image(reference, reference, []))
+                raise NoSuchImage(no_such_image(reference, reference, []))
             yield from_layout(FolderFiles(root), reference, reference, architecture)
             return
         path, _, wanted = rest.partition(":")

@@ -29,6 +29,10 @@ class Patience:
         """Return the seconds until the next try; 0 if it may be now."""
         return max(0.0, self._failures.get(key, (0, 0.0))[1] - time.monotonic())
 
+    def failures(self, key: str) -> int:
+        """Return how often in a row something failed."""
+        return self._failures.get(key, (0, 0.0))[0]
+
     def worked(self, key: str) -> None:
         """Forget the failures of a key."""
         self._failures.pop(key, None)

@@ -8,6 +8,7 @@ names are told.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,13 @@ from typing import Protocol, Self
 
 from polyvisor.agent import disks
 from polyvisor.agent.disks import Image
+from polyvisor.agent.errors import ImageError
 from polyvisor.agent.images import ImageStore, Progress
+from polyvisor.agent.registry import Pull, credentials
 from polyvisor.api import Obj
+
+Secrets = Mapping[str, Mapping[str, bytes]]
+"""Name of a Secret in the machine's namespace -> its data, decoded."""
 
 
 class Sources(AbstractContextManager["Sources"], Protocol):
@@ -55,21 +61,22 @@ class Places:
     volumes: Path
     hostdisks: Path
 
-    def sources(self, vmi: Obj, folder: Path, progress: Progress) -> Sources:
-        """Return the sources of one machine."""
-        return NodeSources(self, vmi, folder, progress)
+    def sources(self, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> Sources:
+        """Return the sources of one machine; ``secrets`` are those that its volumes name."""
+        return NodeSources(self, vmi, folder, progress, secrets)
 
 
 class NodeSources(Sources):
     """Images come from the image store, claims are folders of this node."""
 
-    def __init__(self, places: Places, vmi: Obj, folder: Path, progress: Progress) -> None:
+    def __init__(self, places: Places, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> None:
         self.home = folder
         self.owner = None
         self._places = places
         self._namespace = str(vmi["metadata"]["namespace"])
         self._architecture = str(vmi["spec"].get("architecture") or "")
         self._progress = progress
+        self._secrets = secrets
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +86,14 @@ class NodeSources(Sources):
     ) -> None:
         """Nothing is open."""
 
+    def _pull(self, source: Obj) -> Pull:
+        """Return how an image that is not in the store may be pulled."""
+        name = str(source.get("imagePullSecret") or "")
+        if name and name not in self._secrets:
+            raise ImageError(f"Secret {name} for pulling {source['image']} does not exist yet; waiting for it")
+        found = credentials(self._secrets[name], name) if name else b""
+        return Pull(str(source.get("imagePullPolicy") or ""), found)
+
     def _image(self, path: Path) -> Image:
         return Image.here(path, self._places.images.key_of(path))
 
@@ -86,18 +101,30 @@ class NodeSources(Sources):
         """Return a file of the image cache."""
         return self._image(
             self._places.images.disk(
-                source["image"], source.get("path") or "", architecture=self._architecture, progress=self._progress
+                source["image"],
+                source.get("path") or "",
+                architecture=self._architecture,
+                progress=self._progress,
+                pull=self._pull(source),
             )
         )
 
     def container_root(self, volume: str, source: Obj) -> Path:
         """Return a tree of the image cache."""
-        return self._places.images.tree(source["image"], architecture=self._architecture, progress=self._progress)
+        return self._places.images.tree(
+            source["image"], architecture=self._architecture, progress=self._progress, pull=self._pull(source)
+        )
 
     def kernel_file(self, source: Obj, path: str) -> Image:
         """Return a file of the image cache."""
         return self._image(
-            self._places.images.file(source["image"], path, architecture=self._architecture, progress=self._progress)
+            self._places.images.file(
+                source["image"],
+                path,
+                architecture=self._architecture,
+                progress=self._progress,
+                pull=self._pull(source),
+            )
         )
 
     def claim_folder(self, volume: str, claim: str) -> Path:

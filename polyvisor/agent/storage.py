@@ -105,13 +105,19 @@ def needed(vmi: Obj) -> Needed:
     found = Needed(set(), set(), set())
     for volume in vmi["spec"].get("volumes") or []:
         secrets, configmaps = contents.names_of(volume)
-        found.secrets.update(cloudinit.secret_names(volume), secrets)
+        found.secrets.update(cloudinit.secret_names(volume), secrets, _pull_secret(volume.get("containerDisk")))
         found.configmaps.update(configmaps)
         if claim := claim_of(volume):
             found.claims.add(claim)
     if state := state_claim(vmi):
         found.claims.add(state)
+    boot = ((vmi["spec"].get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
+    found.secrets.update(_pull_secret(boot.get("container")))
     return found
+
+
+def _pull_secret(source: Obj | None) -> set[str]:
+    return {str((source or {}).get("imagePullSecret") or "")} - {""}
 
 
 def prepare(
@@ -125,7 +131,7 @@ def prepare(
     try:
         with translated(folder, "preparing the machine's folder"):
             scratch.mkdir(mode=0o700)
-        with places.sources(vmi, folder, progress) as sources:
+        with places.sources(vmi, folder, progress, inputs.secrets) as sources:
             made = _Preparation(vmi, driver, folder, sources, inputs, progress).all()
         with translated(folder, "preparing the machine's folder"):
             safepath.write_atomic(scratch / RESULT, made.to_json().encode())

@@ -15,7 +15,15 @@ TIMEOUT = 1800.0
 
 
 def run(arguments: Sequence[str | Path], doing: str, folder: Path) -> None:
-    """Run a program; no secret may stand in ``arguments``, for every process of the machine can read them."""
+    """Run a program for what it does; see :func:`output`."""
+    output(arguments, doing, folder)
+
+
+def output(arguments: Sequence[str | Path], doing: str, folder: Path) -> bytes:
+    """Run a program and return what it prints.
+
+    No secret may stand in ``arguments``, for every process of the machine can read them.
+    """
     program = str(arguments[0])
     found = shutil.which(program)
     if found is None:
@@ -33,7 +41,7 @@ def run(arguments: Sequence[str | Path], doing: str, folder: Path) -> None:
     except subprocess.TimeoutExpired:
         raise AgentError(f"{doing}: {program} did not finish within {TIMEOUT:.0f} s") from None
     if done.returncode == 0:
-        return
+        return done.stdout
     said = done.stderr.decode(errors="replace").strip()
     if "No space left on device" in said or "Disk quota exceeded" in said:
         raise full_disk(folder, doing)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from polyvisor.agent import described, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
-from polyvisor.agent.errors import AgentError
+from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.patience import Patience
@@ -241,13 +241,15 @@ class MachineAgent:
     async def _failed(self, vmi: Obj, error: AgentError) -> float | None:
         """Show why a machine cannot be started; try again, unless that is pointless."""
         new = copy.deepcopy(vmi.get("status") or {})
-        message = str(error)
+        message, reason = str(error), error.reason
+        if reason == IMAGE_FAILED and error.retry and self._patience.failures(vmi["metadata"]["uid"]):
+            message, reason = f"Back-off pulling image: {message}", IMAGE_BACK_OFF
         log.warning("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], message)
-        status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", error.reason, message)
+        status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", reason, message)
         if not error.retry and new.get("phase") == Phase.SCHEDULED:
-            status.finish(new, Phase.FAILED, error.reason, message)
+            status.finish(new, Phase.FAILED, reason, message)
         await self._write(vmi, new)
-        self._events.event(vmi, EventType.WARNING, error.reason, message)
+        self._events.event(vmi, EventType.WARNING, reason, message)
         return self._patience.failed(vmi["metadata"]["uid"]) if error.retry else None
 
     async def _write(self, vmi: Obj, new: Obj) -> None:

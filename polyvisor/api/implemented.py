@@ -66,7 +66,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "BIOS": ALL,
     "EFI": ALL,
     "KernelBoot": ALL,
-    "KernelBootContainer": _fields("image imagePullPolicy imagePullSecret initrdPath kernelPath"),
+    "KernelBootContainer": ALL,
     # -- devices -------------------------------------------------------------------------------------------------------
     "Devices": _fields(
         "autoattachGraphicsDevice autoattachMemBalloon autoattachPodInterface autoattachSerialConsole autoattachVSOCK"
@@ -116,7 +116,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "EphemeralVolumeSource": ALL,
     "SecretVolumeSource": ALL,
     "SysprepSource": ALL,
-    "ContainerDiskSource": _fields("image imagePullPolicy imagePullSecret path"),
+    "ContainerDiskSource": ALL,
     "EmptyDiskSource": ALL,
     "HostDisk": _fields("capacity path type"),
     "PersistentVolumeClaimVolumeSource": _fields("claimName"),

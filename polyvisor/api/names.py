@@ -11,6 +11,7 @@ from enum import StrEnum
 API_VERSION = "kubevirt.io/v1"
 KUBEVIRT_NAMESPACE = "kubevirt"
 KUBEVIRT_NAME = "kubevirt"
+CDI_CONFIG_NAME = "config"
 
 # -- the certificates' Secrets, each for one role ---------------------------------------------------------------------
 CA_SECRET = "kubevirt-ca"

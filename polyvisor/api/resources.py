@@ -273,6 +273,27 @@ PVCS = Resource(
         AGE,
     ),
 )
+CDI_GROUP = "cdi.kubevirt.io"
+DATAVOLUMES = Resource(
+    CDI_GROUP,
+    "v1beta1",
+    "datavolumes",
+    "DataVolume",
+    "datavolume",
+    ("dv", "dvs"),
+    subresources=("status",),
+    columns=(
+        Column("Phase", ".status.phase"),
+        Column("Progress", ".status.progress"),
+        Column("Restarts", ".status.restartCount", "integer"),
+        AGE,
+    ),
+    categories=("all",),
+)
+"""Of CDI, which brings it into a cluster; standalone mode does CDI's part itself."""
+CDICONFIGS = Resource(
+    CDI_GROUP, "v1beta1", "cdiconfigs", "CDIConfig", "cdiconfig", namespaced=False, subresources=("status",)
+)
 CRDS = Resource(
     "apiextensions.k8s.io",
     "v1",
@@ -379,6 +400,8 @@ RESOURCES: tuple[Resource, ...] = (
     LEASES,
     CONTROLLER_REVISIONS,
     PVCS,
+    DATAVOLUMES,
+    CDICONFIGS,
     CRDS,
     *REFUSED,
 )

@@ -6,7 +6,7 @@ An object that is there already is left as it is; it may have been changed on pu
 from __future__ import annotations
 
 from polyvisor.api import Obj, names
-from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, Resource
+from polyvisor.api.resources import CDICONFIGS, KUBEVIRTS, NAMESPACES, Resource
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 
@@ -23,12 +23,24 @@ def kubevirt() -> Obj:
     }
 
 
+def imports() -> Obj:
+    """Return CDI's configuration, of which the registries without TLS are read."""
+    metadata = {"name": names.CDI_CONFIG_NAME}
+    return {
+        "apiVersion": CDICONFIGS.api_version,
+        "kind": CDICONFIGS.kind,
+        "metadata": metadata,
+        "spec": {"insecureRegistries": []},
+    }
+
+
 async def bootstrap(client: KubeClient) -> None:
     """Make what is missing."""
     for name in NAMES:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await _create(client, NAMESPACES, namespace)
     await _create(client, KUBEVIRTS, kubevirt())
+    await _create(client, CDICONFIGS, imports())
 
 
 async def _create(client: KubeClient, resource: Resource, obj: Obj) -> None:

@@ -72,7 +72,7 @@ class Parts:
         await self._or_failed(ready.wait())
         self._progress.done("controllers", "Controllers and scheduler run")
         self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
-        settings = Settings.of(self._state.root)
+        settings = Settings.of(self._state.root, imports=True)
         self._agent = self._node.agent = Agent(client, self._drivers, settings)
         self._run("agent", self._agent.run())
         await self._or_failed(self._watch_node(client, settings.node_name))

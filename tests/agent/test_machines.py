@@ -17,7 +17,7 @@ from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.launchers import folder_id, process_of
 from polyvisor.agent.probing import driver_report
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
-from polyvisor.api.resources import EVENTS, LEASES, NODES, PODS, PVCS, VMIS
+from polyvisor.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import ApiError, Informer, KubeClient
 
@@ -208,11 +208,24 @@ async def test_missing_image_is_shown_and_tried_again(home: Home, images: Layout
     async with home.agent_running():
         await home.machine("one", {"name": "root", "containerDisk": {"image": "later:1"}})
         vmi = await home.until(VMIS, "one", lambda v: "conditions" in v["status"])
-        assert condition(vmi, "Synchronized")["reason"] == "ErrImagePull"
+        assert condition(vmi, "Synchronized")["reason"] in ("ErrImagePull", "ImagePullBackOff")
         assert "no image later:1" in condition(vmi, "Synchronized")["message"]
+        await home.until(VMIS, "one", lambda v: condition(v, "Synchronized")["reason"] == "ImagePullBackOff")
         images.image("later:1", tar(member("disk/d.img", b"y" * 4096)))
         vmi = await home.until(VMIS, "one", phase("Running"))
         assert not [c for c in vmi["status"]["conditions"] if c["type"] == "Synchronized"]
+
+
+async def test_missing_texts_are_waited_for(home: Home) -> None:
+    async with home.agent_running():
+        await home.machine("one", {"name": "maps", "configMap": {"name": "m"}})
+        vmi = await home.until(VMIS, "one", lambda v: "conditions" in v["status"])
+        assert "ConfigMap m does not exist yet" in condition(vmi, "Synchronized")["message"]
+        assert vmi["status"]["phase"] == "Scheduled"
+        named = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "default"}}
+        await home.client.create(CONFIGMAPS, {**named, "data": {"key": "value"}})
+        await home.until(VMIS, "one", phase("Running"))
+        assert (await home.folder("one") / "disks" / "maps.iso").exists()
 
 
 async def test_hopeless_image_fails_the_machine(home: Home, images: Layout) -> None:
