@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from polyvisor.api.kubevirt.devices import *
     from polyvisor.api.kubevirt.firmware import *
     from polyvisor.api.kubevirt.hypervisor import *
+    from polyvisor.api.kubevirt.importer import *
     from polyvisor.api.kubevirt.instance import *
     from polyvisor.api.kubevirt.instancetype import *
     from polyvisor.api.kubevirt.machine import *

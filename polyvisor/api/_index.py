@@ -222,6 +222,14 @@ MODULES = {
         "HypervisorReason",
         "HypervisorStatus",
     ),
+    "polyvisor.api.kubevirt.importer": (
+        "CDIConfig",
+        "CDIConfigSpec",
+        "CDIConfigStatus",
+        "DataVolume",
+        "DataVolumeCondition",
+        "DataVolumeStatus",
+    ),
     "polyvisor.api.kubevirt.instance": (
         "VirtualMachineInstance",
         "VirtualMachineInstanceCondition",

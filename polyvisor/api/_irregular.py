@@ -46,6 +46,8 @@ IRREGULAR = {
     "target_cpu_set": "targetCPUSet",
     "target_deployment_id": "targetDeploymentID",
     "target_persistent_state_pvc_name": "targetPersistentStatePVCName",
+    "upload_proxy_url": "uploadProxyURL",
+    "upload_proxy_url_override": "uploadProxyURLOverride",
     "virt_api": "virtAPI",
     "virtual_gpu_options": "virtualGPUOptions",
     "virtual_machine_instance_uid": "virtualMachineInstanceUID",

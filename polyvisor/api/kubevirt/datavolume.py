@@ -10,10 +10,6 @@ from polyvisor.api.core.meta import LabelSelector, ObjectMeta, TypedLocalObjectR
 from polyvisor.api.core.storage import PersistentVolumeClaimSpec, VolumeResourceRequirements
 
 
-class DataVolumeTemplateDummyStatus(Model):
-    """``DataVolumeTemplateDummyStatus`` of KubeVirt's API."""
-
-
 class CdiDataVolumeCheckpoint(Model):
     """``DataVolumeCheckpoint`` of KubeVirt's API."""
 
@@ -155,6 +151,10 @@ class CdiDataVolumeSpec(Model):
     source: CdiDataVolumeSource | None = None
     source_ref: CdiDataVolumeSourceRef | None = None
     storage: CdiStorageSpec | None = None
+
+
+class DataVolumeTemplateDummyStatus(Model):
+    """``DataVolumeTemplateDummyStatus`` of KubeVirt's API."""
 
 
 class DataVolumeTemplateSpec(Model):
