@@ -1,12 +1,18 @@
-"""Rules for where a machine may run and how it ends: selectors, affinity, tolerations, grace period, host name."""
+"""Rules for where a machine may run and how it ends: selectors, affinity, tolerations, spread, grace period, names."""
 
 from __future__ import annotations
+
+from ipaddress import ip_address
 
 from polyvisor.admission.values import Findings, items, mapping, number, text, texts
 from polyvisor.api import Obj
 from polyvisor.api.metadata import dns_label_error, dns_subdomain_error, label_key_error, label_value_error
+from polyvisor.api.names import EvictionStrategy
 
 MAX_GRACE_PERIOD = 7 * 24 * 3600
+MAX_NAMESERVERS = 3
+HOLDS_UP = "machines cannot be moved yet, so with LiveMigrate a drain of the node waits until the machine is stopped"
+MAX_SEARCHES = 32
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -21,13 +27,13 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     if grace is not None and not 0 <= grace <= MAX_GRACE_PERIOD:
         message = f"found {grace}; 0 to {MAX_GRACE_PERIOD} seconds are accepted"
         found.add(f"{path}.terminationGracePeriodSeconds", message)
-    strategy = text(spec.get("evictionStrategy"))
-    if strategy in ("LiveMigrate", "External"):
-        message = f"KubeVirt's {strategy} is not implemented by Polyvisor yet; accepted: None, LiveMigrateIfPossible"
-        found.add(f"{path}.evictionStrategy", message, "FieldValueNotSupported")
-    hostname = text(spec.get("hostname"))
-    if hostname and (error := dns_label_error(hostname)):
-        found.add(f"{path}.hostname", error)
+    if text(spec.get("evictionStrategy")) == EvictionStrategy.LIVE_MIGRATE:
+        found.warnings.append(f"{path}.evictionStrategy: {HOLDS_UP}")
+    for key in ("hostname", "subdomain"):
+        name = text(spec.get(key))
+        if name and (error := dns_label_error(name)):
+            found.add(f"{path}.{key}", error)
+    _dns(spec, path, found)
     for key in ("priorityClassName", "schedulerName"):
         name = text(spec.get(key))
         if name and (error := dns_subdomain_error(name)):
@@ -35,6 +41,54 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     for where, toleration in items(spec.get("tolerations"), f"{path}.tolerations"):
         _toleration(toleration, where, found)
     _affinity(mapping(spec, "affinity"), f"{path}.affinity", found)
+    _spread(spec, f"{path}.topologySpreadConstraints", found)
+
+
+def _dns(spec: Obj, path: str, found: Findings) -> None:
+    """Check what the launcher Pod's resolver is told, which is what a guest on the Pod's network asks."""
+    config, where = mapping(spec, "dnsConfig"), f"{path}.dnsConfig"
+    servers, searches = texts(config.get("nameservers")), texts(config.get("searches"))
+    if spec.get("dnsPolicy") == "None" and not servers:
+        found.required(f"{where}.nameservers", "at least one is wanted with dnsPolicy None")
+    if len(servers) > MAX_NAMESERVERS:
+        found.add(f"{where}.nameservers", f"found {len(servers)}; at most {MAX_NAMESERVERS} are accepted")
+    for index, server in enumerate(servers):
+        try:
+            ip_address(server)
+        except ValueError:
+            found.add(f"{where}.nameservers[{index}]", f"{server[:80]!r} is no IP address")
+    if len(searches) > MAX_SEARCHES:
+        found.add(f"{where}.searches", f"found {len(searches)}; at most {MAX_SEARCHES} are accepted")
+    for index, search in enumerate(searches):
+        if search != "." and (error := dns_subdomain_error(search.rstrip("."))):
+            found.add(f"{where}.searches[{index}]", error)
+    for at, option in items(config.get("options"), f"{where}.options"):
+        if not option.get("name"):
+            found.required(f"{at}.name", "required; an option of a resolver such as ndots")
+
+
+def _spread(spec: Obj, path: str, found: Findings) -> None:
+    seen: set[tuple[str, str]] = set()
+    for at, constraint in items(spec.get("topologySpreadConstraints"), path):
+        skew, topology = number(constraint.get("maxSkew")), text(constraint.get("topologyKey"))
+        if skew is not None and skew < 1:
+            found.add(f"{at}.maxSkew", f"found {skew}; 1 or more is accepted")
+        if constraint.get("topologyKey") == "":
+            found.required(f"{at}.topologyKey", "required; a node label such as kubernetes.io/hostname")
+        elif topology and (error := label_key_error(topology)):
+            found.add(f"{at}.topologyKey", error)
+        domains = number(constraint.get("minDomains"))
+        if domains is not None and domains < 1:
+            found.add(f"{at}.minDomains", f"found {domains}; 1 or more is accepted")
+        elif domains is not None and constraint.get("whenUnsatisfiable") == "ScheduleAnyway":
+            found.add(f"{at}.minDomains", "needs whenUnsatisfiable: DoNotSchedule")
+        pair = (topology, text(constraint.get("whenUnsatisfiable")))
+        if topology and pair in seen:
+            found.duplicate(f"{at}.topologyKey", f"there is a constraint for {topology} and {pair[1]} already")
+        seen.add(pair)
+        labels = mapping(constraint, "labelSelector")
+        for where, requirement in items(labels.get("matchExpressions"), f"{at}.labelSelector.matchExpressions"):
+            _requirement(requirement, where, found)
 
 
 def _toleration(toleration: Obj, path: str, found: Findings) -> None:

@@ -90,6 +90,10 @@ class Launchers:
         folder = self.folder(id_)
         return bool(process_of(folder)) or (folder / "state.json").exists()
 
+    def over(self, pod_uid: str) -> bool:
+        """Whether what a Pod that is gone has run is surely gone too."""
+        return not self.folder(folder_id(pod_uid)).exists()
+
     async def ensure(self, id_: str) -> Link:
         """Return a link to the launcher, starting it if there is none. Raises :class:`LauncherError`."""
         async with self._connecting[id_]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
-from polyvisor.agent.launchers import PROTOCOL, SOCKET, Launchers
+from polyvisor.agent.launchers import PROTOCOL, SOCKET, Launchers, folder_id
 from polyvisor.agent.link import LauncherGone, Link
 from polyvisor.api.names import LAUNCHER_FOLDER, LAUNCHER_VOLUME
 from polyvisor.drivers.base import LauncherPlan
@@ -54,6 +54,10 @@ class PodLaunchers(Launchers):
         """Whether there may be a domain: whether somebody listens."""
         return self.get(id_) is not None
 
+    def over(self, pod_uid: str) -> bool:
+        """Whether a Pod's containers are gone: the launcher has let go, and the kubelet has cleared the Pod away."""
+        return self.get(folder_id(pod_uid)) is None and not (self.root / pod_uid).exists()
+
     def write_plan(self, id_: str, plan: LauncherPlan, *, name: str, uuid: str, driver: str) -> None:
         """Put the plan into the folder for the launcher, who waits for it. A launcher that has one keeps it."""
         data = {**asdict(plan), "protocol": PROTOCOL, "driver": driver, "domain": {"name": name, "uuid": uuid}}
@@ -66,10 +70,16 @@ class PodLaunchers(Launchers):
         self._plans[id_] = data
 
     async def retire(self, id_: str) -> None:
-        """Let go of a launcher whose Pod is gone; the kubelet has removed the rest."""
-        link = self._links.pop(id_, None)
-        if link is not None:
-            await link.close()
+        """Let go of a launcher whose Pod is over.
+
+        If the object was deleted by force, the guest still runs, and its machine may be started elsewhere as soon as
+        it is gone: it ends now, not when the kubelet's patience does.
+        """
+        link = self.get(id_)
+        if link is not None and link.active:
+            with suppress(LauncherGone):
+                await link.request("destroy")
+        await self.quit(id_)
         self._plans.pop(id_, None)
         self._locks.pop(id_, None)
         self._connecting.pop(id_, None)

@@ -35,5 +35,8 @@ class PodMachineAgent(MachineAgent):
             )
         return Prepared()
 
+    def _without_effect(self, vmi: Obj) -> list[str]:
+        return []
+
     async def _prepared(self, pod: Obj) -> Prepared | None:
         return None

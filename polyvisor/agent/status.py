@@ -11,7 +11,7 @@ from polyvisor.agent.guestinfo import merged
 from polyvisor.agent.link import State
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
-from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, Phase, Reason, VmiCondition
+from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, NODE_TROUBLES, Phase, Reason, VmiCondition
 from polyvisor.drivers.base import Driver
 
 MAX_MESSAGE = 1024
@@ -89,6 +89,15 @@ def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, fo
         if found.get(field):
             status[field] = found[field]
     return status
+
+
+def keep_node_trouble(old: Obj, new: Obj) -> None:
+    """Leave a Ready=False alone, in place, that stands for trouble of the node: who wrote it takes it away again."""
+    found: Obj = next((c for c in old.get("conditions") or [] if c.get("type") == VmiCondition.READY), {})
+    if found.get("reason") in NODE_TROUBLES and new.get("phase") not in FINAL_PHASES:
+        new["conditions"] = [
+            found if condition["type"] == VmiCondition.READY else condition for condition in new.get("conditions") or []
+        ]
 
 
 def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:

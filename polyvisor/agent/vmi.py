@@ -24,12 +24,14 @@ from polyvisor.agent.sources import Places
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
-from polyvisor.api.resources import CONFIGMAPS, PVCS, SECRETS, VMIS, Resource
+from polyvisor.api.resources import CONFIGMAPS, PODS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
 START_SECONDS = 120.0
+OVER_SECONDS = 1.0
+"""After how long to look again for the end of a machine whose Pod was deleted by force; nothing tells of it."""
 START_PAUSED = "Paused"
 """The one value of ``spec.startStrategy``."""
 Key = tuple[str, str]
@@ -97,8 +99,10 @@ class MachineAgent:
             return None
         pod = self.pod_of(vmi)
         if pod is None:
-            if state["phase"] == Phase.RUNNING:
-                await self._finish(vmi, Phase.FAILED, "The launcher Pod is gone and the machine with it.")
+            over = all(self._launchers.over(uid) for uid in state.get("activePods") or {})
+            if not over or await self._has_pod(vmi):
+                return OVER_SECONDS
+            await self._finish(vmi, Phase.FAILED, "The launcher Pod is gone and the machine with it.")
             return None
         id_ = pod_id(pod)
         driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
@@ -113,6 +117,16 @@ class MachineAgent:
             return await self._failed(vmi, AgentError(str(error)))
         except AgentError as error:
             return await self._failed(vmi, error)
+
+    def _without_effect(self, vmi: Obj) -> list[str]:
+        """Return the fields that only a kubelet could heed."""
+        return [f"spec.{key}" for key in ("dnsPolicy", "dnsConfig", "subdomain") if vmi["spec"].get(key)]
+
+    async def _has_pod(self, vmi: Obj) -> bool:
+        """Ask the API server whether a machine has a Pod here after all: the local copy may be behind."""
+        here = f"spec.nodeName={self._node_name}"
+        pods = await self._client.list(PODS, vmi["metadata"]["namespace"], field_selector=here)
+        return any(owner_uid(pod) == vmi["metadata"]["uid"] for pod in pods)
 
     async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
         deadline = vmi_deadline(vmi)
@@ -148,6 +162,9 @@ class MachineAgent:
         await self._is_running(vmi, pod, link, driver)
         self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
         self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
+        if fields := self._without_effect(vmi):
+            what = "the guest asks the host's name servers, and there is no DNS of the cluster's on this node"
+            self._events.event(vmi, EventType.WARNING, Reason.NO_EFFECT, f"{', '.join(fields)}: no effect, {what}")
         return None
 
     async def _start(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
@@ -253,5 +270,6 @@ class MachineAgent:
         return self._patience.failed(vmi["metadata"]["uid"]) if error.retry else None
 
     async def _write(self, vmi: Obj, new: Obj) -> None:
+        status.keep_node_trouble(vmi.get("status") or {}, new)
         if new != (vmi.get("status") or {}):
             await self._client.update_status(VMIS, {**vmi, "status": new})

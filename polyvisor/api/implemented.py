@@ -25,8 +25,9 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "VirtualMachineInstance": ALL,
     "VirtualMachineInstanceTemplateSpec": ALL,
     "VirtualMachineInstanceSpec": _fields(
-        "affinity architecture domain evictionStrategy hostname hypervisor networks nodeSelector priorityClassName"
-        " schedulerName startStrategy terminationGracePeriodSeconds tolerations volumes"
+        "affinity architecture dnsConfig dnsPolicy domain evictionStrategy hostname hypervisor networks nodeSelector"
+        " priorityClassName schedulerName startStrategy subdomain terminationGracePeriodSeconds tolerations"
+        " topologySpreadConstraints volumes"
     ),
     "DomainSpec": ALL,
     "VirtualMachineInstanceReplicaSet": ALL,

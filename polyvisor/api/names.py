@@ -292,6 +292,7 @@ class Reason(StrEnum):
     ERR_IMAGE_PULL = "ErrImagePull"
     IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
     NODE_UNRESPONSIVE = "NodeUnresponsive"
+    NODE_NOT_READY = "NodeNotReady"
     POD_NOT_EXISTS = "PodNotExists"
     POD_TERMINATING = "PodTerminating"
     POD_CONDITION_MISSING = "PodConditionMissing"
@@ -310,10 +311,13 @@ class Reason(StrEnum):
     STORAGE_NOT_READY = "StorageNotReady"
     NOT_MIGRATABLE = "NotMigratable"
     SOFTWARE_EMULATION = "SoftwareEmulation"
+    NO_EFFECT = "NoEffect"
     ALL_COMPONENTS_READY = "AllComponentsReady"
     SCHEDULED = "Scheduled"
     FAILED_SCHEDULING = "FailedScheduling"
 
 
+NODE_TROUBLES = frozenset({Reason.NODE_UNRESPONSIVE, Reason.NODE_NOT_READY})
+"""Reasons of a machine's Ready=False that are its node's, and that the node's agent therefore leaves alone."""
 DEFAULT_GRACE_PERIOD_SECONDS = 30
 """KubeVirt's default for a template that gives no terminationGracePeriodSeconds."""

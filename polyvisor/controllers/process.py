@@ -81,7 +81,7 @@ class Controllers:
             async with asyncio.TaskGroup() as group:
                 group.create_task(keeper.run(), name="certificates")
                 measure = partial(MachineMetrics, registry=self._metrics)
-                work = run_controllers(client, self._drivers, ready=self.working, measure=measure)
+                work = run_controllers(client, self._drivers, many_nodes=True, ready=self.working, measure=measure)
                 group.create_task(work, name="controllers")
         finally:
             self.working.clear()

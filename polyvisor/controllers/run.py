@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from polyvisor.api import names
+from polyvisor.api.cluster_resources import DISRUPTION_BUDGETS
 from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, REPLICA_SETS, VMIS, VMS
+from polyvisor.controllers.budgets import BudgetController
 from polyvisor.controllers.kubevirt import KubeVirtController
+from polyvisor.controllers.nodes import NodeController
 from polyvisor.controllers.replica_set import ReplicaSetController
 from polyvisor.controllers.vm import VmController
 from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, VmiController
@@ -21,17 +24,26 @@ if TYPE_CHECKING:
 RESYNC_SECONDS = 600.0
 
 
+class Runs(Protocol):
+    """A controller, as far as this module is concerned."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
 async def run_controllers(
     client: KubeClient,
     registry: DriverRegistry,
     *,
+    many_nodes: bool = False,
     give_way_seconds: float = GIVE_WAY_SECONDS,
     ready: asyncio.Event | None = None,
     measure: Callable[[Informer, Informer], AbstractContextManager[object]] | None = None,
 ) -> None:
     """Run all controllers until cancelled; set ``ready`` when they have seen the cluster.
 
-    ``measure`` is given the informers of VMs and VMIs, and lives as long as the controllers.
+    With ``many_nodes`` also those for what only a cluster has: nodes that fail and nodes that are drained. ``measure``
+    is given the informers of VMs and VMIs, and lives as long as the controllers.
     """
     launcher = f"{names.APP_LABEL}={names.LAUNCHER_APP}"
     vms = Informer(client, VMS, resync_seconds=RESYNC_SECONDS)
@@ -41,7 +53,7 @@ async def run_controllers(
     replica_sets = Informer(client, REPLICA_SETS, resync_seconds=RESYNC_SECONDS)
     informers = (vms, vmis, replica_sets, pods, nodes, claims, kubevirts)
     recorder = EventRecorder(client, "virtualmachine-controller")
-    controllers = (
+    controllers: list[Runs] = [
         KubeVirtController(client, kubevirts=kubevirts),
         VmController(client, recorder, vms=vms, vmis=vmis),
         ReplicaSetController(client, recorder, replica_sets=replica_sets, vmis=vmis),
@@ -56,7 +68,11 @@ async def run_controllers(
             kubevirts=kubevirts,
             give_way_seconds=give_way_seconds,
         ),
-    )
+    ]
+    budgets = Informer(client, DISRUPTION_BUDGETS, label_selector=names.CREATED_BY_LABEL)
+    if many_nodes:
+        controllers.append(NodeController(client, recorder, nodes=nodes, vmis=vmis))
+        controllers.append(BudgetController(client, recorder, vmis=vmis, budgets=budgets, kubevirts=kubevirts))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         if measure is not None:
             stack.enter_context(measure(vms, vmis))
@@ -65,6 +81,8 @@ async def run_controllers(
             group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
         for informer in informers:
             await informer.synced()
+        if many_nodes:
+            group.create_task(budgets.run(), name="informer-budgets")
         for controller in controllers:
             group.create_task(controller.run(), name=type(controller).__name__)
         if ready is not None:

@@ -18,6 +18,7 @@ from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
+from polyvisor.controllers.nodes import may_hold
 from polyvisor.controllers.objects import (
     add_finalizer,
     condition,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 GIVE_WAY_SECONDS = 30.0
 """How long a Pod may stay unschedulable before the next eligible driver is tried."""
+AGENT_SECONDS = 10.0
+"""After how long a machine is looked at again whose Pod is gone and whose node's agent has yet to say that it ended."""
 OWNER_INDEX = "owner"
 CLAIM_INDEX = "claim"
 
@@ -92,8 +95,7 @@ class VmiController:
             return None
         pods = [p for p in self._pods.by_index(OWNER_INDEX, uid(vmi)) if owned_by(p, vmi)]
         if deleting(vmi):
-            await self._delete(vmi, pods)
-            return None
+            return await self._delete(vmi, pods)
         phase = phase_of(vmi)
         if phase in FINAL_PHASES:
             return None
@@ -109,7 +111,7 @@ class VmiController:
         if phase in ("", Phase.PENDING):
             await self._start(vmi)
         else:
-            await self._pod_gone(vmi)
+            return await self._pod_gone(vmi)
         return None
 
     async def _start(self, vmi: Obj) -> None:
@@ -220,31 +222,48 @@ class VmiController:
             return
         handed_over = phase_of(fresh) == Phase.RUNNING
         succeeded = handed_over and phase_of(pod) == PodPhase.SUCCEEDED
-        await self._end(fresh, Phase.SUCCEEDED if succeeded else Phase.FAILED, status_of.pod_failure(pod))
+        reason = str((pod.get("status") or {}).get("reason") or Reason.FAILED)
+        await self._end(fresh, Phase.SUCCEEDED if succeeded else Phase.FAILED, status_of.pod_failure(pod), reason)
 
-    async def _pod_gone(self, vmi: Obj) -> None:
+    async def _pod_gone(self, vmi: Obj) -> float | None:
         if await self._live_pods(vmi):
-            return
+            return None
         fresh = await self._fresh(vmi, any_phase=True)
-        if fresh is not None and phase_of(fresh) not in (*FINAL_PHASES, "", Phase.PENDING):
-            await self._end(fresh, Phase.FAILED, "the launcher Pod is gone", Reason.POD_NOT_EXISTS)
+        if fresh is None or phase_of(fresh) in (*FINAL_PHASES, "", Phase.PENDING):
+            return None
+        if self._may_still_run(fresh):
+            return AGENT_SECONDS
+        message = "the launcher Pod is gone"
+        name = str((fresh.get("status") or {}).get("nodeName") or "")
+        if name and self._nodes.get(None, name) is None:
+            message += f", and Node {name} as well"
+        await self._end(fresh, Phase.FAILED, message, Reason.POD_NOT_EXISTS)
+        return None
 
-    async def _end(self, vmi: Obj, phase: Phase, message: str, reason: Reason = Reason.FAILED) -> None:
+    def _may_still_run(self, vmi: Obj) -> bool:
+        """Whether a machine without a Pod may still have a guest, whose end the agent of its node will report."""
+        name = str((vmi.get("status") or {}).get("nodeName") or "")
+        handed_over = phase_of(vmi) in (Phase.SCHEDULED, Phase.RUNNING)
+        return handed_over and bool(name) and may_hold(self._nodes.get(None, name), self._clock())
+
+    async def _end(self, vmi: Obj, phase: Phase, message: str, reason: str = Reason.FAILED) -> None:
         changed = copy.deepcopy(vmi)
         status_of.ended(changed, phase, reason, message, self._clock())
         await self._write(vmi, changed)
         kind = EventType.WARNING if phase == Phase.FAILED else EventType.NORMAL
         self._recorder.event(vmi, kind, Reason.STOPPED, message)
 
-    async def _delete(self, vmi: Obj, pods: list[Obj]) -> None:
+    async def _delete(self, vmi: Obj, pods: list[Obj]) -> float | None:
         if not has_finalizer(vmi, names.VMI_FINALIZER):
-            return
+            return None
         alive = [p for p in pods if not status_of.pod_is_final(p)] or await self._live_pods(vmi)
         for pod in alive:
             if not deleting(pod):
                 await self._delete_pod(vmi, pod, grace_period(vmi))
         if alive:
-            return
+            return None
+        if not pods and self._may_still_run(vmi):
+            return AGENT_SECONDS
         released = copy.deepcopy(vmi)
         remove_finalizer(released, names.VMI_FINALIZER)
         try:
@@ -252,6 +271,7 @@ class VmiController:
         except ApiError as error:
             if not error.not_found:
                 raise
+        return None
 
     async def _delete_pod(self, vmi: Obj, pod: Obj, grace: int) -> None:
         if deleting(pod):

@@ -29,13 +29,19 @@ WAITING = frozenset(
     }
 )
 """Reasons of Synchronized=False that the VMI controller sets, and takes away when they no longer hold."""
-IMAGE_TROUBLE = {
+WAITING_FOR = {
     "ErrImagePull": Reason.ERR_IMAGE_PULL,
-    "ImagePullBackOff": Reason.IMAGE_PULL_BACK_OFF,
     "ErrImageNeverPull": Reason.ERR_IMAGE_PULL,
+    "ImageInspectError": Reason.ERR_IMAGE_PULL,
     "InvalidImageName": Reason.ERR_IMAGE_PULL,
+    "RegistryUnavailable": Reason.ERR_IMAGE_PULL,
+    "SignatureValidationFailed": Reason.ERR_IMAGE_PULL,
+    "ImagePullBackOff": Reason.IMAGE_PULL_BACK_OFF,
+    "CreateContainerConfigError": Reason.FAILED_CREATE,
+    "CreateContainerError": Reason.FAILED_CREATE,
+    "RunContainerError": Reason.FAILED_CREATE,
 }
-"""A kubelet's word for why a container waits for its image, and ours."""
+"""What a kubelet says of a container that does not start -> the reason on the machine."""
 NOT_RUNNING = "Guest VM is not reported as running"
 
 
@@ -75,7 +81,7 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
         )
     else:
         drop_condition(status, VmiCondition.POD_SCHEDULED)
-    trouble = image_trouble(pod)
+    trouble = container_trouble(pod)
     if trouble is not None:
         reason, message = trouble
         set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
@@ -147,7 +153,8 @@ def pod_at_work(pod: Obj) -> bool:
 def pod_failure(pod: Obj) -> str:
     """Return, in words, why a Pod ended."""
     status = pod.get("status") or {}
-    parts = [status.get("message") or status.get("reason") or ""]
+    disrupted: Obj = next((c for c in status.get("conditions") or [] if c.get("type") == "DisruptionTarget"), {})
+    parts = [status.get("message") or disrupted.get("message") or status.get("reason") or ""]
     for container in status.get("containerStatuses") or []:
         ended = (container.get("state") or {}).get("terminated") or {}
         if ended.get("message") or ended.get("exitCode"):
@@ -156,13 +163,15 @@ def pod_failure(pod: Obj) -> str:
     return "; ".join(p for p in parts if p) or f"the Pod ended as {status.get('phase')}"
 
 
-def image_trouble(pod: Obj) -> tuple[Reason, str] | None:
-    """Return what keeps a container's image from being pulled."""
+def container_trouble(pod: Obj) -> tuple[Reason, str] | None:
+    """Return what keeps a container from starting: its image, or what the node makes of it."""
     status = pod.get("status") or {}
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         waiting = (container.get("state") or {}).get("waiting") or {}
-        if reason := IMAGE_TROUBLE.get(str(waiting.get("reason"))):
-            return reason, str(waiting.get("message") or f"{container.get('image')} cannot be pulled")
+        reason = WAITING_FOR.get(str(waiting.get("reason")))
+        if reason is not None:
+            message = waiting.get("message") or f"{container.get('image')}: {waiting['reason']}"
+            return reason, f"container {container.get('name')}: {message}"
     return None
 
 

@@ -153,7 +153,7 @@ def _consider(
     refusals += problems
     if refusals:
         return _refused(name, CandidateVerdict.UNSUPPORTED, refusals)
-    return _find_nodes(driver, virt_types, conditions, nodes, emulation)
+    return _find_nodes(driver, virt_types, conditions, spec, nodes, emulation)
 
 
 def _virt_types(
@@ -187,6 +187,7 @@ def _find_nodes(
     driver: Driver,
     virt_types: Sequence[str],
     conditions: Sequence[tuple[Feature, Sequence[str], Support]],
+    spec: VirtualMachineInstanceSpec,
     nodes: Sequence[Mapping[str, str]],
     emulation: bool,
 ) -> _Fit:
@@ -195,6 +196,12 @@ def _find_nodes(
     if not any(_shows(node, labels) for node in nodes):
         what = f"no suitable node advertises {driver.title} (label {driver_label(driver.name)})"
         return _refused(driver.name, CandidateVerdict.NO_NODE, [Problem(CHOICE, what, "FieldValueNotSupported")])
+    if spec.architecture:
+        labels[ARCH_LABEL] = (spec.architecture,)
+        if not any(_shows(node, labels) for node in nodes):
+            what = f"no {spec.architecture} node offers {driver.title} (label {ARCH_LABEL})"
+            problem = Problem("spec.architecture", what, "FieldValueNotSupported")
+            return _refused(driver.name, CandidateVerdict.NO_NODE, [problem])
     for feature, paths, support in conditions:
         needed = _condition_labels(driver.name, feature.id, support)
         for label, values in needed.items():

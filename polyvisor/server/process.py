@@ -31,6 +31,7 @@ from polyvisor.process.certificates import Pair, split
 from polyvisor.process.health import Health, serve_health
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.serving import WebServer, listen
+from polyvisor.server.evictions import Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
 from polyvisor.server.remote_node import RemoteNode
 from polyvisor.server.subresources import Subresources
@@ -94,13 +95,14 @@ class Server:
             await self._serve(client, kubevirts, node)
 
     async def _serve(self, client: KubeClient, kubevirts: Informer, node: RemoteNode) -> None:
-        webhooks = Webhooks(
-            lambda: AdmissionContext(configuration_of(kubevirts), self._drivers),
-            lambda which, allowed: REVIEWS.labels(which.strip("/"), str(allowed).lower()).inc(),
-        )
+        def told(which: str, allowed: bool) -> None:
+            REVIEWS.labels(which.strip("/"), str(allowed).lower()).inc()
+
+        webhooks = Webhooks(lambda: AdmissionContext(configuration_of(kubevirts), self._drivers), told)
         gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
         routes = [
             *webhooks.routes(),
+            *Evictions(client, lambda: configuration_of(kubevirts), told).routes(),
             *Subresources(client, node, self._drivers).routes(),
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]

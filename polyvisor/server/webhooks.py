@@ -54,7 +54,7 @@ class Webhooks:
 
     async def _answer(self, request: Request, *, mutates: bool) -> Response:
         try:
-            asked = _parse(await request.body())
+            asked = read_review(await request.body())
             answer = review(asked, self._context(), mutates=mutates)
         except BadReview as error:
             return JSONResponse({"message": str(error)}, status_code=400)
@@ -102,7 +102,8 @@ def _resource(request: Obj) -> Resource:
     raise BadReview(f"{'/'.join(map(str, wanted))} is not reviewed here")
 
 
-def _parse(body: bytes) -> Obj:
+def read_review(body: bytes) -> Obj:
+    """Return the ``request`` of an AdmissionReview."""
     if len(body) > MAX_BODY:
         raise BadReview("the review is too large")
     try:

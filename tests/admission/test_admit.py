@@ -317,3 +317,20 @@ def test_a_generated_identity_asks_for_nothing() -> None:
     assert uuid.UUID(made).version == 8
     given = machine(put("domain.firmware.uuid", str(uuid.uuid4())))
     assert [p.feature for p in admit("CREATE", VMS, given, None, context).problems] == ["firmware.uuid"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        ("None", []),
+        ("LiveMigrateIfPossible", []),
+        ("External", []),
+        ("LiveMigrate", ["spec.evictionStrategy: machines cannot be moved yet, so with LiveMigrate a drain"]),
+    ],
+)
+def test_every_eviction_strategy_is_taken_and_one_that_holds_up_drains_warned_of(
+    strategy: str, said: list[str], context: AdmissionContext
+) -> None:
+    done = admit("CREATE", VMIS, instance(put("evictionStrategy", strategy)), None, context)
+    assert not done.problems
+    assert [warning[: len(start)] for warning, start in zip(done.warnings, said, strict=True)] == said

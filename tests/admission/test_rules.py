@@ -14,6 +14,7 @@ from tests.admission.conftest import Change, instance, machine, put
 
 DISKS = "domain.devices.disks"
 NICS = "domain.devices.interfaces"
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 
 
 LABELS = {"fieldPath": "metadata.labels"}
@@ -211,7 +212,28 @@ CASES: list[tuple[Change, str, str]] = [
     # -- scheduling ------------------------------------------------------------------------------------------------
     (put("terminationGracePeriodSeconds", -1), "terminationGracePeriodSeconds", "0 to 604800"),
     (put("hostname", "A.b"), "hostname", "no DNS label"),
-    (put("evictionStrategy", "LiveMigrate"), "evictionStrategy", "not implemented by Polyvisor yet"),
+    (put("subdomain", "a_b"), "subdomain", "no DNS label"),
+    (put("dnsPolicy", "None"), "dnsConfig.nameservers", "at least one is wanted with dnsPolicy None"),
+    (put("dnsConfig", {"nameservers": ["10.0.0.10", "dns"]}), "dnsConfig.nameservers[1]", "'dns' is no IP address"),
+    (put("dnsConfig", {"nameservers": ["10.0.0.1"] * 4}), "dnsConfig.nameservers", "at most 3"),
+    (put("dnsConfig", {"searches": ["ok.example", "a b"]}), "dnsConfig.searches[1]", "a b"),
+    (put("dnsConfig", {"options": [{"value": "2"}]}), "dnsConfig.options[0].name", "such as ndots"),
+    (put("topologySpreadConstraints", [SPREAD | {"maxSkew": 0}]), "topologySpreadConstraints[0].maxSkew", "1 or more"),
+    (
+        put("topologySpreadConstraints", [SPREAD | {"topologyKey": "a b"}]),
+        "topologySpreadConstraints[0].topologyKey",
+        "no valid key",
+    ),
+    (
+        put("topologySpreadConstraints", [SPREAD, SPREAD]),
+        "topologySpreadConstraints[1].topologyKey",
+        "there is a constraint for zone and DoNotSchedule already",
+    ),
+    (
+        put("topologySpreadConstraints", [SPREAD | {"minDomains": 2, "whenUnsatisfiable": "ScheduleAnyway"}]),
+        "topologySpreadConstraints[0].minDomains",
+        "DoNotSchedule",
+    ),
     (put("nodeSelector", {"a b": "c"}), "nodeSelector[a b]", "no valid key"),
     (put("tolerations", [{"operator": "Equal"}]), "tolerations[0].key", "unless the operator is Exists"),
     (put("tolerations", [{"operator": "Exists", "value": "x"}]), "tolerations[0].value", "leave it out"),

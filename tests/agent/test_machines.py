@@ -154,8 +154,12 @@ def condition(obj: Obj, type_: str) -> Obj:
     return next(c for c in obj["status"]["conditions"] if c["type"] == type_)
 
 
-async def reasons(home: Home, name: str) -> set[str]:
-    return {e["reason"] for e in await home.client.list(EVENTS) if e["involvedObject"]["name"] == name}
+async def told(home: Home, name: str, wanted: set[str]) -> None:
+    """Wait until Events with these reasons are there; they are written some time after they are recorded."""
+    async with Informer(home.client, EVENTS) as events:
+        await events.wait_until(
+            lambda i: wanted <= {e["reason"] for e in i.items() if e["involvedObject"]["name"] == name}, 20
+        )
 
 
 async def test_node_shows_what_works(home: Home) -> None:
@@ -189,7 +193,14 @@ async def test_life_of_a_machine(home: Home, images: Layout) -> None:
         await home.client.delete(PODS, "virt-launcher-one", "default")
         await home.gone(PODS, "virt-launcher-one")
         await home.removed(folder)  # the API server removes a finished Pod at once, and the agent follows
-    assert {"Created", "Started", "ShuttingDown", "Stopped", "Deleted", "Preparing"} <= await reasons(home, "one")
+        await told(home, "one", {"Created", "Started", "ShuttingDown", "Stopped", "Deleted", "Preparing"})
+
+
+async def test_what_has_no_effect_without_a_kubelet_is_told(home: Home) -> None:
+    async with home.agent_running():
+        await home.machine("one", subdomain="machines", dnsPolicy="Default")
+        await home.until(VMIS, "one", phase("Running"))
+        await told(home, "one", {"NoEffect"})
 
 
 async def test_deleting_the_pod_takes_the_machine_down(home: Home) -> None:

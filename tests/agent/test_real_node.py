@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import shutil
 import ssl
 import subprocess
 import sys
@@ -67,6 +68,7 @@ class Kubelet:
         status = {"phase": "Running", "containerStatuses": [{"name": "compute", "state": {"running": {}}}]}
         await self.client.patch(PODS, metadata["name"], {"status": status}, "default", subresource="status")
         vmi["status"] = {"phase": "Scheduled", "nodeName": "n1", "hypervisor": {"driver": "plain"}}
+        vmi["status"]["activePods"] = {found["metadata"]["uid"]: "n1"}
         return await self.client.update_status(VMIS, vmi)
 
     def start(self, uid: str, pod: str = "") -> None:
@@ -209,6 +211,40 @@ async def test_the_agent_comes_back_to_a_machine_that_went_on(kubelet: Kubelet, 
     await kubelet.client.delete(VMIS, "one", "default")
     await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] in ("Succeeded", "Failed"))
     assert await end_task(second) is None
+
+
+async def test_a_pod_deleted_by_force_has_its_guest_ended_and_is_over_when_the_kubelet_has_cleared_it_away(
+    kubelet: Kubelet, handler: Handler
+) -> None:
+    await kubelet.machine("one")
+    await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    pod = await kubelet.client.get(PODS, "virt-launcher-one", "default")
+    uid = pod["metadata"]["uid"]
+    await kubelet.client.delete(PODS, "virt-launcher-one", "default", grace_period_seconds=0)
+    await kubelet.ended(uid)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):
+            await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] != "Running")
+    await asyncio.to_thread(shutil.rmtree, kubelet.pods / uid)
+    await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] == "Failed")
+
+
+async def test_a_condition_of_the_node_s_trouble_is_left_alone(kubelet: Kubelet, handler: Handler) -> None:
+    await kubelet.machine("one")
+    vmi = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    trouble = {"type": "Ready", "status": "False", "reason": "NodeNotReady", "message": "m"}
+    ready = {"conditions": [trouble if c["type"] == "Ready" else c for c in vmi["status"]["conditions"]]}
+    await kubelet.client.patch(VMIS, "one", {"status": ready}, "default")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await kubelet.until(VMIS, "one", lambda v: condition(v, "Ready").get("reason") != "NodeNotReady")
+    others = {"conditions": [c for c in vmi["status"]["conditions"] if c["type"] != "Ready"]}
+    await kubelet.client.patch(VMIS, "one", {"status": others}, "default")
+    await kubelet.until(VMIS, "one", lambda v: condition(v, "Ready").get("status") == "True")
+
+
+def condition(vmi: Obj, kind: str) -> Obj:
+    return next((c for c in vmi["status"]["conditions"] if c["type"] == kind), {})
 
 
 async def test_a_machine_with_disks_is_refused_with_the_reason(kubelet: Kubelet, handler: Handler) -> None:

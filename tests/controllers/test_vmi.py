@@ -43,6 +43,29 @@ async def test_a_machine_gets_a_pod_of_kubevirts_shape(world: World) -> None:
     ]
 
 
+async def test_what_the_user_says_of_placement_and_names_reaches_the_pod(world: World) -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    spread["labelSelector"] = {"matchLabels": {"app": "m"}}
+    given: Obj = {
+        "topologySpreadConstraints": [spread],
+        "subdomain": "machines",
+        "hostname": "first",
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["10.0.0.10"], "searches": ["example.org"], "options": [{"name": "ndots"}]},
+        "priorityClassName": "high",
+        "schedulerName": "mine",
+    }
+    tolerates = {"key": "lab", "operator": "Exists"}
+    more = {"architecture": "amd64", "tolerations": [tolerates], "nodeSelector": {"kubernetes.io/arch": "amd64"}}
+    await world.create_vmi("m", given | more)
+    spec = (await world.pod("m"))["spec"]
+    assert {key: spec[key] for key in given} == given
+    assert tolerates in spec["tolerations"]
+    assert spec["nodeSelector"] == {"kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64"}
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]} in term["matchExpressions"]
+
+
 async def test_the_phases_up_to_the_hand_over(world: World) -> None:
     await world.create_vmi("m")
     vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduling")

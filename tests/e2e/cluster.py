@@ -196,6 +196,7 @@ class Cluster:
                 "--use-service-account-credentials=true",
                 "--cluster-signing-cert-file=ca.crt",
                 "--cluster-signing-key-file=ca.key",
+                "--node-monitor-grace-period=1h",  # nobody renews the Leases of nodes that are played
                 "--leader-elect=false",
             ),
             "kube-scheduler": (client, *local, "--leader-elect=false"),

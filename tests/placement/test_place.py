@@ -234,3 +234,15 @@ def test_an_unschedulable_driver_gives_way() -> None:
 def test_placing_changes_nothing_and_repeats_itself() -> None:
     wanted = spec({"anyOf": ["beta", "alpha"]})
     assert place(wanted, config(), BOTH, [ALPHA, BETA]) == place(wanted, config(), BOTH, [ALPHA, BETA])
+
+
+def test_an_architecture_that_is_asked_for_becomes_a_label_or_the_reason() -> None:
+    wanted = spec(architecture="arm64")
+    without = place(wanted, config(), BOTH, [ALPHA])
+    (reason,) = without.candidates[0].reasons
+    assert (reason.field, reason.message) == (
+        "spec.architecture",
+        "no arm64 node offers Alpha (label kubernetes.io/arch)",
+    )
+    arm = node("n", "alpha", "alpha.fast", **{"kubernetes.io/arch": "arm64"})
+    assert place(wanted, config(), [*BOTH, arm], [ALPHA]).labels["kubernetes.io/arch"] == ("arm64",)

@@ -12,7 +12,7 @@ from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api.resources import REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.drivers import registry
 from polyvisor.kube import ApiError
-from polyvisor.server.webhooks import BadReview, _parse, review
+from polyvisor.server.webhooks import BadReview, read_review, review
 from polyvisor.standalone.admission import admitter
 from polyvisor.standalone.apiserver import Store
 from tests.cluster import running
@@ -123,10 +123,10 @@ def test_a_deletion_is_let_through() -> None:
 
 def test_what_is_no_review_is_refused() -> None:
     good = {"apiVersion": "admission.k8s.io/v1", "request": request(VMS, vm())}
-    assert _parse(json.dumps(good).encode())["uid"] == "u1"
+    assert read_review(json.dumps(good).encode())["uid"] == "u1"
     for bad in ("", "[]", "{}", json.dumps(good | {"apiVersion": "admission.k8s.io/v1beta1"})):
         with pytest.raises(BadReview):
-            _parse(bad.encode())
+            read_review(bad.encode())
     foreign = request(VMS, vm()) | {"resource": {"group": "", "version": "v1", "resource": "pods"}}
     with pytest.raises(BadReview, match="pods is not reviewed"):
         review(foreign, CONTEXT, mutates=True)

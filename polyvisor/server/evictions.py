@@ -1,0 +1,121 @@
+"""The webhook that is asked before a Pod is evicted, as a drain of its node does: may this machine be ended?
+
+What isn't obvious: a refusal is not the last word but "ask again later", which is how ``kubectl drain`` takes 429. So a
+machine whose strategy is to move, and that cannot, holds up the drain with the reason; one whose strategy is
+``External`` is marked, and whoever looks after it moves or ends it. All others are let go, and the deletion of their
+Pod shuts the guest down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
+from polyvisor.api.resources import PODS, VMIS
+from polyvisor.kube import ApiError, KubeClient
+from polyvisor.server.webhooks import API_VERSION, BadReview, read_review
+
+Obj = dict[str, Any]
+EVICT = "/evict"
+NO_REASON = "nothing has said that it can be moved"
+
+
+class Evictions:
+    """The route. ``configuration`` gives the KubeVirt object's configuration at the time of the call."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        configuration: Callable[[], Obj],
+        told: Callable[[str, bool], None] = lambda *_: None,
+    ) -> None:
+        self._client = client
+        self._configuration = configuration
+        self._told = told
+
+    def routes(self) -> list[Route]:
+        """Return the route."""
+        return [Route(EVICT, self._evict, methods=["POST"])]
+
+    async def _evict(self, request: Request) -> Response:
+        try:
+            asked = read_review(await request.body())
+        except BadReview as error:
+            return JSONResponse({"message": str(error)}, status_code=400)
+        why_not = await self.review(asked)
+        answer: Obj = {"uid": asked["uid"], "allowed": not why_not}
+        if why_not:
+            answer["status"] = {"code": 429, "reason": "TooManyRequests", "message": why_not}
+        self._told(EVICT, not why_not)
+        return JSONResponse({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": answer})
+
+    async def review(self, request: Obj) -> str:
+        """Return why the Pod of a review's ``request`` may not be evicted now; empty if it may."""
+        name, namespace = str(request.get("name")), str(request.get("namespace"))
+        try:
+            pod = await self._client.get(PODS, name, namespace)
+        except ApiError:
+            return ""  # gone, or not to be seen now: not known to be one of ours
+        try:
+            return await self._judge(pod, dry=_is_dry(request))
+        except ApiError as error:
+            return f"the machine of Pod {namespace}/{name} cannot be looked at: {error}"
+
+    async def _judge(self, pod: Obj, *, dry: bool) -> str:
+        vmi = await self._machine(pod)
+        if vmi is None:
+            return ""
+        strategy = (vmi.get("spec") or {}).get("evictionStrategy") or self._configuration().get("evictionStrategy")
+        name, namespace = vmi["metadata"]["name"], vmi["metadata"]["namespace"]
+        movable, reason = _movable(vmi)
+        if strategy == EvictionStrategy.LIVE_MIGRATE and not movable:
+            return f"VMI {name} is configured with an eviction strategy but is not live-migratable: {reason}"
+        waits = strategy == EvictionStrategy.EXTERNAL
+        moves = movable and strategy in (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE)
+        if not (waits or moves):
+            return ""
+        if not dry:
+            await self._mark(vmi, pod)
+        return f'Eviction triggered evacuation of VMI "{namespace}/{name}"'
+
+    async def _machine(self, pod: Obj) -> Obj | None:
+        """Return the machine that still runs in a Pod."""
+        metadata = pod["metadata"]
+        owner: Obj = next((one for one in metadata.get("ownerReferences") or [] if one.get("controller")), {})
+        phase = (pod.get("status") or {}).get("phase")
+        if owner.get("kind") != VMIS.kind or metadata.get("deletionTimestamp") or phase in FINAL_PHASES:
+            return None
+        try:
+            vmi = await self._client.get(VMIS, owner["name"], metadata["namespace"])
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return None
+        if vmi["metadata"].get("uid") != owner.get("uid"):
+            return None
+        return None if (vmi.get("status") or {}).get("phase") in FINAL_PHASES else vmi
+
+    async def _mark(self, vmi: Obj, pod: Obj) -> None:
+        status, node = vmi.get("status") or {}, (pod.get("spec") or {}).get("nodeName")
+        if not node or status.get("nodeName") != node or status.get("evacuationNodeName"):
+            return
+        body = {"metadata": {"uid": vmi["metadata"]["uid"]}, "status": {"evacuationNodeName": node}}
+        await self._client.patch(VMIS, vmi["metadata"]["name"], body, vmi["metadata"]["namespace"])
+
+
+def _movable(vmi: Obj) -> tuple[bool, str]:
+    """Return whether a machine can be moved while it runs, and why not."""
+    for condition in (vmi.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == VmiCondition.LIVE_MIGRATABLE:
+            return condition.get("status") == "True", str(condition.get("message") or NO_REASON)
+    return False, NO_REASON
+
+
+def _is_dry(request: Obj) -> bool:
+    options = (request.get("object") or {}).get("deleteOptions") or {}
+    return bool(request.get("dryRun") or options.get("dryRun"))
