@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from polyvisor.agent.power import power_down
 from polyvisor.agent.real_node import RealNodeKeeper
 from polyvisor.agent.registry import Registries
 from polyvisor.agent.sources import Places
+from polyvisor.agent.statistics import Statistics
 from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
@@ -113,6 +114,7 @@ class Agent:
             guest_report=lambda vmi: self._guests.report(vmi),
         )
         self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
+        self.statistics = Statistics(settings.node_name, self._living, registry)
         self._screens = Screens()
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
@@ -153,6 +155,10 @@ class Agent:
 
     async def run(self) -> None:
         """Work until cancelled. Launchers and machines go on after that."""
+        with self.statistics:
+            await self._work()
+
+    async def _work(self) -> None:
         state = self._settings.state
         for name in ("images", "volumes", "hostdisks", "l", "probe", "cache"):
             os.makedirs(state / name, mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -169,10 +175,10 @@ class Agent:
                     await self._import_settings.start()
                     await self._import_settings.synced()
                 self._pod_keeper.adopt()
-                pods = Controller("pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
-                machines = Controller("vmi", self._machines.queue, self._machines.reconcile, WORKERS)
-                claims = Controller("claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
-                asked = Controller("guests", self._guests.queue, self._guests.reconcile, WORKERS)
+                pods = Controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
+                machines = Controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
+                claims = Controller("virt-handler-claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
+                asked = Controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, WORKERS)
                 group.create_task(pods.run(), name="agent-pods")
                 group.create_task(asked.run(), name="agent-guests")
                 if self._settings.pods is None:  # a kubelet's node has volumes and images of Kubernetes' own
@@ -205,6 +211,15 @@ class Agent:
     def _link_of(self, vmi: Obj) -> Link | None:
         pod = self._machines.pod_of(vmi)
         return self._launchers.get(pod_id(pod)) if pod is not None else None
+
+    def _living(self) -> Iterator[tuple[Obj, Link]]:
+        """Give the machines whose domain is there, with their launchers."""
+        for vmi in self._vmis.items():
+            if (vmi.get("status") or {}).get("nodeName") != self._settings.node_name:
+                continue
+            link = self._link_of(vmi)
+            if link is not None and link.active:
+                yield vmi, link
 
     def _running(self, namespace: str, name: str) -> tuple[Obj, Link]:
         vmi = self._vmis.get(namespace, name)

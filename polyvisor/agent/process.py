@@ -20,6 +20,7 @@ from polyvisor.agent.serving import application
 from polyvisor.api import names
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import ApiError
+from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
 from polyvisor.process.certificates import Pair
 from polyvisor.process.health import Health, serve_health
@@ -28,6 +29,7 @@ from polyvisor.process.serving import WebServer, listen
 
 PORT = 8186
 LEAVE_SECONDS = 3.0
+READY = gauge("kubevirt_virt_handler_ready_status")
 log = logging.getLogger("polyvisor.agent")
 
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     found = parser.parse_args(arguments)
     if not found.node_name:
         parser.error("the name of the node is wanted: --node-name or $NODE_NAME")
-    return running.run(found, lambda: Handler(found).run())
+    return running.run(found, lambda: Handler(found).run(), names.HANDLER_APP, found.node_name)
 
 
 class Handler:
@@ -64,6 +66,7 @@ class Handler:
         ):
             settings = Settings(options.node_name, options.state_dir, pods=options.pods_dir)
             agent = Agent(client, self._drivers, settings)
+            self.health.before_figures = [agent.statistics.refresh]
             shown = KeptPair(client, running.namespace_of(options), names.HANDLER_SECRET)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -72,6 +75,7 @@ class Handler:
                     group.create_task(self._serve(agent, shown), name="server")
                     await agent.synced.wait()
                     self.health.has("agent")
+                    READY.set(1)
             finally:
                 await self._leave(agent)
 

@@ -27,7 +27,7 @@ from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondi
 from polyvisor.api.resources import CONFIGMAPS, PODS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
-from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
+from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue, about
 
 START_SECONDS = 120.0
 OVER_SECONDS = 1.0
@@ -94,6 +94,7 @@ class MachineAgent:
         vmi = self._vmis.get(*key)
         if vmi is None:
             return None
+        about.work_with(vmi)
         state = vmi.get("status") or {}
         if state.get("nodeName") != self._node_name or state.get("phase") not in (Phase.SCHEDULED, Phase.RUNNING):
             return None

@@ -42,7 +42,7 @@ class BudgetController:
         self._recorder = recorder
         self._vmis, self._budgets, self._kubevirts = vmis, budgets, kubevirts
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._controller = Controller("budget", self.queue, self.reconcile, 1)
+        self._controller = Controller("virt-controller-budget", self.queue, self.reconcile, 1)
         budgets.add_index(OWNER_INDEX, _owner_uids)
         vmis.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
         budgets.on_change(self._budget_changed)

@@ -31,7 +31,7 @@ class KubeVirtController:
         self._kubevirts = kubevirts
         self._clock = clock
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._controller = Controller("kubevirt", self.queue, self.reconcile, 1)
+        self._controller = Controller("virt-controller-kubevirt", self.queue, self.reconcile, 1)
         kubevirts.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
 
     async def run(self) -> None:

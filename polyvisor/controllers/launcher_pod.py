@@ -69,7 +69,7 @@ def build_pod(
     driver = placement.driver
     if driver is None:
         raise ValueError("a Pod needs a driver")
-    image = placement.launcher_image or f"localhost/polyvisor/launcher-{driver.name}:v{__version__}"
+    image = launcher_image(driver.name, placement.launcher_image)
     privileged = driver.launcher(FOLDER).privileged
     storage = pod_storage(vmi["spec"], claims, launcher_image=image, privileged=privileged)
     metadata = vmi["metadata"]
@@ -136,6 +136,11 @@ def build_pod(
         },
         "spec": pod_spec,
     }
+
+
+def launcher_image(driver: str, configured: str = "") -> str:
+    """Return the image of a driver's launcher; ``configured`` is what the KubeVirt object says."""
+    return configured or f"localhost/polyvisor/launcher-{driver}:v{__version__}"
 
 
 def grace_period(vmi: Obj) -> int:

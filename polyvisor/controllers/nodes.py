@@ -58,7 +58,7 @@ class NodeController:
         self._nodes, self._vmis = nodes, vmis
         self._clock = clock
         self.queue: WorkQueue[str] = WorkQueue()
-        self._controller = Controller("node", self.queue, self.reconcile, 1)
+        self._controller = Controller("virt-controller-node", self.queue, self.reconcile, 1)
         vmis.add_index(NODE_INDEX, lambda vmi: [_node_of(vmi)])
         nodes.on_change(lambda old, new: self.queue.add((new or old or {})["metadata"]["name"]))
         vmis.on_change(self._vmi_changed)

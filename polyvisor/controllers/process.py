@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from polyvisor.api import names
 from polyvisor.controllers.certificates import CertificateKeeper
@@ -21,11 +21,12 @@ from polyvisor.controllers.run import run_controllers
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import KubeClient
 from polyvisor.kube.leader import LeaderElection, LostLease, Timing, identity
+from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
 from polyvisor.process.health import Health, serve_health
 
-LEADING = Gauge("kubevirt_virt_controller_leading_status", "Whether this process leads.")
-READY = Gauge("kubevirt_virt_controller_ready_status", "Whether this process is ready.")
+LEADING = gauge("kubevirt_virt_controller_leading_status")
+READY = gauge("kubevirt_virt_controller_ready_status")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--identity", default="", help="name of this replica; by default the Pod's, and something more")
     parser.add_argument("--lease-seconds", type=float, default=Timing().lease, help="how long the Lease holds")
     found = parser.parse_args(arguments)
-    return running.run(found, lambda: Controllers(found).run())
+    return running.run(found, lambda: Controllers(found).run(), names.CONTROLLER_APP)
 
 
 class Controllers:

@@ -61,7 +61,7 @@ class ReplicaSetController:
         self._clock = clock
         self._refusals = Refusals()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._controller = Controller("replica-set", self.queue, self.reconcile, workers)
+        self._controller = Controller("virt-controller-replicaset", self.queue, self.reconcile, workers)
         replica_sets.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
         vmis.on_change(self._instance_changed)
 

@@ -38,12 +38,13 @@ async def run_controllers(
     many_nodes: bool = False,
     give_way_seconds: float = GIVE_WAY_SECONDS,
     ready: asyncio.Event | None = None,
-    measure: Callable[[Informer, Informer], AbstractContextManager[object]] | None = None,
+    measure: Callable[..., AbstractContextManager[object]] | None = None,
 ) -> None:
     """Run all controllers until cancelled; set ``ready`` when they have seen the cluster.
 
     With ``many_nodes`` also those for what only a cluster has: nodes that fail and nodes that are drained. ``measure``
-    is given the informers of VMs and VMIs, and lives as long as the controllers.
+    is given the informers and drivers as :class:`~polyvisor.controllers.metrics.MachineMetrics` takes them, and lives
+    as long as the controllers.
     """
     launcher = f"{names.APP_LABEL}={names.LAUNCHER_APP}"
     vms = Informer(client, VMS, resync_seconds=RESYNC_SECONDS)
@@ -75,7 +76,8 @@ async def run_controllers(
         controllers.append(BudgetController(client, recorder, vmis=vmis, budgets=budgets, kubevirts=kubevirts))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         if measure is not None:
-            stack.enter_context(measure(vms, vmis))
+            shown = measure(vms=vms, vmis=vmis, pods=pods, nodes=nodes, kubevirts=kubevirts, drivers=registry)
+            stack.enter_context(shown)
         group.create_task(recorder.run(), name="events")
         for informer in informers:
             group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")

@@ -31,7 +31,7 @@ from polyvisor.controllers.objects import (
 from polyvisor.controllers.refusals import Refusals
 from polyvisor.controllers.vm_decide import Decision, Step, decide, first_request
 from polyvisor.controllers.vm_status import compute
-from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
+from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -65,7 +65,7 @@ class VmController:
         self._made: dict[Key, tuple[Obj, float]] = {}
         self._refusals = Refusals()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._controller = Controller("vm", self.queue, self.reconcile, workers)
+        self._controller = Controller("virt-controller-vm", self.queue, self.reconcile, workers)
         vms.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
         vmis.on_change(self._instance_changed)
 
@@ -79,6 +79,7 @@ class VmController:
         if vm is None:
             self._refusals.forget(key)
             return None
+        about.work_with(vm)
         vmi = self._vmis.get(*key) or self._expected_instance(key)
         if deleting(vm):
             await self._delete(vm, vmi)

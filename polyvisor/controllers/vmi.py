@@ -33,7 +33,7 @@ from polyvisor.controllers.objects import (
     uid,
 )
 from polyvisor.controllers.state_claim import ensure_state_claim
-from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
+from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
 from polyvisor.placement import place
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class VmiController:
         self._clock = clock
         self._give_way_seconds = give_way_seconds
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._controller = Controller("vmi", self.queue, self.reconcile, workers)
+        self._controller = Controller("virt-controller-vmi", self.queue, self.reconcile, workers)
         pods.add_index(OWNER_INDEX, _owner_uids)
         vmis.add_index(CLAIM_INDEX, _claim_keys)
         vmis.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
@@ -93,6 +93,7 @@ class VmiController:
         vmi = self._vmis.get(*key)
         if vmi is None:
             return None
+        about.work_with(vmi)
         pods = [p for p in self._pods.by_index(OWNER_INDEX, uid(vmi)) if owned_by(p, vmi)]
         if deleting(vmi):
             return await self._delete(vmi, pods)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
@@ -53,8 +54,11 @@ class KubeClient:
         *,
         field_manager: str = "polyvisor",
         transport: httpx.AsyncBaseTransport | None = None,
+        observe: Callable[[str, str, int, float], None] = lambda *_: None,
     ) -> None:
+        """``observe`` is told of each call: verb, path, the answer's code (0 if none came), and seconds."""
         self.connection = connection
+        self._observe = observe
         self.field_manager = field_manager
         self._extensions = {"sni_hostname": connection.server_name} if connection.server_name else {}
         self._http = httpx.AsyncClient(
@@ -294,15 +298,19 @@ class KubeClient:
         tries = 0
         while True:
             tries += 1
+            began, code = time.monotonic(), 0
             try:
                 answer = await self._http.request(
                     method, path, content=content, params=params, headers=sent, extensions=dict(self._extensions)
                 )
+                code = answer.status_code
             except httpx.TransportError as error:
                 dropped = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
                 if dropped and method == "GET" and tries == 1:
                     continue
                 raise self._unreachable(error) from error
+            finally:
+                self._observe(method, path, code, time.monotonic() - began)
             if answer.status_code == 429 and "Retry-After" in answer.headers and tries < MAX_TRIES:
                 await asyncio.sleep(_seconds(answer.headers["Retry-After"]))
                 continue
@@ -328,6 +336,7 @@ class KubeClient:
                 timeout=limits,
                 extensions=dict(self._extensions),
             ) as answer:
+                self._observe("WATCH", path, answer.status_code, 0.0)
                 if answer.status_code != 200:
                     await answer.aread()
                     _decode(answer)

@@ -2,7 +2,7 @@
 
 ``reconcile`` gets a key and looks at the present state itself. What it returns is the number of seconds after which it
 wants to be called again without any event, or None. A conflict is no failure worth a word in the log: somebody wrote
-first, and the newer state is on its way.
+first, and the newer state is on its way. Each line of the log carries the controller and the object.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from polyvisor.kube import about
 from polyvisor.kube.errors import ApiError
+from polyvisor.kube.metrics import watch_queue
 from polyvisor.kube.queue import ShutDown, WorkQueue
 
 K = TypeVar("K", bound=Hashable)
@@ -33,6 +35,7 @@ class Controller(Generic[K]):
         self._reconcile = reconcile
         self._workers = workers
         self._log = logging.getLogger(f"polyvisor.{name}")
+        watch_queue(name, queue)
 
     async def run(self) -> None:
         """Work until cancelled or until the queue is shut down."""
@@ -46,6 +49,7 @@ class Controller(Generic[K]):
                 key = await self.queue.get()
             except ShutDown:
                 return
+            about.work_on(self.name, key)
             try:
                 again = await self._reconcile(key)
             except ApiError as error:

@@ -8,9 +8,10 @@ the reconciler only has to look at the present state. It belongs to one event lo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Generic, Protocol, TypeVar
 
 from polyvisor.kube.backoff import Backoff
 
@@ -19,6 +20,15 @@ K = TypeVar("K", bound=Hashable)
 
 class ShutDown(Exception):
     """The queue was shut down and is empty."""
+
+
+class Watcher(Protocol):
+    """Who wants to know what a queue does; seconds are what a key waited, or was worked on."""
+
+    added: Callable[[], None]
+    retried: Callable[[], None]
+    waited: Callable[[float], None]
+    worked: Callable[[float], None]
 
 
 class WorkQueue(Generic[K]):
@@ -34,15 +44,25 @@ class WorkQueue(Generic[K]):
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._closed = False
+        self._queued_at: dict[K, float] = {}
+        self._taken_at: dict[K, float] = {}
+        self.watched: Watcher | None = None
 
     def __len__(self) -> int:
         return len(self._ready)
+
+    def ages(self, now: float) -> list[float]:
+        """Return for how many seconds each key that is being worked on has been, by the monotonic clock."""
+        return [now - at for at in self._taken_at.values()]
 
     def add(self, key: K) -> None:
         """Ask for work on ``key``."""
         if self._closed or key in self._dirty:
             return
         self._dirty.add(key)
+        self._queued_at[key] = time.monotonic()
+        if self.watched is not None:
+            self.watched.added()
         if key not in self._processing:
             self._push(key)
 
@@ -66,6 +86,8 @@ class WorkQueue(Generic[K]):
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         delay = self._backoff.delay(failures)
+        if self.watched is not None:
+            self.watched.retried()
         self.add_after(key, delay)
         return delay
 
@@ -95,11 +117,18 @@ class WorkQueue(Generic[K]):
         key = self._ready.popleft()
         self._processing.add(key)
         self._dirty.discard(key)
+        self._taken_at[key] = now = time.monotonic()
+        since = self._queued_at.pop(key, now)
+        if self.watched is not None:
+            self.watched.waited(now - since)
         return key
 
     def done(self, key: K) -> None:
         """Give ``key`` back; if it was added meanwhile it is queued again."""
         self._processing.discard(key)
+        since = self._taken_at.pop(key, None)
+        if self.watched is not None and since is not None:
+            self.watched.worked(time.monotonic() - since)
         if key in self._dirty:
             self._push(key)
         elif self._quiet():

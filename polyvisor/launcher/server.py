@@ -19,6 +19,7 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher import statistics
 from polyvisor.launcher.console import Console
 from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
@@ -192,6 +193,7 @@ class Server:
             "screen": self._guest.screen,
             "port": lambda: self._guest.port(message.get("port")),
             "screenshot": self._guest.screenshot,
+            "stats": lambda: {"stats": statistics.read(self._machine.domain())},
         }
         if op == "state":
             self._send(peer, {"id": number, "result": self._machine.state})

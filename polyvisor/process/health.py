@@ -6,7 +6,7 @@ They have a plain HTTP port of their own, as they must answer before there is a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
@@ -24,6 +24,8 @@ class Health:
     def __init__(self) -> None:
         self._missing: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self.before_figures: list[Callable[[], Awaitable[None]]] = []
+        """What is to be done before figures are shown, where they have to be asked for elsewhere."""
 
     def waits(self, what: str, why: str) -> None:
         """Say that something is missing."""
@@ -58,9 +60,18 @@ class Health:
             return PlainTextResponse("\n".join(f"{k}: {v}" for k, v in self._missing.items()), status_code=503)
 
         async def metrics(_: Request) -> Response:
-            return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+            return await figures(self.before_figures, registry)
 
         return [Route("/livez", alive), Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", metrics)]
+
+
+async def figures(
+    before: Iterable[Callable[[], Awaitable[None]]] = (), registry: CollectorRegistry = REGISTRY
+) -> Response:
+    """Answer with the figures of a registry."""
+    for refresh in before:
+        await refresh()
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 @asynccontextmanager

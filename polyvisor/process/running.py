@@ -18,6 +18,7 @@ from typing import Any
 from polyvisor.api import names
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.config import ConfigError, in_cluster
+from polyvisor.kube.metrics import count_request
 from polyvisor.kube.tasks import end_task
 from polyvisor.process import log
 
@@ -42,10 +43,9 @@ def options(name: str, description: str) -> argparse.ArgumentParser:
 
 def client_of(found: argparse.Namespace, component: str) -> KubeClient:
     """Return a client as the options say."""
-    manager = {"field_manager": component}
-    return (
-        KubeClient.from_kubeconfig(found.kubeconfig, **manager) if found.kubeconfig else KubeClient.discover(**manager)
-    )
+    if found.kubeconfig:
+        return KubeClient.from_kubeconfig(found.kubeconfig, field_manager=component, observe=count_request)
+    return KubeClient.discover(field_manager=component, observe=count_request)
 
 
 def namespace_of(found: argparse.Namespace) -> str:
@@ -58,9 +58,11 @@ def namespace_of(found: argparse.Namespace) -> str:
         return os.environ.get("POD_NAMESPACE") or names.KUBEVIRT_NAMESPACE
 
 
-def run(arguments: argparse.Namespace, work: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run ``work`` until it is told to stop; return the exit code."""
-    log.set_up(verbose=arguments.verbose)
+def run(
+    arguments: argparse.Namespace, work: Callable[[], Coroutine[Any, Any, None]], component: str, node: str = ""
+) -> int:
+    """Run ``work`` until it is told to stop; return the exit code. The log's lines name the component and its node."""
+    log.set_up(verbose=arguments.verbose, component=component, node=node or os.environ.get("NODE_NAME", ""))
     try:
         asyncio.run(_until_told(work))
     except Restart as reason:

@@ -14,7 +14,6 @@ import ssl
 import sys
 from collections.abc import Sequence
 
-from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -31,6 +30,7 @@ from polyvisor.process.certificates import Pair, split
 from polyvisor.process.health import Health, serve_health
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.serving import WebServer, listen
+from polyvisor.server import metrics
 from polyvisor.server.evictions import Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
 from polyvisor.server.remote_node import RemoteNode
@@ -39,7 +39,6 @@ from polyvisor.server.webhooks import Webhooks
 
 PORT = 8443
 AUTHENTICATION = "extension-apiserver-authentication"
-REVIEWS = Counter("polyvisor_admission_reviews_total", "Admission reviews answered", ["webhook", "allowed"])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = running.options("server", "virt-api: admission webhooks and subresources.kubevirt.io")
     parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server")
     found = parser.parse_args(arguments)
-    return running.run(found, lambda: Server(found).run())
+    return running.run(found, lambda: Server(found).run(), "virt-api")
 
 
 def configuration_of(kubevirts: Informer) -> Obj:
@@ -95,26 +94,27 @@ class Server:
             await self._serve(client, kubevirts, node)
 
     async def _serve(self, client: KubeClient, kubevirts: Informer, node: RemoteNode) -> None:
-        def told(which: str, allowed: bool) -> None:
-            REVIEWS.labels(which.strip("/"), str(allowed).lower()).inc()
-
-        webhooks = Webhooks(lambda: AdmissionContext(configuration_of(kubevirts), self._drivers), told)
+        webhooks = Webhooks(lambda: AdmissionContext(configuration_of(kubevirts), self._drivers), metrics.reviewed)
         gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
         routes = [
             *webhooks.routes(),
-            *Evictions(client, lambda: configuration_of(kubevirts), told).routes(),
+            *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]
         with listen(self._options.bind, self._options.port) as listener:
-            web = WebServer(Starlette(routes=routes, middleware=[gate]), listener, self._tls)
+            web = WebServer(
+                Starlette(routes=routes, middleware=[Middleware(metrics.Requests), gate]), listener, self._tls
+            )
             await web.start()
             self.port = web.port
             self.health.has("server")
+            metrics.READY.set(1)
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
                 self.health.waits("server", "stopping")
+                metrics.READY.set(0)
                 await web.stop()
 
     def _learn(self, configmap: Obj) -> None:

@@ -22,6 +22,7 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.errors import ApiError
 from polyvisor.server import requests
 from polyvisor.server.errors import Refusal, answering, conflict, refusal_of
+from polyvisor.server.metrics import counted
 from polyvisor.server.node import ByteStream, NodeError, NodeSide
 from polyvisor.server.subresources_gate import check
 from polyvisor.server.subresources_machines import (
@@ -80,7 +81,8 @@ class Streams:
             try:
                 offered = websocket.scope.get("subprotocols") or []
                 await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-                await join(websocket, opened, NO_MORE[stream])
+                with counted(stream, vmi):
+                    await join(websocket, opened, NO_MORE[stream])
             finally:
                 await opened.close()
 

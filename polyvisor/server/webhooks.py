@@ -38,7 +38,10 @@ class BadReview(Exception):
 class Webhooks:
     """The two routes. ``context`` gives the configuration at the time of the call."""
 
-    def __init__(self, context: Callable[[], AdmissionContext], told: Callable[[str, bool], None] = lambda *_: None):
+    def __init__(
+        self, context: Callable[[], AdmissionContext], told: Callable[[str, bool, Obj], None] = lambda *_: None
+    ) -> None:
+        """``told`` is called for each answer, with the webhook, whether it allows, and what was asked."""
         self._context = context
         self._told = told
 
@@ -58,7 +61,7 @@ class Webhooks:
             answer = review(asked, self._context(), mutates=mutates)
         except BadReview as error:
             return JSONResponse({"message": str(error)}, status_code=400)
-        self._told(MUTATE if mutates else VALIDATE, bool(answer["allowed"]))
+        self._told(MUTATE if mutates else VALIDATE, bool(answer["allowed"]), asked)
         return JSONResponse({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": answer})
 
 

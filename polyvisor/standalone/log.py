@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from pathlib import Path
 
@@ -18,4 +19,4 @@ def set_up(path: Path, foreground: bool, verbose: bool = False) -> None:
     handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8")]
     if foreground:
         handlers.append(logging.StreamHandler(sys.stderr))
-    log.set_up(handlers, verbose=verbose)
+    log.set_up(handlers, verbose=verbose, component="standalone", node=socket.gethostname().lower())

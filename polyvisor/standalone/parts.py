@@ -13,6 +13,10 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
 from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
@@ -20,10 +24,13 @@ from polyvisor.agent.probing import DRIVERS_ANNOTATION, driver_report
 from polyvisor.api import Obj
 from polyvisor.api.resources import NODES
 from polyvisor.controllers import run_controllers
+from polyvisor.controllers.metrics import MachineMetrics
 from polyvisor.drivers import registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
+from polyvisor.kube.metrics import count_request
 from polyvisor.kube.tasks import end_task
+from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import admitter
@@ -67,7 +74,7 @@ class Parts:
         self._progress.step("controllers", "starting controllers and scheduler")
         await bootstrap(client)
         ready = asyncio.Event()
-        self._run("controllers", run_controllers(client, self._drivers, ready=ready))
+        self._run("controllers", run_controllers(client, self._drivers, ready=ready, measure=MachineMetrics))
         self._run("scheduler", run_scheduler(client))
         await self._or_failed(ready.wait())
         self._progress.done("controllers", "Controllers and scheduler run")
@@ -85,18 +92,25 @@ class Parts:
         self._store = Store(self._state.database)
         await self._store.open()
         write_kubeconfig(self._state.kubeconfig, identity, port)
-        self._client = client = KubeClient.from_kubeconfig(self._state.kubeconfig)
+        self._client = client = KubeClient.from_kubeconfig(self._state.kubeconfig, observe=count_request)
         app = create_app(
             self._store,
             [identity.token],
             admit=admitter(self._store, self._drivers),
-            extra_routes=Subresources(client, self._node, self._drivers).routes(),
+            extra_routes=[
+                *Subresources(client, self._node, self._drivers).routes(),
+                Route("/metrics", self._figures, methods=["GET"]),
+            ],
             ready=lambda: self._ready,
         )
         self._web = WebServer(app, self._listener, context_of(identity.cert, identity.key))
         await self._web.start()
         self._progress.done("api", f"API server on {self._url}")
         return client
+
+    async def _figures(self, _: Request) -> Response:
+        """Show the figures of all parts; whoever may ask the API server may see them."""
+        return await figures([self._agent.statistics.refresh] if self._agent is not None else [])
 
     async def _or_failed(self, wait: Coroutine[Any, Any, Any]) -> None:
         """Wait for something, but not when a part that it depends on has ended."""

@@ -177,6 +177,12 @@ async def test_a_launcher_in_its_pod_gets_its_plan_runs_its_machine_and_ends_wit
 ) -> None:
     await kubelet.machine("one")
     vmi = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        shown = (await client.get(f"http://127.0.0.1:{handler.health_port}/metrics")).text
+    labels = 'hypervisor="plain",name="one",namespace="default",node="n1"'
+    assert f"kubevirt_vmi_memory_domain_bytes{{{labels}}}" in shown
+    assert "kubevirt_virt_handler_ready_status 1.0" in shown
+    assert 'kubevirt_workqueue_adds_total{name="virt-handler-vmi"}' in shown
     pod = await kubelet.client.get(PODS, "virt-launcher-one", "default")
     assert set(pod["status"]) == {"phase", "containerStatuses"}, "the Pod's status is the kubelet's"
     folder = kubelet.pods / pod["metadata"]["uid"] / "volumes/kubernetes.io~empty-dir/polyvisor"

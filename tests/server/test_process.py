@@ -145,6 +145,13 @@ async def test_the_aggregator_may_start_a_machine_for_a_user_who_may(cluster: Cl
         assert denied.status_code == 403
         assert 'User "bob" cannot update resource "virtualmachines/start"' in denied.json()["message"]
         assert (await aggregator.put(START)).status_code == 401
+        assert cluster.server is not None
+        async with httpx.AsyncClient(trust_env=False) as plain:
+            shown = (await plain.get(f"http://127.0.0.1:{cluster.server.health_port}/metrics")).text
+        for code in (202, 403, 401):
+            labels = f'code="{code}",resource="virtualmachines/start",verb="PUT"'
+            assert f"polyvisor_api_requests_total{{{labels}}} 1.0" in shown
+        assert "kubevirt_virt_api_ready_status 1.0" in shown
         assert (await aggregator.get("/apis/subresources.kubevirt.io/v1", headers=USER)).status_code == 200
     assert (await cluster.client.get(VMS, "demo", "default"))["spec"]["runStrategy"] == "Always"
     asked = cluster.reviews[0]

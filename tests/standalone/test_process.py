@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 POLYVISOR = [sys.executable, "-m", "polyvisor.cli"]
@@ -64,11 +65,21 @@ def test_up_use_and_down(here: Installation) -> None:
     assert kubevirt["spec"]["configuration"]["developerConfiguration"]["useEmulation"] is True
     refused = here.kubectl("get", "--raw", "/apis/subresources.kubevirt.io/v1")
     assert '"virtualmachineinstances/console"' in refused.stdout
+    figures = here.kubectl("get", "--raw", "/metrics").stdout
+    for name in (
+        "kubevirt_info",
+        "kubevirt_vmi_number_of_outdated",
+        "polyvisor_driver_nodes",
+        "kubevirt_workqueue_depth",
+    ):
+        assert f"\n{name}" in figures, name
+    anybody = httpx.get(f"{status['url']}/metrics", verify=False, trust_env=False)
+    assert anybody.status_code == 401, "figures are for whoever may ask the API server"
     foreground = here("up", "--foreground")
     assert foreground.returncode == 5
     assert f"pid {status['pid']}" in foreground.stderr
     for line in (here.root / "up.log").read_text().splitlines():
-        assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
+        assert {"time", "level", "logger", "message", "component", "node"} <= json.loads(line).keys()
     assert here("down").stdout == "Polyvisor is down.\n"
     assert here("status").returncode == 7
     gone = here("get", "vmi")

@@ -36,6 +36,7 @@ FEATURES: dict[str, Support] = {
         source=f"{DRIVER} lxcDomainReboot (initctl, else SIGHUP)",
     ),
     **_yes("lifecycle.adopt", source=f"{PROCESS} virLXCProcessReconnectAll"),
+    **_yes("lifecycle.statistics", source=f"{DRIVER} lxcDomainGetInfo, lxcDomainMemoryStats, lxcDomainInterfaceStats"),
     **_yes("lifecycle.events", source=f"{DRIVER} lxcConnectDomainEventRegisterAny"),
     **_yes("lifecycle.console", source="libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerMain"),
     **_no(
@@ -159,7 +160,6 @@ FEATURES: dict[str, Support] = {
     **no(
         f"{DRIVER} lxcHypervisorDriver (libvirt has it)",
         "libvirt can, and Polyvisor does not do it yet",
-        "lifecycle.statistics",
         "lifecycle.hotplug.disk",
         "lifecycle.hotplug.interface",
         "lifecycle.hotplug.memory",

@@ -36,6 +36,7 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.screenshot", source=f"{DRIVER} qemuDomainScreenshot"),
     **_yes("lifecycle.guest-agent", source=f"{DRIVER} qemuDomainQemuAgentCommand, qemuDomainFSFreeze"),
     **_yes("lifecycle.adopt", source="libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessReconnect"),
+    **_yes("lifecycle.statistics", source=f"{DRIVER} qemuConnectGetAllDomainStats"),
     **_yes("lifecycle.events", source=f"{DRIVER} qemuConnectDomainEventRegisterAny"),
     **_yes("console.none", source=f"{COMMAND} qemuBuildConsoleCommandLine (none is built)"),
     **_yes("lifecycle.console", source=f"{COMMAND} qemuBuildChrDeviceCommandLine"),
@@ -146,7 +147,6 @@ FEATURES: dict[str, Support] = {
     **no(
         f"{DRIVER} qemuHypervisorDriver (libvirt has it)",
         "QEMU can, and Polyvisor does not do it yet",
-        "lifecycle.statistics",
         "lifecycle.save",
         "lifecycle.memory-dump",
         "lifecycle.live-migration",

@@ -1,0 +1,161 @@
+"""What the machines of this node use, for Prometheus: asked of their launchers when somebody asks us.
+
+A launcher may have been taken over by its guest, so only numbers are taken from its answer, and of names and devices
+no more than a machine can have. One that does not answer in time, or is of a release that does not tell, has no
+samples; the others have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.registry import Collector
+
+from polyvisor.agent.link import LauncherError, Link
+from polyvisor.api import Obj
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Verdict
+from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.kube.metrics import Families, Family
+
+FEATURE = "lifecycle.statistics"
+SECONDS = 5.0
+AT_ONCE = 16
+MOST_DEVICES = 64
+MOST_TEXT = 64
+KIB, NANO = 1024, 1e-9
+PREFIX = "kubevirt_vmi_"
+Scaled = tuple[str, str, float]
+DOMAIN: tuple[Scaled, ...] = (
+    ("cpu.time", "cpu_usage_seconds_total", NANO),
+    ("cpu.user", "cpu_user_usage_seconds_total", NANO),
+    ("cpu.system", "cpu_system_usage_seconds_total", NANO),
+    ("balloon.maximum", "memory_domain_bytes", KIB),
+    ("balloon.current", "memory_actual_balloon_bytes", KIB),
+    ("balloon.available", "memory_available_bytes", KIB),
+    ("balloon.unused", "memory_unused_bytes", KIB),
+    ("balloon.usable", "memory_usable_bytes", KIB),
+    ("balloon.disk_caches", "memory_cached_bytes", KIB),
+    ("balloon.rss", "memory_resident_bytes", KIB),
+    ("balloon.swap_in", "memory_swap_in_traffic_bytes", KIB),
+    ("balloon.swap_out", "memory_swap_out_traffic_bytes", KIB),
+    ("balloon.major_fault", "memory_pgmajfault_total", 1),
+    ("balloon.minor_fault", "memory_pgminfault_total", 1),
+)
+"""libvirt's name, ours without its prefix, and the factor between their units."""
+CARD: tuple[Scaled, ...] = tuple(
+    (f"{way}.{theirs}", f"network_{word}_{ours}_total", 1)
+    for way, word in (("rx", "receive"), ("tx", "transmit"))
+    for theirs, ours in (("bytes", "bytes"), ("pkts", "packets"), ("errs", "errors"), ("drop", "packets_dropped"))
+)
+DISK: tuple[Scaled, ...] = (
+    ("rd.reqs", "storage_iops_read_total", 1),
+    ("wr.reqs", "storage_iops_write_total", 1),
+    ("rd.bytes", "storage_read_traffic_bytes_total", 1),
+    ("wr.bytes", "storage_write_traffic_bytes_total", 1),
+    ("rd.times", "storage_read_times_seconds_total", NANO),
+    ("wr.times", "storage_write_times_seconds_total", NANO),
+    ("fl.reqs", "storage_flush_requests_total", 1),
+    ("fl.times", "storage_flush_times_seconds_total", NANO),
+)
+VCPU: tuple[Scaled, ...] = (("wait", "vcpu_wait_seconds_total", NANO), ("delay", "vcpu_delay_seconds_total", NANO))
+VCPU_STATES = {0: "offline", 1: "running", 2: "blocked"}
+log = logging.getLogger("polyvisor.statistics")
+
+
+class Statistics(Collector):
+    """The figures of this node's machines, while the context lasts; :meth:`refresh` before each look at them."""
+
+    def __init__(
+        self,
+        node: str,
+        machines: Callable[[], Iterable[tuple[Obj, Link]]],
+        drivers: DriverRegistry,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._node = node
+        self._machines = machines
+        self._drivers = drivers
+        self._registry = registry
+        self._told: list[tuple[dict[str, str], Mapping[str, Any]]] = []
+
+    def __enter__(self) -> Statistics:
+        self._registry.register(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._registry.unregister(self)
+
+    async def refresh(self) -> None:
+        """Ask all launchers whose driver's table says that they can tell."""
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(vmi: Obj, link: Link, driver: str) -> tuple[dict[str, str], Mapping[str, Any]] | None:
+            try:
+                async with slots:
+                    told = (await link.request("stats", seconds=SECONDS)).get("stats")
+            except LauncherError as error:
+                log.debug("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
+                return None
+            metadata = vmi["metadata"]
+            where = {"namespace": metadata["namespace"], "name": metadata["name"], "hypervisor": driver}
+            return (where, told) if isinstance(told, dict) else None
+
+        asked = []
+        for vmi, link in self._machines():
+            driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver") or ""))
+            if driver is not None and driver.features.get(FEATURE, UNKNOWN).verdict is Verdict.SUPPORTED:
+                asked.append(ask(vmi, link, driver.name))
+        self._told = [found for found in await asyncio.gather(*asked) if found is not None]
+
+    def collect(self) -> Iterator[Family]:
+        """Give what was told at the last refresh."""
+        found = Families()
+        for where, told in self._told:
+            samples(found, {"node": self._node, **where}, told)
+        yield from found
+
+
+def samples(found: Families, where: Mapping[str, str], told: Mapping[str, Any]) -> None:
+    """Add the samples of one machine; ``told`` is libvirt's, and is not believed to be well-formed."""
+    _scaled(found, where, told, "", DOMAIN)
+    for number in range(_count(told, "vcpu.current")):
+        here = {**where, "id": str(number)}
+        _scaled(found, here, told, f"vcpu.{number}.", VCPU)
+        if (spent := _number(told.get(f"vcpu.{number}.time"))) is not None:
+            state = VCPU_STATES.get(told.get(f"vcpu.{number}.state", -1), "unknown")
+            found.add(f"{PREFIX}vcpu_seconds_total", spent * NANO, **here, state=state)
+    for number in range(_count(told, "net.count")):
+        start = f"net.{number}."
+        here = {**where, "interface": str(told.get(f"{start}name"))[:MOST_TEXT]}
+        _scaled(found, here, told, start, CARD)
+        for way in ("rx", "tx"):
+            if (value := _number(told.get(f"{start}{way}.bytes"))) is not None:
+                found.add(f"{PREFIX}network_traffic_bytes_total", value, **here, type=way)
+    for number in range(_count(told, "block.count")):
+        start = f"block.{number}."
+        _scaled(found, {**where, "drive": str(told.get(f"{start}name"))[:MOST_TEXT]}, told, start, DISK)
+
+
+def _scaled(
+    found: Families, where: Mapping[str, str], told: Mapping[str, Any], start: str, names: tuple[Scaled, ...]
+) -> None:
+    for theirs, ours, factor in names:
+        if (value := _number(told.get(start + theirs))) is not None:
+            found.add(PREFIX + ours, value * factor, **where)
+
+
+def _count(told: Mapping[str, Any], name: str) -> int:
+    return min(int(_number(told.get(name)) or 0), MOST_DEVICES)
+
+
+def _number(value: Any) -> float | None:
+    """Return a number that can be shown; libvirt's -1 stands for one that is not known."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if value >= 0 and value < 2**64 and math.isfinite(value) else None
