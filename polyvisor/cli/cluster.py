@@ -42,7 +42,7 @@ def install(
 
 def uninstall(context: Context, namespace: str, *, delete_machines: bool, timeout: float) -> None:
     """Remove everything."""
-    objects = manifests(namespace)
+    objects = manifests(namespace, [{"monitoring": {"enabled": True}}])  # also what may have been asked for
     _on_cluster(
         context,
         lambda client: remove.uninstall(

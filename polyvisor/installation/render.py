@@ -12,7 +12,7 @@ import yaml
 
 from polyvisor.api import Obj, names
 from polyvisor.api import cluster_resources as cluster
-from polyvisor.api.resources import CRDS, NAMESPACES, RESOURCES, SECRETS, Resource
+from polyvisor.api.resources import CONFIGMAPS, CRDS, NAMESPACES, RESOURCES, SECRETS, Resource
 from polyvisor.api.schema import crd
 from polyvisor.installation.template import render as render_template
 
@@ -40,6 +40,9 @@ ORDER = (
     cluster.VALIDATING_WEBHOOKS.kind,
     cluster.API_SERVICES.kind,
     "KubeVirt",
+    CONFIGMAPS.kind,
+    cluster.SERVICE_MONITORS.kind,
+    cluster.PROMETHEUS_RULES.kind,
 )
 OWN_NAMESPACE = f"{names.HYPERVISOR_PREFIX}made-by-install"
 """On a namespace: the installation made it, so it goes with the installation."""

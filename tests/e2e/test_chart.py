@@ -14,7 +14,16 @@ from polyvisor import __version__
 from polyvisor.installation.render import CHART, assignment, defaults, manifests, merged
 
 MAIN = Path(__file__).parent / "tools" / "template" / "main.go"
-VALUES = [[], ["image.tag=v9", "api.replicas=3", "networkPolicies=false", "configuration.hypervisors=[{name: qemu}]"]]
+VALUES = [
+    [],
+    [
+        "image.tag=v9",
+        "api.replicas=3",
+        "networkPolicies=false",
+        "monitoring.enabled=true",
+        "configuration.hypervisors=[{name: qemu}]",
+    ],
+]
 
 
 @pytest.mark.e2e
