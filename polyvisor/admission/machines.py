@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 
-from polyvisor.admission import defaults, hardware, hypervisor, network, platform, scheduling, storage
+from polyvisor.admission import defaults, hardware, hypervisor, network, platform, probes, scheduling, storage
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.updates import warn_of_restart
 from polyvisor.admission.values import Findings, mapping, text
@@ -83,6 +83,7 @@ def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findin
     storage.validate(spec, path, found)
     network.validate(spec, path, found)
     scheduling.validate(spec, path, found)
+    probes.validate(spec, path, found)
     hypervisor.validate(spec, path, context.configuration, context.drivers, found)
 
 

@@ -29,6 +29,7 @@ from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.pod_machines import PodMachineAgent
 from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
+from polyvisor.agent.probes import ProbeKeeper
 from polyvisor.agent.real_node import RealNodeKeeper
 from polyvisor.agent.registry import Registries
 from polyvisor.agent.sources import Places
@@ -43,6 +44,8 @@ from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 
 COMPONENT = "virt-handler"
 WORKERS = 4
+PROBERS = 32
+"""How many probes may wait for their guests' answers at a time."""
 RESYNC_SECONDS = 300.0
 PRUNE_SECONDS = 3600.0
 OPERATIONS = {
@@ -112,9 +115,11 @@ class Agent:
             places=self._places,
             claims=self._claim_keeper,
             guest_report=lambda vmi: self._guests.report(vmi),
+            not_ready=lambda vmi: self._probes.not_ready(vmi),
         )
         self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
         self.statistics = Statistics(settings.node_name, self._living, registry)
+        self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look)
         self._screens = Screens()
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
@@ -152,6 +157,7 @@ class Agent:
         for pod in self._pods.by_index("id", id_):
             self._machines.look(owner_uid(pod))
             self._guests.look(owner_uid(pod))
+            self._probes.look(owner_uid(pod))
 
     async def run(self) -> None:
         """Work until cancelled. Launchers and machines go on after that."""
@@ -179,7 +185,9 @@ class Agent:
                 machines = Controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
                 claims = Controller("virt-handler-claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
                 asked = Controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, WORKERS)
+                probes = Controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
                 group.create_task(pods.run(), name="agent-pods")
+                group.create_task(probes.run(), name="agent-probes")
                 group.create_task(asked.run(), name="agent-guests")
                 if self._settings.pods is None:  # a kubelet's node has volumes and images of Kubernetes' own
                     group.create_task(claims.run(), name="agent-claims")

@@ -60,8 +60,13 @@ def set_phase(status: Obj, phase: Phase) -> None:
     stamps.append({"phase": str(phase), "phaseTransitionTimestamp": now()})
 
 
-def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, found: Mapping[str, Any]) -> Obj:
-    """Return the status of a machine whose domain exists; ``found`` is what was read off it, empty if nothing was."""
+def running(
+    vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, found: Mapping[str, Any], not_ready: str = ""
+) -> Obj:
+    """Return the status of a machine whose domain exists.
+
+    ``found`` is what was read off it, empty if nothing was; ``not_ready`` is why its probe has it that it is not ready.
+    """
     status: Obj = copy.deepcopy(vmi.get("status") or {})
     set_phase(status, Phase.RUNNING)
     drop_condition(status, VmiCondition.SYNCHRONIZED)
@@ -72,7 +77,10 @@ def running(vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, fo
         )
     else:
         drop_condition(status, VmiCondition.PAUSED)
-        set_condition(status, VmiCondition.READY, "True")
+        if not_ready:
+            set_condition(status, VmiCondition.READY, "False", Reason.NOT_READY, not_ready)
+        else:
+            set_condition(status, VmiCondition.READY, "True")
     hypervisor = status.setdefault("hypervisor", {})
     for key, value in (("version", hello.get("hypervisorVersion")), ("libvirtVersion", hello.get("libvirtVersion"))):
         if value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -36,6 +37,9 @@ class ByteStream(Protocol):
     async def write(self, data: bytes) -> None:
         """Send; waits while the other end is slow."""
 
+    async def encrypt(self) -> None:
+        """Go on in TLS, whoever the other end is; raises ``OSError`` where that is not possible."""
+
     async def close(self) -> None:
         """Close both ways."""
 
@@ -62,6 +66,13 @@ class Stream:
         self._writer.write(data)
         await self._writer.drain()
 
+    async def encrypt(self) -> None:
+        """Go on in TLS, without asking who the other end is."""
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        await self._writer.start_tls(context)
+
     async def close(self) -> None:
         """Let go of the other end."""
         self._writer.close()
@@ -83,6 +94,10 @@ class Picture:
 
     async def write(self, data: bytes) -> None:
         """Nobody listens."""
+
+    async def encrypt(self) -> None:
+        """There is no TLS here."""
+        raise OSError("this stream has no TLS")
 
     async def close(self) -> None:
         """There is nothing to close."""
@@ -125,6 +140,10 @@ class Datagrams(asyncio.DatagramProtocol):
         """Send one datagram."""
         if self.transport and data:
             self.transport.sendto(data)
+
+    async def encrypt(self) -> None:
+        """There is no TLS here."""
+        raise OSError("this stream has no TLS")
 
     async def close(self) -> None:
         """Give the port up."""
@@ -190,8 +209,11 @@ async def _wake(path: Path) -> None:
         writer.close()
 
 
-async def port_of(vmi: Obj, path: Path, port: int, protocol: str) -> ByteStream:
-    """Open a port of a machine: at its address, or, where it has none, through the launcher at ``path``."""
+async def port_of(vmi: Obj, path: Path, port: int, protocol: str, *, answer_seconds: float = 0) -> ByteStream:
+    """Open a port of a machine: at its address, or, where it has none, through the launcher at ``path``.
+
+    With ``answer_seconds`` the guest itself must have taken the connection within that time.
+    """
     if address := address_of(vmi):
         return await dial(address, port, protocol)
     declared = _declared(vmi)
@@ -200,7 +222,7 @@ async def port_of(vmi: Obj, path: Path, port: int, protocol: str) -> ByteStream:
         raise LauncherError(f"the machine's network interface lets only its declared ports through: {known}")
     if protocol != "tcp":
         raise LauncherError(f"without an address of its own the machine has no {protocol} ports that can be forwarded")
-    found, _ = await asyncio.to_thread(ask_for_descriptor, path, "port", port=port)
+    found, _ = await asyncio.to_thread(ask_for_descriptor, path, "port", port=port, answer=answer_seconds)
     return Stream(*await asyncio.open_connection(sock=_nonblocking(found.take())))
 
 

@@ -54,6 +54,7 @@ class MachineAgent:
         places: Places,
         claims: ClaimKeeper,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
+        not_ready: Callable[[Obj], str] = lambda _: "",
     ) -> None:
         self._client = client
         self._events = events
@@ -65,6 +66,7 @@ class MachineAgent:
         self._places = places
         self._claim_keeper = claims
         self._guest_report = guest_report
+        self._not_ready = not_ready
         self.queue: WorkQueue[Key] = WorkQueue()
         self._patience = Patience()
         pods.on_change(self._pod_changed)
@@ -230,7 +232,7 @@ class MachineAgent:
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         found = {} if described.described(vmi) else await self._describe(vmi, pod, link)
-        new = status.running(vmi, link.state, link.hello, driver, found)
+        new = status.running(vmi, link.state, link.hello, driver, found, self._not_ready(vmi))
         status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
 

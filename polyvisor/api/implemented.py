@@ -25,11 +25,14 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "VirtualMachineInstance": ALL,
     "VirtualMachineInstanceTemplateSpec": ALL,
     "VirtualMachineInstanceSpec": _fields(
-        "affinity architecture dnsConfig dnsPolicy domain evictionStrategy hostname hypervisor networks nodeSelector"
-        " priorityClassName schedulerName startStrategy subdomain terminationGracePeriodSeconds tolerations"
-        " topologySpreadConstraints volumes"
+        "affinity architecture dnsConfig dnsPolicy domain evictionStrategy hostname hypervisor"
+        " livenessProbe networks nodeSelector priorityClassName readinessProbe schedulerName"
+        " startStrategy subdomain terminationGracePeriodSeconds tolerations topologySpreadConstraints"
+        " volumes"
     ),
     "DomainSpec": ALL,
+    "Probe": ALL,
+    "GuestAgentPing": ALL,
     "VirtualMachineInstanceReplicaSet": ALL,
     "VirtualMachineInstanceReplicaSetSpec": ALL,
     # -- compute -------------------------------------------------------------------------------------------------------

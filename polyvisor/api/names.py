@@ -101,6 +101,8 @@ PROGRAMS_CONTAINER = "container-disk-binary"
 CONSOLE_CONTAINER = "guest-console-log"
 PRIVATE_FOLDER = "/var/run/kubevirt-private"
 """Below it the launcher finds claims, ConfigMaps and the like, where KubeVirt's launcher has them."""
+READY_GATE = "hypervisor.kubevirt.io/virtual-machine-ready"
+"""On the Pods of machines with a readiness probe, so that Services leave out guests that are not ready."""
 UNPAUSED_GATE = "kubevirt.io/virtual-machine-unpaused"
 VIRTUAL_NODE_TAINT = "hypervisor.kubevirt.io/virtual-node"
 
@@ -269,6 +271,9 @@ class EventType(StrEnum):
 class Reason(StrEnum):
     """Reasons in conditions and Events."""
 
+    UNHEALTHY = "Unhealthy"
+    KILLING = "Killing"
+    NOT_READY = "ContainersNotReady"
     CREATED = "Created"
     STARTED = "Started"
     STOPPED = "Stopped"

@@ -95,7 +95,7 @@ def build_pod(
         "enableServiceLinks": False,
         "hostname": hostname[:MAX_LABEL].rstrip("-"),
         "terminationGracePeriodSeconds": grace_period(vmi),
-        "readinessGates": [{"conditionType": names.UNPAUSED_GATE}],
+        "readinessGates": [{"conditionType": gate} for gate in _gates(wanted)],
         "nodeSelector": {names.NODE_SCHEDULABLE_LABEL: "true"} | (wanted.get("nodeSelector") or {}),
         "affinity": _affinity(wanted.get("affinity"), placement.node_affinity),
         "tolerations": [
@@ -141,6 +141,10 @@ def build_pod(
 def launcher_image(driver: str, configured: str = "") -> str:
     """Return the image of a driver's launcher; ``configured`` is what the KubeVirt object says."""
     return configured or f"localhost/polyvisor/launcher-{driver}:v{__version__}"
+
+
+def _gates(spec: Obj) -> list[str]:
+    return [names.UNPAUSED_GATE, *([names.READY_GATE] if spec.get("readinessProbe") else [])]
 
 
 def grace_period(vmi: Obj) -> int:

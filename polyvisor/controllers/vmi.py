@@ -182,17 +182,15 @@ class VmiController:
                 status_of.scheduled(changed, pod, at)
             else:
                 again = self._unschedulable(changed, pod, at)
-        elif phase == Phase.RUNNING and not deleting(pod):
-            gate = status_of.unpaused_condition(vmi, pod, at)
-            if gate is not None:
-                await self._client.patch(
-                    PODS,
-                    pod["metadata"]["name"],
-                    {"status": {"conditions": [gate]}},
-                    pod["metadata"]["namespace"],
-                    patch_type="strategic",
-                    subresource="status",
-                )
+        elif phase == Phase.RUNNING and not deleting(pod) and (gates := status_of.gate_conditions(vmi, pod, at)):
+            await self._client.patch(
+                PODS,
+                pod["metadata"]["name"],
+                {"status": {"conditions": gates}},
+                pod["metadata"]["namespace"],
+                patch_type="strategic",
+                subresource="status",
+            )
         await self._write(vmi, changed)
         return again
 

@@ -42,6 +42,8 @@ WAITING_FOR = {
     "RunContainerError": Reason.FAILED_CREATE,
 }
 """What a kubelet says of a container that does not start -> the reason on the machine."""
+FITS = {names.UNPAUSED_GATE: "NotPaused", names.READY_GATE: "Ready"}
+"""The reasons of the readiness gates' conditions while nothing is amiss."""
 NOT_RUNNING = "Guest VM is not reported as running"
 
 
@@ -175,25 +177,29 @@ def container_trouble(pod: Obj) -> tuple[Reason, str] | None:
     return None
 
 
-def unpaused_condition(vmi: Obj, pod: Obj, at: datetime) -> Obj | None:
-    """Return the Pod condition of the readiness gate if it has to be written, else None."""
-    paused = condition(vmi, VmiCondition.PAUSED)
-    is_paused = paused is not None and paused.get("status") == ConditionStatus.TRUE
-    wanted = ConditionStatus.FALSE if is_paused else ConditionStatus.TRUE
-    found = condition(pod, names.UNPAUSED_GATE)
-    if found is not None and found.get("status") == wanted:
-        return None
+def gate_conditions(vmi: Obj, pod: Obj, at: datetime) -> list[Obj]:
+    """Return the Pod conditions of the readiness gates that have to be written."""
+    paused = _is_true(vmi, VmiCondition.PAUSED)
+    wanted = {
+        names.UNPAUSED_GATE: ("Paused", "the virtual machine is paused") if paused else (),
+        names.READY_GATE: () if _is_true(vmi, VmiCondition.READY) else ("NotReady", "the virtual machine is not ready"),
+    }
     status: Obj = {}
-    set_condition(
-        status,
-        names.UNPAUSED_GATE,
-        wanted,
-        "Paused" if is_paused else "NotPaused",
-        "the virtual machine is paused" if is_paused else "the virtual machine is not paused",
-        at=at,
-    )
-    written: Obj = status["conditions"][0]
+    for gate in (pod.get("spec") or {}).get("readinessGates") or []:
+        type_ = gate.get("conditionType")
+        if type_ not in wanted:
+            continue
+        value = ConditionStatus.FALSE if wanted[type_] else ConditionStatus.TRUE
+        found = condition(pod, type_)
+        if found is None or found.get("status") != value:
+            set_condition(status, type_, value, *(wanted[type_] or (FITS[type_],)), at=at)
+    written: list[Obj] = status.get("conditions") or []
     return written
+
+
+def _is_true(obj: Obj, type_: str) -> bool:
+    found = condition(obj, type_)
+    return found is not None and found.get("status") == ConditionStatus.TRUE
 
 
 def _hypervisor(status: Obj, pod: Obj, placement: Placement | None) -> None:

@@ -138,11 +138,11 @@ class LauncherPlan:
     refuses gives way at once, one that does not help in some seconds gives way to the next. ``reboot`` lists
     libvirt's modes of asking for a restart; the first that is taken is the one. ``forward`` says how a port of a guest
     on a user-mode network is reached: commands of the hypervisor's monitor that ``open`` and ``close`` a local port and
-    ``list`` connections, in which the pattern ``accepted`` finds ours. ``keeps`` says where below the launcher's
-    folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the domain's).
-    ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it does.
-    ``own_uuids`` says that the hypervisor
-    gives its machines uuids of its own, so that a domain is known by its name alone. ``devices``, ``capabilities`` and
+    ``list`` connections, in which the patterns ``accepted`` and ``answered`` find ours. ``keeps`` says where below the
+    launcher's folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the
+    domain's). ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it
+    does. ``own_uuids`` says that the hypervisor gives its machines uuids of its own, so that a domain is known by its
+    name alone. ``devices``, ``capabilities`` and
     ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 

@@ -143,7 +143,6 @@ def _actions() -> Iterator[Feature]:
         ("memory-dump", "Memory dump"),
         ("live-migration", "Live migration"),
         ("snapshot", "Snapshots"),
-        ("guest-agent", "Guest agent"),
         ("hotplug.disk", "Attach and detach disks while running"),
         ("hotplug.interface", "Attach and detach network cards while running"),
         ("hotplug.cpu", "Change the number of CPUs while running"),
@@ -154,6 +153,11 @@ def _actions() -> Iterator[Feature]:
 
 FEATURES: tuple[Feature, ...] = (
     *_actions(),
+    _feature(
+        "lifecycle.guest-agent",
+        "Guest agent",
+        *(f"{probe}.{way}" for probe in ("liveness_probe", "readiness_probe") for way in ("exec", "guest_agent_ping")),
+    ),
     _feature("lifecycle.start-paused", "Start paused", "start_strategy"),
     _feature("lifecycle.reboot-policy", "Terminate instead of rebooting", ("domain.reboot_policy", "Terminate")),
     _feature("boot.disk", "Boot from a disk image"),

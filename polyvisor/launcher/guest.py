@@ -26,6 +26,7 @@ from polyvisor.launcher.plan import Plan
 AGENT_SECONDS = 5
 MOST_AGENT_SECONDS = 300
 ACCEPT_SECONDS = 2.0
+MOST_ANSWER_SECONDS = 60.0
 SCREENSHOT_BYTES = 256 * 1024 * 1024
 TCP = re.compile(r"<graphics type='vnc' port='(\d+)'[^>]*listen='([^']+)'")
 UNIX = re.compile(r"<graphics type='vnc'[^>]* socket='([^']+)'")
@@ -125,10 +126,11 @@ class Guest:
             raise Refused("no-screen", "the domain has no screen that can be looked at from here")
         return {"descriptor": peer.detach()}
 
-    def port(self, port: object) -> dict[str, Any]:
+    def port(self, port: object, answer: object = 0) -> dict[str, Any]:
         """Return a connection to a TCP port of a guest on a user-mode network.
 
-        Its local port is there for the moment in which it is connected to, so that nobody else comes through it.
+        Its local port is there for the moment in which it is connected to, so that nobody else comes through it. The
+        hypervisor takes a connection before the guest does: with ``answer`` seconds the guest must have, by then.
         """
         import libvirt_qemu
 
@@ -136,6 +138,7 @@ class Guest:
         card = USER.search(domain.XMLDesc())
         if not isinstance(port, int) or not 0 < port < 65536:
             raise Refused("bad-request", f"{port!r} is not a port")
+        seconds = min(float(answer), MOST_ANSWER_SECONDS) if isinstance(answer, int | float) else 0.0
         if not words or card is None:
             raise Refused("no-address", "the machine has no network interface with an address that its node can reach")
 
@@ -150,11 +153,16 @@ class Guest:
             raise Refused("dial", refusal)
         try:
             peer = socket.create_connection(("127.0.0.1", local), AGENT_SECONDS)
-            accepted = re.compile(words["accepted"].replace("{local}", str(local)))
-            deadline = time.monotonic() + ACCEPT_SECONDS
-            while not accepted.search(tell("list")) and time.monotonic() < deadline:
+            wanted = words["answered" if seconds and "answered" in words else "accepted"]
+            found = re.compile(wanted.replace("{local}", str(local)))
+            deadline = time.monotonic() + (seconds or ACCEPT_SECONDS)
+            while not (taken := bool(found.search(tell("list")))) and time.monotonic() < deadline:
                 if select.select([peer], [], [], 0.01)[0]:
-                    break  # it was accepted, and has answered or ended already
+                    taken = not seconds or bool(peer.recv(1, socket.MSG_PEEK))  # it has spoken, or ended already
+                    break
+            if seconds and not taken:
+                peer.close()
+                raise Refused("dial", f"port {port} of the guest takes no connection")
             peer.setblocking(True)
         except OSError as error:
             raise Refused("dial", f"port {port} of the guest: {error}") from None

@@ -191,7 +191,7 @@ class Server:
             "thaw": self._guest.thaw,
             "agent": lambda: self._guest.command(message.get("command"), message.get("timeout")),
             "screen": self._guest.screen,
-            "port": lambda: self._guest.port(message.get("port")),
+            "port": lambda: self._guest.port(message.get("port"), message.get("answer")),
             "screenshot": self._guest.screenshot,
             "stats": lambda: {"stats": statistics.read(self._machine.domain())},
         }

@@ -79,6 +79,7 @@ _EFI = "domain.firmware.bootloader.efi"
 _HYPERV = "domain.features.hyperv"
 NAME = "metadata.name"
 _SKETCHES: dict[str, _Sketch] = {
+    "lifecycle.guest-agent": _on("readinessProbe.guestAgentPing", {}),
     "lifecycle.start-paused": _on("startStrategy", "Paused"),
     "lifecycle.reboot-policy": _on("domain.rebootPolicy", "Terminate"),
     "boot.without-kernel": _Sketch({}),

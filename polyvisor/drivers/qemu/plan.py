@@ -48,6 +48,7 @@ FORWARD = {
     "open": "hostfwd_add host{alias} tcp:127.0.0.1:{local}-:{port}",
     "list": "info usernet",
     "accepted": r"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+127\.0\.0\.1\s+{local}\s",
+    "answered": r"TCP\[ESTABLISHED\]\s+\d+\s+127\.0\.0\.1\s+{local}\s",
     "close": "hostfwd_remove host{alias} tcp:127.0.0.1:{local}",
 }
 
