@@ -159,7 +159,7 @@ def empty(folder: Path, name: str, size: int, formats: tuple[str, ...]) -> DiskF
     return DiskFile(place, "raw")
 
 
-def create_raw(folder: int, name: str, size: int, where: Path) -> None:
+def create_raw(folder: int, name: str, size: int, where: Path, owner: int | None = None) -> None:
     """Make a sparse raw image in the open folder, whole or not at all; one that is there already stays."""
     stats = os.fstatvfs(folder)
     free = stats.f_bavail * stats.f_frsize
@@ -170,6 +170,8 @@ def create_raw(folder: int, name: str, size: int, where: Path) -> None:
     descriptor = os.open(scratch, flags, 0o600, dir_fd=folder)
     try:
         os.ftruncate(descriptor, size)
+        if owner is not None:
+            os.fchown(descriptor, owner, owner)
         os.fsync(descriptor)
         with suppress(FileExistsError):
             os.link(scratch, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
@@ -178,8 +180,8 @@ def create_raw(folder: int, name: str, size: int, where: Path) -> None:
         os.unlink(scratch, dir_fd=folder)
 
 
-def host_disk(root: Path, path: str, kind: str, size: int) -> DiskFile:
-    """Return a disk image below the allowed root; ``DiskOrCreate`` makes it if it is not there."""
+def host_disk(root: Path, path: str, kind: str, size: int, owner: int | None = None) -> DiskFile:
+    """Return a disk image below the allowed root; ``DiskOrCreate`` makes it if it is not there, for ``owner``."""
     relative = path
     if path.startswith("/"):
         prefix = f"{root}/"
@@ -206,7 +208,7 @@ def host_disk(root: Path, path: str, kind: str, size: int) -> DiskFile:
                 if size <= 0:
                     raise AgentError(f"host disk {path}: a capacity is needed to create it", retry=False) from None
                 with safepath.walk(top, names[:-1], create=True) as parent:
-                    create_raw(parent, names[-1], capacity(size, f"host disk {path}"), root)
+                    create_raw(parent, names[-1], capacity(size, f"host disk {path}"), root, owner)
                 os.close(safepath.open_file(top, names, os.O_RDWR))
     return DiskFile(root.joinpath(*names), "raw")
 

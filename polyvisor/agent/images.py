@@ -187,33 +187,42 @@ class ImageStore:
     ) -> Path:
         """Return the disk image in a containerDisk: the file at ``path``, else the only one below ``/disk``."""
         tree = self.tree(reference, architecture=architecture, progress=progress, pull=pull)
-        return self.file_in(tree, reference, path) if path else self._only_disk(tree, reference)
+        with safepath.opened_root(tree) as root:
+            return tree.joinpath(*find_disk(root, reference, path))
 
     def file_in(self, tree: Path, reference: str, path: str) -> Path:
         """Return a file of an unpacked tree, never one outside of it."""
-        try:
-            with safepath.opened_root(tree) as root:
-                return tree.joinpath(*safepath.real_file(root, safepath.parts(path)))
-        except UnsafePath as error:
-            raise ImageError(f"image {reference}: {error}", retry=False) from error
-        except OSError as error:
-            raise ImageError(f"image {reference} has no file {path} ({error.strerror})", retry=False) from error
+        with safepath.opened_root(tree) as root:
+            return tree.joinpath(*find_file(root, reference, path))
 
-    def _only_disk(self, tree: Path, reference: str) -> Path:
-        try:
-            with safepath.opened_root(tree) as root:
-                folder = safepath.real_folder(root, ["disk"])
-                with safepath.walk(root, folder) as at:
-                    names = sorted(n for n in os.listdir(at) if not n.startswith("."))  # noqa: PTH208
-        except (OSError, UnsafePath):
-            names = []
-        if not names:
-            raise ImageError(f"image {reference} has no file below /disk; name the disk image in 'path'", retry=False)
-        if len(names) > 1:
-            raise ImageError(
-                f"image {reference} is ambiguous: /disk holds {', '.join(names[:10])}; name one in 'path'", retry=False
-            )
-        return self.file_in(tree, reference, f"disk/{names[0]}")
+
+def find_file(root: int, reference: str, path: str) -> list[str]:
+    """Return where a file of an image is below the image's open tree, free of links; never one outside of it."""
+    try:
+        return safepath.real_file(root, safepath.parts(path))
+    except UnsafePath as error:
+        raise ImageError(f"image {reference}: {error}", retry=False) from error
+    except OSError as error:
+        raise ImageError(f"image {reference} has no file {path} ({error.strerror})", retry=False) from error
+
+
+def find_disk(root: int, reference: str, path: str = "") -> list[str]:
+    """Return where the disk image in a containerDisk is: the file at ``path``, else the only one below ``/disk``."""
+    if path:
+        return find_file(root, reference, path)
+    try:
+        folder = safepath.real_folder(root, ["disk"])
+        with safepath.walk(root, folder) as at:
+            names = sorted(n for n in os.listdir(at) if not n.startswith("."))  # noqa: PTH208
+    except (OSError, UnsafePath):
+        names = []
+    if not names:
+        raise ImageError(f"image {reference} has no file below /disk; name the disk image in 'path'", retry=False)
+    if len(names) > 1:
+        raise ImageError(
+            f"image {reference} is ambiguous: /disk holds {', '.join(names[:10])}; name one in 'path'", retry=False
+        )
+    return find_file(root, reference, f"disk/{names[0]}")
 
 
 def _notes(path: Path) -> list[tuple[str, str]]:

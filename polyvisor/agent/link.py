@@ -87,7 +87,7 @@ class Link:
     ) -> None:
         self.path = path
         self.hello = hello
-        self.pid, _ = peer_of(writer.get_extra_info("socket"))
+        self.pid, self.user = peer_of(writer.get_extra_info("socket"))
         self.state: State = {"state": "none", "reason": ""}
         self.asked_at = 0.0
         self._writer = writer

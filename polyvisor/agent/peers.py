@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PROC = Path("/proc")
+from polyvisor.agent import containers
+
 _POD = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/volumes/kubernetes\.io~empty-dir/")
 
 
@@ -49,12 +50,6 @@ def stranger(path: Path, pid: int, uid: int) -> str:
         return "" if uid in (0, os.geteuid()) else f"belongs to process {pid} of user {uid}, not to a launcher of ours"
     if pid <= 0:
         return "belongs to a process that cannot be seen from here; the agent has to share the host's process ids"
-    try:
-        groups = (PROC / str(pid) / "cgroup").read_text()
-    except OSError:
+    if not (groups := containers.groups_of(pid)):
         return f"belongs to process {pid}, which is gone"
-    # pod<uid> with the cgroupfs driver, kubepods-<class>-pod<uid with underscores>.slice with systemd's
-    wanted = re.compile(f"(.*-)?pod({pod[1]}|{pod[1].replace('-', '_')})(\\.slice)?")
-    if any(wanted.fullmatch(part) for line in groups.splitlines() for part in line.rpartition(":")[2].split("/")):
-        return ""
-    return f"belongs to process {pid}, which is not of Pod {pod[1]}"
+    return "" if containers.is_of(groups, pod[1]) else f"belongs to process {pid}, which is not of Pod {pod[1]}"

@@ -23,7 +23,7 @@ from polyvisor.agent.link import LauncherGone, Link
 from polyvisor.api.names import LAUNCHER_FOLDER, LAUNCHER_VOLUME
 from polyvisor.drivers.base import LauncherPlan
 
-VOLUMES = "volumes/kubernetes.io~empty-dir"
+EMPTY_DIRS = "volumes/kubernetes.io~empty-dir"
 
 
 class PodLaunchers(Launchers):
@@ -36,7 +36,7 @@ class PodLaunchers(Launchers):
 
     def folder(self, id_: str) -> Path:
         """Return a launcher's folder as this process sees it."""
-        return self.root / (self._uid_of(id_) or "gone") / VOLUMES / LAUNCHER_VOLUME
+        return self.root / (self._uid_of(id_) or "gone") / EMPTY_DIRS / LAUNCHER_VOLUME
 
     def inside(self, id_: str) -> Path:
         """Return where a launcher finds its folder in its Pod."""

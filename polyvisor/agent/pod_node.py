@@ -3,14 +3,18 @@
 A launcher waits in its Pod for its plan. It gets it once its container runs, then it is connected to, and its machine
 is looked at. A Pod that is being deleted has its machine shut down first: the launcher leaves the kubelet's SIGTERM to
 the agent, who can ask the guest, and ends when the machine has ended; the kubelet's own deadline is the last word.
+What isn't obvious: a Pod ends with its last container. Those that hold images know nothing of the machine, so the agent
+ends them when the launcher has ended, however that came about.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from polyvisor.agent import containers
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError
 from polyvisor.agent.patience import Patience
@@ -67,6 +71,9 @@ class PodNode:
         if pod is None or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
             await self._launchers.retire(id_)
             return None
+        if compute_ended(pod):
+            await asyncio.to_thread(end_others, pod)
+            return 2.0
         driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
         vmi = next(iter(self._vmis.by_index("uid", owner_uid(pod))), None)
         if driver is None or not container_runs(pod):
@@ -101,6 +108,19 @@ class PodNode:
             self._look(owner_uid(pod))
             return 0.5
         return None
+
+
+def compute_ended(pod: Obj) -> bool:
+    """Whether the launcher's container is over."""
+    found = (pod.get("status") or {}).get("containerStatuses") or []
+    return any(one.get("name") == COMPUTE_CONTAINER and "terminated" in (one.get("state") or {}) for one in found)
+
+
+def end_others(pod: Obj) -> None:
+    """End the containers that only live as long as the launcher does, so that the Pod ends."""
+    for container in pod["spec"].get("containers") or []:
+        if container["name"] != COMPUTE_CONTAINER and (id_ := containers.container_id(pod, container["name"])):
+            containers.end(str(pod["metadata"]["uid"]), id_)
 
 
 def container_runs(pod: Obj) -> bool:

@@ -53,6 +53,13 @@ class Sources(AbstractContextManager["Sources"], Protocol):
         """Return a raw disk of the node."""
 
 
+class Supplier(Protocol):
+    """Who has the sources of machines."""
+
+    def sources(self, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> Sources:
+        """Return the sources of one machine; ``secrets`` are those that its volumes name."""
+
+
 @dataclass(frozen=True)
 class Places:
     """Where a node without a kubelet keeps what outlives a machine."""

@@ -20,7 +20,7 @@ from polyvisor.agent import cloudinit, contents, disks, iso, safepath, tools
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
 from polyvisor.agent.images import Progress, silent
-from polyvisor.agent.sources import Places, Sources
+from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import claim_of
@@ -121,7 +121,7 @@ def _pull_secret(source: Obj | None) -> set[str]:
 
 
 def prepare(
-    vmi: Obj, driver: Driver, folder: Path, places: Places, inputs: Inputs, progress: Progress = silent
+    vmi: Obj, driver: Driver, folder: Path, places: Supplier, inputs: Inputs, progress: Progress = silent
 ) -> Prepared:
     """Make all that the machine boots from, or find it made. Blocking; raises :class:`AgentError`."""
     if found := prepared(folder):
@@ -133,6 +133,8 @@ def prepare(
             scratch.mkdir(mode=0o700)
         with places.sources(vmi, folder, progress, inputs.secrets) as sources:
             made = _Preparation(vmi, driver, folder, sources, inputs, progress).all()
+            if sources.owner is not None:
+                scratch.chmod(0o711)  # the hypervisor's user has a way to its files
         with translated(folder, "preparing the machine's folder"):
             safepath.write_atomic(scratch / RESULT, made.to_json().encode())
             scratch.rename(folder / DISKS)
@@ -202,7 +204,7 @@ class _Preparation:
                 self._progress(f"copying the root filesystem of {source['image']}")
                 self._root = self._scratch / "root"
                 tools.run(
-                    ["cp", "-ax", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
+                    ["cp", "-axH", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
                 )
                 cloudinit.write_hostname(self._hostname, self._root)
                 self._root_volume = volume["name"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent import peers
+from polyvisor.agent import containers
 from polyvisor.agent.peers import address_of, stranger
 
 POD = "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
@@ -35,7 +35,7 @@ def put(folder: Path, pid: int, groups: str) -> None:
 def test_a_process_belongs_to_the_pod_that_its_control_group_names(
     groups: str, ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "PROC", tmp_path)
+    monkeypatch.setattr(containers, "PROC", tmp_path)
     put(tmp_path, 7, groups)
     assert (stranger(PATH, 7, 107) == "") is ours
 

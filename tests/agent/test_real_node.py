@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import os
 import shutil
 import ssl
 import subprocess
@@ -19,7 +20,8 @@ import httpx
 import pytest
 import yaml
 
-from polyvisor.agent import peers, render
+from polyvisor.agent import containers, render
+from polyvisor.agent.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.process import Handler
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
 from polyvisor.api import names
@@ -62,7 +64,8 @@ class Kubelet:
             "annotations": {DRIVER_ANNOTATION: "plain"},
             "ownerReferences": [{**owner, "uid": vmi["metadata"]["uid"]}],
         }
-        pod = {"nodeName": "n1", "containers": [{"name": "compute", "image": "x"}]}
+        containers = [{"name": name, "image": "x"} for name in ("compute", "volumex")]
+        pod = {"nodeName": "n1", "containers": containers}
         found = await self.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod})
         self.start(found["metadata"]["uid"])
         status = {"phase": "Running", "containerStatuses": [{"name": "compute", "state": {"running": {}}}]}
@@ -72,13 +75,32 @@ class Kubelet:
         return await self.client.update_status(VMIS, vmi)
 
     def start(self, uid: str, pod: str = "") -> None:
-        folder = self.pods / uid / "volumes/kubernetes.io~empty-dir/polyvisor"
+        folder = self.pods / uid / EMPTY_DIRS / "polyvisor"
+        machine = self.pods / uid / EMPTY_DIRS / names.MACHINE_VOLUME
         folder.mkdir(parents=True)
+        machine.mkdir()
         command = [sys.executable, "-P", "-m", "polyvisor.launcher", "--pod", str(folder)]
+        if os.geteuid() == 0:  # a mount namespace of its own, where the machine's folder is
+            place = "/run/polyvisor-machine"
+            script = f"mount -t tmpfs tmpfs /run; mkdir {place}; mount --bind {machine} {place}"
+            script += f'; mount -o remount,bind,ro {place}; exec "$@"'
+            command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", *command]
         self.launchers[uid] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         (self.proc / str(self.launchers[uid].pid)).mkdir(parents=True)
         groups = f"0::/kubepods/burstable/pod{pod or uid}/c\n"
         (self.proc / str(self.launchers[uid].pid) / "cgroup").write_text(groups)
+
+    def container(self, uid: str, identity: str) -> subprocess.Popen[bytes]:
+        """Start something else in the Pod."""
+        found = subprocess.Popen(["sleep", "1000"])
+        self.launchers[identity] = found
+        (self.proc / str(found.pid)).mkdir(parents=True)
+        (self.proc / str(found.pid) / "cgroup").write_text(f"0::/kubepods/burstable/pod{uid}/{identity}\n")
+        return found
+
+    def mounts(self, uid: str) -> str:
+        """Return the mounts that a launcher sees."""
+        return Path(f"/proc/{self.launchers[uid].pid}/mountinfo").read_text()
 
     async def until(self, resource: Any, name: str, holds: Callable[[Obj], Any]) -> Obj:
         async with Informer(self.client, resource) as informer:
@@ -130,7 +152,7 @@ class Kubelet:
 @pytest.fixture
 async def kubelet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kubelet]:
     monkeypatch.setattr(render, "domain_xml", xml)
-    monkeypatch.setattr(peers, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(containers, "PROC", tmp_path / "proc")
     async with running(tmp_path) as client:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"kept": "yes"}}}
         await client.create(NODES, node)
@@ -253,11 +275,33 @@ def condition(vmi: Obj, kind: str) -> Obj:
     return next((c for c in vmi["status"]["conditions"] if c["type"] == kind), {})
 
 
-async def test_a_machine_with_disks_is_refused_with_the_reason(kubelet: Kubelet, handler: Handler) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+async def test_a_machine_gets_its_disks_and_its_pods_other_containers_end_with_it(
+    kubelet: Kubelet, handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Any] = []
+
+    def noted(vmi: Obj, driver: Any, found: Any, folder: Path) -> str:
+        prepared.append(found)
+        return xml(vmi)
+
+    monkeypatch.setattr(render, "domain_xml", noted)
     await kubelet.machine("one", volumes=[{"name": "d", "emptyDisk": {"capacity": "1Mi"}}])
-    vmi = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Failed")
-    said = [one.get("message", "") for one in vmi["status"]["conditions"]]
-    assert any("does not bring into launcher Pods" in one for one in said)
+    running = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    assert running["status"]["volumeStatus"] == [{"name": "d", "target": "", "size": 1 << 20}]
+    assert str(prepared[0].files["d"].path) == "/var/run/polyvisor-machine/disks/d.qcow2"
+    (uid,) = kubelet.launchers
+    assert "/run/polyvisor-machine/disks/d.qcow2" in kubelet.mounts(uid)
+    assert (kubelet.pods / uid / EMPTY_DIRS / names.MACHINE_VOLUME / "disks/d.qcow2").exists()
+    other = kubelet.container(uid, "ab" * 32)
+    states = [
+        {"name": "compute", "state": {"terminated": {"exitCode": 0}}},
+        {"name": "volumex", "state": {"running": {}}, "containerID": f"containerd://{'ab' * 32}"},
+    ]
+    status = {"status": {"containerStatuses": states}}
+    await kubelet.client.patch(PODS, "virt-launcher-one", status, "default", subresource="status")
+    async with asyncio.timeout(20):
+        await asyncio.to_thread(other.wait)
 
 
 async def test_a_stranger_in_the_folder_gets_nothing(

@@ -12,7 +12,8 @@ import pytest
 from polyvisor.agent import disks, storage, tools
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
 from polyvisor.agent.images import ImageStore
-from polyvisor.agent.storage import Inputs, Places, Prepared, prepare, used_trees
+from polyvisor.agent.sources import Places
+from polyvisor.agent.storage import Inputs, Prepared, prepare, used_trees
 
 from .conftest import ForeignDriver, Layout, Make, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
 

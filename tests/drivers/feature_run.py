@@ -11,7 +11,8 @@ from pathlib import Path
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.agent.disks import claim_disk
 from polyvisor.agent.images import ImageStore
-from polyvisor.agent.storage import Inputs, Places, prepare
+from polyvisor.agent.sources import Places
+from polyvisor.agent.storage import Inputs, prepare
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render

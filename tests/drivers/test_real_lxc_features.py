@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from polyvisor.agent.images import ImageStore
-from polyvisor.agent.storage import Inputs, Places, prepare
+from polyvisor.agent.sources import Places
+from polyvisor.agent.storage import Inputs, prepare
 from polyvisor.domain import DomainContext, domain_uuid, render
 from polyvisor.drivers.base import Verdict
 from polyvisor.drivers.features import BY_ID

@@ -1,0 +1,114 @@
+"""Shows files of one mount namespace in another: a container's image to the launcher, a disk of its own for writing.
+
+A mount is cloned where its file is, travels as a descriptor, and is put where it is to be seen; the path of neither
+side is ever walked by the kernel as root. What isn't obvious: cloning and putting are only allowed inside the namespace
+concerned, and a process with threads cannot enter one. So both are done by this module run as a program of its own,
+which gets everything as descriptors. It leans on the standard library alone, all of it loaded before it enters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from polyvisor.agent.errors import AgentError
+
+CLONE_NEWNS = 0x00020000
+AT_EMPTY_PATH = 0x1000
+OPEN_TREE_CLONE = 1
+MOVE_FROM, MOVE_TO = 0x04, 0x40
+READ_ONLY, NO_SUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
+OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+"""Numbers of system calls, the same on all architectures."""
+SECONDS = 60.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def clone_here(descriptor: int, *, read_only: bool = False) -> int:
+    """Clone the mount of a file or folder of this process's own namespace; the caller owns the descriptor."""
+    flags = AT_EMPTY_PATH | OPEN_TREE_CLONE | os.O_CLOEXEC
+    tree = _checked(_libc.syscall(OPEN_TREE, descriptor, b"", flags), "cloning a mount")
+    attributes = NO_SUID | NO_DEVICES | NO_PROGRAMS | (READ_ONLY if read_only else 0)
+    wanted = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    try:
+        done = _libc.syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, wanted, ctypes.sizeof(wanted))
+        _checked(done, "setting a mount's attributes")
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+def clone_of(process: int, root: int) -> int:
+    """Clone the root of another process's namespace, read-only; the caller owns the descriptor."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        _run("clone", process, root, theirs.fileno())
+        _, found, _, _ = socket.recv_fds(ours, 16, 1)
+    os.set_inheritable(found[0], False)
+    return found[0]
+
+
+def place(process: int, pairs: Sequence[tuple[int, int]]) -> None:
+    """Put cloned mounts over files or folders of another process's namespace, all given as descriptors."""
+    if pairs:
+        _run("place", process, *(number for pair in pairs for number in pair))
+
+
+def _run(what: str, *descriptors: int) -> None:
+    command = [sys.executable, "-P", "-m", "polyvisor.agent.mounting", what, *map(str, descriptors)]
+    try:
+        done = subprocess.run(
+            command, pass_fds=descriptors, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise AgentError("showing files to the launcher: no end within a minute") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise AgentError(f"showing files to the launcher: {said[-500:]}")
+
+
+def _enter(process: int) -> None:
+    _checked(_libc.setns(process, CLONE_NEWNS), "entering a mount namespace")
+
+
+def _clone(process: int, root: int, answer: int) -> None:
+    _enter(process)
+    with socket.socket(fileno=answer) as peer:
+        socket.send_fds(peer, [b"mount"], [clone_here(root, read_only=True)])
+
+
+def _place(process: int, numbers: Sequence[int]) -> None:
+    _enter(process)
+    for tree, target in zip(numbers[::2], numbers[1::2], strict=True):
+        moved = _libc.syscall(MOVE_MOUNT, tree, b"", target, b"", MOVE_FROM | MOVE_TO)
+        _checked(moved, "putting a mount in its place")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do one thing in another namespace; the arguments are what, and numbers of descriptors."""
+    process, *numbers = map(int, arguments[1:])
+    try:
+        if arguments[0] == "clone":
+            _clone(process, *numbers)
+        else:
+            _place(process, numbers)
+    except OSError as error:
+        os.write(2, str(error.strerror or error).encode())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))  # nothing is loaded or cleaned up in a foreign namespace
