@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
+from polyvisor.admission.datavolumes import admit_data_volume
 from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.replica_sets import admit_replica_set
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj, Problem, check
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
-from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, REPLICA_SETS, VMIS, VMS, Resource
+from polyvisor.api.resources import DATAVOLUMES, KUBEVIRTS, NAMESPACES, REPLICA_SETS, VMIS, VMS, Resource
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 NO_EFFECT = "KubeVirt's setting is kept and has no effect in Polyvisor"
@@ -57,6 +58,8 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
             found.problems += check(KubeVirt, obj, idle)
             found.warnings += [f"{path}: {NO_EFFECT}" for path in idle[:MAX_WARNINGS]]
             validate_configuration(obj, context.drivers, found)
+    elif resource == DATAVOLUMES:
+        admit_data_volume(obj, old, found)
     else:
         _other(resource, obj, found)
     return Admitted(obj, list(dict.fromkeys(found.problems)), found.warnings)

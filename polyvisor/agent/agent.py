@@ -21,6 +21,7 @@ from polyvisor.agent import guests, logs, storage, streams
 from polyvisor.agent import link as launcher_link
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -38,7 +39,7 @@ from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
-from polyvisor.api.resources import CDICONFIGS, PODS, PVCS, VMIS
+from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 
@@ -95,10 +96,14 @@ class Agent:
         self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
         self._claims = Informer(client, PVCS, resync_seconds=RESYNC_SECONDS)
         self._claim_keeper = ClaimKeeper(client, self._claims, self._pods, self._vmis, state / "volumes")
+        self.importing: Importing | None = None
+        """What fills DataVolumes, if this agent does."""
+        if settings.imports:
+            volumes = self._places.volumes
+            self.importing = Importing(client, self._events, self._claims, self._claim_keeper, self._images, volumes)
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
-        self._import_settings = Informer(client, CDICONFIGS) if settings.imports else None
         self._launchers = self._launchers_of(settings)
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
         self.node = keeper(client, settings.node_name, registry, state / "probe")
@@ -177,9 +182,8 @@ class Agent:
                 await self._vmis.start()
                 await self._claims.start()
                 await asyncio.gather(self._pods.synced(), self._vmis.synced(), self._claims.synced())
-                if self._import_settings is not None:
-                    await self._import_settings.start()
-                    await self._import_settings.synced()
+                if self.importing is not None:
+                    await self.importing.start(group)
                 self._pod_keeper.adopt()
                 pods = Controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
                 machines = Controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
@@ -198,14 +202,12 @@ class Agent:
             await self._pods.stop()
             await self._vmis.stop()
             await self._claims.stop()
-            if self._import_settings is not None:
-                await self._import_settings.stop()
+            if self.importing is not None:
+                await self.importing.stop()
             await self._launchers.close()
 
     def _insecure(self) -> set[str]:
-        """Return the registries that need not prove who they are."""
-        found = self._import_settings.items() if self._import_settings is not None else []
-        return {str(name) for config in found for name in (config.get("spec") or {}).get("insecureRegistries") or []}
+        return self.importing.insecure() if self.importing is not None else set()
 
     async def _prune(self) -> None:
         while True:

@@ -63,7 +63,7 @@ class ClaimKeeper:
     async def reconcile(self, key: Key) -> None:
         """Remove the folder of a claim that is being deleted and that no Pod uses, then let go of it."""
         claim = self._claims.get(*key)
-        if claim is None or not _leaving(claim) or self._in_use(claim):
+        if claim is None or not _leaving(claim) or self.in_use(*key):
             return
         namespace, name = key
         await asyncio.to_thread(self._remove, namespace, name)
@@ -76,8 +76,8 @@ class ClaimKeeper:
             if not error.not_found:
                 raise
 
-    def _in_use(self, claim: Obj) -> bool:
-        namespace, name = key_of(claim)
+    def in_use(self, namespace: str, name: str) -> bool:
+        """Whether a machine of this node may have a claim open."""
         for pod in self._pods.items():
             if pod["metadata"]["namespace"] != namespace or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
                 continue
