@@ -173,17 +173,16 @@ def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
 
 def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, image: str, config: Obj, storage: PodStorage) -> Obj:
     plan = driver.launcher(FOLDER)
-    capabilities: Obj = {"drop": ["ALL"]}
-    if plan.capabilities:
-        capabilities["add"] = list(plan.capabilities)
-    security: Obj = {"privileged": True} if plan.privileged else dict(RESTRICTED)
+    security: Obj = {"privileged": True}
+    if not plan.privileged:
+        security = {**RESTRICTED, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE", *plan.capabilities]}}
     container: Obj = {
         "name": names.COMPUTE_CONTAINER,
         "image": image,
         "command": ["python3", "-m", "polyvisor.launcher", "--pod", str(FOLDER)],
         "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": str(FOLDER)}, *storage.mounts],
         "resources": _resources(driver, spec, config),
-        "securityContext": security | {"capabilities": capabilities},
+        "securityContext": security,
     }
     if storage.devices:
         container["volumeDevices"] = storage.devices

@@ -128,8 +128,9 @@ class LauncherPlan:
     """How a launcher reaches libvirt for one machine; plain data that the launcher reads as JSON.
 
     ``uri`` is libvirt's connection URI. ``files`` are written below the launcher's folder before the connection opens
-    (relative path -> text), ``links`` made (relative path -> target), and ``seeds`` copied (relative folder -> folder
-    whose files are copied where they lack: a warm cache). If ``daemon`` is set, that program is run in a mount
+    (relative path -> text, in which ``@UID@`` and ``@GID@`` stand for the launcher's own user and group), ``links``
+    made (relative path -> target), and ``seeds`` copied (relative folder -> folder whose files are copied where they
+    lack: a warm cache). If ``daemon`` is set, that program is run in a mount
     namespace of its own, with ``binds`` (folder of the host -> folder relative to the launcher's) mounted over,
     ``unmounts`` taken away and ``environment`` added, before ``uri`` is opened; without it libvirt runs inside the
     launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is

@@ -90,7 +90,8 @@ class Daemon:
     def _spawn(self) -> None:
         plan = self._plan
         pairs = [item for host, below in plan.binds.items() for item in (str(plan.folder / below), host)]
-        command = ["/usr/bin/unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c", SCRIPT, "sh"]
+        spaces = ["--mount", "--propagation", "private", *(["--cgroup"] if strange_groups() else [])]
+        command = ["/usr/bin/unshare", *spaces, "--", "/bin/sh", "-c", SCRIPT, "sh"]
         command += [str(len(plan.unmounts)), *plan.unmounts, *pairs, "--", *plan.daemon]
         log = str(plan.folder / "daemon.log")
         self._child = os.posix_spawn(
@@ -116,6 +117,20 @@ class Daemon:
         if ended:
             self._child = 0
         return ended
+
+
+def strange_groups(groups: str = "", root: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Whether control groups are seen from another place than the one that /proc names them from.
+
+    In a container they may be: its own group is the top of what is mounted, while /proc tells the host's path of it,
+    which libvirt would look for in vain. In a namespace of control groups both agree.
+    """
+    for line in (groups or Path("/proc/self/cgroup").read_text()).splitlines():
+        _, controllers, path = line.split(":", 2)
+        hierarchy = root / controllers.removeprefix("name=")
+        if controllers and hierarchy.is_dir() and not (hierarchy / path.lstrip("/")).is_dir():
+            return True
+    return False
 
 
 def _alive(pid: int) -> bool:

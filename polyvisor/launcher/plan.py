@@ -48,7 +48,7 @@ class Plan:
             path = self._below(relative)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+                path.write_text(text.replace("@UID@", str(os.geteuid())).replace("@GID@", str(os.getegid())))
         for relative, target in self.links.items():
             path = self._below(relative)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from urllib.error import URLError
 import yaml
 
 from polyvisor.process.certificates import Pair, issue_client, issue_server, make_authority
-from tests.e2e.goprograms import program
+from tests.e2e.goprograms import OLDER, PROGRAMS, program
 
 LIFE = timedelta(days=7)
 SECONDS = 60
@@ -42,8 +42,9 @@ HEADERS = (
 class Cluster:
     """The control plane. ``start`` and ``stop`` are for single programs, by name."""
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1", *, older: bool = False) -> None:
         self.folder = folder
+        self.older = older
         self.address = address
         self.kubeconfig = folder / "kubeconfig"
         self.port, self._etcd, self._peer = free_port(), free_port(), free_port()
@@ -94,7 +95,8 @@ class Cluster:
     def start(self, name: str) -> None:
         """Start a program of the control plane, or kwok; return when it serves, as far as that can be told."""
         log = (self.folder / f"{name}.log").open("ab")
-        command = [program(name), *self._arguments(name)]
+        older = self.older and f"{OLDER}{name}" in PROGRAMS
+        command = [program(f"{OLDER}{name}" if older else name), *self._arguments(name)]
         self._running[name] = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         if name == "kube-apiserver":
             self.wait_ready()
@@ -218,13 +220,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def cluster(*programs: str) -> Iterator[Cluster]:
-    """Run etcd, kube-apiserver and the named further programs; nothing of them is left."""
+def cluster(*programs: str, older: bool = False) -> Iterator[Cluster]:
+    """Run etcd, kube-apiserver and the named further programs; nothing of them is left.
+
+    ``older`` takes them from the oldest release of Kubernetes that is tried.
+    """
     folder = Path(f"/tmp/pvc{os.getpid()}-{secrets.token_hex(2)}")
     folder.mkdir(mode=0o700)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
-        one = Cluster(folder)
+        one = Cluster(folder, older=older)
         stack.callback(one.close)
         one.prepare()
         for name in ("etcd", "kube-apiserver", *programs):

@@ -18,6 +18,8 @@ from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
 KUBERNETES = "k8s.io/kubernetes"
+OLDER = "older/"
+"""Before a program's name: the oldest release of Kubernetes that is tried."""
 PROGRAMS = {
     "vcsim": ("vcsim", "."),
     "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
@@ -25,6 +27,10 @@ PROGRAMS = {
     **{
         name: ("kubernetes", f"{KUBERNETES}/cmd/{name}")
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+    },
+    **{
+        f"{OLDER}{name}": ("kubernetes-older", f"{KUBERNETES}/cmd/{name}")
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
     },
 }
 """Name -> module, and the package in it."""
@@ -54,7 +60,7 @@ def program(name: str) -> Path:
     digest = hashlib.sha256()
     for path in sorted(source.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    built = cache() / f"{module}-{digest.hexdigest()[:16]}" / name
+    built = cache() / f"{module}-{digest.hexdigest()[:16]}" / Path(name).name
     if not built.exists():
         _build(source, package, built)
     return built

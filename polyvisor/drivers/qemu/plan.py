@@ -14,8 +14,8 @@ from polyvisor.drivers.base import LauncherPlan
 
 CACHE = "root/cache/qemu/capabilities"
 QEMU_CONF = """\
-user = "root"
-group = "root"
+user = "+@UID@"
+group = "+@GID@"
 dynamic_ownership = 0
 remember_owner = 0
 security_driver = "none"

@@ -1,0 +1,38 @@
+"""What a launcher's container may do: exactly this, unless its driver cannot work without privilege."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.api import VirtualMachineInstanceSpec
+from polyvisor.controllers.launcher_pod import build_pod
+from polyvisor.drivers import registry
+from polyvisor.drivers.base import Driver
+from polyvisor.placement import Placement
+
+DRIVERS = [driver for driver in registry() if not driver.no_image]
+SPEC = {"domain": {"devices": {}, "memory": {"guest": "64Mi"}}}
+UNPRIVILEGED = {
+    "runAsUser": 107,
+    "runAsGroup": 107,
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.name)
+def test_the_rights_of_a_launcher(driver: Driver) -> None:
+    vmi: dict[str, Any] = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": SPEC}
+    placement = Placement(driver, driver.virt_types[0], (), {})
+    pod = build_pod(vmi, VirtualMachineInstanceSpec.model_validate(SPEC), placement, {}, {})["spec"]
+    compute = pod["containers"][0]
+    assert not pod["automountServiceAccountToken"]
+    if driver.launcher(Path("/any")).privileged:
+        assert compute["securityContext"] == {"privileged": True}
+    else:
+        assert compute["securityContext"] == UNPRIVILEGED
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
