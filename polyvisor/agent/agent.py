@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyvisor.agent import guests, logs, storage, streams
 from polyvisor.agent import link as launcher_link
@@ -38,10 +38,13 @@ from polyvisor.agent.statistics import Statistics
 from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
-from polyvisor.api import Obj
+from polyvisor.api import Obj, names
 from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
+
+if TYPE_CHECKING:
+    from polyvisor.agent.devices.keeper import DeviceKeeper
 
 COMPONENT = "virt-handler"
 WORKERS = 4
@@ -70,6 +73,8 @@ class Settings:
     hostdisks: Path | None = None
     pods: Path | None = None
     """Where the kubelet keeps its Pods' volumes; None on a virtual node, which has no kubelet."""
+    device_plugins: Path | None = None
+    """Where the kubelet and device plugins have their sockets, on a node with a kubelet."""
     imports: bool = False
     """Whether this agent does CDI's part and fills DataVolumes; where there is one node and no CDI."""
 
@@ -178,6 +183,8 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._events.run(), name="agent-events")
                 group.create_task(self.node.run(), name="agent-node")
+                if self._settings.device_plugins is not None:
+                    group.create_task(self._devices(self._settings.device_plugins).run(), name="agent-devices")
                 await self._pods.start()
                 await self._vmis.start()
                 await self._claims.start()
@@ -208,6 +215,12 @@ class Agent:
 
     def _insecure(self) -> set[str]:
         return self.importing.insecure() if self.importing is not None else set()
+
+    def _devices(self, folder: Path) -> DeviceKeeper:
+        from polyvisor.agent.devices.keeper import DeviceKeeper  # only a kubelet's node needs gRPC
+
+        devices = {name: Path(path) for name, path in names.DEVICES.items()}
+        return DeviceKeeper(folder, devices, self._settings.state / "devices")
 
     async def _prune(self) -> None:
         while True:

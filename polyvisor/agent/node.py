@@ -28,7 +28,6 @@ RENEW_SECONDS = 10.0
 HEARTBEAT_SECONDS = 60.0
 PROBE_SECONDS = 600.0
 MAX_PODS = 250
-DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
 log = logging.getLogger("polyvisor.node")
 
 
@@ -68,7 +67,7 @@ def _address() -> str:
 def capacity() -> dict[str, str]:
     """Return what this machine has to give."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    devices = {f"devices.kubevirt.io/{name}": "1k" for name, path in DEVICES.items() if Path(path).exists()}
+    devices = {f"{names.DEVICE_PREFIX}{name}": "1k" for name, path in names.DEVICES.items() if Path(path).exists()}
     cpus = len(os.sched_getaffinity(0))
     return {"cpu": str(cpus), "memory": f"{memory}Ki", "pods": str(MAX_PODS), **devices}
 

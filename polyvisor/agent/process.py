@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="by default $NODE_NAME")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/polyvisor"))
     parser.add_argument("--pods-dir", type=Path, default=Path("/pods"), help="the kubelet's folder of Pods")
+    folder = Path("/var/lib/kubelet/device-plugins")
+    parser.add_argument("--device-plugins-dir", type=Path, default=folder, help="the kubelet's folder of plugins")
     found = parser.parse_args(arguments)
     if not found.node_name:
         parser.error("the name of the node is wanted: --node-name or $NODE_NAME")
@@ -64,7 +66,12 @@ class Handler:
             running.client_of(options, names.HANDLER_APP) as client,
             serve_health(self.health, options.bind, options.health_port) as self.health_port,
         ):
-            settings = Settings(options.node_name, options.state_dir, pods=options.pods_dir)
+            settings = Settings(
+                options.node_name,
+                options.state_dir,
+                pods=options.pods_dir,
+                device_plugins=options.device_plugins_dir,
+            )
             agent = Agent(client, self._drivers, settings)
             self.health.before_figures = [agent.statistics.refresh]
             shown = KeptPair(client, running.namespace_of(options), names.HANDLER_SECRET)

@@ -43,6 +43,9 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 ARCH_LABEL = "kubernetes.io/arch"
 OS_LABEL = "kubernetes.io/os"
 
+DEVICE_PREFIX = "devices.kubevirt.io/"
+DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
+"""What Pods can ask a node for below that prefix, and the device node that they get."""
 HYPERVISOR_PREFIX = "hypervisor.kubevirt.io/"
 FEATURE_PREFIX = "feature.hypervisor.kubevirt.io/"
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
-    from polyvisor.drivers.base import Driver
+    from polyvisor.drivers.base import Driver, LauncherPlan
     from polyvisor.placement import Placement
 
 DRIVER_ANNOTATION = f"{names.HYPERVISOR_PREFIX}driver"
@@ -103,7 +103,7 @@ def build_pod(
             {"key": names.VIRTUAL_NODE_TAINT, "operator": "Exists"},
         ],
         "containers": [
-            _compute(driver, spec, image, config, storage),
+            _compute(driver, spec, image, config, storage, emulated=placement.emulated),
             *storage.containers,
             console_log(image, privileged=privileged),
         ],
@@ -171,8 +171,14 @@ def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
     return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
 
 
-def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, image: str, config: Obj, storage: PodStorage) -> Obj:
+def _compute(
+    driver: Driver, spec: VirtualMachineInstanceSpec, image: str, config: Obj, storage: PodStorage, *, emulated: bool
+) -> Obj:
     plan = driver.launcher(FOLDER)
+    resources = _resources(driver, spec, config)
+    if devices := _devices(plan, emulated=emulated):
+        resources["requests"] |= devices
+        resources["limits"] = resources.get("limits", {}) | devices
     security: Obj = {"privileged": True}
     if not plan.privileged:
         security = {**RESTRICTED, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE", *plan.capabilities]}}
@@ -181,12 +187,22 @@ def _compute(driver: Driver, spec: VirtualMachineInstanceSpec, image: str, confi
         "image": image,
         "command": ["python3", "-m", "polyvisor.launcher", "--pod", str(FOLDER)],
         "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": str(FOLDER)}, *storage.mounts],
-        "resources": _resources(driver, spec, config),
+        "resources": resources,
         "securityContext": security,
     }
     if storage.devices:
         container["volumeDevices"] = storage.devices
     return container
+
+
+def _devices(plan: LauncherPlan, *, emulated: bool) -> Obj:
+    """Return what the container asks a node's device plugins for; nothing hastens what is emulated in software."""
+    accelerator = names.DEVICES["kvm"]
+    return {
+        f"{names.DEVICE_PREFIX}{name}": "1"
+        for name, path in names.DEVICES.items()
+        if path in plan.devices and not (emulated and path == accelerator)
+    }
 
 
 def _resources(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:

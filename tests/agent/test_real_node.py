@@ -132,6 +132,7 @@ class Kubelet:
                 node_name="n1",
                 state_dir=folder / "state",
                 pods_dir=self.pods,
+                device_plugins_dir=self.pods,
             ),
             DriverRegistry([PlainDriver()]),
         )

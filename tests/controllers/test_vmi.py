@@ -7,6 +7,8 @@ import pytest
 from polyvisor.api import Obj
 from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, VMIS
 from polyvisor.controllers.objects import condition
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import LauncherPlan
 from tests.controllers.conftest import NAMESPACE, World, compute
 from tests.drivers_for_tests import node
 
@@ -283,3 +285,26 @@ async def test_many_machines_get_exactly_one_pod_each(world: World, count: int) 
     )
     owners = [p["metadata"]["ownerReferences"][0]["name"] for p in await world.client.list(PODS, NAMESPACE)]
     assert sorted(owners) == sorted(f"m{n}" for n in range(count))
+
+
+@pytest.mark.parametrize(("emulation", "asked"), [(False, {"devices.kubevirt.io/kvm": "1"}), (True, {})])
+async def test_the_pod_asks_for_the_device_that_its_virt_type_needs(
+    world: World, drivers: DriverRegistry, emulation: bool, asked: Obj
+) -> None:
+    alpha = drivers.get("alpha")
+    assert alpha is not None
+    plan = LauncherPlan(uri="test:///default", devices=("/dev/kvm", "/dev/other"))
+    alpha.launcher = lambda *_: plan  # type: ignore[method-assign]
+    if emulation:
+        await world.client.patch(NODES, "n1", {"metadata": {"labels": {"hypervisor.kubevirt.io/alpha.fast": None}}})
+        labels = {"hypervisor.kubevirt.io/alpha.soft": "true"}
+        await world.client.patch(NODES, "n1", {"metadata": {"labels": labels}})
+        allowed = {"configuration": {"developerConfiguration": {"useEmulation": True}}}
+        metadata = {"name": "kubevirt", "namespace": NAMESPACE}
+        body = {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": metadata, "spec": allowed}
+        await world.client.create(KUBEVIRTS, body)
+    await world.create_vmi("m", {"hypervisor": {"driver": "alpha"}})
+    resources = (await world.pod("m"))["spec"]["containers"][0]["resources"]
+    for kind in ("requests", "limits"):
+        found = resources.get(kind) or {}
+        assert {key: value for key, value in found.items() if key.startswith("devices.")} == asked

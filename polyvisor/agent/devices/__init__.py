@@ -1,0 +1,1 @@
+"""The node's devices, offered to Pods through Kubernetes' device plugin API."""

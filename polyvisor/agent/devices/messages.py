@@ -1,0 +1,198 @@
+"""The messages of Kubernetes' device plugin API, v1beta1, as far as they are used, and their protobuf encoding.
+
+Field numbers are those of the API's published ``.proto``. Only strings, flags and messages occur in it, so this is the
+whole of the encoding that is needed; fields of the API that are not listed here are skipped when read. Why it is
+written by hand: docs/decisions/0002-device-plugins.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from grpclib.encoding.base import CodecBase
+
+VERSION = "v1beta1"
+HEALTHY = "Healthy"
+UNHEALTHY = "Unhealthy"
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+M = TypeVar("M")
+
+
+class WireError(ValueError):
+    """What came is no message of that type."""
+
+
+def _text(number: int) -> Any:
+    return field(default="", metadata={"number": number})
+
+
+def _flag(number: int) -> Any:
+    return field(default=False, metadata={"number": number})
+
+
+def _many(number: int, of: type) -> Any:
+    return field(default=(), metadata={"number": number, "of": of})
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``DevicePluginOptions``: which further calls a plugin wants; none."""
+
+    pre_start_required: bool = _flag(1)
+    preferred_allocation: bool = _flag(2)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRequest:
+    """What a plugin tells the kubelet: its API version, its socket's name, and what it offers."""
+
+    version: str = _text(1)
+    endpoint: str = _text(2)
+    resource_name: str = _text(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One thing of a kind that can be given to one container."""
+
+    id: str = _text(1)
+    health: str = _text(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """``ListAndWatchResponse``: all there are now."""
+
+    devices: tuple[Device, ...] = _many(1, Device)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRequest:
+    """``ContainerAllocateRequest``: the devices that one container is to have."""
+
+    ids: tuple[str, ...] = _many(1, str)
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateRequest:
+    """The containers of a Pod."""
+
+    containers: tuple[ContainerRequest, ...] = _many(1, ContainerRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """A device node of the host, where it is to appear, and what may be done with it (``r``, ``w``, ``m``)."""
+
+    container_path: str = _text(1)
+    host_path: str = _text(2)
+    permissions: str = _text(3)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerResponse:
+    """``ContainerAllocateResponse``: what to put into one container."""
+
+    devices: tuple[DeviceSpec, ...] = _many(3, DeviceSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class AllocateResponse:
+    """An answer for each container."""
+
+    containers: tuple[ContainerResponse, ...] = _many(1, ContainerResponse)
+
+
+class Codec(CodecBase):
+    """The encoding, in the shape that grpclib asks for."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        """Return a message's bytes."""
+        return encode(message)
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """Return the message of a type that bytes stand for."""
+        return decode(data, message_type)
+
+
+def encode(message: Any) -> bytes:
+    """Return a message's bytes; what has its default value is left out, except members of a list."""
+    out = bytearray()
+    for one in fields(message):
+        number, value = one.metadata["number"], getattr(message, one.name)
+        for each in value if isinstance(value, tuple) else (value,) if value else ():
+            if each is True:
+                out += _varint(number << 3 | VARINT) + b"\x01"
+                continue
+            data = each.encode() if isinstance(each, str) else encode(each)
+            out += _varint(number << 3 | BYTES) + _varint(len(data)) + data
+    return bytes(out)
+
+
+def decode(data: bytes, kind: type[M]) -> M:
+    """Return the message of type ``kind`` that ``data`` stands for."""
+    known = {one.metadata["number"]: one for one in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for number, value in _fields(data):
+        one = known.get(number)
+        if one is None:
+            continue
+        of = one.metadata.get("of", bool if one.default is False else str)
+        if isinstance(value, int) != (of is bool):
+            raise WireError(f"{kind.__name__}.{one.name} is of another type")
+        found = bool(value) if of is bool else value.decode() if of is str else decode(value, of)
+        values[one.name] = (*values.get(one.name, ()), found) if "of" in one.metadata else found
+    return kind(**values)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """Give the number and raw value of each field: an integer, or bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _read(data, at)
+        kind = key & 7
+        if kind == VARINT:
+            value, at = _read(data, at)
+            yield key >> 3, value
+            continue
+        if kind == BYTES:
+            length, at = _read(data, at)
+        elif kind in (FIXED64, FIXED32):
+            length = 8 if kind == FIXED64 else 4
+        else:
+            raise WireError(f"there is no wire type {kind}")
+        if at + length > len(data):
+            raise WireError("the message ends within a field")
+        if kind == BYTES:
+            yield key >> 3, data[at : at + length]
+        at += length
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read(data: bytes, at: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise WireError("the message ends within a number")
