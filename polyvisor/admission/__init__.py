@@ -14,12 +14,25 @@ from typing import Any, Literal
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.datavolumes import admit_data_volume
+from polyvisor.admission.instancetypes.rules import admit_instancetype, admit_preference
 from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.replica_sets import admit_replica_set
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj, Problem, check
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
-from polyvisor.api.resources import DATAVOLUMES, KUBEVIRTS, NAMESPACES, REPLICA_SETS, VMIS, VMS, Resource
+from polyvisor.api.resources import (
+    CLUSTER_INSTANCETYPES,
+    CLUSTER_PREFERENCES,
+    DATAVOLUMES,
+    INSTANCETYPES,
+    KUBEVIRTS,
+    NAMESPACES,
+    PREFERENCES,
+    REPLICA_SETS,
+    VMIS,
+    VMS,
+    Resource,
+)
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 NO_EFFECT = "KubeVirt's setting is kept and has no effect in Polyvisor"
@@ -31,6 +44,10 @@ ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], No
     VMS: admit_machine,
     VMIS: admit_instance,
     REPLICA_SETS: admit_replica_set,
+    INSTANCETYPES: admit_instancetype,
+    CLUSTER_INSTANCETYPES: admit_instancetype,
+    PREFERENCES: admit_preference,
+    CLUSTER_PREFERENCES: admit_preference,
 }
 """Kinds that are filled in and judged whole, and by what."""
 

@@ -201,6 +201,7 @@ def _without(spec: Obj, keys: Keys) -> Obj | None:
     if name and partner:
         items: Any = changed
         for key in partner:
-            items = items.get(key) or {}
-        items[:] = [item for item in items if item.get("name") != name]
+            items = items.get(key) if isinstance(items, dict) else None
+        if isinstance(items, list):  # a volume may be without a disk of its own
+            items[:] = [item for item in items if item.get("name") != name]
     return changed

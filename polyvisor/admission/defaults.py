@@ -41,7 +41,10 @@ def instance(vmi: Obj) -> None:
         finalizers = metadata.get("finalizers") or []
         if isinstance(finalizers, list) and names.VMI_FINALIZER not in finalizers:
             metadata["finalizers"] = [*finalizers, names.VMI_FINALIZER]
+    revision = mapping(vmi, "status").get("virtualMachineRevisionName")
     vmi["status"] = {"phase": str(names.Phase.PENDING)}
+    if isinstance(revision, str):
+        vmi["status"]["virtualMachineRevisionName"] = revision
 
 
 def instance_spec(spec: Obj, configuration: Obj) -> None:
@@ -55,7 +58,7 @@ def instance_spec(spec: Obj, configuration: Obj) -> None:
         return
     _cpu(domain)
     _memory(domain)
-    _disks(spec, domain)
+    disks(spec)
 
 
 def _cpu(domain: Obj) -> None:
@@ -83,24 +86,25 @@ def _memory(domain: Obj) -> None:
             domain["memory"] = {**memory, "guest": guest}
 
 
-def _disks(spec: Obj, domain: Obj) -> None:
-    devices = domain.get("devices")
+def disks(spec: Obj) -> None:
+    """Give every volume its disk, and every disk without a kind the plain one."""
+    devices = mapping(spec, "domain").get("devices")
     if not isinstance(devices, dict):
         return
-    disks, volumes = devices.get("disks") or [], spec.get("volumes") or []
-    if not isinstance(disks, list) or not isinstance(volumes, list):
+    given, volumes = devices.get("disks") or [], spec.get("volumes") or []
+    if not isinstance(given, list) or not isinstance(volumes, list):
         return
-    attached = {disk.get("name") for disk in disks if isinstance(disk, dict) and isinstance(disk.get("name"), str)}
+    attached = {disk.get("name") for disk in given if isinstance(disk, dict) and isinstance(disk.get("name"), str)}
     missing = [
         {"name": volume["name"], "disk": {}}
         for volume in volumes
         if isinstance(volume, dict) and isinstance(volume.get("name"), str) and volume["name"] not in attached
     ]
-    for disk in disks:
+    for disk in given:
         if isinstance(disk, dict) and all(disk.get(target) is None for target in ("disk", "cdrom", "lun")):
             disk["disk"] = {}
     if missing:
-        devices["disks"] = [*disks, *missing]
+        devices["disks"] = [*given, *missing]
 
 
 def pod_network(spec: Obj) -> bool:

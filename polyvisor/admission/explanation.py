@@ -6,16 +6,17 @@ is wrong with the manifest whatever the driver stands apart from what single dri
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from pydantic import ValidationError
 
-from polyvisor.admission import AdmissionContext, admit
+from polyvisor.admission import AdmissionContext, admit, instancetypes
 from polyvisor.admission.changes import Change, smallest
 from polyvisor.admission.hypervisor import Lack, allowed, lacks
-from polyvisor.admission.values import mapping, text
+from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec
 from polyvisor.api.resources import VMS, Resource
 from polyvisor.drivers.answers import link
@@ -106,7 +107,7 @@ def explain(resource: Resource, obj: Obj, context: AdmissionContext) -> Explanat
     decided = admit("CREATE", resource, obj, None, context)
     machine = resource == VMS
     path = "spec.template.spec" if machine else "spec"
-    spec = mapping(obj, *path.split("."))
+    spec = filled_in(obj, context) if machine else mapping(obj, "spec")
     metadata = mapping(obj, "metadata")
     try:
         parsed = VirtualMachineInstanceSpec.model_validate(spec)
@@ -123,6 +124,14 @@ def explain(resource: Resource, obj: Obj, context: AdmissionContext) -> Explanat
         problems=tuple(problem for problem in decided.problems if not problem.feature),
         warnings=tuple(decided.warnings),
     )
+
+
+def filled_in(vm: Obj, context: AdmissionContext) -> Obj:
+    """Return the spec of a machine's instance, with its instance type and preference as far as they are known."""
+    whole, found = copy.deepcopy(vm), Findings()
+    known = instancetypes.infer(whole, context.lookup, found)
+    expansion = instancetypes.expand(whole, None, context.lookup, found) if known else None
+    return expansion.spec if expansion else mapping(vm, "spec", "template", "spec")
 
 
 def _verdict(driver: Driver, spec: Obj, path: str, wanted: Asked, named: bool) -> DriverVerdict:

@@ -91,7 +91,7 @@ def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> bool:
 def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Check ``spec.hypervisor``, and every allowed driver against what the machine asks for."""
     before = len(found.problems)
-    _choice(mapping(spec, "hypervisor"), f"{path}.hypervisor", drivers, found)
+    validate_choice(mapping(spec, "hypervisor"), f"{path}.hypervisor", drivers, found)
     if len(found.problems) > before:
         return
     try:
@@ -161,7 +161,8 @@ def _full(path: str, field: str) -> str:
     return field if not field.startswith("spec.") else path + field.removeprefix("spec")
 
 
-def _choice(choice: Obj, path: str, drivers: DriverRegistry, found: Findings) -> None:
+def validate_choice(choice: Obj, path: str, drivers: DriverRegistry, found: Findings) -> None:
+    """Check what is asked of the hypervisor by itself, wherever it stands."""
     driver, any_of, virt_type = choice.get("driver"), choice.get("anyOf"), text(choice.get("virtType"))
     if driver is not None and any_of is not None:
         found.add(f"{path}.anyOf", "driver and anyOf exclude each other; give one")

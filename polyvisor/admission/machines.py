@@ -10,7 +10,17 @@ from __future__ import annotations
 
 import copy
 
-from polyvisor.admission import defaults, hardware, hypervisor, network, platform, probes, scheduling, storage
+from polyvisor.admission import (
+    defaults,
+    hardware,
+    hypervisor,
+    instancetypes,
+    network,
+    platform,
+    probes,
+    scheduling,
+    storage,
+)
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.updates import warn_of_restart
 from polyvisor.admission.values import Findings, mapping, text
@@ -35,18 +45,27 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
     template = spec.get("template")
     if not isinstance(template, dict):
         return
-    validate_template(template, context, found)
+    inferred = instancetypes.infer(vm, context.lookup, found)
+    expansion = instancetypes.expand(vm, mapping(old, "status"), context.lookup, found) if inferred else None
+    expanded = Findings(warnings=found.warnings)
+    validate_template(template, context, expanded, expansion)
+    found.problems += [expansion.explained(one) for one in expanded.problems] if expansion else expanded.problems
     if old is not None:
         warn_of_restart(vm, old, context.configuration, context.drivers, found)
 
 
-def validate_template(template: Obj, context: AdmissionContext, found: Findings) -> None:
-    """Check ``spec.template`` as the instance that will be made from it, with that instance's defaults."""
+def validate_template(
+    template: Obj, context: AdmissionContext, found: Findings, expansion: instancetypes.Expansion | None
+) -> None:
+    """Check ``spec.template`` as the instance that will be made from it, with that instance's defaults.
+
+    Without an expansion what it refers to is not known, and the instance cannot be judged.
+    """
     found.problems += check_metadata(template.get("metadata"), "spec.template.metadata")
     if template.get("spec") is None:
         found.required("spec.template.spec", "required; the machine's hardware")
-    if isinstance(template.get("spec"), dict):
-        instance = copy.deepcopy(template["spec"])
+    if isinstance(template.get("spec"), dict) and expansion is not None:
+        instance = copy.deepcopy(expansion.spec)
         _complete(instance, "spec.template.spec", context, found)
         validate_spec(instance, "spec.template.spec", context, found)
 

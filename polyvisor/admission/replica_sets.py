@@ -6,6 +6,7 @@ Nothing is filled in: each instance gets its own defaults when it is made, by th
 from __future__ import annotations
 
 from polyvisor.admission.context import AdmissionContext
+from polyvisor.admission.instancetypes import Expansion
 from polyvisor.admission.machines import validate_template
 from polyvisor.admission.values import Findings, mapping, number
 from polyvisor.api import Obj, VirtualMachineInstanceReplicaSet, check, selectors
@@ -29,7 +30,7 @@ def admit_replica_set(replica_set: Obj, old: Obj | None, context: AdmissionConte
         return
     if isinstance(spec.get("selector"), dict) and not wrong:
         _selects(spec["selector"], mapping(template, "metadata", "labels"), found)
-    validate_template(template, context, found)
+    validate_template(template, context, found, Expansion(mapping(template, "spec"), {}))
 
 
 def _selects(selector: Obj, labels: Obj, found: Findings) -> None:

@@ -126,7 +126,7 @@ DESCRIPTIONS = {
         "guest": "Number of CPUs that the guest sees.",
     },
     "CPUPreferences": {
-        "preferredCPUTopology": "As what the CPUs are shown: sockets (the default), cores, threads, spread or any.",
+        "preferredCPUTopology": "As what the CPUs are shown: cores (the default), sockets, threads, spread or any.",
     },
     "MemoryInstancetype": {
         "guest": "The guest's memory.",

@@ -21,7 +21,9 @@ def _fields(names: str) -> frozenset[str]:
 IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- machines ------------------------------------------------------------------------------------------------------
     "VirtualMachine": ALL,
-    "VirtualMachineSpec": _fields("running runStrategy template"),
+    "VirtualMachineSpec": _fields("instancetype preference running runStrategy template"),
+    "InstancetypeMatcher": ALL,
+    "PreferenceMatcher": ALL,
     "VirtualMachineInstance": ALL,
     "VirtualMachineInstanceTemplateSpec": ALL,
     "VirtualMachineInstanceSpec": _fields(
@@ -136,6 +138,36 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "Network": _fields("multus name pod"),
     "MultusNetwork": ALL,
     "PodNetwork": _fields(""),
+    # -- instance types and preferences --------------------------------------------------------------------------------
+    "VirtualMachineInstancetype": ALL,
+    "VirtualMachineClusterInstancetype": ALL,
+    "VirtualMachineInstancetypeSpec": ALL,
+    "CPUInstancetype": ALL,
+    "MemoryInstancetype": ALL,
+    "VirtualMachinePreference": ALL,
+    "VirtualMachineClusterPreference": ALL,
+    "VirtualMachinePreferenceSpec": _fields(
+        "annotations clock cpu devices features firmware machine preferSpreadSocketToCoreRatio preferredArchitecture"
+        " preferredHypervisor preferredLaunchSecurity preferredTerminationGracePeriodSeconds requirements"
+    ),
+    "ClockPreferences": ALL,
+    "ClockOffset": ALL,
+    "CPUPreferences": ALL,
+    "SpreadOptions": ALL,
+    "DevicePreferences": _fields(
+        "preferredAutoattachGraphicsDevice preferredAutoattachMemBalloon preferredAutoattachPodInterface"
+        " preferredAutoattachSerialConsole preferredBlockMultiQueue preferredCdromBus preferredDisableHotplug"
+        " preferredDiskBlockSize preferredDiskBus preferredDiskCache preferredDiskDedicatedIoThread preferredDiskIO"
+        " preferredInputBus preferredInputType preferredInterfaceMasquerade preferredInterfaceModel preferredLunBus"
+        " preferredNetworkInterfaceMultiQueue preferredPanicDeviceModel preferredRng preferredSoundModel preferredTPM"
+        " preferredVideoType"
+    ),
+    "FeaturePreferences": ALL,
+    "FirmwarePreferences": ALL,
+    "MachinePreferences": ALL,
+    "PreferenceRequirements": ALL,
+    "CPUPreferenceRequirement": ALL,
+    "MemoryPreferenceRequirement": ALL,
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration"),

@@ -70,6 +70,27 @@ def feature_label(driver: str, feature: str) -> str:
     return f"{FEATURE_PREFIX}{driver}.{feature}"
 
 
+# -- instance types and preferences ------------------------------------------------------------------------------------
+INSTANCETYPE_PREFIX = "instancetype.kubevirt.io/"
+START_OF_LABEL = "hypervisor.kubevirt.io/start-of"
+"""On a ControllerRevision: the uid of the machine whose present instance was made from it."""
+
+
+def default_label(field: str) -> str:
+    """Return the label by which a claim names the instance type or preference of machines that boot from it."""
+    return f"{INSTANCETYPE_PREFIX}default-{field}"
+
+
+def default_kind_label(field: str) -> str:
+    """Return the label that tells the kind of that."""
+    return f"{default_label(field)}-kind"
+
+
+def revision_label(what: str) -> str:
+    """Return a label of the ControllerRevision of an instance type or preference."""
+    return f"{INSTANCETYPE_PREFIX}object-{what}"
+
+
 # -- annotations and finalizers ----------------------------------------------------------------------------------------
 DOMAIN_ANNOTATION = "kubevirt.io/domain"
 HEARTBEAT_ANNOTATION = "kubevirt.io/heartbeat"
@@ -78,6 +99,13 @@ TEMPLATE_ANNOTATION = "hypervisor.kubevirt.io/template"
 """On an instance: a digest of the template spec that it was made from."""
 OWNER_VMI_NAME_ANNOTATION = "kubevirt.io/owner-vmi-name"
 OWNER_VMI_UID_ANNOTATION = "kubevirt.io/owner-vmi-uid"
+INSTANCETYPE_ANNOTATIONS = {
+    "VirtualMachineInstancetype": "kubevirt.io/instancetype-name",
+    "VirtualMachineClusterInstancetype": "kubevirt.io/cluster-instancetype-name",
+    "VirtualMachinePreference": "kubevirt.io/preference-name",
+    "VirtualMachineClusterPreference": "kubevirt.io/cluster-preference-name",
+}
+"""On an instance: what its machine took its size or its defaults from, by kind."""
 KEEP_LAUNCHER_ANNOTATION = "kubevirt.io/keep-launcher-alive-after-failure"
 VMI_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
@@ -295,6 +323,8 @@ class Reason(StrEnum):
     SUCCESSFUL_PAUSED = "SuccessfulPaused"
     SUCCESSFUL_RESUMED = "SuccessfulResumed"
     BACKEND_STORAGE = "FailedBackendStorageCreate"
+    FAILED_FIND_INSTANCETYPE = "FailedFindInstancetype"
+    FAILED_FIND_PREFERENCE = "FailedFindPreference"
     FAILED_PVC_NOT_FOUND = "FailedPvcNotFound"
     PVC_NOT_FOUND = "PVCNotFound"
     ERR_IMAGE_PULL = "ErrImagePull"

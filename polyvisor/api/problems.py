@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 Reason = Literal[
     "FieldValueRequired",
+    "FieldValueNotFound",
     "FieldValueInvalid",
     "FieldValueNotSupported",
     "FieldValueDuplicate",

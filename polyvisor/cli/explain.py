@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit
+from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit, filled_in
 from polyvisor.admission.explanation import explain as judge
 from polyvisor.api import Obj
 from polyvisor.api.names import CandidateVerdict
-from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS
+from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS, Resource
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import Manifest, load
 from polyvisor.cli.output import Output, print_structured, say
 from polyvisor.cli.plugins import tell_left_out
 from polyvisor.drivers import registry
+from polyvisor.kube.errors import ApiError
 
 if TYPE_CHECKING:
+    from polyvisor.admission.context import Lookup
+    from polyvisor.cli.client import Client
     from polyvisor.placement import Placement
 
 KINDS = {resource.kind: resource for resource in (VMS, VMIS)}
@@ -38,6 +41,7 @@ class Cluster:
 
     config: Obj
     nodes: list[Obj]
+    client: Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,15 @@ class Answer:
 
 def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
     """Print the verdicts; raise with exit code 3 if a machine cannot run."""
-    manifests = [m for m in load(files) if m.obj.get("kind") in KINDS]
+    given = load(files)
+    manifests = [m for m in given if m.obj.get("kind") in KINDS]
     if not manifests:
         what = f"no {' or '.join(KINDS)} in {', '.join(files)}"
         raise CliError(what, ExitCode.INVALID, "explain judges machines; other kinds are passed over.")
     tell_left_out()
     cluster = _cluster(against) if against else None
-    answers = [_answer(manifest, cluster) for manifest in manifests]
+    lookup = _lookup(given, cluster)
+    answers = [_answer(manifest, cluster, lookup) for manifest in manifests]
     if output in (Output.JSON, Output.YAML):
         print_structured({"machines": [answer.to_obj() for answer in answers]}, output)
     else:
@@ -80,18 +86,17 @@ def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
         raise CliError("\n".join(f"{a.manifest.where}: cannot run as written" for a in bad), ExitCode.INVALID)
 
 
-def _answer(manifest: Manifest, cluster: Cluster | None) -> Answer:
+def _answer(manifest: Manifest, cluster: Cluster | None, lookup: Lookup) -> Answer:
     obj = {**manifest.obj, "metadata": {"namespace": "default", **manifest.obj["metadata"]}}
     resource = KINDS[obj["kind"]]
-    context = AdmissionContext(cluster.config if cluster else {}, registry())
+    context = AdmissionContext(cluster.config if cluster else {}, registry(), lookup)
     explanation = judge(resource, obj, context)
     placement = None
     if cluster is not None and explanation.drivers:
         from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec
         from polyvisor.placement import place
 
-        admitted = admit("CREATE", resource, obj, None, context).obj["spec"]
-        spec = admitted["template"]["spec"] if resource == VMS else admitted
+        spec = filled_in(obj, context) if resource == VMS else admit("CREATE", resource, obj, None, context).obj["spec"]
         config = KubeVirtConfiguration.model_validate(cluster.config)
         placement = place(VirtualMachineInstanceSpec.model_validate(spec), config, cluster.nodes, registry())
     return Answer(manifest, explanation, placement)
@@ -105,7 +110,25 @@ def _cluster(kubeconfig: Path) -> Cluster:
     client = Context(kubeconfig=str(kubeconfig)).connect().client
     kubevirts = client.get(f"/apis/{KUBEVIRTS.group}/{KUBEVIRTS.version}/{KUBEVIRTS.plural}").get("items") or [{}]
     config = (kubevirts[0].get("spec") or {}).get("configuration") or {}
-    return Cluster(config, client.get(f"/api/v1/{NODES.plural}").get("items") or [])
+    return Cluster(config, client.get(f"/api/v1/{NODES.plural}").get("items") or [], client)
+
+
+def _lookup(manifests: Sequence[Manifest], cluster: Cluster | None) -> Lookup:
+    """Return a way to the objects that machines refer to: those beside them in the files, else the cluster's."""
+    given = {(one.obj.get("kind"), one.obj["metadata"].get("name")): one.obj for one in manifests}
+
+    def lookup(resource: Resource, namespace: str, name: str) -> Obj | None:
+        found = given.get((resource.kind, name))
+        if found is not None or cluster is None:
+            return found
+        try:
+            return cluster.client.get(resource.path(namespace or None, name))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    return lookup
 
 
 def _print(answer: Answer, output: Output) -> None:

@@ -15,10 +15,14 @@ from polyvisor.api import names
 if TYPE_CHECKING:
     from polyvisor.api import Obj
 
+REFERENCES = ("instancetype", "preference")
+
 
 def digest(vm: Obj) -> str:
-    """Return a short text that stands for the spec of the machine's template."""
-    text = json.dumps(vm["spec"]["template"].get("spec"), sort_keys=True, separators=(",", ":"))
+    """Return a short text that stands for the spec of the machine's template, and for what it refers to."""
+    spec = vm["spec"]
+    parts = [spec["template"].get("spec"), *(spec[field] for field in REFERENCES if spec.get(field))]
+    text = json.dumps(parts if len(parts) > 1 else parts[0], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

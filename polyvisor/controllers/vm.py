@@ -17,6 +17,7 @@ from polyvisor.api import names
 from polyvisor.api.names import EventType, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import template as template_of
+from polyvisor.controllers.instancetypes import Unusable, capture, expanded
 from polyvisor.controllers.objects import (
     add_finalizer,
     controller_of,
@@ -29,11 +30,13 @@ from polyvisor.controllers.objects import (
     uid,
 )
 from polyvisor.controllers.refusals import Refusals
+from polyvisor.controllers.revisions import drop_starts, keep_start, start_name
 from polyvisor.controllers.vm_decide import Decision, Step, decide, first_request
 from polyvisor.controllers.vm_status import compute
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
 
 if TYPE_CHECKING:
+    from polyvisor.admission.instancetypes import Expansion
     from polyvisor.api import Obj
 
 Key = tuple[str, str]
@@ -93,18 +96,28 @@ class VmController:
             if adopted is None:
                 return None
             vmi = adopted
+        unusable: Unusable | None = None
+        try:
+            vm = await capture(self._client, vm)
+        except Unusable as error:
+            unusable = error
         decision = decide(vm, vmi, self._clock())
         generation = int(vm["metadata"].get("generation") or 0)
         starting = decision.step is Step.START
         if starting and (standing := self._refusals.standing(key, generation)) is not None:
             wait, words = standing
-            await self._write_status(vm, vmi, (Reason.FAILED_CREATE, words))
+            await self._write_status(vm, vmi, (unusable.reason if unusable else Reason.FAILED_CREATE, words))
             return wait
         failure: tuple[str, str] | None = None
         problem: ApiError | None = None
         again = decision.again
         try:
+            if starting and unusable is not None:
+                raise unusable
             vm, vmi = await self._take(decision, vm, vmi)
+        except Unusable as error:
+            failure, again = (error.reason, str(error)), self._refusals.note(key, generation, str(error))
+            self._recorder.event(vm, EventType.WARNING, error.reason, str(error))
         except ApiError as error:
             if error.conflict:
                 raise
@@ -147,8 +160,10 @@ class VmController:
         fresh = await self._client.get(VMS, vm["metadata"]["name"], vm["metadata"]["namespace"])
         if fresh["metadata"].get("resourceVersion") != vm["metadata"].get("resourceVersion"):
             return None, None
+        vm, expansion = await expanded(self._client, vm)
+        await keep_start(self._client, vm)
         try:
-            made = await self._client.create(VMIS, instance_of(vm))
+            made = await self._client.create(VMIS, instance_of(vm, expansion))
         except ApiError as error:
             if error.already_exists:
                 return None, None
@@ -162,6 +177,7 @@ class VmController:
             self._made[key] = (made, time.monotonic())
         what = f"Started the virtual machine by creating the new virtual machine instance {made['metadata']['name']}"
         self._recorder.event(vm, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, what)
+        await drop_starts(self._client, vm)
         return vm, made
 
     async def _stop(self, vm: Obj, vmi: Obj) -> Obj | None:
@@ -240,17 +256,17 @@ class VmController:
         self.queue.add(key)
 
 
-def instance_of(vm: Obj) -> Obj:
-    """Return the instance that a machine's template describes."""
-    template = vm["spec"]["template"]
-    metadata = template.get("metadata") or {}
-    spec: Obj = copy.deepcopy(template["spec"])
+def instance_of(vm: Obj, expansion: Expansion) -> Obj:
+    """Return the instance that a machine's template describes, with its instance type and preference."""
+    metadata = vm["spec"]["template"].get("metadata") or {}
+    spec: Obj = copy.deepcopy(expansion.spec)
     firmware = spec.setdefault("domain", {}).setdefault("firmware", {})
     firmware.setdefault("uuid", str(uuid5(FIRMWARE_NAMESPACE, uid(vm))))
     request = first_request(vm) or {}
     if (request.get("data") or {}).get("paused") == "true":
         spec["startStrategy"] = "Paused"
-    annotations = dict(metadata.get("annotations") or {})
+    annotations = dict(expansion.annotations)
+    annotations |= {names.INSTANCETYPE_ANNOTATIONS[s.resource.kind]: s.name for s in expansion.sources.values()}
     annotations[names.VM_GENERATION_ANNOTATION] = str(vm["metadata"].get("generation") or 1)
     annotations[names.TEMPLATE_ANNOTATION] = template_of.digest(vm)
     return {
@@ -265,4 +281,5 @@ def instance_of(vm: Obj) -> Obj:
             "ownerReferences": [owner_reference(vm, VMS)],
         },
         "spec": spec,
+        "status": {"virtualMachineRevisionName": start_name(vm)},
     }

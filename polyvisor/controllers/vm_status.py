@@ -39,7 +39,8 @@ OWN_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED, V
 """Conditions that are the machine's own; all others come from the instance."""
 DERIVED_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED})
 """Those of them that are worked out anew each time."""
-TEMPLATE_CHANGED = "a field of the template's spec was changed; the running instance has it after a restart"
+TEMPLATE_CHANGED = "a non-live-updatable field was changed in the template spec"
+"""KubeVirt's words, which clients look for."""
 
 
 def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime, *, settled: bool = True) -> Obj:

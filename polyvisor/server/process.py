@@ -94,7 +94,9 @@ class Server:
             await self._serve(client, kubevirts, node)
 
     async def _serve(self, client: KubeClient, kubevirts: Informer, node: RemoteNode) -> None:
-        webhooks = Webhooks(lambda: AdmissionContext(configuration_of(kubevirts), self._drivers), metrics.reviewed)
+        webhooks = Webhooks(
+            client, lambda: AdmissionContext(configuration_of(kubevirts), self._drivers), metrics.reviewed
+        )
         gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
         routes = [
             *webhooks.routes(),

@@ -6,6 +6,8 @@ running instance goes to its node, once the table of its driver allows it.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,13 +15,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from polyvisor.api import VirtualMachine
+from polyvisor.admission.context import Lookup
+from polyvisor.admission.instancetypes import expand, expanded_machine, infer
+from polyvisor.admission.values import Findings
+from polyvisor.api import Problem, VirtualMachine
 from polyvisor.api.checking import check
 from polyvisor.api.names import DEFAULT_GRACE_PERIOD_SECONDS
 from polyvisor.api.resources import PODS, SUBRESOURCES_GROUP, VMIS, VMS
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
+from polyvisor.kube.lookups import resolve
 from polyvisor.server import requests, subresources_discovery
 from polyvisor.server.errors import Refusal, answering, conflict
 from polyvisor.server.node import NodeSide
@@ -126,15 +132,30 @@ class Subresources:
         return Response(status_code=202)
 
     async def _expand(self, request: Request) -> Response:
-        return JSONResponse(_expanded(await self._machines.vm(request.path_params["namespace"], _name(request))))
+        vm = await self._machines.vm(request.path_params["namespace"], _name(request))
+        return JSONResponse(await self._expanded(vm, vm.get("status")))
 
     async def _expand_given(self, request: Request) -> Response:
         vm = await body_of(request)
         problems = check(VirtualMachine, vm)
         if not vm or problems:
-            causes = [{"field": problem.field, "message": problem.message} for problem in problems]
-            raise Refusal(400, "Object is not a valid VirtualMachine", {"causes": causes})
-        return JSONResponse(_expanded(vm))
+            raise Refusal(400, "Object is not a valid VirtualMachine", _causes(problems))
+        vm["metadata"] = {**(vm.get("metadata") or {}), "namespace": request.path_params["namespace"]}
+        return JSONResponse(await self._expanded(vm, None))
+
+    async def _expanded(self, vm: Obj, status: Obj | None) -> Obj:
+        """Return a VM with what it takes from instance type and preference written out."""
+
+        def decide(lookup: Lookup) -> tuple[Obj, Findings]:
+            found, whole = Findings(), copy.deepcopy(vm)
+            expansion = expand(whole, status, lookup, found) if infer(whole, lookup, found) else None
+            return expanded_machine(whole, expansion) if expansion else vm, found
+
+        expanded, found = await resolve(self._client, decide)
+        if found.problems:
+            listed = "; ".join(str(problem) for problem in found.problems)
+            raise Refusal(400, f"the VirtualMachine cannot be expanded: {listed}", _causes(found.problems))
+        return expanded
 
     async def _log(self, request: Request) -> Response:
         name, namespace = request.path_params["name"], request.path_params["namespace"]
@@ -164,9 +185,5 @@ def _name(request: Request) -> str:
     return str(request.path_params["name"])
 
 
-def _expanded(vm: Obj) -> Obj:
-    """Return a VM with what it takes from elsewhere written out; there is nothing of the kind in this release."""
-    for field in ("instancetype", "preference"):
-        if (vm.get("spec") or {}).get(field):
-            raise Refusal(400, f"spec.{field}: not in this release")
-    return vm
+def _causes(problems: Sequence[Problem]) -> Obj:
+    return {"causes": [{"reason": p.reason, "field": p.field, "message": p.message} for p in problems]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jsonpatch
@@ -20,12 +21,27 @@ from starlette.routing import Route
 
 from polyvisor.admission import AdmissionContext, Admitted, Operation, admit
 from polyvisor.api.problems import invalid_status
-from polyvisor.api.resources import KUBEVIRTS, REFUSED, REPLICA_SETS, VMIS, VMS, Resource
+from polyvisor.api.resources import (
+    CLUSTER_INSTANCETYPES,
+    CLUSTER_PREFERENCES,
+    INSTANCETYPES,
+    KUBEVIRTS,
+    PREFERENCES,
+    REFUSED,
+    REPLICA_SETS,
+    VMIS,
+    VMS,
+    Resource,
+)
+from polyvisor.kube.client import KubeClient
+from polyvisor.kube.errors import ApiError
+from polyvisor.kube.lookups import resolve
 
 Obj = dict[str, Any]
 MUTATE = "/mutate"
 VALIDATE = "/validate"
-REVIEWED = (VMS, VMIS, REPLICA_SETS, KUBEVIRTS, *REFUSED)
+SIZES = (INSTANCETYPES, CLUSTER_INSTANCETYPES, PREFERENCES, CLUSTER_PREFERENCES)
+REVIEWED = (VMS, VMIS, REPLICA_SETS, *SIZES, KUBEVIRTS, *REFUSED)
 API_VERSION = "admission.k8s.io/v1"
 MAX_BODY = 8 * 1024 * 1024
 OPERATIONS: dict[str, Operation] = {"CREATE": "CREATE", "UPDATE": "UPDATE", "DELETE": "DELETE"}
@@ -36,12 +52,18 @@ class BadReview(Exception):
 
 
 class Webhooks:
-    """The two routes. ``context`` gives the configuration at the time of the call."""
+    """The two routes. ``context`` gives the configuration at the time of the call; ``client`` is for what an object
+    refers to.
+    """
 
     def __init__(
-        self, context: Callable[[], AdmissionContext], told: Callable[[str, bool, Obj], None] = lambda *_: None
+        self,
+        client: KubeClient,
+        context: Callable[[], AdmissionContext],
+        told: Callable[[str, bool, Obj], None] = lambda *_: None,
     ) -> None:
         """``told`` is called for each answer, with the webhook, whether it allows, and what was asked."""
+        self._client = client
         self._context = context
         self._told = told
 
@@ -58,9 +80,14 @@ class Webhooks:
     async def _answer(self, request: Request, *, mutates: bool) -> Response:
         try:
             asked = read_review(await request.body())
-            answer = review(asked, self._context(), mutates=mutates)
+            context = self._context()
+            answer = await resolve(
+                self._client, lambda lookup: review(asked, replace(context, lookup=lookup), mutates=mutates)
+            )
         except BadReview as error:
             return JSONResponse({"message": str(error)}, status_code=400)
+        except ApiError as error:
+            return JSONResponse({"message": f"what the object refers to cannot be read: {error}"}, status_code=500)
         self._told(MUTATE if mutates else VALIDATE, bool(answer["allowed"]), asked)
         return JSONResponse({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": answer})
 

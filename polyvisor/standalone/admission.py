@@ -17,11 +17,14 @@ Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem],
 def admitter(store: Store, drivers: DriverRegistry) -> Admit:
     """Return what the API server calls for each write. The configuration is read each time, as it may change."""
 
+    def lookup(resource: Resource, namespace: str, name: str) -> Obj | None:
+        return store.get(*key_of(resource, namespace, name))
+
     def decide(
         operation: str, resource: Resource, obj: Obj, old: Obj | None
     ) -> tuple[Obj, Sequence[Problem], Sequence[str]]:
         kubevirt = store.get(*key_of(KUBEVIRTS, names.KUBEVIRT_NAMESPACE, names.KUBEVIRT_NAME)) or {}
-        context = AdmissionContext((kubevirt.get("spec") or {}).get("configuration") or {}, drivers)
+        context = AdmissionContext((kubevirt.get("spec") or {}).get("configuration") or {}, drivers, lookup)
         found = admit(operation, resource, obj, old, context)  # type: ignore[arg-type]
         return found.obj, found.problems, found.warnings
 

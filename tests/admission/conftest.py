@@ -12,6 +12,7 @@ from lxml.etree import _Element
 
 from polyvisor.admission import AdmissionContext
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
+from polyvisor.api.resources import CLUSTER_INSTANCETYPES, CLUSTER_PREFERENCES, INSTANCETYPES
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import FEATURES
@@ -121,3 +122,16 @@ def put(path: str, value: Any) -> Change:
             node[last] = value
 
     return change
+
+
+@pytest.fixture
+def shelf(context: AdmissionContext) -> Any:
+    """A cluster's and a namespace's instance type ``small``, and a preference ``plain``, which the context knows."""
+    from tests.admission.shelf import Shelf
+
+    found = Shelf()
+    found.put(CLUSTER_INSTANCETYPES, "small", {"cpu": {"guest": 2}, "memory": {"guest": "128Mi"}})
+    found.put(INSTANCETYPES, "small", {"cpu": {"guest": 1}, "memory": {"guest": "64Mi"}})
+    found.put(CLUSTER_PREFERENCES, "plain", {})
+    object.__setattr__(context, "lookup", found)
+    return found

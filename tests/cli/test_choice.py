@@ -48,6 +48,19 @@ def test_examples_can_run(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "VirtualMachine demo-qemu" in shown
     assert "VirtualMachine demo-lxc" in shown
+    assert "VirtualMachine tiny" in shown
+
+
+def test_a_machine_is_judged_with_the_preference_beside_it(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (EXAMPLES / "instancetype.yaml").read_text()
+    manifest.write_text(text.replace("  devices:\n    preferred", "  devices:\n    preferredTPM: {}\n    preferred"))
+    assert run(["explain", str(manifest), "-o", "json"]) == 3
+    found = explained(capsys)
+    assert found["lxc"]["allowed"]
+    assert [reason["feature"] for reason in found["lxc"]["reasons"]] == ["tpm"]  # type: ignore[attr-defined]
+    manifest.write_text(text.replace("kind: VirtualMachineInstancetype\n    name: tiny", "name: tiny"))
+    assert run(["explain", str(manifest)]) == 3
+    assert "Failure to find instancetype" in capsys.readouterr().out
 
 
 def test_driver_that_cannot_is_told_with_line_and_change(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import jsonpatch
 import pytest
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.api.resources import REPLICA_SETS, VMIS, VMS, Resource
+from polyvisor.api.resources import INSTANCETYPES, REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.drivers import registry
 from polyvisor.kube import ApiError
 from polyvisor.server.webhooks import BadReview, read_review, review
@@ -52,6 +52,15 @@ def replica_set(labels: Obj, **spec: Any) -> Obj:
     }
 
 
+def instancetype(**spec: Any) -> Obj:
+    return {
+        "apiVersion": "instancetype.kubevirt.io/v1beta1",
+        "kind": "VirtualMachineInstancetype",
+        "metadata": {"name": "demo", "namespace": "default"},
+        "spec": {"cpu": {"guest": 1}, "memory": {"guest": "64Mi"}} | spec,
+    }
+
+
 def request(resource: Resource, obj: Obj | None, operation: str = "CREATE", old: Obj | None = None) -> Obj:
     return {
         "uid": "u1",
@@ -71,6 +80,9 @@ INVALID: list[tuple[Resource, Obj]] = [
     (VMIS, vmi(hypervisor={"driver": "lxc"}, domain={"devices": {"tpm": {}}, "memory": {"guest": "64Mi"}})),
     (VMIS, vmi(terminationGracePeriodSeconds="soon", volumes=[{"name": "v"}])),
     (REPLICA_SETS, replica_set({"app": "other"}, replicas=-1)),
+    (INSTANCETYPES, instancetype(cpu={"guest": 0}, memry={})),
+    (VMS, vm(instancetype={"name": "nosuch"})),
+    (VMS, vm(preference={"name": "p", "kind": "Taste"}, instancetype={"inferFromVolume": "v"})),
     (VMS, vm(runStrategy="Sometimes")),
     (VMS, vm(running=True, template={"spec": vmi(nodeSelektor={})["spec"]})),
     (VMS, {**vm(), "spec": {}}),

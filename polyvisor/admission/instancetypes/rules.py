@@ -1,0 +1,65 @@
+"""What admission does for instance types and preferences themselves: their own numbers and choices are checked.
+
+What they ask of a hypervisor is not: that depends on the machine that uses them, and is told of the machine.
+"""
+
+from __future__ import annotations
+
+from polyvisor.admission.context import AdmissionContext
+from polyvisor.admission.hypervisor import validate_choice
+from polyvisor.admission.values import Findings, amount, mapping, number
+from polyvisor.api import Obj, check
+from polyvisor.api.metadata import check_metadata
+from polyvisor.api.quantity import format_quantity
+from polyvisor.api.schema import model_of
+
+MIB = 1 << 20
+
+
+def admit_instancetype(obj: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
+    """Check an instance type."""
+    if not _changed(obj, old, found):
+        return
+    cpu, memory = mapping(obj, "spec", "cpu"), mapping(obj, "spec", "memory")
+    for path, value in (("guest", cpu.get("guest")), ("maxSockets", cpu.get("maxSockets"))):
+        count = number(value)
+        if count is not None and count < 1:
+            found.add(f"spec.cpu.{path}", f"found {count}; 1 or more are accepted")
+    guest = amount(memory.get("guest"))
+    if guest is not None and guest < MIB:
+        found.add("spec.memory.guest", f"found {format_quantity(guest)}; 1Mi or more is accepted")
+    percent = number(memory.get("overcommitPercent"))
+    where = "spec.memory.overcommitPercent"
+    if percent is not None and not 0 <= percent <= 100:
+        found.add(where, f"{where} '{percent}': must be in range between 0 and 100.")
+    if percent and memory.get("hugepages") is not None:
+        found.add(where, f"{where} and spec.memory.hugepages should not be requested together.")
+
+
+def admit_preference(obj: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
+    """Check a preference."""
+    if not _changed(obj, old, found):
+        return
+    spec = mapping(obj, "spec")
+    for path, value in (
+        ("spec.preferSpreadSocketToCoreRatio", spec.get("preferSpreadSocketToCoreRatio")),
+        ("spec.cpu.spreadOptions.ratio", mapping(spec, "cpu", "spreadOptions").get("ratio")),
+    ):
+        ratio = number(value)
+        if ratio is not None and ratio < 1:
+            found.add(path, f"found {ratio}; 1 or more are accepted")
+    firmware = mapping(spec, "firmware")
+    if firmware.get("preferredUseBios") and (firmware.get("preferredUseEfi") or firmware.get("preferredEfi")):
+        found.add("spec.firmware", "preferredUseBios and an EFI preference exclude each other; give one")
+    if firmware.get("preferredUseEfi") and firmware.get("preferredEfi") is not None:
+        found.add("spec.firmware.preferredUseEfi", "is older than preferredEfi, which is given too; leave it out")
+    validate_choice(mapping(spec, "preferredHypervisor"), "spec.preferredHypervisor", context.drivers, found)
+
+
+def _changed(obj: Obj, old: Obj | None, found: Findings) -> bool:
+    """Whether the spec is new; if so it is checked strictly."""
+    if old is not None and obj.get("spec") == old.get("spec"):
+        found.problems += check_metadata(obj.get("metadata"))
+        return False
+    found.problems += check(model_of(str(obj.get("kind"))), obj)
+    return True

@@ -1,0 +1,93 @@
+"""What a machine's instance type and preference said when the machine came to them holds for it from then on.
+
+It is kept in a ControllerRevision that the machine's status names; whoever changes the instance type afterwards changes
+new machines alone. To have the present one taken instead, take the reference out of the status, or delete the revision.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from polyvisor.admission.instancetypes import FIELDS, Expansion, Source, expand, find, revision_of
+from polyvisor.admission.values import Findings
+from polyvisor.api.names import Reason
+from polyvisor.api.resources import VMS
+from polyvisor.controllers.revisions import keep_source
+from polyvisor.kube import KubeClient
+from polyvisor.kube.lookups import resolve
+
+if TYPE_CHECKING:
+    from polyvisor.admission.context import Lookup
+    from polyvisor.admission.instancetypes.sources import Field
+    from polyvisor.api import Obj
+
+REASONS: dict[Field, Reason] = {
+    "instancetype": Reason.FAILED_FIND_INSTANCETYPE,
+    "preference": Reason.FAILED_FIND_PREFERENCE,
+}
+
+
+class Unusable(Exception):
+    """A machine cannot be made as it is written: what it refers to is not there, or does not go with it."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+async def capture(client: KubeClient, vm: Obj) -> Obj:
+    """Keep what the machine refers to, if that was not done yet; return the machine, whose status then names it."""
+    status: Obj = copy.deepcopy(vm.get("status") or {})
+    for field in FIELDS:
+        key = f"{field}Ref"
+        if not (vm["spec"].get(field) or {}):
+            status.pop(key, None)
+        elif not _is_kept(vm, field):
+            source = await _source(client, vm, field)
+            revision = source.revision or await keep_source(client, vm, source)
+            status[key] = {
+                "kind": source.resource.kind,
+                "name": source.name,
+                "controllerRevisionRef": {"name": revision},
+            }
+    return vm if status == (vm.get("status") or {}) else await client.update_status(VMS, vm | {"status": status})
+
+
+async def expanded(client: KubeClient, vm: Obj) -> tuple[Obj, Expansion]:
+    """Return the machine, and what its instance is made from."""
+    expansion = await _expansion(client, vm)
+    lost = [f"{field}Ref" for field, source in expansion.sources.items() if not source.revision]
+    if lost:
+        status = {key: value for key, value in (vm.get("status") or {}).items() if key not in lost}
+        vm = await capture(client, await client.update_status(VMS, vm | {"status": status}))
+        expansion = await _expansion(client, vm)
+    return vm, expansion
+
+
+async def _expansion(client: KubeClient, vm: Obj) -> Expansion:
+    def decide(lookup: Lookup) -> tuple[Expansion | None, Findings]:
+        found = Findings()
+        return expand(vm, vm.get("status"), lookup, found), found
+
+    expansion, found = await resolve(client, decide)
+    if expansion is None:
+        raise Unusable(Reason.FAILED_CREATE, "; ".join(str(problem) for problem in found.problems))
+    return expansion
+
+
+async def _source(client: KubeClient, vm: Obj, field: Field) -> Source:
+    def decide(lookup: Lookup) -> tuple[Source | None, Findings]:
+        found = Findings()
+        return find(vm, field, vm.get("status"), lookup, found), found
+
+    source, found = await resolve(client, decide)
+    if source is None:
+        raise Unusable(REASONS[field], "; ".join(str(problem) for problem in found.problems))
+    return source
+
+
+def _is_kept(vm: Obj, field: Field) -> bool:
+    status = vm.get("status") or {}
+    named = ((status.get(f"{field}Ref") or {}).get("controllerRevisionRef") or {}).get("name")
+    return bool(named) and named == revision_of(vm, field, status)
