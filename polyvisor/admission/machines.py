@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 
 from polyvisor.admission import (
+    access,
     defaults,
     hardware,
     hypervisor,
@@ -103,6 +104,7 @@ def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findin
     network.validate(spec, path, found)
     scheduling.validate(spec, path, found)
     probes.validate(spec, path, found)
+    access.validate(spec, path, found)
     hypervisor.validate(spec, path, context.configuration, context.drivers, found)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvisor.agent import guests, logs, storage, streams
 from polyvisor.agent import link as launcher_link
+from polyvisor.agent.access import AccessKeeper
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
@@ -126,9 +127,11 @@ class Agent:
             claims=self._claim_keeper,
             guest_report=lambda vmi: self._guests.report(vmi),
             not_ready=lambda vmi: self._probes.not_ready(vmi),
+            access_outcome=lambda vmi: self._access.outcome(vmi),
         )
         self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
         self.statistics = Statistics(settings.node_name, self._living, registry)
+        self._access = AccessKeeper(client, self._vmis, self._events, self._link_of, self._machines.look)
         self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look)
         self._screens = Screens()
         self.synced = asyncio.Event()
@@ -168,6 +171,7 @@ class Agent:
             self._machines.look(owner_uid(pod))
             self._guests.look(owner_uid(pod))
             self._probes.look(owner_uid(pod))
+            self._access.look(owner_uid(pod))
 
     async def run(self) -> None:
         """Work until cancelled. Launchers and machines go on after that."""
@@ -198,7 +202,9 @@ class Agent:
                 asked = Controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, WORKERS)
                 probes = Controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
                 group.create_task(pods.run(), name="agent-pods")
+                access = Controller("virt-handler-access", self._access.queue, self._access.reconcile, WORKERS)
                 group.create_task(probes.run(), name="agent-probes")
+                group.create_task(access.run(), name="agent-access")
                 group.create_task(asked.run(), name="agent-guests")
                 if self._settings.pods is None:  # a kubelet's node has volumes and images of Kubernetes' own
                     group.create_task(claims.run(), name="agent-claims")

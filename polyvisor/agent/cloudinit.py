@@ -56,6 +56,7 @@ class Identity:
     instance_id: str
     hostname: str
     uuid: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,10 +90,13 @@ def seed(kind: Kind, source: Mapping[str, Any], identity: Identity, secrets: Sec
 
 
 def _meta(kind: Kind, identity: Identity) -> bytes:
+    keys = {f"key{number}": key for number, key in enumerate(identity.keys)}
+    told: dict[str, Any]
     if kind is NO_CLOUD:
-        told = {"instance-id": identity.instance_id, "local-hostname": identity.hostname}
+        told = {"instance-id": identity.instance_id, "local-hostname": identity.hostname, "public-keys": keys}
     else:
         told = {"instance_id": identity.instance_id, "hostname": identity.hostname, "uuid": identity.uuid}
+        told["public_keys"] = keys
     return (json.dumps({key: value for key, value in told.items() if value}) + "\n").encode()
 
 

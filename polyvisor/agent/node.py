@@ -64,12 +64,20 @@ def _address() -> str:
             return "127.0.0.1"
 
 
-def capacity() -> dict[str, str]:
-    """Return what this machine has to give."""
+def capacity(folder: Path) -> dict[str, str]:
+    """Return what this machine has to give, with the room of the file system that ``folder`` is on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
     devices = {f"{names.DEVICE_PREFIX}{name}": "1k" for name, path in names.DEVICES.items() if Path(path).exists()}
     cpus = len(os.sched_getaffinity(0))
-    return {"cpu": str(cpus), "memory": f"{memory}Ki", "pods": str(MAX_PODS), **devices}
+    room = os.statvfs(folder)
+    storage = room.f_blocks * room.f_frsize // 1024
+    return {
+        "cpu": str(cpus),
+        "memory": f"{memory}Ki",
+        "ephemeral-storage": f"{storage}Ki",
+        "pods": str(MAX_PODS),
+        **devices,
+    }
 
 
 class NodeKeeper:
@@ -158,7 +166,7 @@ class NodeKeeper:
             return await self._client.get(NODES, self._name)
 
     def _status(self, *, ready: bool) -> Obj:
-        has = capacity()
+        has = capacity(self._scratch)
         condition = {
             "type": "Ready",
             "status": "True" if ready else "False",

@@ -122,6 +122,14 @@ def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:
     return found
 
 
+def access(status: Obj, outcome: tuple[bool, str] | None) -> None:
+    """Write whether the access credentials are in the guest; what is not known stays as it was said last."""
+    if outcome is None:
+        return
+    good, message = outcome
+    set_condition(status, VmiCondition.ACCESS_CREDENTIALS, "True" if good else "False", message=message)
+
+
 def guest(status: Obj, vmi: Obj, connected: bool, said: Obj) -> None:
     """Write what the agent inside the guest says into a running machine's status."""
     if not connected:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyvisor.agent import cloudinit, contents, disks, iso, safepath, tools
+from polyvisor.agent import access, cloudinit, contents, disks, iso, safepath, tools
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
 from polyvisor.agent.images import Progress, silent
@@ -109,6 +109,7 @@ def needed(vmi: Obj) -> Needed:
         found.configmaps.update(configmaps)
         if claim := claim_of(volume):
             found.claims.add(claim)
+    found.secrets.update(access.seed_secrets(vmi["spec"]))
     if state := state_claim(vmi):
         found.claims.add(state)
     boot = ((vmi["spec"].get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
@@ -306,6 +307,9 @@ class _Preparation:
         metadata = self._vmi["metadata"]
         uuid = ((self._spec.get("domain") or {}).get("firmware") or {}).get("uuid") or ""
         identity = cloudinit.Identity(f"{metadata['name']}.{metadata['namespace']}", self._hostname, uuid)
+        way = kind.volume.removeprefix("cloudInit")
+        keys = access.seed_keys(self._spec, way[:1].lower() + way[1:], self._inputs.secrets)
+        identity = replace(identity, keys=tuple(keys))
         seed = cloudinit.seed(kind, source, identity, self._inputs.secrets)
         if self._root is not None:
             cloudinit.write_into(seed, self._root)

@@ -55,6 +55,7 @@ class MachineAgent:
         claims: ClaimKeeper,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
         not_ready: Callable[[Obj], str] = lambda _: "",
+        access_outcome: Callable[[Obj], tuple[bool, str] | None] = lambda _: None,
     ) -> None:
         self._client = client
         self._events = events
@@ -67,6 +68,7 @@ class MachineAgent:
         self._claim_keeper = claims
         self._guest_report = guest_report
         self._not_ready = not_ready
+        self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
         self._patience = Patience()
         pods.on_change(self._pod_changed)
@@ -233,6 +235,7 @@ class MachineAgent:
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         found = {} if described.described(vmi) else await self._describe(vmi, pod, link)
         new = status.running(vmi, link.state, link.hello, driver, found, self._not_ready(vmi))
+        status.access(new, self._access_outcome(vmi))
         status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
 

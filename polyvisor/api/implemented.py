@@ -27,12 +27,24 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "VirtualMachineInstance": ALL,
     "VirtualMachineInstanceTemplateSpec": ALL,
     "VirtualMachineInstanceSpec": _fields(
-        "affinity architecture dnsConfig dnsPolicy domain evictionStrategy hostname hypervisor"
+        "accessCredentials affinity architecture dnsConfig dnsPolicy domain evictionStrategy hostname hypervisor"
         " livenessProbe networks nodeSelector priorityClassName readinessProbe schedulerName"
         " startStrategy subdomain terminationGracePeriodSeconds tolerations topologySpreadConstraints"
         " volumes"
     ),
     "DomainSpec": ALL,
+    "AccessCredential": ALL,
+    "AccessCredentialSecretSource": ALL,
+    "SSHPublicKeyAccessCredential": ALL,
+    "SSHPublicKeyAccessCredentialSource": ALL,
+    "SSHPublicKeyAccessCredentialPropagationMethod": ALL,
+    "ConfigDriveSSHPublicKeyAccessCredentialPropagation": ALL,
+    "NoCloudSSHPublicKeyAccessCredentialPropagation": ALL,
+    "QemuGuestAgentSSHPublicKeyAccessCredentialPropagation": ALL,
+    "UserPasswordAccessCredential": ALL,
+    "UserPasswordAccessCredentialSource": ALL,
+    "UserPasswordAccessCredentialPropagationMethod": ALL,
+    "QemuGuestAgentUserPasswordAccessCredentialPropagation": ALL,
     "Probe": ALL,
     "GuestAgentPing": ALL,
     "VirtualMachineInstanceReplicaSet": ALL,

@@ -207,6 +207,7 @@ class VmiCondition(StrEnum):
     LIVE_MIGRATABLE = "LiveMigratable"
     STORAGE_LIVE_MIGRATABLE = "StorageLiveMigratable"
     AGENT_CONNECTED = "AgentConnected"
+    ACCESS_CREDENTIALS = "AccessCredentialsSynchronized"
     DATA_VOLUMES_READY = "DataVolumesReady"
     EVICTION_REQUESTED = "EvictionRequested"
     SOFTWARE_EMULATION = "SoftwareEmulation"
@@ -303,6 +304,8 @@ class Reason(StrEnum):
     """Reasons in conditions and Events."""
 
     UNHEALTHY = "Unhealthy"
+    ACCESS_SET = "AccessCredentialsSyncSuccess"
+    ACCESS_FAILED = "AccessCredentialsSyncFailed"
     KILLING = "Killing"
     NOT_READY = "ContainersNotReady"
     CREATED = "Created"

@@ -156,6 +156,8 @@ FEATURES: tuple[Feature, ...] = (
     _feature(
         "lifecycle.guest-agent",
         "Guest agent",
+        "access_credentials[].ssh_public_key.propagation_method.qemu_guest_agent",
+        "access_credentials[].user_password.propagation_method.qemu_guest_agent",
         *(f"{probe}.{way}" for probe in ("liveness_probe", "readiness_probe") for way in ("exec", "guest_agent_ping")),
     ),
     _feature("lifecycle.start-paused", "Start paused", "start_strategy"),

@@ -33,8 +33,8 @@ def test_a_good_object_has_no_problems() -> None:
         ({"volumess": []}, "spec.volumess", "FieldValueUnknown", "did you mean volumes?"),
         ({"xyzzy": 1}, "spec.xyzzy", "FieldValueUnknown", "known here: "),
         (
-            {"accessCredentials": [{}]},
-            "spec.accessCredentials",
+            {"resourceClaims": [{"name": "x"}]},
+            "spec.resourceClaims",
             "FieldValueNotSupported",
             "not implemented by Polyvisor yet",
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
-import re
 import signal
 import socket
 import struct
@@ -13,7 +12,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,12 @@ from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.errors import ApiError
 
 from .agent_guest import IMAGE, add_image
+from .guest_shell import VMIS, Shell, shell, true, until
 from .standalone import BIN, Standalone, standalone
 
 pytestmark = pytest.mark.e2e
 
 BASE = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
-VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 CONSOLES = 50
 CARD = {"name": "default", "masquerade": {}, "ports": [{"port": 7777}]}
 
@@ -83,57 +82,6 @@ def talk(client: Client) -> str:
     """The name of a guest whose agent is there."""
     until(client, "talk", lambda status: true(status, "AgentConnected"))
     return "talk"
-
-
-def until(client: Client, name: str, reached: Any, seconds: float = 90) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while True:
-        status: dict[str, Any] = client.get(f"{VMIS}/{name}").get("status") or {}
-        if reached(status):
-            return status
-        assert time.monotonic() < deadline, status
-        time.sleep(0.2)
-
-
-def true(status: dict[str, Any], condition: str) -> bool:
-    return any(c["type"] == condition and c["status"] == "True" for c in status.get("conditions") or [])
-
-
-class Shell:
-    """A guest's console as one who types there has it."""
-
-    def __init__(self, websocket: Websocket) -> None:
-        self._websocket = websocket
-        self.heard = b""
-
-    def until(self, pattern: bytes, seconds: float = 60) -> re.Match[bytes]:
-        deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.heard)):
-            assert time.monotonic() < deadline, self.heard[-2000:]
-            try:
-                self.heard = self.heard[-64:] + self._websocket.recv(timeout=1)
-            except TimeoutError:
-                continue
-        self.heard = self.heard[found.end() :]
-        return found
-
-    def type(self, text: str) -> None:
-        self._websocket.send(text.encode() + b"\n")
-
-    def says(self, command: str, pattern: bytes) -> re.Match[bytes]:
-        self.type(command)
-        return self.until(pattern)
-
-
-@contextmanager
-def shell(client: Client, name: str) -> Iterator[Shell]:
-    with connected(client, "default", name) as websocket:
-        console = Shell(websocket)
-        console.type("")
-        if console.until(rb"login: |# ")[0] == b"login: ":
-            console.type("root")
-            console.until(rb"# ")
-        yield console
 
 
 def uptime(console: Shell) -> float:
