@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from polyvisor.api.resources import NODES, Resource
 from polyvisor.installation import apply
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
-from tests.e2e.cluster import Cluster, free_port
+from tests.e2e.cluster import Cluster, cluster, free_port
 
 Obj = dict[str, Any]
 POLYVISOR = Path(sys.executable).with_name("polyvisor")
@@ -131,6 +131,20 @@ class Installation:
         with pytest.raises(ApiError) as error:
             self.create(resource, obj)
         return error.value
+
+
+@contextmanager
+def installed(*programs: str) -> Iterator[Installation]:
+    """Run a control plane with these further programs, Polyvisor installed in it, virt-controller and virt-api."""
+    with cluster("kube-controller-manager", *programs) as control_plane, ExitStack() as stack:
+        found = Installation(control_plane, stack)
+        found.install()
+        found.start_controller("one")
+        eventually(lambda: found.ready("one") and found.leader() == "one", why=lambda: control_plane.tail("one"))
+        found.start_api()
+        eventually(lambda: found.ready("api"), why=lambda: control_plane.tail("api"))
+        eventually(found.available, why=lambda: control_plane.tail("api"))
+        yield found
 
 
 def eventually(check: Callable[[], Any], seconds: float = 40, why: Callable[[], str] = lambda: "") -> None:

@@ -19,7 +19,7 @@ from polyvisor.drivers import registry
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
 from tests.e2e.cluster import cluster, free_port
-from tests.e2e.installation import LEASE_SECONDS, Installation, eventually
+from tests.e2e.installation import LEASE_SECONDS, Installation, eventually, installed
 from tests.server.test_webhooks import INVALID, vm, vmi
 
 Obj = dict[str, Any]
@@ -30,14 +30,7 @@ pytestmark = pytest.mark.e2e
 def installation() -> Iterator[Installation]:
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not here")
-    with cluster("kube-controller-manager") as control_plane, ExitStack() as stack:
-        found = Installation(control_plane, stack)
-        found.install()
-        found.start_controller("one")
-        eventually(lambda: found.ready("one") and found.leader() == "one", why=lambda: control_plane.tail("one"))
-        found.start_api()
-        eventually(lambda: found.ready("api"), why=lambda: control_plane.tail("api"))
-        eventually(found.available, why=lambda: control_plane.tail("api"))
+    with installed() as found:
         yield found
 
 
