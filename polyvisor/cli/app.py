@@ -26,8 +26,8 @@ ANYWHERE = ("--kubeconfig", "--context", "--state-dir")
 """Global options that may also stand after the command, as kubectl allows."""
 
 SWITCHES = frozenset(
-    "--dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor --paused --preserve"
-    " --preserve-session --proxy-only --recursive --stdio".split()
+    "--dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor --namespaced --paused"
+    " --preserve --preserve-session --proxy-only --recursive --stdio".split()
 )
 """Options of virtctl that are on or off."""
 

@@ -1,4 +1,4 @@
-"""``create``: objects from manifests (-f), and manifests from flags (vm)."""
+"""``create``: objects from manifests (-f), and manifests from flags (vm, instancetype, preference)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(invoke_without_command=True)
     group.callback()(create)
-    group.command()(vm)
+    for command in (vm, instancetype, preference):
+        group.command()(command)
     app.add_typer(group, name="create")
 
 
@@ -106,6 +107,58 @@ def vm(
         network_data=cloud_init_network_data,
     )
     print_structured(manifest(wanted), Output.JSON if output == Output.JSON else Output.YAML)
+
+
+def instancetype(
+    name: Annotated[str, typer.Option(help="Name; by default instancetype- and some letters.")] = "",
+    namespace: Namespace = "",
+    namespaced: Annotated[bool, typer.Option("--namespaced", help="For machines of one namespace alone.")] = False,
+    cpu: Annotated[int, typer.Option(help="Number of CPUs that the guest sees.")] = 0,
+    memory: Annotated[str, typer.Option(help="The guest's memory, such as 512Mi.")] = "",
+    gpu: Annotated[Many, typer.Option(help="name:NAME,devicename:RESOURCE; may be repeated.")] = None,
+    hostdevice: Annotated[Many, typer.Option(help="name:NAME,devicename:RESOURCE; may be repeated.")] = None,
+    iothreadspolicy: Annotated[str, typer.Option(help="auto, shared or supplementalPool.")] = "",
+    output: Format = Output.YAML,
+) -> None:
+    """Write the manifest of an instance type to standard output."""
+    from polyvisor.cli import create_sizes
+
+    made = create_sizes.instancetype(
+        name=name,
+        namespace=namespace,
+        namespaced=namespaced,
+        cpu=cpu,
+        memory=memory,
+        gpus=gpu or (),
+        host_devices=hostdevice or (),
+        io_threads_policy=iothreadspolicy,
+    )
+    print_structured(made, Output.JSON if output == Output.JSON else Output.YAML)
+
+
+def preference(
+    name: Annotated[str, typer.Option(help="Name; by default preference- and some letters.")] = "",
+    namespace: Namespace = "",
+    namespaced: Annotated[bool, typer.Option("--namespaced", help="For machines of one namespace alone.")] = False,
+    cpu_topology: Annotated[str, typer.Option(help="sockets, cores, threads, spread or any.")] = "",
+    machine_type: Annotated[str, typer.Option(help="Machine type, such as q35.")] = "",
+    volume_storage_class: Annotated[str, typer.Option(help="Storage class of volumes that are made.")] = "",
+    driver: Annotated[str, typer.Option(help="Hypervisor driver of machines that name none.")] = "",
+    output: Format = Output.YAML,
+) -> None:
+    """Write the manifest of a preference to standard output."""
+    from polyvisor.cli import create_sizes
+
+    made = create_sizes.preference(
+        name=name,
+        namespace=namespace,
+        namespaced=namespaced,
+        cpu_topology=cpu_topology,
+        machine_type=machine_type,
+        storage_class=volume_storage_class,
+        driver=driver,
+    )
+    print_structured(made, Output.JSON if output == Output.JSON else Output.YAML)
 
 
 def _context(ctx: typer.Context) -> Context:

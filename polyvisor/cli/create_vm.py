@@ -92,17 +92,17 @@ class _Machine:
     def add(self, flag: str, name: str, source: Obj, order: str, kind: str = "disk") -> None:
         """Add a volume; it gets a disk of its own only where there is something to say of it."""
         if error := dns_subdomain_error(name):
-            raise _wrong(flag, f"{name!r} cannot be the name of a volume: {error}")
+            raise wrong(flag, f"{name!r} cannot be the name of a volume: {error}")
         if any(volume["name"] == name for volume in self.volumes):
-            raise _wrong(flag, f"there is a volume {name!r} already")
+            raise wrong(flag, f"there is a volume {name!r} already")
         self.volumes.append({"name": name, **source})
         disk: Obj = {"name": name, kind: {}}
         if order:
             number = int(order) if order.isascii() and order.isdigit() else 0
             if number < 1:
-                raise _wrong(flag, f"bootorder {order!r}: it starts at 1")
+                raise wrong(flag, f"bootorder {order!r}: it starts at 1")
             if number in self.orders:
-                raise _wrong(flag, f"bootorder {number} is that of {self.orders[number]!r} already")
+                raise wrong(flag, f"bootorder {number} is that of {self.orders[number]!r} already")
             self.orders[number] = name
             disk["bootOrder"] = number
         if order or kind != "disk":
@@ -113,9 +113,9 @@ def manifest(wanted: Wanted) -> Obj:
     """Return the VirtualMachine."""
     name = wanted.name or "vm-" + "".join(secrets.choice(ALPHABET) for _ in range(5))
     if error := dns_subdomain_error(name):
-        raise _wrong("name", error)
+        raise wrong("name", error)
     if wanted.run_strategy not in list(RunStrategy):
-        raise _wrong("run-strategy", f"{wanted.run_strategy!r} is none of {', '.join(RunStrategy)}")
+        raise wrong("run-strategy", f"{wanted.run_strategy!r} is none of {', '.join(RunStrategy)}")
     machine = _Machine(name)
     _volumes(machine, wanted)
     _cloud_init(machine, wanted)
@@ -138,25 +138,25 @@ def manifest(wanted: Wanted) -> Obj:
 
 def _volumes(machine: _Machine, wanted: Wanted) -> None:
     for number, text in enumerate(wanted.containerdisks):
-        given = _pairs("volume-containerdisk", text, ("name", "src", "bootorder"), ("src",))
+        given = pairs("volume-containerdisk", text, ("name", "src", "bootorder"), ("src",))
         name = given.get("name") or f"{machine.name}-containerdisk-{number}"
         machine.add(
             "volume-containerdisk", name, {"containerDisk": {"image": given["src"]}}, given.get("bootorder", "")
         )
     for text in wanted.pvcs:
-        given = _pairs("volume-pvc", text, ("name", "src", "bootorder"), ("src",))
+        given = pairs("volume-pvc", text, ("name", "src", "bootorder"), ("src",))
         claim = given["src"].rpartition("/")
         if claim[0] and claim[0] != (wanted.namespace or claim[0]):
-            raise _wrong("volume-pvc", f"the claim {given['src']} is in another namespace than the machine")
+            raise wrong("volume-pvc", f"the claim {given['src']} is in another namespace than the machine")
         source: Obj = {"persistentVolumeClaim": {"claimName": claim[2]}}
         machine.add("volume-pvc", given.get("name") or claim[2], source, given.get("bootorder", ""))
     for number, text in enumerate(wanted.imports):
         _import(machine, number, text)
     if wanted.sysprep:
-        given = _pairs("volume-sysprep", wanted.sysprep, ("src", "type"), ("src",))
+        given = pairs("volume-sysprep", wanted.sysprep, ("src", "type"), ("src",))
         kind = given.get("type", "configmap").lower()
         if kind not in ("configmap", "secret"):
-            raise _wrong("volume-sysprep", f"type {kind!r}: configMap or secret")
+            raise wrong("volume-sysprep", f"type {kind!r}: configMap or secret")
         source = {"sysprep": {"configMap" if kind == "configmap" else "secret": {"name": given["src"]}}}
         machine.add("volume-sysprep", "sysprepdisk", source, "", "cdrom")
 
@@ -164,19 +164,19 @@ def _volumes(machine: _Machine, wanted: Wanted) -> None:
 def _import(machine: _Machine, number: int, text: str) -> None:
     flag = "volume-import"
     known = ("type", "size", "name", "bootorder", "src", "url", "secretref", "certconfigmap")
-    given = _pairs(flag, text, known, ("type",))
+    given = pairs(flag, text, known, ("type",))
     kind = given["type"].lower()
     if kind not in IMPORTS:
-        raise _wrong(flag, f"type {kind!r}: one of {', '.join(IMPORTS)}")
+        raise wrong(flag, f"type {kind!r}: one of {', '.join(IMPORTS)}")
     for key in IMPORTS[kind]:
         if not given.get(key):
-            raise _wrong(flag, f"type {kind} needs {key}")
+            raise wrong(flag, f"type {kind} needs {key}")
     if kind not in ("pvc", "snapshot", "ds") and not given.get("size"):
-        raise _wrong(flag, f"type {kind} needs size")
+        raise wrong(flag, f"type {kind} needs size")
     name = given.get("name") or f"{machine.name}-imported-volume-{number}"
     namespace, _, source_name = given.get("src", "").rpartition("/")
     source: Obj = {"name": source_name, **({"namespace": namespace} if namespace else {})}
-    storage: Obj = {"resources": {"requests": {"storage": _quantity(flag, given["size"])}}} if given.get("size") else {}
+    storage: Obj = {"resources": {"requests": {"storage": quantity(flag, given["size"])}}} if given.get("size") else {}
     spec: Obj = {"storage": storage}
     if kind == "ds":
         spec["sourceRef"] = {"kind": "DataSource", **source}
@@ -192,9 +192,9 @@ def _import(machine: _Machine, number: int, text: str) -> None:
 def _size(spec: Obj, domain: Obj, machine: _Machine, wanted: Wanted) -> None:
     """Write memory or instance type, and preference."""
     if wanted.instancetype and (wanted.infer_instancetype or wanted.infer_instancetype_from):
-        raise _wrong("instancetype", "it is given, so it cannot be inferred as well")
+        raise wrong("instancetype", "it is given, so it cannot be inferred as well")
     if wanted.memory and (wanted.instancetype or wanted.infer_instancetype or wanted.infer_instancetype_from):
-        raise _wrong("memory", "an instance type brings its own")
+        raise wrong("memory", "an instance type brings its own")
     for kind, kinds, given, infer, source in (
         (
             "instancetype",
@@ -208,15 +208,15 @@ def _size(spec: Obj, domain: Obj, machine: _Machine, wanted: Wanted) -> None:
         if given:
             word, _, name = given.rpartition("/")
             if word and word.lower() not in kinds:
-                raise _wrong(kind, f"{word!r} is none of {', '.join(kinds)}")
+                raise wrong(kind, f"{word!r} is none of {', '.join(kinds)}")
             spec[kind] = {"name": name, **({"kind": kinds[word.lower()]} if word else {})}
         elif infer or source:
             volume = source or next((volume["name"] for volume in machine.volumes), "")
             if not any(each["name"] == volume for each in machine.volumes):
-                raise _wrong(f"infer-{kind}", f"there is no volume {volume!r} to infer it from")
+                raise wrong(f"infer-{kind}", f"there is no volume {volume!r} to infer it from")
             spec[kind] = {"inferFromVolume": volume}
     if "instancetype" not in spec:
-        domain["memory"] = {"guest": _quantity("memory", wanted.memory or MEMORY)}
+        domain["memory"] = {"guest": quantity("memory", wanted.memory or MEMORY)}
 
 
 def _cloud_init(machine: _Machine, wanted: Wanted) -> None:
@@ -224,12 +224,12 @@ def _cloud_init(machine: _Machine, wanted: Wanted) -> None:
     asked = wanted.user or wanted.password_file or wanted.ssh_keys or wanted.ga_manage_ssh
     if kind == "none" or not (asked or wanted.user_data or wanted.network_data or wanted.cloud_init):
         if asked or wanted.user_data or wanted.network_data:
-            raise _wrong("cloud-init", "none is wanted, but there is something to tell the guest")
+            raise wrong("cloud-init", "none is wanted, but there is something to tell the guest")
         return
     if kind not in CLOUD_INIT:
-        raise _wrong("cloud-init", f"{kind!r}: none, {', '.join(CLOUD_INIT)}")
+        raise wrong("cloud-init", f"{kind!r}: none, {', '.join(CLOUD_INIT)}")
     if wanted.user_data and asked:
-        raise _wrong("cloud-init-user-data", "user, password and keys cannot be added to data that is given whole")
+        raise wrong("cloud-init-user-data", "user, password and keys cannot be added to data that is given whole")
     source: Obj = {}
     if wanted.user_data:
         source["userDataBase64"] = _base64("cloud-init-user-data", wanted.user_data)
@@ -250,7 +250,7 @@ def _user_data(wanted: Wanted) -> str:
         try:
             data["password"] = Path(wanted.password_file).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise _wrong("password-file", f"{wanted.password_file} cannot be read: {error}") from error
+            raise wrong("password-file", f"{wanted.password_file} cannot be read: {error}") from error
         data["chpasswd"] = {"expire": False}
     if wanted.ssh_keys:
         data["ssh_authorized_keys"] = list(wanted.ssh_keys)
@@ -261,60 +261,63 @@ def _user_data(wanted: Wanted) -> str:
 
 def _credential(text: str, wanted: Wanted) -> Obj:
     flag = "access-cred"
-    given = _pairs(flag, text, ("type", "src", "method", "user"), ("src",))
+    given = pairs(flag, text, ("type", "src", "method", "user"), ("src",))
     kind, method = given.get("type", "ssh").lower(), given.get("method", "").lower()
     source = {"secret": {"secretName": given["src"]}}
     if kind == "password":
         if method not in ("", "ga"):
-            raise _wrong(flag, "a password goes through the guest's agent: method ga")
+            raise wrong(flag, "a password goes through the guest's agent: method ga")
         return {"userPassword": {"source": source, "propagationMethod": {"qemuGuestAgent": {}}}}
     if kind != "ssh":
-        raise _wrong(flag, f"type {kind!r}: ssh or password")
+        raise wrong(flag, f"type {kind!r}: ssh or password")
     ways: dict[str, Obj] = {"nocloud": {"noCloud": {}}, "configdrive": {"configDrive": {}}}
     if method in ("", "ga"):
         user = given.get("user") or wanted.user
         if not user:
-            raise _wrong(flag, "keys that go through the guest's agent need a user")
+            raise wrong(flag, "keys that go through the guest's agent need a user")
         way: Obj = {"qemuGuestAgent": {"users": [user]}}
     elif method in ways:
         way = ways[method]
     else:
-        raise _wrong(flag, f"method {method!r}: ga, nocloud or configdrive")
+        raise wrong(flag, f"method {method!r}: ga, nocloud or configdrive")
     return {"sshPublicKey": {"source": source, "propagationMethod": way}}
 
 
-def _pairs(flag: str, text: str, known: Sequence[str], required: Sequence[str]) -> dict[str, str]:
+def pairs(flag: str, text: str, known: Sequence[str], required: Sequence[str]) -> dict[str, str]:
+    """Read the value of a flag that is a list of KEY:VALUE."""
     found: dict[str, str] = {}
     for item in text.split(","):
         key, colon, value = item.partition(":")
         key = key.strip().lower()
         if not colon or key not in known:
-            raise _wrong(flag, f"{item!r} is not KEY:VALUE with a key of {', '.join(known)}")
+            raise wrong(flag, f"{item!r} is not KEY:VALUE with a key of {', '.join(known)}")
         if key in found:
-            raise _wrong(flag, f"{key} is given twice")
+            raise wrong(flag, f"{key} is given twice")
         found[key] = value
     for key in required:
         if not found.get(key):
-            raise _wrong(flag, f"{key} must be given")
+            raise wrong(flag, f"{key} must be given")
     return found
 
 
-def _quantity(flag: str, text: str) -> str:
+def quantity(flag: str, text: str) -> str:
+    """Check the value of a flag that is a size."""
     try:
         if parse_quantity(text) > 0:
             return text
     except ValueError:
         pass
-    raise _wrong(flag, f"{text!r} is not a size such as 512Mi")
+    raise wrong(flag, f"{text!r} is not a size such as 512Mi")
 
 
 def _base64(flag: str, text: str) -> str:
     try:
         base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise _wrong(flag, "it is not base64") from error
+        raise wrong(flag, "it is not base64") from error
     return text
 
 
-def _wrong(flag: str, message: str) -> CliError:
+def wrong(flag: str, message: str) -> CliError:
+    """Return the error for the value of a flag."""
     return CliError(f"--{flag}: {message}", ExitCode.USAGE)
