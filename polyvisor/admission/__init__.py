@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
+from polyvisor.admission import namespaces
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.datavolumes import admit_data_volume
@@ -75,6 +76,7 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
             found.problems += check(KubeVirt, obj, idle)
             found.warnings += [f"{path}: {NO_EFFECT}" for path in idle[:MAX_WARNINGS]]
             validate_configuration(obj, context.drivers, found)
+            namespaces.validate(obj, context.drivers, found)
     elif resource == DATAVOLUMES:
         admit_data_volume(obj, old, found)
     else:

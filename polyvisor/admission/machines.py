@@ -16,6 +16,7 @@ from polyvisor.admission import (
     hardware,
     hypervisor,
     instancetypes,
+    namespaces,
     network,
     platform,
     probes,
@@ -49,26 +50,28 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
     inferred = instancetypes.infer(vm, context.lookup, found)
     expansion = instancetypes.expand(vm, mapping(old, "status"), context.lookup, found) if inferred else None
     expanded = Findings(warnings=found.warnings)
-    validate_template(template, context, expanded, expansion)
+    validate_template(vm, context, expanded, expansion)
     found.problems += [expansion.explained(one) for one in expanded.problems] if expansion else expanded.problems
     if old is not None:
         warn_of_restart(vm, old, context.configuration, context.drivers, found)
 
 
 def validate_template(
-    template: Obj, context: AdmissionContext, found: Findings, expansion: instancetypes.Expansion | None
+    owner: Obj, context: AdmissionContext, found: Findings, expansion: instancetypes.Expansion | None
 ) -> None:
-    """Check ``spec.template`` as the instance that will be made from it, with that instance's defaults.
+    """Check the ``spec.template`` of an object as the instance that will be made from it, with its defaults.
 
     Without an expansion what it refers to is not known, and the instance cannot be judged.
     """
+    template = mapping(owner, "spec", "template")
     found.problems += check_metadata(template.get("metadata"), "spec.template.metadata")
     if template.get("spec") is None:
         found.required("spec.template.spec", "required; the machine's hardware")
     if isinstance(template.get("spec"), dict) and expansion is not None:
-        instance = copy.deepcopy(expansion.spec)
-        _complete(instance, "spec.template.spec", context, found)
-        validate_spec(instance, "spec.template.spec", context, found)
+        instance, path, namespace = copy.deepcopy(expansion.spec), "spec.template.spec", _namespace(owner)
+        given = namespaces.give(instance, namespace, context)
+        _complete(instance, path, context, found)
+        _validate(instance, path, context, found, given, namespace)
 
 
 def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
@@ -81,7 +84,9 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
     findings = Findings()
     if old is None:
         defaults.instance(vmi)
+    given, namespace = "", _namespace(vmi)
     if isinstance(spec, dict):
+        given = namespaces.give(spec, namespace, context)
         _complete(spec, "spec", context, findings)
     if old is not None:
         if spec != old.get("spec"):
@@ -93,7 +98,20 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
     found.problems += strict
     found.warnings += findings.warnings
     if isinstance(spec, dict):
-        validate_spec(spec, "spec", context, found)
+        _validate(spec, "spec", context, found, given, namespace)
+
+
+def _namespace(obj: Obj) -> str:
+    return text(mapping(obj, "metadata").get("namespace"))
+
+
+def _validate(spec: Obj, path: str, context: AdmissionContext, found: Findings, given: str, namespace: str) -> None:
+    """Apply all rules; ``given`` is where the hypervisor comes from, if from the namespace."""
+    own = Findings(warnings=found.warnings)
+    if given:
+        own.warnings.append(namespaces.told(spec, given, path, namespace))
+    validate_spec(spec, path, context, own)
+    found.problems += [namespaces.explained(problem, given, path, namespace) for problem in own.problems]
 
 
 def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findings) -> None:

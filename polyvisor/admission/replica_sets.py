@@ -30,7 +30,7 @@ def admit_replica_set(replica_set: Obj, old: Obj | None, context: AdmissionConte
         return
     if isinstance(spec.get("selector"), dict) and not wrong:
         _selects(spec["selector"], mapping(template, "metadata", "labels"), found)
-    validate_template(template, context, found, Expansion(mapping(template, "spec"), {}))
+    validate_template(replica_set, context, found, Expansion(mapping(template, "spec"), {}))
 
 
 def _selects(selector: Obj, labels: Obj, found: Findings) -> None:

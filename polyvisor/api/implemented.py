@@ -183,7 +183,9 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration"),
-    "KubeVirtConfiguration": _fields("developerConfiguration evictionStrategy hypervisors vmStateStorageClass"),
+    "KubeVirtConfiguration": _fields(
+        "developerConfiguration evictionStrategy hypervisorDefaults hypervisors vmStateStorageClass"
+    ),
     "DeveloperConfiguration": _fields("cpuAllocationRatio useEmulation"),
     "HypervisorConfiguration": ALL,
 }

@@ -11,11 +11,11 @@ import pytest
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api.problems import invalid_status
-from polyvisor.api.resources import CLUSTER_INSTANCETYPES, REPLICA_SETS, VMS, Resource
+from polyvisor.api.resources import CLUSTER_INSTANCETYPES, REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.drivers import registry
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import Installation, eventually, installed
-from tests.server.test_webhooks import replica_set, vm
+from tests.server.test_webhooks import replica_set, vm, vmi
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.e2e
@@ -104,6 +104,27 @@ def test_a_conflict_is_refused_in_the_words_of_standalone(installation: Installa
     error = installation.refused(VMS, obj)
     assert error.status["details"] == standalone["details"]
     assert error.message.endswith(standalone["message"])
+
+
+def test_a_namespace_gives_its_machines_a_hypervisor(installation: Installation) -> None:
+    kubectl = installation.cluster.kubectl
+    kubectl("create", "namespace", "containers")
+    kubectl("label", "namespace", "containers", "workloads=containers")
+    entry = {"namespaceSelector": {"matchLabels": {"workloads": "containers"}}, "hypervisor": {"driver": "lxc"}}
+    patch = json.dumps({"spec": {"configuration": {"hypervisorDefaults": [entry]}}})
+    kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", patch)
+    machine = vmi() | {"metadata": {"generateName": "m-", "namespace": "containers"}}
+
+    def given() -> Any:
+        return installation.create(VMIS, machine)["spec"].get("hypervisor")
+
+    eventually(lambda: given() == {"driver": "lxc"})
+    tpm = machine | {"spec": {"domain": {"devices": {"tpm": {}}, "memory": {"guest": "64Mi"}}}}
+    error = installation.refused(VMIS, tpm)
+    (cause,) = error.status["details"]["causes"]
+    assert "default of namespace containers: spec.configuration.hypervisorDefaults[0]" in cause["message"]
+    elsewhere = installation.create(VMIS, machine | {"metadata": {"generateName": "m-", "namespace": "default"}})
+    assert "hypervisor" not in elsewhere["spec"]
 
 
 def test_kubectl_knows_the_kinds(installation: Installation) -> None:
