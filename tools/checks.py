@@ -14,6 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 400
+LIST = ROOT / "polyvisor" / "api" / "_index.py"
+"""A generated list of names, which is as long as there are names."""
 NAMES = re.compile(r"\b(qemu|lxc|xen|ch|vbox|virtualbox|esx|vmware|hyperv|openvz|vz|bhyve)\b", re.IGNORECASE)
 NO_HYPERVISOR = re.compile(r"\bqemu-img\b|\bqemu-utils\b|\btimers\.hyperv\b|\borg\.qemu\.guest_agent\b")
 """A tool for disk images of all hypervisors and its package; a field of KubeVirt's; the guest agent's channel."""
@@ -41,7 +43,7 @@ def length() -> Iterator[str]:
     for folder in ("polyvisor", "tests", "tools", "bench"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             lines = len(path.read_text().splitlines())
-            if lines > LONGEST:
+            if lines > LONGEST and path != LIST:
                 yield f"{path.relative_to(ROOT)}: {lines} lines, more than {LONGEST}: it has two subjects"
 
 

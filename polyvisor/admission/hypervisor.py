@@ -77,15 +77,24 @@ def lacks(driver: Driver, wanted: Asked, virt_type: str = "") -> list[Lack]:
     return list(found.values())
 
 
-def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> bool:
-    """Return whether some allowed driver has everything that ``spec`` asks for; true for a spec that is malformed."""
+def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry, everywhere: str = "") -> bool:
+    """Return whether some allowed driver has everything that ``spec`` asks for; true for a spec that is malformed.
+
+    ``everywhere`` names a feature that the driver must have whatever the node.
+    """
     try:
         parsed = VirtualMachineInstanceSpec.model_validate(spec)
     except ValidationError:
         return True
     virt_type = text(mapping(spec, "hypervisor").get("virtType"))
     named, wanted = allowed(spec, configuration, drivers), asked(parsed)
-    return not named or not all(lacks(driver, wanted, virt_type) for driver in named)
+    having = [one for one in named if not everywhere or _everywhere(one, everywhere)]
+    return not named or not all(lacks(driver, wanted, virt_type) for driver in having)
+
+
+def _everywhere(driver: Driver, feature: str) -> bool:
+    support = driver.features.get(feature)
+    return support is not None and support.verdict is Verdict.SUPPORTED
 
 
 def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:

@@ -133,8 +133,11 @@ def _complete(spec: Obj, path: str, context: AdmissionContext, found: Findings) 
     joined = copy.deepcopy(spec)
     if not defaults.pod_network(joined):
         return
-    if hypervisor.usable(joined, configuration, drivers):
+    if hypervisor.usable(joined, configuration, drivers, "network.pod"):
         defaults.pod_network(spec)
+    elif hypervisor.usable(joined, configuration, drivers):
+        message = "the machine has no network, because its driver has one on some nodes only; name it here to have it"
+        found.warnings.append(f"{path}.networks: {message}")
     elif hypervisor.usable(spec, configuration, drivers):
         found.warnings.append(f"{path}.networks: no allowed driver can join the Pod's network; the machine has none")
 

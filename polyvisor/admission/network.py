@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv4Network
 
-from polyvisor.admission.values import Findings, items, mapping, number, text
+from polyvisor.admission.values import Findings, items, mapping, number, text, texts
 from polyvisor.api import Obj
 from polyvisor.api.metadata import dns_label_error
 
@@ -13,7 +14,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _MAC = re.compile(r"([0-9a-fA-F]{2})([:-][0-9a-fA-F]{2}){5}")
 BINDINGS = ("masquerade", "bridge", "passtBinding", "sriov")
 """Those that the API has; which of them a driver can do, its table says."""
-SOURCES = ("pod",)
+SOURCES = ("pod", "multus")
+PRIVATE_OPTIONS = range(224, 255)
+_NAD = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_OPTION = re.compile(r"[A-Za-z0-9 !#$%&'()*+./:;<=>?@^_`{|}~\[\]-]{1,255}")
 
 
 def validate(spec: Obj, path: str, found: Findings) -> None:
@@ -29,7 +33,14 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
             found.add(f"{where}.name", f"no interface has the name {name!r}; add one, or leave the network out")
         if network.get("pod") is not None:
             pods.append(where)
-        elif not any(network.get(key) is not None for key in network if key != "name"):
+            _cidr(text(mapping(network, "pod").get("vmNetworkCIDR")), f"{where}.pod.vmNetworkCIDR", found)
+        multus = mapping(network, "multus").get("networkName")
+        if network.get("pod") is not None and network.get("multus") is not None:
+            found.add(where, "pod and multus exclude each other; give one")
+        elif isinstance(multus, str) and not _NAD.fullmatch(multus):
+            message = f"{multus[:80]!r} is no NetworkAttachmentDefinition, written NAME or NAMESPACE/NAME"
+            found.add(f"{where}.multus.networkName", message)
+        if network.get("pod") is None and not any(network.get(key) is not None for key in network if key != "name"):
             found.required(where, f"a network is wanted, one of {', '.join(SOURCES)}")
     for where in pods[1:]:
         found.duplicate(f"{where}.pod", f"a machine has one pod network; the first is {pods[0]}")
@@ -39,6 +50,11 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
             names = ", ".join(sorted(networks)) or "none"
             found.add(f"{where}.name", f"no network has the name {name!r}; networks: {names}")
         _interface(interface, where, found)
+        network = networks.get(name, ("", {}))[1]
+        if interface.get("masquerade") is not None and network.get("multus") and network.get("pod") is None:
+            message = "addresses are translated on the Pod's network alone; a further network takes bridge: {}"
+            found.add(f"{where}.masquerade", message, "FieldValueNotSupported")
+        _dhcp(mapping(interface, "dhcpOptions"), f"{where}.dhcpOptions", found)
         mac = text(interface.get("macAddress")).lower().replace("-", ":")
         if mac and macs.setdefault(mac, where) != where:
             found.duplicate(f"{where}.macAddress", f"{mac} is the address of {macs[mac]} already")
@@ -57,6 +73,42 @@ def _named(value: object, path: str, found: Findings) -> dict[str, tuple[str, Ob
             found.duplicate(f"{where}.name", f"{name!r} is the name of {by_name[name][0]} already")
         by_name.setdefault(name, (where, item))
     return by_name
+
+
+def _cidr(given: str, path: str, found: Findings) -> None:
+    if not given:
+        return
+    try:
+        network = IPv4Network(given, strict=False)
+    except ValueError:
+        found.add(path, f"{given[:40]!r} is no IPv4 network such as 10.0.2.0/24")
+        return
+    if network.prefixlen > 30:
+        found.add(path, f"{given} has no room for a guest and its gateway; a prefix of at most 30 is accepted")
+
+
+def _dhcp(options: Obj, path: str, found: Findings) -> None:
+    for name in ("bootFileName", "tftpServerName"):
+        _option(text(options.get(name)), f"{path}.{name}", found)
+    for index, server in enumerate(texts(options.get("ntpServers"))):
+        try:
+            IPv4Address(server)
+        except ValueError:
+            found.add(f"{path}.ntpServers[{index}]", f"{server[:80]!r} is no IPv4 address")
+    seen: dict[int, str] = {}
+    for where, option in items(options.get("privateOptions"), f"{path}.privateOptions"):
+        code = number(option.get("option"))
+        if code is not None and code not in PRIVATE_OPTIONS:
+            found.add(f"{where}.option", f"found {code}; private options are 224 to 254")
+        elif code is not None and seen.setdefault(code, where) != where:
+            found.duplicate(f"{where}.option", f"{code} is {seen[code]} already")
+        _option(text(option.get("value")), f"{where}.value", found)
+
+
+def _option(value: str, path: str, found: Findings) -> None:
+    if value and not _OPTION.fullmatch(value):
+        message = "a DHCP option is at most 255 printable ASCII characters without quotes, commas and backslashes"
+        found.add(path, message)
 
 
 def _interface(interface: Obj, path: str, found: Findings) -> None:

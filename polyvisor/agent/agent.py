@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.network.bridged import BridgedNetworks
+from polyvisor.agent.network.dhcp import Resolver
+from polyvisor.agent.network.pods import Networks, PodNetworks
 from polyvisor.agent.node import NodeKeeper
 from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.pod_machines import PodMachineAgent
@@ -78,11 +82,13 @@ class Settings:
     """Where the kubelet and device plugins have their sockets, on a node with a kubelet."""
     imports: bool = False
     """Whether this agent does CDI's part and fills DataVolumes; where there is one node and no CDI."""
+    bridged: bool = False
+    """Whether a virtual node has a bridge, to which its Pods are joined; else hypervisors' user-mode networks serve."""
 
     @classmethod
-    def of(cls, state: Path, node_name: str = "", *, imports: bool = False) -> Settings:
+    def of(cls, state: Path, node_name: str = "", *, imports: bool = False, bridged: bool = False) -> Settings:
         """Return the settings of this machine."""
-        return cls(node_name or socket.gethostname().lower(), state, imports=imports)
+        return cls(node_name or socket.gethostname().lower(), state, imports=imports, bridged=bridged)
 
 
 class Agent:
@@ -110,9 +116,10 @@ class Agent:
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
+        self.networks = self._networks_of(settings)
         self._launchers = self._launchers_of(settings)
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
-        self.node = keeper(client, settings.node_name, registry, state / "probe")
+        self.node = keeper(client, settings.node_name, registry, state / "probe", self.networks.facts)
         self._pod_keeper = self._pod_keeper_of(settings)
         machines = MachineAgent if settings.pods is None else PodMachineAgent
         self._machines = machines(
@@ -137,13 +144,20 @@ class Agent:
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
 
+    def _networks_of(self, settings: Settings) -> Networks:
+        folder, resolver = settings.state / "networks", Resolver.read()
+        if settings.pods is not None:
+            return PodNetworks(folder, resolver)
+        return BridgedNetworks(folder, resolver, self._client) if settings.bridged else Networks()
+
     def _launchers_of(self, settings: Settings) -> Launchers:
         if settings.pods is None:
-            return Launchers(settings.state / "l", self._launcher_changed)
+            return Launchers(settings.state / "l", self._launcher_changed, self.networks)
         return PodLaunchers(
             settings.pods,
             self._launcher_changed,
             lambda id_: next((str(pod["metadata"]["uid"]) for pod in self._pods.by_index("id", id_)), ""),
+            self.networks,
         )
 
     def _pod_keeper_of(self, settings: Settings) -> VirtualNode | PodNode:
@@ -183,6 +197,7 @@ class Agent:
         for name in ("images", "volumes", "hostdisks", "l", "probe", "cache"):
             os.makedirs(state / name, mode=0o700, exist_ok=True)  # noqa: PTH103
         await asyncio.to_thread(self._images.sweep)
+        await self.networks.open()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._events.run(), name="agent-events")
@@ -195,6 +210,7 @@ class Agent:
                 await asyncio.gather(self._pods.synced(), self._vmis.synced(), self._claims.synced())
                 if self.importing is not None:
                     await self.importing.start(group)
+                await self.networks.sweep({pod_id(pod) for pod in self._pods.items()} | set(self._launchers.ids()))
                 self._pod_keeper.adopt()
                 pods = Controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
                 machines = Controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
@@ -283,7 +299,9 @@ class Agent:
         if stream == "screenshot":
             return await streams.screenshot(link.path, wake=bool(arguments.get("wake")))
         if stream == "port":
-            return await streams.port_of(vmi, link.path, int(arguments["port"]), str(arguments["protocol"]))
+            pod = self._machines.pod_of(vmi)
+            connect = partial(self.networks.socket, pod_id(pod) if pod is not None else "")
+            return await streams.port_of(vmi, link.path, int(arguments["port"]), str(arguments["protocol"]), connect)
         raise LauncherError(f"unknown stream {stream!r}")
 
     async def read_log(

@@ -117,7 +117,7 @@ def merged(vmi: Obj, cards: list[Obj], said: list[Obj]) -> list[Obj]:
             continue
         hidden = ADDRESSES if card.get("name") in translated else ()
         card |= {key: value for key, value in entry.items() if key not in hidden}
-        card["infoSource"] = "domain, guest-agent"
+        card["infoSource"] = ", ".join(["domain", "guest-agent", *card.get("infoSource", "").split(", ")[1:2]])
     return cards + more[: max(0, MOST_ENTRIES - len(cards))]
 
 

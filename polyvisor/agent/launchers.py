@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
-from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.link import ACTIVE, LauncherError, LauncherGone, Link
+from polyvisor.agent.network.pods import Networks
 from polyvisor.drivers.base import LauncherPlan
 
 START_SECONDS = 40.0
@@ -39,9 +40,10 @@ def folder_id(pod_uid: str) -> str:
 class Launchers:
     """Owns the links to all launchers. ``changed`` is told the folder's id when something is worth a look."""
 
-    def __init__(self, root: Path, changed: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, changed: Callable[[str], None], networks: Networks | None = None) -> None:
         self.root = root
         self.changed = changed
+        self.networks = networks or Networks()
         self.started = 0
         self._links: dict[str, Link] = {}
         self._children: dict[str, asyncio.subprocess.Process] = {}
@@ -94,6 +96,15 @@ class Launchers:
         """Whether what a Pod that is gone has run is surely gone too."""
         return not self.folder(folder_id(pod_uid)).exists()
 
+    def may_run(self, id_: str) -> bool:
+        """Whether there is a launcher in a folder, or a machine that was running when its launcher died."""
+        folder = self.folder(id_)
+        try:
+            state = json.loads((folder / "state.json").read_text()).get("state")
+        except (OSError, ValueError, AttributeError):
+            state = ""
+        return bool(process_of(folder)) or state in ACTIVE
+
     async def ensure(self, id_: str) -> Link:
         """Return a link to the launcher, starting it if there is none. Raises :class:`LauncherError`."""
         async with self._connecting[id_]:
@@ -129,6 +140,7 @@ class Launchers:
         log = os.open(folder / "launcher.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             child = await asyncio.create_subprocess_exec(
+                *self.networks.prefix(id_),
                 sys.executable,
                 "-P",
                 "-m",
@@ -163,6 +175,7 @@ class Launchers:
             await self.quit(id_)
         self._links.pop(id_, None)
         self._children.pop(id_, None)
+        await self.networks.release(id_)
         await asyncio.to_thread(safepath.remove_path, folder)
         self._locks.pop(id_, None)
         self._connecting.pop(id_, None)
@@ -176,6 +189,7 @@ class Launchers:
         await link.close()
         await _gone(link.pid)
         (self.folder(id_) / "state.json").unlink(missing_ok=True)  # there is no domain to come back to
+        await self.networks.release(id_)
 
     async def close(self) -> None:
         """Let go of all launchers; they go on."""

@@ -49,7 +49,7 @@ async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
         raise LauncherGone(f"no launcher listens on {path}: {error}") from None
     try:
         async with asyncio.timeout(TIMEOUT):
-            if wrong := stranger(path, *peer_of(writer.get_extra_info("socket"))):
+            if wrong := stranger(path, *peer_of(writer.get_extra_info("socket"))[:2]):
                 raise LauncherError(f"{path} {wrong}")
             hello = (await _asked(reader, writer, {"hello": {"versions": VERSIONS}})).get("hello")
             if not isinstance(hello, dict) or hello.get("version") not in VERSIONS:
@@ -87,7 +87,7 @@ class Link:
     ) -> None:
         self.path = path
         self.hello = hello
-        self.pid, self.user = peer_of(writer.get_extra_info("socket"))
+        self.pid, self.user, self.gid = peer_of(writer.get_extra_info("socket"))
         self.state: State = {"state": "none", "reason": ""}
         self.asked_at = 0.0
         self._writer = writer
@@ -241,7 +241,7 @@ def ask_for_descriptor(path: Path, operation: str, **arguments: Any) -> tuple[De
         try:
             with address_of(path) as address:
                 peer.connect(address)
-            if wrong := stranger(path, *peer_of(peer)):
+            if wrong := stranger(path, *peer_of(peer)[:2]):
                 raise LauncherError(f"{path} {wrong}")
             for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation, **arguments}):
                 peer.sendall(json.dumps(message).encode() + b"\n")

@@ -83,11 +83,19 @@ def capacity(folder: Path) -> dict[str, str]:
 class NodeKeeper:
     """Writes the Node object of this machine, as long as :meth:`run` runs."""
 
-    def __init__(self, client: KubeClient, name: str, drivers: Iterable[Driver], scratch: Path) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        name: str,
+        drivers: Iterable[Driver],
+        scratch: Path,
+        more: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self._client = client
         self._name = name
         self._drivers = list(drivers)
         self._scratch = scratch
+        self._more = more  # features that the node has, whatever the drivers find
         self._ready_since = now()
         self.address = _address()
         self.results: dict[str, ProbeResult] = {}
@@ -111,7 +119,7 @@ class NodeKeeper:
 
     async def probe(self) -> None:
         """Find out what works and write it down."""
-        self.results = await probing.probe_all(self._drivers, self._scratch)
+        self.results = await probing.probe_all(self._drivers, self._scratch, self._more())
         await self.publish()
 
     async def publish(self) -> None:

@@ -21,11 +21,11 @@ from polyvisor.agent import containers
 _POD = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/volumes/kubernetes\.io~empty-dir/")
 
 
-def peer_of(connection: socket.socket) -> tuple[int, int]:
-    """Return process id and user id of a unix socket's other end."""
+def peer_of(connection: socket.socket) -> tuple[int, int, int]:
+    """Return process id, user id and group id of a unix socket's other end."""
     size = struct.calcsize("3i")
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return pid, uid
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, uid, gid
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Any
 from polyvisor.agent import safepath
 from polyvisor.agent.launchers import PROTOCOL, SOCKET, Launchers, folder_id
 from polyvisor.agent.link import LauncherGone, Link
+from polyvisor.agent.network.pods import Networks
 from polyvisor.api.names import LAUNCHER_FOLDER, LAUNCHER_VOLUME
 from polyvisor.drivers.base import LauncherPlan
 
@@ -29,8 +30,10 @@ EMPTY_DIRS = "volumes/kubernetes.io~empty-dir"
 class PodLaunchers(Launchers):
     """Owns the links. ``uid_of`` gives the uid of the Pod with an id, empty if there is none any more."""
 
-    def __init__(self, root: Path, changed: Callable[[str], None], uid_of: Callable[[str], str]) -> None:
-        super().__init__(root, changed)
+    def __init__(
+        self, root: Path, changed: Callable[[str], None], uid_of: Callable[[str], str], networks: Networks | None = None
+    ) -> None:
+        super().__init__(root, changed, networks)
         self._uid_of = uid_of
         self._plans: dict[str, dict[str, Any]] = {}
 
@@ -80,6 +83,7 @@ class PodLaunchers(Launchers):
             with suppress(LauncherGone):
                 await link.request("destroy")
         await self.quit(id_)
+        await self.networks.release(id_)
         self._plans.pop(id_, None)
         self._locks.pop(id_, None)
         self._connecting.pop(id_, None)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.api import Obj, names
-from polyvisor.drivers.base import Driver, ProbeResult
+from polyvisor.drivers.base import CardKind, Driver, ProbeResult
 from polyvisor.drivers.verdict import shown
 
 DRIVERS_ANNOTATION = f"{names.HYPERVISOR_PREFIX}drivers"
@@ -29,19 +29,21 @@ _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 log = logging.getLogger("polyvisor.probing")
 
 
-async def probe_all(drivers: Iterable[Driver], scratch: Path) -> dict[str, ProbeResult]:
-    """Probe each driver; never raises for one that does not work."""
+async def probe_all(
+    drivers: Iterable[Driver], scratch: Path, more: frozenset[str] = frozenset()
+) -> dict[str, ProbeResult]:
+    """Probe each driver; never raises for one that does not work. ``more`` holds on the node for each that works."""
     slots = asyncio.Semaphore(AT_ONCE)
     found = list(drivers)
-    results = await asyncio.gather(*(_probe(driver, scratch / driver.name, slots) for driver in found))
+    results = await asyncio.gather(*(_probe(driver, scratch / driver.name, more, slots) for driver in found))
     return {driver.name: result for driver, result in zip(found, results, strict=True)}
 
 
-async def _probe(driver: Driver, scratch: Path, slots: asyncio.Semaphore) -> ProbeResult:
+async def _probe(driver: Driver, scratch: Path, more: frozenset[str], slots: asyncio.Semaphore) -> ProbeResult:
     async with slots:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                return await asyncio.to_thread(_blocking, driver, scratch)
+                return await asyncio.to_thread(_blocking, driver, scratch, more)
         except TimeoutError:
             return ProbeResult(available=False, reason=f"the probe did not end within {PROBE_SECONDS:.0f} s")
         except Exception as error:  # a driver may come from another package; it must not take the node down
@@ -49,9 +51,11 @@ async def _probe(driver: Driver, scratch: Path, slots: asyncio.Semaphore) -> Pro
             return ProbeResult(available=False, reason=f"the probe failed: {error}")
 
 
-def _blocking(driver: Driver, scratch: Path) -> ProbeResult:
+def _blocking(driver: Driver, scratch: Path, more: frozenset[str]) -> ProbeResult:
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     result = driver.probe(scratch)
+    if result.available and driver.cards is not CardKind.NONE:
+        result = replace(result, facts=result.facts | more)
     return replace(result, facts=shown(driver, result))
 
 

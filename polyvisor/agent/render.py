@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from polyvisor import domain
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.storage import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
-from polyvisor.domain import DiskSource, DomainContext
+from polyvisor.domain import CardSource, DiskSource, DomainContext
 from polyvisor.drivers.base import Driver, Verdict
 
 SCREEN = "vnc.sock"
@@ -25,7 +26,9 @@ def domain_uuid(vmi: Obj) -> str:
     return domain.domain_uuid(VirtualMachineInstance.model_validate(vmi))
 
 
-def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared, folder: Path) -> str:
+def domain_xml(
+    vmi: Obj, driver: Driver, prepared: Prepared, folder: Path, cards: Mapping[str, CardSource] | None = None
+) -> str:
     """Render the domain XML of a machine, with the virt type that placement chose and sockets in its ``folder``."""
     chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
     if chosen not in driver.virt_types:
@@ -40,6 +43,7 @@ def domain_xml(vmi: Obj, driver: Driver, prepared: Prepared, folder: Path) -> st
         initrd=prepared.initrd,
         graphics_socket=folder / SCREEN if _has(driver, "lifecycle.vnc") else None,
         agent_socket=folder / AGENT if _has(driver, "lifecycle.guest-agent") else None,
+        cards=cards or {},
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
 

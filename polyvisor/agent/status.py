@@ -9,6 +9,7 @@ from typing import Any
 
 from polyvisor.agent.guestinfo import merged
 from polyvisor.agent.link import State
+from polyvisor.agent.network.plan import Card, reachable
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, NODE_TROUBLES, Phase, Reason, VmiCondition
@@ -118,6 +119,7 @@ def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:
         entry = {**known.get(interface["name"], {}), "name": interface["name"], "infoSource": "domain"}
         if mac := interface.get("macAddress"):
             entry["mac"] = mac
+        entry["linkState"] = "down" if interface.get("state") == "down" else "up"
         found.append(entry)
     return found
 
@@ -128,6 +130,22 @@ def access(status: Obj, outcome: tuple[bool, str] | None) -> None:
         return
     good, message = outcome
     set_condition(status, VmiCondition.ACCESS_CREDENTIALS, "True" if good else "False", message=message)
+
+
+def networked(status: Obj, cards: Iterable[Card], pod: Obj) -> None:
+    """Write what a running machine's cards are joined to, and by which addresses others reach them."""
+    entries = {entry.get("name"): entry for entry in status.get("interfaces") or []}
+    said = (pod.get("status") or {}).get("podIPs") or []
+    addresses = [str(one["ip"]) for one in said if one.get("ip")]
+    for card in cards:
+        entry = entries.get(card.name)
+        if entry is None:
+            continue
+        entry |= {"mac": card.mac, "podInterfaceName": card.outer, "queueCount": card.queues}
+        if card.multus:
+            entry["infoSource"] = "domain, multus-status"
+        if found := reachable(card, addresses):
+            entry |= {"ipAddress": found[0], "ipAddresses": found}
 
 
 def guest(status: Obj, vmi: Obj, connected: bool, said: Obj) -> None:

@@ -209,31 +209,61 @@ async def _wake(path: Path) -> None:
         writer.close()
 
 
-async def port_of(vmi: Obj, path: Path, port: int, protocol: str, *, answer_seconds: float = 0) -> ByteStream:
-    """Open a port of a machine: at its address, or, where it has none, through the launcher at ``path``.
+Connect = Callable[[socket.SocketKind], tuple[socket.socket, str] | None]
 
-    With ``answer_seconds`` the guest itself must have taken the connection within that time.
+
+async def port_of(
+    vmi: Obj,
+    path: Path,
+    port: int,
+    protocol: str,
+    connect: Connect = lambda _: None,
+    *,
+    answer_seconds: float = 0,
+) -> ByteStream:
+    """Open a port of a machine: from inside its Pod with what ``connect`` gives, at its address, or by its launcher.
+
+    The launcher at ``path`` is asked where the machine has no address at all. With ``answer_seconds`` the guest itself
+    must have taken the connection within that time.
     """
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    if inner := await asyncio.to_thread(connect, kind):
+        try:
+            _let_through(vmi, port, protocol)
+            return await dial(inner[1], port, protocol, inner[0])
+        except BaseException:
+            inner[0].close()
+            raise
     if address := address_of(vmi):
         return await dial(address, port, protocol)
-    declared = _declared(vmi)
-    if declared and (port, protocol) not in declared:
-        known = ", ".join(f"{number}/{name}" for number, name in sorted(declared))
-        raise LauncherError(f"the machine's network interface lets only its declared ports through: {known}")
+    _let_through(vmi, port, protocol)
     if protocol != "tcp":
         raise LauncherError(f"without an address of its own the machine has no {protocol} ports that can be forwarded")
     found, _ = await asyncio.to_thread(ask_for_descriptor, path, "port", port=port, answer=answer_seconds)
     return Stream(*await asyncio.open_connection(sock=_nonblocking(found.take())))
 
 
-async def dial(address: str, port: int, protocol: str) -> ByteStream:
-    """Open a port of a machine."""
+def _let_through(vmi: Obj, port: int, protocol: str) -> None:
+    declared = _declared(vmi)
+    if declared and (port, protocol) not in declared:
+        known = ", ".join(f"{number}/{name}" for number, name in sorted(declared))
+        raise LauncherError(f"the machine's network interface lets only its declared ports through: {known}")
+
+
+async def dial(address: str, port: int, protocol: str, out: socket.socket | None = None) -> ByteStream:
+    """Open a port of a machine, with the socket ``out`` or one of this process's own."""
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
+            if out is not None:
+                out.setblocking(False)
+                await loop.sock_connect(out, (address, port))
             if protocol == "udp":
-                loop = asyncio.get_running_loop()
-                _, datagrams = await loop.create_datagram_endpoint(Datagrams, remote_addr=(address, port))
+                where: Any = {"remote_addr": (address, port)} if out is None else {"sock": out}
+                _, datagrams = await loop.create_datagram_endpoint(Datagrams, **where)
                 return datagrams
+            if out is not None:
+                return Stream(*await asyncio.open_connection(sock=out))
             return Stream(*await asyncio.open_connection(address, port))
     except (OSError, TimeoutError) as error:
         why = str(error) or f"no answer in {CONNECT_SECONDS:g} s"

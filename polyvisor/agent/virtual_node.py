@@ -120,9 +120,12 @@ class VirtualNode:
             return driver
         message = f"this node runs launcher Pods only, of drivers that it knows ({', '.join(self._registry.names())})"
         terminated = {"terminated": {"exitCode": 1, "reason": "Unsupported", "message": message, "finishedAt": now()}}
-        status = pod_status(pod, phase="Failed", address=self._address(), container_state=terminated)
+        status = pod_status(pod, phase="Failed", address=self._address_of(pod), container_state=terminated)
         await self._write(pod, {**status, "reason": "Unsupported", "message": message})
         return None
+
+    def _address_of(self, pod: Obj) -> str:
+        return self._launchers.networks.address(pod_id(pod)) or self._address()
 
     def _machine(self, pod: Obj) -> Obj | None:
         uid = owner_uid(pod)
@@ -148,9 +151,11 @@ class VirtualNode:
         if self._launchers.get(id_) is None and (left := self._patience.left(id_)):
             return left
         try:
+            if not self._launchers.exists(id_):  # a launcher that was started without a network goes on without
+                await self._launchers.networks.make(id_, driver, uuid)
             link = await self._ensured(id_, pod)
             self._patience.worked(id_)
-        except LauncherError as error:
+        except (LauncherError, AgentError) as error:
             return await self._waiting(id_, pod, error)
         if phase in FINAL_PHASES and not link.active:
             await self._finish(id_, pod, phase)
@@ -160,7 +165,7 @@ class VirtualNode:
         status = pod_status(
             pod,
             phase="Running",
-            address=self._address(),
+            address=self._address_of(pod),
             container_state=state,
             restarts=self._restarts_of(id_, pod),
             started_at=started,
@@ -171,7 +176,7 @@ class VirtualNode:
     async def _waiting(self, id_: str, pod: Obj, error: Exception) -> float:
         """Show why a launcher cannot be started now; return when to try again."""
         waiting = {"waiting": {"reason": "CrashLoopBackOff", "message": str(error)[:1000]}}
-        status = pod_status(pod, phase="Pending", address=self._address(), container_state=waiting)
+        status = pod_status(pod, phase="Pending", address=self._address_of(pod), container_state=waiting)
         await self._write(pod, status)
         self._events.event(pod, EventType.WARNING, "Failed", str(error))
         return self._patience.failed(id_)
@@ -213,7 +218,7 @@ class VirtualNode:
         if started := (pod.get("status") or {}).get("startTime"):
             ended["startedAt"] = started
         terminated = {"terminated": ended}
-        status = pod_status(pod, phase=phase, address=self._address(), container_state=terminated)
+        status = pod_status(pod, phase=phase, address=self._address_of(pod), container_state=terminated)
         await self._write(pod, status)
 
     async def _delete(self, id_: str, pod: Obj) -> float | None:

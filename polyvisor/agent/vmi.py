@@ -18,6 +18,7 @@ from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.network.pods import sources
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import power_down, vmi_deadline
 from polyvisor.agent.sources import Places
@@ -179,7 +180,8 @@ class MachineAgent:
                 raise LauncherGone("the launcher has ended")
             folder = self._launchers.inside(id_)
             prepared = await self._prepare(vmi, pod, driver)
-            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder)
+            cards = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
+            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, cards)
             paused = vmi["spec"].get("startStrategy") == START_PAUSED
             await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
 
@@ -234,8 +236,12 @@ class MachineAgent:
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         found = {} if described.described(vmi) else await self._describe(vmi, pod, link)
+        cards = self._launchers.networks.joined(pod_id(pod))
+        if cards is None:  # another agent did, whose work is seen through again
+            cards = await self._launchers.networks.join(pod_id(pod), vmi, pod, link, driver)
         new = status.running(vmi, link.state, link.hello, driver, found, self._not_ready(vmi))
         status.access(new, self._access_outcome(vmi))
+        status.networked(new, cards, pod)
         status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
 

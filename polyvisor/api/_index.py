@@ -19,6 +19,8 @@ MODULES = {
         "Namespace",
         "NamespaceSpec",
         "NamespaceStatus",
+        "NetworkAttachmentDefinition",
+        "NetworkAttachmentDefinitionSpec",
         "Secret",
     ),
     "polyvisor.api.core.meta": (

@@ -148,8 +148,8 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "HostDisk": _fields("capacity path type"),
     "PersistentVolumeClaimVolumeSource": _fields("claimName"),
     "Network": _fields("multus name pod"),
-    "MultusNetwork": ALL,
-    "PodNetwork": _fields(""),
+    "MultusNetwork": _fields("networkName"),
+    "PodNetwork": _fields("vmNetworkCIDR"),
     # -- instance types and preferences --------------------------------------------------------------------------------
     "VirtualMachineInstancetype": ALL,
     "VirtualMachineClusterInstancetype": ALL,

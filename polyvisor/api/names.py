@@ -6,7 +6,9 @@ stand below ``hypervisor.kubevirt.io``. Nothing else in the code spells such a n
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
+from typing import Any
 
 API_VERSION = "kubevirt.io/v1"
 KUBEVIRT_NAMESPACE = "kubevirt"
@@ -46,6 +48,20 @@ OS_LABEL = "kubernetes.io/os"
 DEVICE_PREFIX = "devices.kubevirt.io/"
 DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
 """What Pods can ask a node for below that prefix, and the device node that they get."""
+
+# -- networks of launcher Pods -----------------------------------------------------------------------------------------
+NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
+POD_INTERFACE = "eth0"
+
+
+def pod_interface(network: dict[str, Any]) -> str:
+    """Return the launcher Pod's interface for a machine's network."""
+    multus = network.get("multus")
+    if multus is None or multus.get("default"):
+        return POD_INTERFACE
+    return f"pod{hashlib.sha256(network['name'].encode()).hexdigest()[:11]}"
+
+
 HYPERVISOR_PREFIX = "hypervisor.kubevirt.io/"
 FEATURE_PREFIX = "feature.hypervisor.kubevirt.io/"
 

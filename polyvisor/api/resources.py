@@ -237,6 +237,16 @@ DATAVOLUMES = Resource(
 CDICONFIGS = Resource(
     CDI_GROUP, "v1beta1", "cdiconfigs", "CDIConfig", "cdiconfig", namespaced=False, subresources=("status",)
 )
+NETWORK_ATTACHMENTS = Resource(
+    "k8s.cni.cncf.io",
+    "v1",
+    "network-attachment-definitions",
+    "NetworkAttachmentDefinition",
+    "network-attachment-definition",
+    ("net-attach-def",),
+    columns=(AGE,),
+)
+"""Those of Multus, of which a cluster has its own; a standalone installation serves them itself."""
 CRDS = Resource(
     "apiextensions.k8s.io",
     "v1",
@@ -345,6 +355,7 @@ RESOURCES: tuple[Resource, ...] = (
     PVCS,
     DATAVOLUMES,
     CDICONFIGS,
+    NETWORK_ATTACHMENTS,
     CRDS,
     *REFUSED,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,6 +11,13 @@ from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.options import Format, Timeout
 from polyvisor.cli.output import Output, print_structured, say
+
+
+class Network(StrEnum):
+    """How machines are networked."""
+
+    USER = "user"
+    BRIDGE = "bridge"
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +30,19 @@ def up(
     ctx: typer.Context,
     foreground: Annotated[bool, typer.Option(help="Stay in the foreground and log to standard error.")] = False,
     port: Annotated[int, typer.Option(help="Port of the API server; by default the last one, or a free one.")] = 0,
+    network: Annotated[
+        Network | None,
+        typer.Option(
+            help="How machines are networked: 'user', without rights and without a change to this host, or 'bridge' "
+            "(root), with addresses of their own behind this host. By default as before; at first 'user'."
+        ),
+    ] = None,
     timeout: Timeout = 120,
 ) -> None:
     """Start Polyvisor on this machine. Does nothing if it runs already."""
     from polyvisor.cli.host import up as act
 
-    act(_context(ctx), foreground=foreground, port=port, timeout=timeout)
+    act(_context(ctx), foreground=foreground, port=port, timeout=timeout, network=network.value if network else "")
 
 
 def down(

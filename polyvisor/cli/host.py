@@ -15,13 +15,15 @@ from polyvisor.cli.output import Output, columns, note, print_structured, say
 from polyvisor.kube.errors import ApiError
 from polyvisor.standalone import control
 from polyvisor.standalone.failure import StartError
-from polyvisor.standalone.state import StateFolder, running
+from polyvisor.standalone.state import BRIDGE, StateFolder, running
 
 
-def up(context: Context, *, foreground: bool, port: int, timeout: float) -> None:
+def up(context: Context, *, foreground: bool, port: int, timeout: float, network: str = "") -> None:
     """Start the process, or say that it runs."""
     state = context.state
     info = _running(state)
+    if network:
+        _choose_network(state, network, info is not None)
     if info is not None:
         if foreground:
             raise CliError(
@@ -45,6 +47,22 @@ def up(context: Context, *, foreground: bool, port: int, timeout: float) -> None
                 info = message["ready"]
     say(f"Polyvisor is up after {time.monotonic() - started:.1f} s: {(info or {}).get('url', '')}")
     say(f"kubectl --kubeconfig {state.kubeconfig} get nodes")
+
+
+def _choose_network(state: StateFolder, network: str, runs: bool) -> None:
+    if runs and network != state.network:
+        raise CliError(
+            f"Polyvisor runs already, with the network {state.network!r}",
+            ExitCode.CONFLICT,
+            "Stop it with `polyvisor down`, then start it again.",
+        )
+    if network == BRIDGE and os.geteuid() != 0:
+        raise CliError("a bridge for machines can be made by root alone", ExitCode.NOT_PERMITTED, "Run with sudo.")
+    if not runs:
+        try:
+            state.choose_network(network)
+        except OSError as error:
+            raise CliError(f"{state.root} cannot be written: {error.strerror}", ExitCode.NOT_PERMITTED) from error
 
 
 def down(context: Context, *, keep_guests: bool, timeout: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from base64 import b32encode
 from decimal import Decimal
 from pathlib import Path
@@ -89,6 +90,8 @@ def build_pod(
         VIRT_TYPE_ANNOTATION: placement.virt_type,
         "kubectl.kubernetes.io/default-container": names.COMPUTE_CONTAINER,
     }
+    if further := _further_networks(vmi):
+        annotations[names.NETWORKS_ANNOTATION] = json.dumps(further, separators=(",", ":"))
     pod_spec: Obj = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -145,6 +148,17 @@ def launcher_image(driver: str, configured: str = "") -> str:
 
 def _gates(spec: Obj) -> list[str]:
     return [names.UNPAUSED_GATE, *([names.READY_GATE] if spec.get("readinessProbe") else [])]
+
+
+def _further_networks(vmi: Obj) -> list[Obj]:
+    """Return what Multus is to join the Pod to; the agent finds the interfaces by the same names."""
+    found = []
+    for network in vmi["spec"].get("networks") or []:
+        if multus := network.get("multus"):
+            space, _, name = multus["networkName"].rpartition("/")
+            where = {"namespace": space or vmi["metadata"]["namespace"], "interface": names.pod_interface(network)}
+            found.append({"name": name, **where})
+    return found
 
 
 def grace_period(vmi: Obj) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 
@@ -16,11 +17,25 @@ class DiskSource:
 
 
 @dataclass(frozen=True, slots=True)
+class CardSource:
+    """What a network card is joined to: a tap device that is there, on a bridge; and what the guest is to have."""
+
+    tap: str
+    bridge: str
+    mac: str
+    mtu: int
+    queues: int = 1
+    address: IPv4Interface | None = None
+    gateway: IPv4Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DomainContext:
     """Prepared things by volume name, and the choices that placement and the node made.
 
     ``disks`` are image files, ``folders`` trees that are mounted into a machine that has a root filesystem; ``root`` is
-    that filesystem, made of the volume ``root_volume``. ``graphics_socket`` is where a graphical console listens.
+    that filesystem, made of the volume ``root_volume``. ``cards`` are those that the node has joined to something, by
+    name. ``graphics_socket`` is where a graphical console listens.
     """
 
     virt_type: str
@@ -33,3 +48,4 @@ class DomainContext:
     initrd: Path | None = None
     graphics_socket: Path | None = None
     agent_socket: Path | None = None
+    cards: Mapping[str, CardSource] = field(default_factory=dict)

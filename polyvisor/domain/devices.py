@@ -9,24 +9,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvisor.domain.xml import add, add_pci_address
+from polyvisor.drivers.base import CardKind
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
     from polyvisor.api import DomainSpec
-    from polyvisor.domain.context import DomainContext
+    from polyvisor.domain.context import CardSource, DomainContext
 
+SOURCES = {CardKind.TAP: "ethernet", CardKind.BRIDGE: "bridge"}
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
-def add_interfaces(devices: _Element, spec: DomainSpec) -> None:
-    """Write the network cards. The Pod's network with masquerade is a user-mode network of the hypervisor's process."""
+def add_interfaces(devices: _Element, spec: DomainSpec, context: DomainContext, kind: CardKind) -> None:
+    """Write the network cards: joined to what the node made for them, else a user-mode network of the hypervisor's."""
     for interface in spec.devices.interfaces or []:
         if interface.state == "absent":
             continue
-        element = add(devices, "interface", type="user")
-        if interface.mac_address:
-            add(element, "mac", address=interface.mac_address.replace("-", ":").lower())
+        source = context.cards.get(interface.name)
+        element = add(devices, "interface", type="user" if source is None else SOURCES[kind])
+        mac = source.mac if source is not None else interface.mac_address
+        if mac:
+            add(element, "mac", address=mac.replace("-", ":").lower())
+        if source is not None:
+            _join(element, source, kind)
         if interface.model:
             add(element, "model", type=interface.model)
         if interface.state == "down":
@@ -37,6 +43,21 @@ def add_interfaces(devices: _Element, spec: DomainSpec) -> None:
             add(element, "acpi", index=interface.acpi_index)
         add_pci_address(element, interface.pci_address)
         add(element, "alias", name=f"ua-nic_{interface.name}")
+
+
+def _join(element: _Element, source: CardSource, kind: CardKind) -> None:
+    if kind is CardKind.TAP:
+        add(element, "target", dev=source.tap, managed="no")
+        if source.queues > 1:
+            add(element, "driver", queues=source.queues)
+    else:
+        add(element, "source", bridge=source.bridge)
+        if source.address is not None:
+            address, prefix = source.address.ip, source.address.network.prefixlen
+            add(element, "ip", address=str(address), family="ipv4", prefix=prefix)
+        if source.gateway is not None:
+            add(element, "route", family="ipv4", address="0.0.0.0", prefix=0, gateway=str(source.gateway))
+    add(element, "mtu", size=source.mtu)
 
 
 def add_console(devices: _Element, spec: DomainSpec) -> None:

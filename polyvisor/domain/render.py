@@ -59,7 +59,7 @@ def _domain(
     board = add(domain, "devices")
     disks.add_disks(board, wanted, context, threads)
     disks.add_filesystems(board, context)
-    devices.add_interfaces(board, wanted)
+    devices.add_interfaces(board, wanted, context, driver.cards)
     devices.add_console(board, wanted)
     devices.add_agent_channel(board, context)
     devices.add_inputs(board, wanted)

@@ -90,6 +90,18 @@ class RootKind(StrEnum):
     FILESYSTEM = "filesystem"
 
 
+class CardKind(StrEnum):
+    """What a hypervisor wants of the node for a network card.
+
+    ``NONE``: nothing, its networks are its own. ``TAP``: a tap device, made for its user. ``BRIDGE``: the bridge, to
+    which it joins a device of its own.
+    """
+
+    NONE = "none"
+    TAP = "tap"
+    BRIDGE = "bridge"
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
     """What a node found out about a driver by trying it.
@@ -188,6 +200,7 @@ class Driver(ABC):
     root: RootKind = RootKind.DISK
     disk_formats: tuple[str, ...] = ("raw",)
     """Formats of disk images that the hypervisor opens, best first."""
+    cards: CardKind = CardKind.NONE
     graceful_shutdown: bool = True
     no_image: str = ""
     """Why there is no launcher image of its own (a ``Containerfile`` in the driver's folder); empty if there is one."""

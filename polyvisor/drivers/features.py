@@ -258,6 +258,11 @@ FEATURES: tuple[Feature, ...] = (
     _feature("volume.sysprep", "Answer files for Windows (sysprep)", f"{VOLUME}.sysprep"),
     _feature("filesystem.virtiofs", "Shared folders (virtiofs)", f"{DEVICES}.filesystems[].virtiofs"),
     _feature("network.pod", "The Pod's network", "networks[].pod"),
+    _feature(
+        "network.pod.cidr",
+        "Addresses behind the Pod's own chosen",
+        ("networks[].pod.vm_network_cidr", bool),
+    ),
     _feature("network.multus", "Further networks (Multus)", "networks[].multus"),
     _feature("interface.masquerade", "Network address translation", f"{NIC}.masquerade"),
     _feature("interface.bridge", "Network card on a bridge", f"{NIC}.bridge"),

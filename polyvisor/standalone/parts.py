@@ -42,7 +42,7 @@ from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
 from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.progress import Progress
 from polyvisor.standalone.scheduler import run_scheduler
-from polyvisor.standalone.state import StateFolder
+from polyvisor.standalone.state import BRIDGE, StateFolder
 
 logger = logging.getLogger(__name__)
 READY_SECONDS = 240.0
@@ -79,7 +79,7 @@ class Parts:
         await self._or_failed(ready.wait())
         self._progress.done("controllers", "Controllers and scheduler run")
         self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
-        settings = Settings.of(self._state.root, imports=True)
+        settings = Settings.of(self._state.root, imports=True, bridged=self._state.network == BRIDGE)
         self._agent = self._node.agent = Agent(client, self._drivers, settings)
         self._run("agent", self._agent.run())
         await self._or_failed(self._watch_node(client, settings.node_name))
@@ -194,7 +194,8 @@ class Parts:
 
     async def _end_launchers(self) -> None:
         """End the launchers whose machine is over or was never started; what they know stays in their folders."""
-        launchers = Launchers(self._state.launchers, lambda _: None)
+        networks = self._agent.networks if self._agent is not None else None
+        launchers = Launchers(self._state.launchers, lambda _: None, networks)
         for id_ in launchers.ids():
             if not process_of(launchers.folder(id_)):
                 continue
@@ -204,6 +205,9 @@ class Parts:
             except LauncherError as error:
                 logger.error("launcher %s was left: %s", id_, error)
         await launchers.close()
+        if networks is not None:
+            await networks.sweep({id_ for id_ in launchers.ids() if launchers.may_run(id_)})
+            await networks.close()
 
     async def _end(self, name: str) -> None:
         task = self._tasks.get(name)

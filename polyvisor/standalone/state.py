@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+USER, BRIDGE = "user", "bridge"
+
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
@@ -54,6 +56,19 @@ class StateFolder:
     def launchers(self) -> Path:
         """One folder a launcher."""
         return self.root / "l"
+
+    @property
+    def network(self) -> str:
+        """How machines are networked: ``bridge`` if that was asked for, else ``user``."""
+        try:
+            return BRIDGE if (self.root / "network").read_text().strip() == BRIDGE else USER
+        except OSError:
+            return USER
+
+    def choose_network(self, kind: str) -> None:
+        """Keep how machines are networked from the next start on."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.root / "network").write_text(f"{kind}\n")
 
     @property
     def probe(self) -> Path:

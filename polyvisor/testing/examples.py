@@ -70,9 +70,9 @@ def _volume(source: Obj) -> _Sketch:
 
 
 def _multus() -> _Sketch:
-    joined = at("domain.devices.interfaces", [{"name": "further", "masquerade": {}}])
+    joined = at("domain.devices.interfaces", [{"name": "further", "bridge": {}}])
     network = {"networks": [{"name": "further", "multus": {"networkName": "further"}}]}
-    return _Sketch(merged(joined, network), ("interface.masquerade",))
+    return _Sketch(merged(joined, network), ("interface.bridge",))
 
 
 _EFI = "domain.firmware.bootloader.efi"

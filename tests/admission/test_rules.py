@@ -169,7 +169,23 @@ CASES: list[tuple[Change, str, str]] = [
     (put("networks.1", {"name": "default", "pod": {}}), "networks[1].name", "is the name of spec.networks[0] already"),
     (put(f"{NICS}.0", {"name": "default"}), f"{NICS}[0]", "a binding is wanted, one of: masquerade: {}"),
     (put("networks.0", {"name": "default"}), "networks[0]", "a network is wanted, one of pod"),
-    (put("networks.0.pod.vmNetworkCIDR", "10.0.2.0/24"), "networks[0].pod.vmNetworkCIDR", "not implemented"),
+    (put("networks.0.pod.vmIPv6NetworkCIDR", "fd10::/120"), "networks[0].pod.vmIPv6NetworkCIDR", "not implemented"),
+    (put("networks.0.pod.vmNetworkCIDR", "10.0.2/24"), "networks[0].pod.vmNetworkCIDR", "is no IPv4 network"),
+    (put("networks.0.pod.vmNetworkCIDR", "10.0.2.0/31"), "networks[0].pod.vmNetworkCIDR", "has no room"),
+    (
+        both(put("networks.0", {"name": "default", "multus": {"networkName": "a"}}), put(f"{NICS}.0.masquerade", {})),
+        f"{NICS}[0].masquerade",
+        "on the Pod's network alone",
+    ),
+    (put("networks.0.multus", {"networkName": "a"}), "networks[0]", "pod and multus exclude each other"),
+    (put(f"{NICS}.0.dhcpOptions", {"bootFileName": 'a",b'}), f"{NICS}[0].dhcpOptions.bootFileName", "without quotes"),
+    (put(f"{NICS}.0.dhcpOptions", {"tftpServerName": "a\nb"}), f"{NICS}[0].dhcpOptions.tftpServerName", "printable"),
+    (put(f"{NICS}.0.dhcpOptions", {"ntpServers": ["x"]}), f"{NICS}[0].dhcpOptions.ntpServers[0]", "no IPv4 address"),
+    (
+        put(f"{NICS}.0.dhcpOptions", {"privateOptions": [{"option": 66, "value": "x"}]}),
+        f"{NICS}[0].dhcpOptions.privateOptions[0].option",
+        "224 to 254",
+    ),
     (put(f"{NICS}.0.macAddress", "02:00"), f"{NICS}[0].macAddress", "such as 02:00:00:00:00:01"),
     (put(f"{NICS}.0.macAddress", "03:00:00:00:00:01"), f"{NICS}[0].macAddress", "multicast"),
     (put(f"{NICS}.0.macAddress", "00:00:00:00:00:00"), f"{NICS}[0].macAddress", "all zeros"),
@@ -287,6 +303,10 @@ PATHS: dict[str, Any] = {
     ),
     "volumes[1].cloudInitNoCloud.networkDataSecretRef.name": lambda bad: put(
         "volumes.1.cloudInitNoCloud", {"networkDataSecretRef": {"name": bad}}
+    ),
+    "networks[0].multus.networkName": lambda bad: both(
+        put("networks.0", {"name": "default", "multus": {"networkName": bad}}),
+        put(f"{NICS}.0", {"name": "default", "bridge": {}}),
     ),
     "networks[0].name": lambda bad: both(put("networks.0.name", bad), put(f"{NICS}.0.name", bad)),
     "hostname": lambda bad: put("hostname", bad),

@@ -221,7 +221,7 @@ async def test_the_domain_names_folders_as_the_launcher_sees_them(
 ) -> None:
     given: list[Path] = []
 
-    def noted(vmi: Obj, driver: Any, prepared: Any, folder: Path) -> str:
+    def noted(vmi: Obj, driver: Any, prepared: Any, folder: Path, cards: Any) -> str:
         given.append(folder)
         return xml(vmi)
 
@@ -282,7 +282,7 @@ async def test_a_machine_gets_its_disks_and_its_pods_other_containers_end_with_i
 ) -> None:
     prepared: list[Any] = []
 
-    def noted(vmi: Obj, driver: Any, found: Any, folder: Path) -> str:
+    def noted(vmi: Obj, driver: Any, found: Any, folder: Path, cards: Any) -> str:
         prepared.append(found)
         return xml(vmi)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -9,7 +10,7 @@ from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, VMIS
 from polyvisor.controllers.objects import condition
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import LauncherPlan
-from tests.controllers.conftest import NAMESPACE, World, compute
+from tests.controllers.conftest import NAMESPACE, World, compute, instance
 from tests.drivers_for_tests import node
 
 
@@ -308,3 +309,20 @@ async def test_the_pod_asks_for_the_device_that_its_virt_type_needs(
     for kind in ("requests", "limits"):
         found = resources.get(kind) or {}
         assert {key: value for key, value in found.items() if key.startswith("devices.")} == asked
+
+
+async def test_multus_is_told_of_further_networks(world: World) -> None:
+    networks = [
+        {"name": "default", "pod": {}},
+        {"name": "one", "multus": {"networkName": "blue"}},
+        {"name": "two", "multus": {"networkName": "other/red"}},
+    ]
+    cards = [{"name": "default", "masquerade": {}}, {"name": "one", "bridge": {}}, {"name": "two", "bridge": {}}]
+    spec = instance("m")["spec"] | {"networks": networks}
+    spec["domain"]["devices"] = {"interfaces": cards}
+    await world.create_vmi("m", spec)
+    annotations = (await world.pod("m"))["metadata"]["annotations"]
+    assert json.loads(annotations["k8s.v1.cni.cncf.io/networks"]) == [
+        {"name": "blue", "namespace": "default", "interface": "pod7692c3ad354"},
+        {"name": "red", "namespace": "other", "interface": "pod3fc4ccfe745"},
+    ]

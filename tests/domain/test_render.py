@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lxml import etree
 
-from polyvisor.domain import DiskSource, DomainContext, render
+from polyvisor.domain import CardSource, DiskSource, DomainContext, render
 from polyvisor.domain.disks import letters
 from polyvisor.drivers import registry
-from polyvisor.drivers.base import Driver
+from polyvisor.drivers.base import CardKind, Driver
 from tests.drivers.kit import EVIL, context, machine
 
 SCHEMA = Path("/usr/share/libvirt/schemas/domain.rng")
@@ -146,3 +148,33 @@ def test_a_container_never_shares_the_hosts_network() -> None:
     assert domain.find("features/privnet") is not None
     assert domain.find("devices/interface") is None
     assert domain.findtext("cputune/quota") == "100000"
+
+
+JOINED = CardSource(
+    "tap0", "k6t-eth0", "02:00:00:00:00:07", 1400, 2, IPv4Interface("10.0.2.2/24"), IPv4Address("10.0.2.1")
+)
+
+
+@pytest.mark.parametrize("name", ["qemu", "lxc"])
+def test_cards_are_joined_to_what_the_node_made(name: str) -> None:
+    driver = registry().get(name)
+    assert driver
+    card = {"name": "a", "masquerade": {}, "macAddress": "02:00:00:00:00:01"}
+    vmi = machine(driver, {"devices": {"interfaces": [card]}})
+    made = context(driver, driver.virt_types[-1])
+    domain = etree.fromstring(render(vmi, driver, replace(made, cards={"a": JOINED})))
+    assert etree.RelaxNG(etree.parse(str(SCHEMA))).validate(domain)
+    (found,) = domain.findall("devices/interface")
+    mac = found.find("mac")
+    assert mac is not None
+    assert mac.get("address") == JOINED.mac
+    told = {child.tag: dict(child.attrib) for child in found}
+    if driver.cards is CardKind.TAP:
+        assert found.get("type") == "ethernet"
+        assert told["target"] == {"dev": "tap0", "managed": "no"}
+        assert (told["driver"], told["mtu"]) == ({"queues": "2"}, {"size": "1400"})
+    else:
+        assert (found.get("type"), told["source"]) == ("bridge", {"bridge": "k6t-eth0"})
+        assert told["ip"] == {"address": "10.0.2.2", "family": "ipv4", "prefix": "24"}
+        assert told["route"]["gateway"] == "10.0.2.1"
+        assert told["guest"] == {"dev": "eth0"}

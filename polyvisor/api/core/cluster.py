@@ -148,6 +148,21 @@ class Namespace(Model):
     status: NamespaceStatus | None = None
 
 
+class NetworkAttachmentDefinitionSpec(Model):
+    """``NetworkAttachmentDefinitionSpec`` of Kubernetes's API."""
+
+    config: str | None = None
+
+
+class NetworkAttachmentDefinition(Model):
+    """``NetworkAttachmentDefinition`` of Kubernetes's API."""
+
+    api_version: str | None = None
+    kind: str | None = None
+    metadata: ObjectMeta | None = None
+    spec: NetworkAttachmentDefinitionSpec | None = None
+
+
 class Secret(Model):
     """``Secret`` of Kubernetes's API."""
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.base import MIB, CardKind, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
 from polyvisor.drivers.lxc.plan import launcher_plan
 from polyvisor.drivers.lxc.table import FEATURES
+from polyvisor.drivers.pruning import keep
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 INIT = "/sbin/init"
 PERIOD = 100_000
 ABSENT = ("cpu", "clock", "sysinfo", "on_poweroff", "on_reboot", "on_crash")
-KEPT_DEVICES = ("filesystem", "console")
+KEPT_DEVICES = ("filesystem", "console", "interface")
+KEPT_OF_CARDS = ("mac", "source", "ip", "route")
 
 
 class LxcDriver(Driver):
@@ -31,6 +33,7 @@ class LxcDriver(Driver):
     os_types = ("exe",)
     root = RootKind.FILESYSTEM
     disk_formats = ()
+    cards = CardKind.BRIDGE
 
     @property
     def features(self) -> Mapping[str, Support]:
@@ -76,8 +79,11 @@ class LxcDriver(Driver):
             features.remove(element)
         features.append(features.makeelement("privnet", {}))
         for element in list(devices):
-            if element.tag not in KEPT_DEVICES:
+            if element.tag not in KEPT_DEVICES or element.get("type") == "user":
                 devices.remove(element)
+        for number, card in enumerate(devices.iterfind("interface")):
+            keep(card, KEPT_OF_CARDS)
+            card.append(card.makeelement("guest", {"dev": f"eth{number}"}))
         # The driver does not read <vcpu>: without this a container would have all of the host's CPU time.
         tune = domain.makeelement("cputune", {})
         for name, number in (("period", PERIOD), ("quota", PERIOD * int(vcpu.text or 1))):

@@ -6,7 +6,7 @@ does not get it was not served.
 
 from __future__ import annotations
 
-from polyvisor.drivers.answers import below, no, yes
+from polyvisor.drivers.answers import below, no, when, yes
 from polyvisor.drivers.base import Support, Verdict
 
 DRIVER = "libvirt 9.0.0 src/lxc/lxc_driver.c"
@@ -113,15 +113,29 @@ FEATURES: dict[str, Support] = {
     **_no("a container does not run Windows", "volume.sysprep"),
     **_no("a container has a folder, which has no layer above it; use the claim itself", "volume.ephemeral"),
     **_no("a container cannot attach disk images in this release", "volume.empty-disk", "volume.host-disk"),
-    **_no(
-        "a container has no network in this release: the driver has no user-mode network",
+    **when(
+        f"{PROCESS} virLXCProcessSetupInterfaceTap; {CONTAINER} lxcContainerSetupInterfaces",
+        "the driver has no user-mode network, so the node needs networks of its own for machines (a kubelet's node, "
+        "or `polyvisor up --network bridge`)",
         "network.pod",
+        "network.pod.cidr",
+        "network.multus",
         "interface.masquerade",
+        "interface.bridge",
         "interface.mac",
         "interface.ports",
+        "interface.dhcp-options",
+        node_fact=True,
+    ),
+    **_no(
+        "the driver does not read a link's state",
         "interface.link-down",
-        "interface.absent",
         source=f"{PROCESS} virLXCProcessSetupInterfaces",
+    ),
+    **_no(
+        "taking out a network card of a running machine comes later",
+        "interface.absent",
+        source=f"{DRIVER} lxcDomainDetachDeviceNetLive (libvirt has it)",
     ),
     **_no(
         "a container has no emulated network cards",
@@ -208,12 +222,9 @@ FEATURES: dict[str, Support] = {
     ),
     **no(NOWHERE, "a container's folders are mounted, not shared by virtiofs", "filesystem.virtiofs"),
     **no(
-        f"{PROCESS} virLXCProcessSetupInterfaces (libvirt has bridges)",
-        "a container has no network in this release",
-        "network.multus",
-        "interface.bridge",
+        "libvirt 9.0.0 src/util/virnetdevveth.c virNetDevVethCreate",
+        "the driver does not set the MTU of a container's card",
         "interface.mtu",
-        "interface.dhcp-options",
     ),
     **no(
         f"{PROCESS} virLXCProcessSetupInterfaces",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.base import MIB, CardKind, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
 from polyvisor.drivers.enlightenments import add_enlightenments
 from polyvisor.drivers.qemu.plan import launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
@@ -32,6 +32,7 @@ class QemuDriver(Driver):
     aliases: Mapping[str, str] = {"kvm": "kvm"}
     root = RootKind.DISK
     disk_formats = ("qcow2", "raw")
+    cards = CardKind.TAP
 
     @property
     def features(self) -> Mapping[str, Support]:

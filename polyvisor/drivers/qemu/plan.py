@@ -75,5 +75,5 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         shutdown=("acpi",),
         forward=FORWARD,
         keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
-        devices=("/dev/kvm",),
+        devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net"),
     )

@@ -167,6 +167,7 @@ FEATURES: Table = {
         NETWORK,
         "only the Pod's network with address translation is there in this release",
         "network.multus",
+        "network.pod.cidr",
         "interface.bridge",
         "interface.passt",
         "interface.sriov",

@@ -94,6 +94,7 @@ FEATURES: Table = {
         ETHERNET,
         "only the Pod's network with address translation is there in this release",
         "network.multus",
+        "network.pod.cidr",
         "interface.bridge",
         "interface.passt",
         "interface.sriov",
