@@ -67,7 +67,9 @@ def _address() -> str:
 def capacity(folder: Path) -> dict[str, str]:
     """Return what this machine has to give, with the room of the file system that ``folder`` is on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    devices = {f"{names.DEVICE_PREFIX}{name}": "1k" for name, path in names.DEVICES.items() if Path(path).exists()}
+    # taps are not scarce here: a launcher is given none, but what it can do without
+    there = [name for name, path in names.DEVICES.items() if name == "tun" or Path(path).exists()]
+    devices = {f"{names.DEVICE_PREFIX}{name}": "1k" for name in there}
     cpus = len(os.sched_getaffinity(0))
     room = os.statvfs(folder)
     storage = room.f_blocks * room.f_frsize // 1024

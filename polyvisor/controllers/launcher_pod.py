@@ -41,6 +41,8 @@ COPIED_FIELDS = (
     "dnsConfig",
     "topologySpreadConstraints",
 )
+ACCELERATORS = ("kvm", "vhost-net")
+FOR_CARDS = ("tun", "vhost-net")
 MAX_NAME = 253
 MAX_LABEL = 63
 UNCOPIED_ANNOTATIONS = ("kubectl.kubernetes.io/", "kubevirt.io/latest-observed", "kubevirt.io/storage-observed")
@@ -190,7 +192,7 @@ def _compute(
 ) -> Obj:
     plan = driver.launcher(FOLDER)
     resources = _resources(driver, spec, config)
-    if devices := _devices(plan, emulated=emulated):
+    if devices := _devices(plan, emulated=emulated, cards=bool(spec.domain.devices.interfaces)):
         resources["requests"] |= devices
         resources["limits"] = resources.get("limits", {}) | devices
     security: Obj = {"privileged": True}
@@ -209,13 +211,13 @@ def _compute(
     return container
 
 
-def _devices(plan: LauncherPlan, *, emulated: bool) -> Obj:
+def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:
     """Return what the container asks a node's device plugins for; nothing hastens what is emulated in software."""
-    accelerator = names.DEVICES["kvm"]
+    needless = {*(ACCELERATORS if emulated else ()), *(() if cards else FOR_CARDS)}
     return {
         f"{names.DEVICE_PREFIX}{name}": "1"
         for name, path in names.DEVICES.items()
-        if path in plan.devices and not (emulated and path == accelerator)
+        if path in plan.devices and name not in needless
     }
 
 

@@ -288,13 +288,16 @@ async def test_many_machines_get_exactly_one_pod_each(world: World, count: int) 
     assert sorted(owners) == sorted(f"m{n}" for n in range(count))
 
 
-@pytest.mark.parametrize(("emulation", "asked"), [(False, {"devices.kubevirt.io/kvm": "1"}), (True, {})])
-async def test_the_pod_asks_for_the_device_that_its_virt_type_needs(
-    world: World, drivers: DriverRegistry, emulation: bool, asked: Obj
+@pytest.mark.parametrize(
+    ("emulation", "cards", "asked"),
+    [(False, 0, ["kvm"]), (True, 0, []), (False, 1, ["kvm", "tun", "vhost-net"]), (True, 1, ["tun"])],
+)
+async def test_the_pod_asks_for_the_devices_that_its_virt_type_and_cards_need(
+    world: World, drivers: DriverRegistry, emulation: bool, cards: int, asked: list[str]
 ) -> None:
     alpha = drivers.get("alpha")
     assert alpha is not None
-    plan = LauncherPlan(uri="test:///default", devices=("/dev/kvm", "/dev/other"))
+    plan = LauncherPlan(uri="test:///default", devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net", "/dev/other"))
     alpha.launcher = lambda *_: plan  # type: ignore[method-assign]
     if emulation:
         await world.client.patch(NODES, "n1", {"metadata": {"labels": {"hypervisor.kubevirt.io/alpha.fast": None}}})
@@ -304,11 +307,14 @@ async def test_the_pod_asks_for_the_device_that_its_virt_type_needs(
         metadata = {"name": "kubevirt", "namespace": NAMESPACE}
         body = {"apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "metadata": metadata, "spec": allowed}
         await world.client.create(KUBEVIRTS, body)
-    await world.create_vmi("m", {"hypervisor": {"driver": "alpha"}})
+    spec = instance("m", {"hypervisor": {"driver": "alpha"}})["spec"]
+    spec["domain"]["devices"] = {"interfaces": [{"name": "default", "masquerade": {}}] * cards}
+    spec["networks"] = [{"name": "default", "pod": {}}] * cards
+    await world.create_vmi("m", spec)
     resources = (await world.pod("m"))["spec"]["containers"][0]["resources"]
     for kind in ("requests", "limits"):
-        found = resources.get(kind) or {}
-        assert {key: value for key, value in found.items() if key.startswith("devices.")} == asked
+        found = {key: value for key, value in (resources.get(kind) or {}).items() if key.startswith("devices.")}
+        assert found == {f"devices.kubevirt.io/{name}": "1" for name in asked}
 
 
 async def test_multus_is_told_of_further_networks(world: World) -> None:
