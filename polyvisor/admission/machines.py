@@ -12,6 +12,7 @@ import copy
 
 from polyvisor.admission import (
     access,
+    datavolumes,
     defaults,
     hardware,
     hypervisor,
@@ -25,10 +26,11 @@ from polyvisor.admission import (
 )
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.updates import warn_of_restart
-from polyvisor.admission.values import Findings, mapping, text
+from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
-from polyvisor.api.metadata import MAX_NAME, check_metadata
+from polyvisor.api.metadata import MAX_NAME, check_metadata, dns_subdomain_error
 from polyvisor.api.names import RunStrategy
+from polyvisor.api.volumes import claim_of
 
 RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
 
@@ -44,6 +46,7 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
     found.problems += check(VirtualMachine, vm)
     spec = mapping(vm, "spec")
     _run_strategy(spec, found)
+    _data_volumes(spec, found)
     template = spec.get("template")
     if not isinstance(template, dict):
         return
@@ -155,6 +158,23 @@ def _run_strategy(spec: Obj, found: Findings) -> None:
     if strategy == RunStrategy.WAIT_AS_RECEIVER:
         message = f"KubeVirt's {strategy} is not implemented by Polyvisor yet; accepted: {accepted}"
         found.add("spec.runStrategy", message, "FieldValueNotSupported")
+
+
+def _data_volumes(spec: Obj, found: Findings) -> None:
+    """Check the templates of DataVolumes, each of which one of the machine's volumes has to use."""
+    used = {claim_of(volume) for _, volume in items(mapping(spec, "template", "spec").get("volumes"), "")}
+    seen: set[str] = set()
+    for path, template in items(spec.get("dataVolumeTemplates"), "spec.dataVolumeTemplates"):
+        name = text(mapping(template, "metadata").get("name"))
+        where = f"{path}.metadata.name"
+        if error := dns_subdomain_error(name) if name else "required; the name of the DataVolume":
+            found.add(where, error)
+        elif name in seen:
+            found.duplicate(where, f"{name!r} is the name of another template already")
+        elif name not in used:
+            found.add(where, f"no volume of spec.template.spec.volumes uses the DataVolume {name!r}")
+        seen.add(name)
+        datavolumes.validate_spec(mapping(template, "spec"), f"{path}.spec", found)
 
 
 def _keep_identity(vm: Obj, old: Obj) -> None:

@@ -21,9 +21,10 @@ def _fields(names: str) -> frozenset[str]:
 IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- machines ------------------------------------------------------------------------------------------------------
     "VirtualMachine": ALL,
-    "VirtualMachineSpec": _fields("instancetype preference running runStrategy template"),
+    "VirtualMachineSpec": _fields("dataVolumeTemplates instancetype preference running runStrategy template"),
     "InstancetypeMatcher": ALL,
     "PreferenceMatcher": ALL,
+    "DataVolumeTemplateSpec": ALL,
     "VirtualMachineInstance": ALL,
     "VirtualMachineInstanceTemplateSpec": ALL,
     "VirtualMachineInstanceSpec": _fields(

@@ -17,6 +17,7 @@ from polyvisor.api import names
 from polyvisor.api.names import EventType, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import template as template_of
+from polyvisor.controllers.data_volumes import make_templates
 from polyvisor.controllers.instancetypes import Unusable, capture, expanded
 from polyvisor.controllers.objects import (
     add_finalizer,
@@ -44,6 +45,8 @@ FIRMWARE_NAMESPACE = UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
 """KubeVirt's namespace for the identity that a machine's firmware shows."""
 COPY_LAG_SECONDS = 10.0
 """How long an instance that was just made counts as there although the local copy does not show it."""
+TEMPLATE_SECONDS = 15.0
+"""How soon to try again to make a machine's DataVolumes."""
 REFUSALS = frozenset({400, 403, 422})
 """Answers of the API server that the same request will get again."""
 
@@ -67,6 +70,7 @@ class VmController:
         self._clock = clock
         self._made: dict[Key, tuple[Obj, float]] = {}
         self._refusals = Refusals()
+        self._templated: dict[Key, tuple[str, Any]] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-vm", self.queue, self.reconcile, workers)
         vms.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
@@ -81,6 +85,7 @@ class VmController:
         vm = self._vms.get(*key)
         if vm is None:
             self._refusals.forget(key)
+            self._templated.pop(key, None)
             return None
         about.work_with(vm)
         vmi = self._vmis.get(*key) or self._expected_instance(key)
@@ -101,9 +106,13 @@ class VmController:
             vm = await capture(self._client, vm)
         except Unusable as error:
             unusable = error
+        trouble = await self._templates(vm, key)
         decision = decide(vm, vmi, self._clock())
         generation = int(vm["metadata"].get("generation") or 0)
         starting = decision.step is Step.START
+        if trouble and starting:
+            await self._write_status(vm, vmi, (Reason.FAILED_DATA_VOLUME_CREATE, trouble))
+            return TEMPLATE_SECONDS
         if starting and (standing := self._refusals.standing(key, generation)) is not None:
             wait, words = standing
             await self._write_status(vm, vmi, (unusable.reason if unusable else Reason.FAILED_CREATE, words))
@@ -132,6 +141,17 @@ class VmController:
         if problem is not None:
             raise problem
         return again
+
+    async def _templates(self, vm: Obj, key: Key) -> str:
+        """Make the DataVolumes that the machine has templates for, once for each of its generations and starts."""
+        stamp = (uid(vm), vm["metadata"].get("generation"))
+        starts = decide(vm, self._vmis.get(*key), self._clock()).step is Step.START
+        if not vm["spec"].get("dataVolumeTemplates") or (self._templated.get(key) == stamp and not starts):
+            return ""
+        trouble = await make_templates(self._client, self._recorder, vm)
+        if not trouble:
+            self._templated[key] = stamp
+        return trouble
 
     async def _take(self, decision: Decision, vm: Obj, vmi: Obj | None) -> tuple[Any, Obj | None]:
         """Take the step; return the machine and the instance after it (None for a machine that is out of date)."""

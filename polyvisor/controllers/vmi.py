@@ -16,6 +16,7 @@ from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, nam
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
+from polyvisor.controllers import data_volumes
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
 from polyvisor.controllers.nodes import may_hold
@@ -109,29 +110,23 @@ class VmiController:
         if pods:
             oldest = min(pods, key=lambda p: str(p["metadata"].get("creationTimestamp")))
             return await self._follow(vmi, oldest)
-        if phase in ("", Phase.PENDING):
-            await self._start(vmi)
-        else:
-            return await self._pod_gone(vmi)
-        return None
+        return await (self._start(vmi) if phase in ("", Phase.PENDING) else self._pod_gone(vmi))
 
-    async def _start(self, vmi: Obj) -> None:
+    async def _start(self, vmi: Obj) -> float | None:
+        if waits := await data_volumes.waiting_for(self._client, self._claims, vmi):
+            await self._hold(vmi, waits.reason, waits.message)
+            return None if waits.reason == Reason.FAILED_PVC_NOT_FOUND else data_volumes.LOOK_SECONDS
         named = {name: self._claims.get(vmi["metadata"]["namespace"], name) for name in claims_of(vmi["spec"])}
         claims = {name: claim for name, claim in named.items() if claim is not None}
-        missing = [name for name in named if name not in claims]
-        if missing:
-            what = f"PVC {', '.join(missing)} not found in namespace {vmi['metadata']['namespace']}"
-            await self._hold(vmi, Reason.FAILED_PVC_NOT_FOUND, what)
-            return
         config = self.configuration()
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
         placement = self._place(spec, config, status_of.unschedulable_drivers(vmi))
         if placement.driver is None:
             await self._hold(vmi, Reason.NO_DRIVER, placement.explain(), placement)
-            return
+            return None
         fresh = await self._fresh(vmi)
         if fresh is None:
-            return
+            return None
         if not has_finalizer(fresh, names.VMI_FINALIZER):
             held = copy.deepcopy(fresh)
             add_finalizer(held, names.VMI_FINALIZER)
@@ -139,11 +134,12 @@ class VmiController:
             fresh = await self._client.update(VMIS, held)
         if trouble := await ensure_state_claim(self._client, fresh, config):
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
-            return
+            return None
         pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config, claims), placement)
         changed = copy.deepcopy(fresh)
         status_of.scheduling(changed, pod, self._clock(), placement)
         await self._write(fresh, changed)
+        return None
 
     async def _create_pod(self, vmi: Obj, pod: Obj, placement: Placement) -> Obj:
         try:
@@ -293,7 +289,8 @@ class VmiController:
         status_of.held_up(changed, reason, message, self._clock(), placement)
         if changed != vmi:
             await self._write(vmi, changed)
-            self._recorder.event(vmi, EventType.WARNING, reason, message)
+            kind = EventType.NORMAL if reason == Reason.NOT_ALL_DVS_READY else EventType.WARNING
+            self._recorder.event(vmi, kind, reason, message)
 
     async def _write(self, before: Obj, after: Obj) -> None:
         if after != before:
@@ -343,7 +340,7 @@ class VmiController:
             self._wake_pending()
 
     def _claim_changed(self, old: Obj | None, new: Obj | None) -> None:
-        if old is None or new is None:
+        if old is None or new is None or old["metadata"].get("annotations") != new["metadata"].get("annotations"):
             namespace, name = key_of(new or old or {})
             for vmi in self._vmis.by_index(CLAIM_INDEX, f"{namespace}/{name}"):
                 self.queue.add(key_of(vmi))

@@ -23,12 +23,17 @@ WAITING = frozenset(
         Reason.NO_DRIVER,
         Reason.FAILED_CREATE,
         Reason.FAILED_PVC_NOT_FOUND,
+        Reason.FAILED_DATA_VOLUME_IMPORT,
+        Reason.NOT_ALL_DVS_READY,
+        Reason.NOT_ALL_DVS_BOUND,
         Reason.BACKEND_STORAGE,
         Reason.ERR_IMAGE_PULL,
         Reason.IMAGE_PULL_BACK_OFF,
     }
 )
 """Reasons of Synchronized=False that the VMI controller sets, and takes away when they no longer hold."""
+VOLUMES = frozenset({Reason.FAILED_DATA_VOLUME_IMPORT, Reason.NOT_ALL_DVS_READY, Reason.NOT_ALL_DVS_BOUND})
+"""Those of them that tell of DataVolumes."""
 WAITING_FOR = {
     "ErrImagePull": Reason.ERR_IMAGE_PULL,
     "ErrImageNeverPull": Reason.ERR_IMAGE_PULL,
@@ -59,6 +64,8 @@ def held_up(vmi: Obj, reason: Reason, message: str, at: datetime, placement: Pla
     pending(vmi, at)
     status = vmi["status"]
     set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
+    if reason in VOLUMES:
+        set_condition(status, VmiCondition.DATA_VOLUMES_READY, ConditionStatus.FALSE, reason, message, at=at)
     if placement is not None:
         status["hypervisor"] = placement.to_status()
 
@@ -70,6 +77,9 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
         pending(vmi, at)
     set_phase(status, Phase.SCHEDULING, at)
     drop_condition(status, VmiCondition.SYNCHRONIZED, WAITING)
+    if condition(vmi, VmiCondition.DATA_VOLUMES_READY) is not None:
+        ready = "All of the VMI's DVs are bound and ready"
+        set_condition(status, VmiCondition.DATA_VOLUMES_READY, ConditionStatus.TRUE, Reason.ALL_DVS_READY, ready, at=at)
     _hypervisor(status, pod, placement)
     scheduled = condition(pod, "PodScheduled")
     if scheduled is not None and scheduled.get("status") == ConditionStatus.FALSE:

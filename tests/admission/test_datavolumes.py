@@ -9,7 +9,8 @@ import pytest
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import Obj
-from polyvisor.api.resources import DATAVOLUMES
+from polyvisor.api.resources import DATAVOLUMES, VMS
+from tests.admission.conftest import machine, put
 
 STORAGE = {"resources": {"requests": {"storage": "1Gi"}}}
 GOOD: list[Obj] = [
@@ -73,3 +74,22 @@ def test_a_data_volume_does_not_change(context: AdmissionContext) -> None:
     problems = outcome(GOOD[1], context, made).problems
     assert [problem.field for problem in problems] == ["spec"]
     assert "make another" in problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("template", "field", "words"),
+    [
+        ({"metadata": {"name": "other"}}, "metadata.name", "no volume of spec.template.spec.volumes uses"),
+        ({"metadata": {}}, "metadata.name", "the name of the DataVolume"),
+        ({"metadata": {"name": "d"}, "spec": {"source": {}, "storage": STORAGE}}, "spec.source", "give one of"),
+    ],
+)
+def test_templates(template: Obj, field: str, words: str, context: AdmissionContext) -> None:
+    good = {"metadata": {"name": "d"}, "spec": GOOD[0]}
+    vm = machine(put("volumes.0", {"name": "root", "dataVolume": {"name": "d"}}))
+    vm["spec"]["dataVolumeTemplates"] = [good]
+    assert admit("CREATE", VMS, vm, None, context).problems == []
+    vm["spec"]["dataVolumeTemplates"] = [good | template]
+    problems = admit("CREATE", VMS, vm, None, context).problems
+    found = [p for p in problems if p.field == f"spec.dataVolumeTemplates[0].{field}" and words in p.message]
+    assert found, problems
