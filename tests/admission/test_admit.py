@@ -93,7 +93,7 @@ def test_a_machine_keeps_its_identity(context: AdmissionContext) -> None:
         ({"runStrategy": "always"}, ["spec.runStrategy"]),
         ({"template": None}, ["spec.template"]),
         ({"template": {}}, ["spec.template.spec"]),
-        ({"dataVolumeTemplates": [{}]}, ["spec.dataVolumeTemplates"]),
+        ({"updateVolumesStrategy": "Replacement"}, ["spec.updateVolumesStrategy"]),
         *(({"runStrategy": s}, []) for s in ("Always", "Halted", "Manual", "RerunOnFailure", "Once")),
     ],
 )
