@@ -35,7 +35,7 @@ from polyvisor.controllers.objects import (
 )
 from polyvisor.controllers.state_claim import ensure_state_claim
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
-from polyvisor.placement import place
+from polyvisor.placement import NodeShapes, place
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -73,6 +73,7 @@ class VmiController:
         self._drivers = drivers
         self._recorder = recorder
         self._vmis, self._pods, self._nodes, self._claims, self._kubevirts = vmis, pods, nodes, claims, kubevirts
+        self._shapes = NodeShapes()
         self._clock = clock
         self._give_way_seconds = give_way_seconds
         self.queue: WorkQueue[Key] = WorkQueue()
@@ -321,8 +322,7 @@ class VmiController:
 
     def _place(self, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
         parsed = KubeVirtConfiguration.model_validate(config)
-        nodes = [n for n in self._nodes.items() if _open(n)]
-        return place(spec, parsed, nodes, self._drivers, unschedulable=tried)
+        return place(spec, parsed, self._shapes.nodes(spec), self._drivers, unschedulable=tried)
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}
@@ -331,6 +331,10 @@ class VmiController:
             self.queue.add((pod["metadata"]["namespace"], owner["name"]))
 
     def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if new is not None and _open(new):
+            self._shapes.put(new)
+        else:
+            self._shapes.remove(key_of(new or old or {})[1])
         if old is not None and new is not None and _shown(old) == _shown(new):
             return
         self._wake_pending()

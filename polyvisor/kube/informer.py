@@ -4,6 +4,8 @@ List, then watch from the list's resourceVersion; when the watch ends in order, 
 version seen; when it ends in any other way (410, a broken stream, a server that is down), list again after a pause
 and compare. So a change may be seen later or merged with the next, but never lost, and a deletion that happened while
 nobody watched is reported from the comparison. Objects handed out belong to the copy: read them, do not change them.
+Who owns which field (``managedFields``) is not kept: it is much of an object's size, nobody here reads it, and an API
+server keeps it by itself when an object is written back without it.
 """
 
 from __future__ import annotations
@@ -216,6 +218,7 @@ class Informer:
         return version
 
     def _put(self, obj: Obj) -> None:
+        obj["metadata"].pop("managedFields", None)
         key = key_of(obj)
         old = self._store.get(key)
         if old is not None:

@@ -2,5 +2,6 @@
 
 from polyvisor.placement.place import place
 from polyvisor.placement.result import Candidate, Placement
+from polyvisor.placement.shapes import NodeShapes
 
-__all__ = ["Candidate", "Placement", "place"]
+__all__ = ["Candidate", "NodeShapes", "Placement", "place"]

@@ -49,6 +49,8 @@ class Cluster:
         self.kubeconfig = folder / "kubeconfig"
         self.port, self._etcd, self._peer = free_port(), free_port(), free_port()
         self.token = secrets.token_hex(16)
+        self.extra: dict[str, Sequence[str]] = {}
+        """Further arguments, by program."""
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._authority = make_authority("cluster", LIFE)
 
@@ -96,7 +98,7 @@ class Cluster:
         """Start a program of the control plane, or kwok; return when it serves, as far as that can be told."""
         log = (self.folder / f"{name}.log").open("ab")
         older = self.older and f"{OLDER}{name}" in PROGRAMS
-        command = [program(f"{OLDER}{name}" if older else name), *self._arguments(name)]
+        command = [program(f"{OLDER}{name}" if older else name), *self._arguments(name), *self.extra.get(name, ())]
         self._running[name] = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         if name == "kube-apiserver":
             self.wait_ready()

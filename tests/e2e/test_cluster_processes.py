@@ -12,15 +12,12 @@ from typing import Any
 
 import pytest
 
-from polyvisor.admission import AdmissionContext, admit
-from polyvisor.api.problems import invalid_status
 from polyvisor.api.resources import KUBEVIRTS, NODES, REFUSED, VMIS, VMS, Resource
-from polyvisor.drivers import registry
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
 from tests.e2e.cluster import cluster, free_port
 from tests.e2e.installation import LEASE_SECONDS, Installation, eventually, installed
-from tests.server.test_webhooks import INVALID, vm, vmi
+from tests.server.test_webhooks import vm, vmi
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.e2e
@@ -32,26 +29,6 @@ def installation() -> Iterator[Installation]:
         pytest.skip("kubectl is not here")
     with installed() as found:
         yield found
-
-
-@pytest.mark.parametrize(("resource", "obj"), INVALID)
-def test_the_webhook_refuses_with_the_causes_of_standalone(
-    installation: Installation, resource: Resource, obj: Obj
-) -> None:
-    found = admit("CREATE", resource, obj, None, AdmissionContext({}, registry()))
-    standalone = invalid_status(resource.kind, resource.group, "demo", found.problems)
-    error = installation.refused(resource, obj)
-    assert error.code == 422, error.message
-    assert error.status["details"] == standalone["details"]
-    assert error.message.endswith(standalone["message"])
-
-
-def test_kubectl_shows_all_causes(installation: Installation) -> None:
-    text = installation.cluster.kubectl(
-        "apply", "-f", "-", stdin=json.dumps(vmi(domian={}, volumes=[{"name": "v"}])), check=False
-    )
-    assert "spec.domian: unknown field; did you mean domain?" in text
-    assert "spec.volumes[0]" in text
 
 
 def test_start_and_stop_through_the_aggregated_api(installation: Installation) -> None:

@@ -128,6 +128,11 @@ def test_no_component_may_do_everything() -> None:
     assert ("", "pods", "create") not in rules("kubevirt-handler") | rules("kubevirt-apiserver")
 
 
+def test_virt_controller_may_say_that_a_machines_pod_is_ready() -> None:
+    assert ("", "pods/status", "patch") in rules("kubevirt-controller")
+    assert ("", "pods/status", "patch") not in rules("kubevirt-apiserver") | rules("kubevirt-handler")
+
+
 def test_every_subresource_that_is_served_can_be_granted() -> None:
     served = {(one["name"], verb) for one in resource_list("v1")["resources"] for verb in one["verbs"]}
     for role in ("kubevirt.io:edit", "kubevirt.io:admin"):

@@ -115,6 +115,18 @@ async def test_it_lists_in_pages_then_watches_from_there(trial: Trial) -> None:
     assert (found["kind"], found["apiVersion"]) == ("ConfigMap", "v1")
 
 
+async def test_who_owns_which_field_is_not_kept(trial: Trial) -> None:
+    trial.server.objects = [thing("a", 1)]
+    trial.server.objects[0]["metadata"]["managedFields"] = [{"manager": "x"}]
+    await trial.informer.start()
+    _, stream = await trial.watch()
+    changed = thing("b", 11)
+    changed["metadata"]["managedFields"] = [{"manager": "x"}]
+    stream.send("ADDED", changed)
+    await trial.until(("add", "a"), ("add", "b"))
+    assert all("managedFields" not in one["metadata"] for one in trial.informer.items())
+
+
 async def test_a_watch_that_ends_in_order_goes_on_from_the_last_bookmark(trial: Trial) -> None:
     await trial.informer.start()
     _, stream = await trial.watch()
