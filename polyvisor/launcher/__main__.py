@@ -17,6 +17,7 @@ from pathlib import Path
 import libvirt
 
 from polyvisor.launcher.files import Taken, lock, now, write_pid
+from polyvisor.launcher.first import step_aside
 from polyvisor.launcher.plan import PlanError, read_plan
 from polyvisor.launcher.server import Server
 
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[-1]).resolve()
     os.umask(0o077)
     if in_pod:
+        step_aside()
         _wait_for(folder / "plan.json")
     try:
         plan = read_plan(folder)

@@ -69,7 +69,8 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
             f"{SETTINGS}/swtpm-localca.options": TPM_PLATFORM,
             f"{SETTINGS}/swtpm-localca.conf": TPM_AUTHORITY.format(folder=settings),
         },
-        environment={"XDG_CONFIG_HOME": settings},
+        # a launcher's user in a Pod may have no home folder, where libvirt would keep its state
+        environment={"XDG_CONFIG_HOME": settings, "XDG_CACHE_HOME": f"{folder}/cache"},
         seeds={CACHE: os.fspath(warm_cache(scratch))} if scratch else {},
         start_paused=True,
         shutdown=("acpi",),
