@@ -32,6 +32,10 @@ from polyvisor.api.metadata import MAX_NAME, check_metadata, dns_subdomain_error
 from polyvisor.api.names import RunStrategy
 from polyvisor.api.volumes import claim_of
 
+UNREAD = {
+    "hooks.kubevirt.io/hookSidecars": "hooks that change the domain are not implemented by Polyvisor",
+    "kubevirt.io/ignitiondata": "Ignition is not implemented by Polyvisor; use cloud-init",
+}
 RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
 
 
@@ -68,6 +72,7 @@ def validate_template(
     """
     template = mapping(owner, "spec", "template")
     found.problems += check_metadata(template.get("metadata"), "spec.template.metadata")
+    _annotations(template, "spec.template.metadata", found)
     if template.get("spec") is None:
         found.required("spec.template.spec", "required; the machine's hardware")
     if isinstance(template.get("spec"), dict) and expansion is not None:
@@ -99,6 +104,7 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
             found.add("spec", message, "FieldValueForbidden")
         return
     found.problems += strict
+    _annotations(vmi, "metadata", found)
     found.warnings += findings.warnings
     if isinstance(spec, dict):
         _validate(spec, "spec", context, found, given, namespace)
@@ -115,6 +121,13 @@ def _validate(spec: Obj, path: str, context: AdmissionContext, found: Findings, 
         own.warnings.append(namespaces.told(spec, given, path, namespace))
     validate_spec(spec, path, context, own)
     found.problems += [namespaces.explained(problem, given, path, namespace) for problem in own.problems]
+
+
+def _annotations(obj: Obj, path: str, found: Findings) -> None:
+    """Refuse KubeVirt's annotations that would change the machine and that nothing here reads."""
+    for name in mapping(obj, "metadata", "annotations"):
+        if name in UNREAD:
+            found.add(f"{path}.annotations[{name}]", UNREAD[name], "FieldValueNotSupported")
 
 
 def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findings) -> None:

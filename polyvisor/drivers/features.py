@@ -82,6 +82,7 @@ SWITCHES = "domain.features"
 HYPERV = "domain.features.hyperv"
 VOLUME = "volumes[]"
 SECURITY = "domain.launch_security"
+PROBES = ("liveness_probe", "readiness_probe")
 
 
 def _buses() -> Iterator[Feature]:
@@ -158,7 +159,7 @@ FEATURES: tuple[Feature, ...] = (
         "Guest agent",
         "access_credentials[].ssh_public_key.propagation_method.qemu_guest_agent",
         "access_credentials[].user_password.propagation_method.qemu_guest_agent",
-        *(f"{probe}.{way}" for probe in ("liveness_probe", "readiness_probe") for way in ("exec", "guest_agent_ping")),
+        *(f"{probe}.{way}" for probe in PROBES for way in ("exec", "guest_agent_ping")),
     ),
     _feature("lifecycle.start-paused", "Start paused", "start_strategy"),
     _feature("lifecycle.reboot-policy", "Terminate instead of rebooting", ("domain.reboot_policy", "Terminate")),
@@ -278,7 +279,12 @@ FEATURES: tuple[Feature, ...] = (
     _feature("interface.acpi-index", "Network card's name by ACPI index", f"{NIC}.acpi_index"),
     _feature("interface.boot-order", "Boot from the network", f"{NIC}.boot_order"),
     _feature("interface.dhcp-options", "DHCP options", f"{NIC}.dhcp_options"),
-    _feature("interface.ports", "Reach the guest's ports", f"{NIC}.ports[].port"),
+    _feature(
+        "interface.ports",
+        "Reach the guest's ports",
+        f"{NIC}.ports[].port",
+        *(f"{probe}.{way}" for probe in PROBES for way in ("http_get", "tcp_socket")),
+    ),
     _feature("interface.link-down", "Network card with its link down", (f"{NIC}.state", "down")),
     _feature("interface.absent", "Network card kept out", (f"{NIC}.state", "absent")),
     _feature("console.none", "No serial console", (f"{DEVICES}.autoattach_serial_console", False)),

@@ -34,7 +34,7 @@ system_info:
   network:
     renderers: [networkd]
 ssh_genkeytypes: [ed25519]
-locale: C.UTF-8
+locale: false
 """
 DISK_BYTES = 1 << 30
 
