@@ -38,7 +38,7 @@ MODULES = {
     "commands_machines": "start stop restart pause unpause console logs run",
     "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc port-forward ssh scp expose"
     " permitted-devices",
-    "commands_choice": "explain features",
+    "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
 }
 """Where each command stands, in the order of the help."""

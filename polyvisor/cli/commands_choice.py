@@ -1,4 +1,4 @@
-"""The commands that help to choose a hypervisor: explain, features."""
+"""The commands that show what a machine comes to: explain, features, expand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from polyvisor.cli.options import Format
+from polyvisor.cli.context import Context
+from polyvisor.cli.options import Format, Namespace
 from polyvisor.cli.output import Output
 
 
@@ -15,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command()(explain)
     app.command()(features)
+    app.command()(expand)
 
 
 def explain(
@@ -47,3 +49,21 @@ def features(
     from polyvisor.cli.features import features as act
 
     act(driver or [], feature or [], output)
+
+
+def expand(
+    ctx: typer.Context,
+    vm: Annotated[str, typer.Option(help="A virtual machine of the cluster.")] = "",
+    file: Annotated[
+        list[str] | None, typer.Option("-f", "--file", help="File, folder, or - for standard input.")
+    ] = None,
+    namespace: Namespace = "",
+    output: Format = Output.YAML,
+) -> None:
+    """Print a virtual machine with its instance type and preference written out."""
+    from polyvisor.cli.expand import expand as act
+
+    context = ctx.obj
+    assert isinstance(context, Context)
+    session = context.connect()
+    act(session, namespace or session.namespace, vm, file or [], output)

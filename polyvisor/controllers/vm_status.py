@@ -39,6 +39,7 @@ OWN_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED, V
 """Conditions that are the machine's own; all others come from the instance."""
 DERIVED_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED})
 """Those of them that are worked out anew each time."""
+NO_SNAPSHOTS = "Polyvisor makes no snapshots of volumes"
 TEMPLATE_CHANGED = "a non-live-updatable field was changed in the template spec"
 """KubeVirt's words, which clients look for."""
 
@@ -60,6 +61,7 @@ def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datet
         status["runStrategy"] = str(run_strategy(vm))
     _put(status, "observedGeneration", template.observed_generation(vm, vmi) or None)
     _put(status, "desiredGeneration", vm["metadata"].get("generation"))
+    _put(status, "volumeSnapshotStatuses", _snapshots(vm) or None)
     status["conditions"] = _conditions(vm, vmi, failure, at)
     status["printableStatus"] = str(printable(vm | {"status": status}, vmi, at))
     return status
@@ -82,6 +84,13 @@ def _put(status: Obj, field: str, value: object) -> None:
         status.pop(field, None)
     else:
         status[field] = value
+
+
+def _snapshots(vm: Obj) -> list[Obj]:
+    """Say of each volume that it cannot be put into a snapshot."""
+    volumes = vm["spec"]["template"].get("spec", {}).get("volumes") or []
+    names = [volume["name"] for volume in volumes if volume.get("name")]
+    return [{"name": name, "enabled": False, "reason": NO_SNAPSHOTS} for name in names]
 
 
 def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime) -> list[Obj]:

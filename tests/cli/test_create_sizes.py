@@ -85,11 +85,17 @@ def test_storage_class_is_written_as_virtctl_does(cli: Cli) -> None:
     assert yaml.safe_load(result.out)["spec"] == {"volumes": {"preferredStorageClassName": "fast"}}
 
 
-def test_get_shows_the_kinds_by_their_short_names(on_server: Cli) -> None:
+def test_get_and_expand_on_a_server(on_server: Cli) -> None:
     assert on_server("create", "-f", str(EXAMPLE)).code == 0
     for word, name in (("vmf", "tiny"), ("vmp", "container")):
         lines = on_server("get", word).out.splitlines()
         assert lines[0].split() == ["NAME", "AGE"]
         assert lines[1].split()[0] == name
     assert on_server("get", "vmirs").code == 0
+    for words in (("--vm", "tiny"), ("-f", str(EXAMPLE))):
+        expanded = yaml.safe_load(on_server("expand", *words).out)
+        assert expanded["spec"]["template"]["spec"]["domain"]["memory"] == {"guest": "128Mi"}
+        assert "instancetype" not in expanded["spec"]
+    assert on_server("expand", "--vm", "nosuch").code == 4
+    assert on_server("expand").code == 2
     assert on_server("delete", "-f", str(EXAMPLE)).code == 0

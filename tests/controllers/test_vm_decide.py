@@ -183,3 +183,12 @@ def test_a_failure_is_a_condition_until_it_is_over() -> None:
     assert "runStrategy" not in machine["status"]
     machine["status"] = compute(machine, vmi("Pending"), None, AT)
     assert [c["type"] for c in machine["status"]["conditions"]] == ["Ready"]
+
+
+def test_each_volume_is_told_that_it_has_no_snapshots() -> None:
+    machine = vm("Halted")
+    assert "volumeSnapshotStatuses" not in compute(machine, None, None, AT)
+    machine["spec"]["template"]["spec"] = {"volumes": [{"name": "root", "emptyDisk": {"capacity": "1Mi"}}]}
+    (status,) = compute(machine, None, None, AT)["volumeSnapshotStatuses"]
+    assert (status["name"], status["enabled"]) == ("root", False)
+    assert "no snapshots" in status["reason"]

@@ -37,3 +37,35 @@ def test_kubectl_sees_them(home: Standalone) -> None:
     )
     assert "virtualmachineinstance.kubevirt.io/demo-qemu" in done.stdout
     assert "virtualmachine.kubevirt.io/demo-lxc" in done.stdout
+
+
+def test_a_machine_by_instance_type(home: Standalone) -> None:
+    home.run("run", "examples/instancetype.yaml")
+    vmi = json.loads(home.run("get", "vmi", "tiny", "-o", "json"))
+    assert vmi["status"]["hypervisor"]["driver"] == "lxc"
+    assert vmi["spec"]["domain"]["memory"]["guest"] == "128Mi"
+    assert vmi["spec"]["terminationGracePeriodSeconds"] == 5
+    vm = json.loads(home.run("get", "vm", "tiny", "-o", "json"))
+    kept = vm["status"]["instancetypeRef"]["controllerRevisionRef"]["name"]
+    started = vmi["status"]["virtualMachineRevisionName"]
+    revisions = home.run("get", "controllerrevisions", "-o", "name")
+    assert kept in revisions
+    assert started in revisions
+
+
+def test_a_replica_set_of_real_guests(home: Standalone) -> None:
+    def kubectl(*words: str) -> str:
+        command = [BIN / "kubectl", "--kubeconfig", home.kubeconfig, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def wait(field: str, value: int) -> None:
+        kubectl("wait", "vmirs/demo-workers", f"--for=jsonpath={{.{field}}}={value}", "--timeout=120s")
+
+    home.run("run", "examples/replica-set.yaml")
+    wait("status.readyReplicas", 2)
+    kubectl("scale", "vmirs", "demo-workers", "--replicas=3")
+    wait("status.readyReplicas", 3)
+    kubectl("scale", "vmirs", "demo-workers", "--replicas=1")
+    wait("status.replicas", 1)
+    kubectl("delete", "vmirs", "demo-workers")
+    kubectl("wait", "vmi", "-l", "app=demo-worker", "--for=delete", "--timeout=120s")
