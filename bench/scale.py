@@ -21,17 +21,16 @@ import httpx
 
 from bench.choice import TYPICAL
 from bench.memory import KIB, pss
-from polyvisor.agent import status
 from polyvisor.api import KubeVirtConfiguration, Obj, VirtualMachineInstanceSpec
-from polyvisor.api.names import EventType, Reason
 from polyvisor.api.resources import NODES, VMIS
 from polyvisor.drivers import registry
-from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
+from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.metrics import resource_of
 from polyvisor.kube.tasks import end_task
 from polyvisor.placement import NodeShapes, place
 from tests.e2e.cluster import cluster
 from tests.e2e.installation import Installation, eventually
+from tests.e2e.played import Agents, node, node_ready
 
 NODES_PLAYED = 100
 AT_ONCE = 100
@@ -76,42 +75,6 @@ class Scale:
     placed_over: int
 
 
-class Agents:
-    """Plays the agents of all nodes: what they write, as they write it."""
-
-    def __init__(self, client: KubeClient, vmis: Informer) -> None:
-        self._client = client
-        self._vmis = vmis
-        self._drivers = registry()
-        self.events = EventRecorder(client, "virt-handler")
-        self.queue: WorkQueue[tuple[str, str]] = WorkQueue()
-        vmis.on_change(self._changed)
-
-    def _changed(self, _: Obj | None, new: Obj | None) -> None:
-        if new is not None and (new.get("status") or {}).get("phase") == "Scheduled":
-            self.queue.add((new["metadata"]["namespace"], new["metadata"]["name"]))
-
-    async def reconcile(self, key: tuple[str, str]) -> None:
-        """Write that a machine runs, once it was handed over."""
-        vmi = self._vmis.get(*key)
-        if vmi is None or (vmi.get("status") or {}).get("phase") != "Scheduled":
-            return
-        driver = self._drivers.get(vmi["status"]["hypervisor"]["driver"])
-        assert driver is not None
-        hello = {"hypervisorVersion": "7.2.22", "libvirtVersion": "9.0.0"}
-        new = status.running(vmi, {"state": "running", "reason": ""}, hello, driver, {})
-        await self._client.update_status(VMIS, {**vmi, "status": new})
-        said = "VirtualMachineInstance"
-        self.events.event(vmi, EventType.NORMAL, Reason.CREATED, f"{said} defined.")
-        self.events.event(vmi, EventType.NORMAL, Reason.STARTED, f"{said} started.")
-
-    async def run(self) -> None:
-        """Work until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.events.run())
-            group.create_task(Controller("agents", self.queue, self.reconcile, workers=16).run())
-
-
 @contextmanager
 def installed() -> Iterator[Installation]:
     """Run the control plane with Polyvisor in it."""
@@ -127,34 +90,11 @@ def installed() -> Iterator[Installation]:
         yield found
 
 
-def node(number: int) -> Obj:
-    """Return a node of the four shapes that the cluster has in equal parts."""
-    name = f"node-{number}"
-    drivers = (("qemu", "kvm"), ("lxc", "lxc"), ("xen", "xen"), ("ch", "kvm"))
-    driver, virt_type = drivers[number % len(drivers)]
-    labels = {f"hypervisor.kubevirt.io/{word}": "true" for word in (driver, f"{driver}.{virt_type}")}
-    labels |= {"kubernetes.io/hostname": name, "kubernetes.io/arch": "amd64", "kubevirt.io/schedulable": "true"}
-    room = {"cpu": "64", "memory": "512Gi", "pods": "250", "devices.kubevirt.io/kvm": "1000"}
-    room |= {"devices.kubevirt.io/tun": "1000", "devices.kubevirt.io/vhost-net": "1000"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "status": {"allocatable": room, "capacity": room},
-    }
-
-
 def machine(number: int) -> Obj:
     """Return a small machine that leaves the hypervisor open."""
     spec = {"domain": {"memory": {"guest": "128Mi"}, "devices": {}}}
     metadata = {"name": f"m{number}", "namespace": SPACE}
     return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": metadata, "spec": spec}
-
-
-def _ready(one: Obj) -> bool:
-    conditions = (one.get("status") or {}).get("conditions") or []
-    tainted = any(taint["key"].startswith("node.kubernetes.io/not-ready") for taint in one["spec"].get("taints") or [])
-    return not tainted and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 @asynccontextmanager
@@ -172,7 +112,7 @@ async def played(one: Installation) -> AsyncIterator[tuple[KubeClient, Informer,
         for number in range(NODES_PLAYED):
             await client.create(NODES, node(number))
         async with Informer(client, NODES) as nodes, Informer(client, VMIS) as vmis:
-            await nodes.wait_until(lambda seen: all(_ready(n) for n in seen.items()), SECONDS)
+            await nodes.wait_until(lambda seen: all(node_ready(n) for n in seen.items()), SECONDS)
             agents = Agents(agents_client, vmis)
             task = asyncio.create_task(agents.run())
             try:

@@ -1,0 +1,104 @@
+"""What a test or a benchmark plays of a large cluster: nodes that kwok runs, and the agents of those nodes.
+
+An agent that is played writes what the real one writes, made by the real one's own functions, once a machine was handed
+over to its node. It looks at no launcher; there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polyvisor.agent import status
+from polyvisor.api import Obj
+from polyvisor.api.names import EventType, Reason
+from polyvisor.api.resources import VMIS
+from polyvisor.drivers import registry
+from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
+from polyvisor.kube.tasks import end_task
+
+DRIVERS = (("qemu", "kvm"), ("lxc", "lxc"), ("xen", "xen"), ("ch", "kvm"))
+HELLO = {"hypervisorVersion": "7.2.22", "libvirtVersion": "9.0.0"}
+
+
+def node(number: int) -> Obj:
+    """Return a node of one of four kinds."""
+    name = f"node-{number}"
+    driver, virt_type = DRIVERS[number % len(DRIVERS)]
+    labels = {f"hypervisor.kubevirt.io/{word}": "true" for word in (driver, f"{driver}.{virt_type}")}
+    labels |= {"kubernetes.io/hostname": name, "kubernetes.io/arch": "amd64", "kubevirt.io/schedulable": "true"}
+    room = {"cpu": "64", "memory": "512Gi", "pods": "250"}
+    room |= {f"devices.kubevirt.io/{device}": "1000" for device in ("kvm", "tun", "vhost-net", "fuse")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"allocatable": room, "capacity": room},
+    }
+
+
+def node_ready(one: Obj) -> bool:
+    """Whether Pods may go to a node."""
+    conditions = (one.get("status") or {}).get("conditions") or []
+    tainted = any(taint["key"].startswith("node.kubernetes.io/") for taint in one["spec"].get("taints") or [])
+    return not tainted and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+class Agents:
+    """The agents of all nodes."""
+
+    def __init__(self, client: KubeClient, vmis: Informer) -> None:
+        self._client = client
+        self._vmis = vmis
+        self._drivers = registry()
+        self.events = EventRecorder(client, "virt-handler")
+        self.queue: WorkQueue[tuple[str, str]] = WorkQueue()
+        vmis.on_change(self._changed)
+
+    def _changed(self, _: Obj | None, new: Obj | None) -> None:
+        if new is not None and (new.get("status") or {}).get("phase") == "Scheduled":
+            self.queue.add((new["metadata"]["namespace"], new["metadata"]["name"]))
+
+    async def reconcile(self, key: tuple[str, str]) -> None:
+        """Write that a machine runs, once it was handed over."""
+        vmi = self._vmis.get(*key)
+        if vmi is None or (vmi.get("status") or {}).get("phase") != "Scheduled":
+            return
+        driver = self._drivers.get(vmi["status"]["hypervisor"]["driver"])
+        assert driver is not None
+        new = status.running(vmi, {"state": "running", "reason": ""}, HELLO, driver, {})
+        await self._client.update_status(VMIS, {**vmi, "status": new})
+        said = "VirtualMachineInstance"
+        self.events.event(vmi, EventType.NORMAL, Reason.CREATED, f"{said} defined.")
+        self.events.event(vmi, EventType.NORMAL, Reason.STARTED, f"{said} started.")
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.events.run())
+            group.create_task(Controller("agents", self.queue, self.reconcile, workers=16).run())
+
+
+@contextmanager
+def agents(kubeconfig: Path) -> Iterator[None]:
+    """Play the agents in a thread of their own, for tests that do not run in a loop."""
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        async with KubeClient.from_kubeconfig(kubeconfig) as client, Informer(client, VMIS) as vmis:
+            task = asyncio.create_task(Agents(client, vmis).run())
+            await stop.wait()
+            await end_task(task)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(work(),), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        loop.close()
