@@ -1,4 +1,4 @@
-"""A whole Debian in daily use, booted once under QEMU: cloud-init, SSH, the guest's agent, keys, passwords."""
+"""A whole Debian in daily use, booted under QEMU and under LXC: cloud-init, SSH, the guest's agent, keys, passwords."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 SECRETS = "/api/v1/namespaces/default/secrets"
 EVENTS = "/api/v1/namespaces/default/events"
 BOOT_SECONDS = 300
+TREE = "debian-tree"
+PASSWORD = """\
+password: from-cloud-init
+chpasswd: {expire: false}
+"""
 USER_DATA = """\
 #cloud-config
 write_files:
@@ -96,6 +101,36 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def container() -> list[dict[str, Any]]:
+    """The same tree under LXC: a claim that holds it, and the machine."""
+    resources = {"requests": {"storage": "1Gi"}}
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": TREE},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": resources},
+    }
+    spec = {
+        "hypervisor": {"driver": "lxc"},
+        "hostname": "box",
+        "terminationGracePeriodSeconds": 60,
+        "domain": {"memory": {"guest": "512Mi"}, "devices": {}},
+        "volumes": [
+            {"name": "root", "persistentVolumeClaim": {"claimName": TREE}},
+            {"name": "seed", "cloudInitNoCloud": {"userData": USER_DATA + PASSWORD}},
+        ],
+    }
+    return [
+        claim,
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {"name": "box"},
+            "spec": spec,
+        },
+    ]
+
+
 @pytest.fixture(scope="module")
 def home(keys: Path) -> Iterator[Standalone]:
     found = debian()
@@ -104,6 +139,9 @@ def home(keys: Path) -> Iterator[Standalone]:
         (home.folder / "hostdisks").mkdir(mode=0o700)
         disk = home.folder / "hostdisks" / "root.img"
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", found.disk, disk], check=True)
+        tree = home.folder / "volumes" / "default" / TREE
+        tree.parent.mkdir(mode=0o700, parents=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", "-T", found.tree, tree], check=True)
         home.run("up")
         try:
             yield home
@@ -234,3 +272,29 @@ def test_power_down_is_the_guests_own(home: Standalone, client: Client, full: st
 
 def messages(client: Client, name: str) -> list[str]:
     return [e["message"] for e in client.get(EVENTS)["items"] if e["involvedObject"]["name"] == name]
+
+
+def test_the_same_debian_lives_under_lxc(home: Standalone, client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "box.json"
+    file.write_text("\n---\n".join(json.dumps(each) for each in container()))
+    home.run("apply", "-f", file)
+    wait(client, "box", lambda status: status.get("phase") == "Running")
+    deadline = time.monotonic() + 120
+    while "Reached target" not in (said := home.run("logs", "box")) or "cloud-init.target" not in said:
+        assert time.monotonic() < deadline, said[-1500:]
+        time.sleep(0.5)
+    with connected(client, "default", "box") as websocket:
+        console = Shell(websocket)
+        console.type("")
+        console.until(rb"login: ")
+        console.type("debian")
+        console.until(rb"Password: ")
+        console.type("from-cloud-init")
+        console.until(rb"\$ ")
+        console.says("cat /etc/written; hostname; systemctl is-active ssh", rb"by cloud-init\r\nbox\r\nactive")
+        console.type("exit")
+    home.run("delete", "vmi", "box")
+    deadline = time.monotonic() + 120
+    while "The VirtualMachineInstance was shut down." not in messages(client, "box"):
+        assert time.monotonic() < deadline, messages(client, "box")
+        time.sleep(0.2)
