@@ -40,6 +40,8 @@ MODULES = {
     " permitted-devices",
     "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
+    "commands_refused": "adm credentials evacuate-cancel guestfs migrate migrate-cancel objectgraph template usbredir"
+    " vmexport",
 }
 """Where each command stands, in the order of the help."""
 

@@ -26,7 +26,7 @@ from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.lookups import resolve
-from polyvisor.server import requests, subresources_discovery
+from polyvisor.server import requests, subresources_discovery, subresources_refused
 from polyvisor.server.errors import Refusal, answering, conflict
 from polyvisor.server.node import NodeSide
 from polyvisor.server.subresources_instances import Instances
@@ -67,6 +67,7 @@ class Subresources:
             Route(f"{vm}/restart", answering(self._restart), methods=["PUT"]),
             *(Route(f"{vmi}/{name}", answering(do), methods=[method]) for name, (method, do) in actions.items()),
             *self._streams.routes(vm, vmi),
+            *subresources_refused.routes(vm, vmi),
         ]
 
     async def _start(self, request: Request) -> Response:
