@@ -150,7 +150,7 @@ def waits(vmi: Obj) -> str:
     return "; ".join(str(c.get("message")) for c in found if c and c.get("status") == "False")
 
 
-def _node(name: str, played: Played) -> Obj:
+def node_of(name: str, played: Played) -> Obj:
     labels = {f"hypervisor.kubevirt.io/{word}": "true" for word in played.shows}
     labels |= {"kubevirt.io/schedulable": "true", "kubernetes.io/arch": "amd64", HOST: name} | played.labels
     return {
@@ -177,7 +177,7 @@ async def running() -> AsyncIterator[Mixed]:
             one.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
             async with KubeClient.from_kubeconfig(one.kubeconfig) as client:
                 for name, played in PLAYED.items():
-                    await client.create(NODES, _node(name, played))
+                    await client.create(NODES, node_of(name, played))
                 async with Informer(client, NODES) as nodes, Informer(client, ACCOUNTS, SPACE) as accounts:
                     await nodes.wait_until(lambda seen: all(_ready(n) for n in seen.items()), SECONDS)
                     await accounts.wait_until(lambda seen: seen.get(SPACE, "default"), SECONDS)
