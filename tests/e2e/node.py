@@ -22,12 +22,12 @@ from typing import Any
 import yaml
 
 from tests.e2e.goprograms import program
+from tests.e2e.node_images import PAUSE, copy_store
 
 SECONDS = 120
 CGROUPS = Path("/sys/fs/cgroup")
 KEPT = ("kubelet", "containerd", "cni", "polyvisor")
 """Folders of /var/lib that are the node's own."""
-PAUSE = "localhost/polyvisor/pause:1"
 SOCKET = "/run/containerd/containerd.sock"
 ENTER = """
 set -e
@@ -58,10 +58,11 @@ class Node:
 
     # --- the machine --------------------------------------------------------------------------------------------------
 
-    def prepare(self, bridge: str) -> None:
-        """Make what outlives a power cut: folders, the network, configuration."""
+    def prepare(self, bridge: str, store: Path) -> None:
+        """Make what outlives a power cut: folders, the network, configuration; ``store`` has the images."""
         for name in ("var", "work", "cni", *(f"lib/{kept}" for kept in KEPT)):
             (self.folder / name).mkdir(parents=True)
+        copy_store(store, self.folder / "lib/containerd")
         _run("ip", "netns", "add", self.space)
         _run("ip", "link", "add", self.space, "type", "veth", "peer", "name", "eth0", "netns", self.space)
         _run("ip", "link", "set", self.space, "master", bridge, "up")

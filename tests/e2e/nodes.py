@@ -12,8 +12,6 @@ What isn't obvious: no name is resolved anywhere (there is no DNS, and nothing n
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import json
 import os
 import secrets
@@ -22,7 +20,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -35,7 +32,8 @@ sys.path.insert(0, str(TOP / "tools"))
 import images as image_builder  # noqa: E402
 from polyvisor.process.certificates import issue_client, issue_server  # noqa: E402
 from tests.e2e.cluster import LIFE, Cluster  # noqa: E402
-from tests.e2e.node import PAUSE, Node  # noqa: E402
+from tests.e2e.node import Node  # noqa: E402
+from tests.e2e.node_images import store_of  # noqa: E402
 
 NOT_ON_NODES = {image_builder.SHARED, "launcher-esx"}
 POLYVISOR = Path(sys.executable).with_name("polyvisor")
@@ -97,13 +95,11 @@ class NodesCluster(Cluster):
         self.nodes.append(node)
         return node
 
-    def boot(self, node: Node, images: Sequence[Path]) -> None:
-        """Start a node for the first time and bring images to it."""
-        node.prepare(self.bridge)
+    def boot(self, node: Node, store: Path) -> None:
+        """Start a node for the first time, with the images of a store."""
+        node.prepare(self.bridge, store)
         node.configure(self.ca, node.folder / "kubelet")
         node.boot()
-        for image in images:
-            node.load(image)
         self.join(node)
 
     def join(self, node: Node) -> None:
@@ -143,40 +139,12 @@ def images(*names: str) -> list[Path]:
     return image_builder.build(list(names) or [name for name in image_builder.recipes() if name not in NOT_ON_NODES])
 
 
-def pause_image(folder: Path) -> Path:
-    """Make the image of a Pod's first process, which waits and nothing else, as ``docker save`` would write it."""
-    binary = folder / "pause"
-    source = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
-    compiler = ["cc", "-x", "c", "-static", "-O1", "-s", "-o", str(binary), "-"]
-    subprocess.run(compiler, input=source, text=True, check=True)
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.add(binary, "pause")
-    digest = _digest(layer.getvalue())
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {"Entrypoint": ["/pause"]},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        }
-    ).encode()
-    manifest = [{"Config": f"{_digest(config)}.json", "RepoTags": [PAUSE], "Layers": [f"{digest}.tar"]}]
-    image = folder / "pause.tar"
-    parts = {f"{digest}.tar": layer.getvalue(), f"{_digest(config)}.json": config}
-    with tarfile.open(image, mode="w") as tar:
-        for name, data in {**parts, "manifest.json": json.dumps(manifest).encode()}.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return image
-
-
 @contextmanager
 def cluster_with_nodes(count: int = 2, tars: Sequence[Path] = ()) -> Iterator[NodesCluster]:
     """Run a control plane and ``count`` nodes that have the images of ``tars``; nothing of it is left."""
     assert os.geteuid() == 0, "nodes need root: network and mount namespaces, control groups"
     subprocess.run([TOP / "tools/setup", "nodes"], check=True, stdout=subprocess.DEVNULL)
+    store = store_of(tars)
     folder = Path(f"/tmp/pvn{os.getpid()}-{secrets.token_hex(2)}")
     folder.mkdir(mode=0o755)
     with ExitStack() as stack:
@@ -193,7 +161,7 @@ def cluster_with_nodes(count: int = 2, tars: Sequence[Path] = ()) -> Iterator[No
         role = ("--clusterrole=system:kubelet-api-admin", f"--user={KUBELET_CLIENT}")
         one.kubectl("create", "clusterrolebinding", KUBELET_CLIENT, *role)
         for node in one.nodes:
-            one.boot(node, [pause_image(folder), *tars])
+            one.boot(node, store)
         one.wait_for_nodes()
         yield one
 
@@ -233,10 +201,6 @@ def _ip(*command: str, check: bool = True) -> bool:
     done = subprocess.run(("ip", *command), capture_output=True, text=True)
     assert not check or done.returncode == 0, f"ip {' '.join(command)}: {done.stderr.strip()}"
     return done.returncode == 0
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def main() -> None:

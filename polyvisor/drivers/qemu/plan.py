@@ -22,8 +22,8 @@ security_driver = "none"
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
-swtpm_user = "root"
-swtpm_group = "root"
+swtpm_user = "+@UID@"
+swtpm_group = "+@GID@"
 """
 SETTINGS = "settings"
 TPM_SETUP = """\
