@@ -36,6 +36,7 @@ from polyvisor.agent.pod_machines import PodMachineAgent
 from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
 from polyvisor.agent.probes import ProbeKeeper
+from polyvisor.agent.probing import gone
 from polyvisor.agent.real_node import RealNodeKeeper
 from polyvisor.agent.registry import Registries
 from polyvisor.agent.sources import Places
@@ -43,7 +44,7 @@ from polyvisor.agent.statistics import Statistics
 from polyvisor.agent.streams import ByteStream, Screens, Stream
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
-from polyvisor.api import Obj, names
+from polyvisor.api import Obj, node_names
 from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
@@ -120,6 +121,7 @@ class Agent:
         self._launchers = self._launchers_of(settings)
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
         self.node = keeper(client, settings.node_name, registry, state / "probe", self.networks.facts)
+        self.node.changed = self._look_at_all
         self._pod_keeper = self._pod_keeper_of(settings)
         machines = MachineAgent if settings.pods is None else PodMachineAgent
         self._machines = machines(
@@ -133,6 +135,7 @@ class Agent:
             places=self._places,
             claims=self._claim_keeper,
             guest_report=lambda vmi: self._guests.report(vmi),
+            gone=lambda driver, virt_type: gone(self.node.results, driver, virt_type),
             not_ready=lambda vmi: self._probes.not_ready(vmi),
             access_outcome=lambda vmi: self._access.outcome(vmi),
         )
@@ -178,6 +181,11 @@ class Agent:
             look=look,
             kept=StateKeeper(self._client, self._claim_keeper, self._places.volumes).link,
         )
+
+    def _look_at_all(self) -> None:
+        """Look at every machine of this node: what works here has changed."""
+        for pod in self._pods.items():
+            self._machines.look(owner_uid(pod))
 
     def _launcher_changed(self, id_: str) -> None:
         self._pod_keeper.queue.add(id_)
@@ -241,7 +249,7 @@ class Agent:
     def _devices(self, folder: Path) -> DeviceKeeper:
         from polyvisor.agent.devices.keeper import DeviceKeeper  # only a kubelet's node needs gRPC
 
-        devices = {name: Path(path) for name, path in names.DEVICES.items()}
+        devices = {name: Path(path) for name, path in node_names.DEVICES.items()}
         return DeviceKeeper(folder, devices, self._settings.state / "devices")
 
     async def _prune(self) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from polyvisor import __version__
 from polyvisor.agent import probing
 from polyvisor.agent.oci import host_architecture
-from polyvisor.api import Obj, names
+from polyvisor.agent.watching import LOOK_SECONDS, changes
+from polyvisor.api import Obj, names, node_names
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.kube import ApiError, KubeClient
@@ -68,8 +69,8 @@ def capacity(folder: Path) -> dict[str, str]:
     """Return what this machine has to give, with the room of the file system that ``folder`` is on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
     # taps are not scarce here: a launcher is given none, but what it can do without
-    there = [name for name, path in names.DEVICES.items() if name == "tun" or Path(path).exists()]
-    devices = {f"{names.DEVICE_PREFIX}{name}": "1k" for name in there}
+    there = [name for name, path in node_names.DEVICES.items() if name == "tun" or Path(path).exists()]
+    devices = {f"{node_names.DEVICE_PREFIX}{name}": "1k" for name in there}
     cpus = len(os.sched_getaffinity(0))
     room = os.statvfs(folder)
     storage = room.f_blocks * room.f_frsize // 1024
@@ -97,10 +98,15 @@ class NodeKeeper:
         self._name = name
         self._drivers = list(drivers)
         self._scratch = scratch
+        self._probing = asyncio.Lock()
         self._more = more  # features that the node has, whatever the drivers find
         self._ready_since = now()
+        self._said: tuple[bool, str, str] | None = None
+        self._said_since = self._ready_since
         self.address = _address()
         self.results: dict[str, ProbeResult] = {}
+        self.changed: Callable[[], None] = lambda: None
+        """Called when a probe found something else than the one before."""
 
     async def run(self) -> None:
         """Keep Node and Lease; probe again from time to time."""
@@ -108,6 +114,17 @@ class NodeKeeper:
             group.create_task(self._repeat(self.renew_lease, RENEW_SECONDS), name="node-lease")
             group.create_task(self._repeat(self.heartbeat, HEARTBEAT_SECONDS), name="node-heartbeat")
             group.create_task(self._repeat(self.probe, PROBE_SECONDS), name="node-probing")
+            group.create_task(self.watch(), name="node-watching")
+
+    async def watch(self, seconds: float = LOOK_SECONDS) -> None:
+        """Probe again at once when something comes or goes that a driver needs."""
+        paths = sorted({path for driver in self._drivers for path in driver.watched})
+        async for _ in changes(paths, seconds=seconds):
+            log.info("node %s: one of %s has changed; looking what works", self._name, ", ".join(paths))
+            try:
+                await self.probe()
+            except ApiError as error:
+                log.warning("node %s: %s", self._name, error)
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:
@@ -121,8 +138,12 @@ class NodeKeeper:
 
     async def probe(self) -> None:
         """Find out what works and write it down."""
-        self.results = await probing.probe_all(self._drivers, self._scratch, self._more())
-        await self.publish()
+        async with self._probing:
+            before = self.results
+            self.results = await probing.probe_all(self._drivers, self._scratch, self._more())
+            if before != self.results:
+                self.changed()
+            await self.publish()
 
     async def publish(self) -> None:
         """Bring the Node's labels and report in line with the last probe."""
@@ -133,6 +154,27 @@ class NodeKeeper:
         if changes or annotations.get(probing.DRIVERS_ANNOTATION) != report:
             body = {"metadata": {"labels": changes, "annotations": {probing.DRIVERS_ANNOTATION: report}}}
             await self._client.patch(NODES, self._name, body)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        """Write the condition that says what works, if it is news."""
+        said = probing.condition_of(self.results)
+        if said != self._said:
+            self._said_since = now() if self._said is None or said[0] != self._said[0] else self._said_since
+            body = {"status": {"conditions": [self._drivers_condition(said)]}}
+            await self._client.patch(NODES, self._name, body, patch_type="strategic", subresource="status")
+            self._said = said
+
+    def _drivers_condition(self, said: tuple[bool, str, str]) -> Obj:
+        works, reason, message = said
+        return {
+            "type": node_names.DRIVERS_CONDITION,
+            "status": str(works),
+            "reason": reason,
+            "message": message,
+            "lastHeartbeatTime": now(),
+            "lastTransitionTime": self._said_since,
+        }
 
     async def heartbeat(self) -> None:
         """Say that the node is alive and what it has."""
@@ -185,10 +227,11 @@ class NodeKeeper:
             "lastHeartbeatTime": now(),
             "lastTransitionTime": self._ready_since if ready else now(),
         }
+        conditions = [condition] if self._said is None else [condition, self._drivers_condition(self._said)]
         return {
             "capacity": has,
             "allocatable": has,
-            "conditions": [condition],
+            "conditions": conditions,
             "addresses": [
                 {"type": "InternalIP", "address": self.address},
                 {"type": "Hostname", "address": socket.gethostname()},

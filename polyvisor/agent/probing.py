@@ -16,15 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from polyvisor.api import Obj, names
-from polyvisor.drivers.base import CardKind, Driver, ProbeResult
+from polyvisor.api import Obj, names, node_names
+from polyvisor.drivers.base import CardKind, Cpus, Driver, ProbeResult
 from polyvisor.drivers.verdict import shown
 
 DRIVERS_ANNOTATION = f"{names.HYPERVISOR_PREFIX}drivers"
-PREFIXES = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX)
+PREFIXES = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX, *node_names.CPU_PREFIXES)
 AT_ONCE = 2
 PROBE_SECONDS = 180.0
 MAX_REASON = 500
+MAX_MESSAGE = 4096
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 log = logging.getLogger("polyvisor.probing")
 
@@ -61,7 +62,8 @@ def _blocking(driver: Driver, scratch: Path, more: frozenset[str]) -> ProbeResul
 
 def labels_of(results: Mapping[str, ProbeResult]) -> dict[str, str]:
     """Return the Node labels that say what works."""
-    labels: dict[str, str] = {}
+    cpus = next((result.cpus for result in results.values() if result.available and result.cpus), Cpus())
+    labels = _cpu_labels(cpus)
     for driver, result in results.items():
         if not result.available:
             continue
@@ -73,10 +75,28 @@ def labels_of(results: Mapping[str, ProbeResult]) -> dict[str, str]:
     return labels
 
 
+def _cpu_labels(cpus: Cpus) -> dict[str, str]:
+    """Return KubeVirt's labels for CPUs and machine types; the first driver that tells of them counts."""
+    named = (
+        (node_names.CPU_MODEL_PREFIX, cpus.models),
+        (node_names.CPU_MIGRATION_PREFIX, cpus.models),
+        (node_names.CPU_FEATURE_PREFIX, cpus.features),
+        (node_names.CPU_VENDOR_PREFIX, (cpus.vendor,)),
+        (node_names.HOST_MODEL_PREFIX, (cpus.host_model,)),
+        (node_names.HOST_FEATURE_PREFIX, cpus.host_features),
+        (node_names.MACHINE_TYPE_PREFIX, cpus.machines),
+    )
+    return {f"{prefix}{name}": "true" for prefix, found in named for name in found if _LABEL.fullmatch(name)}
+
+
 def label_changes(node: Obj, wanted: Mapping[str, str]) -> dict[str, str | None]:
     """Return what to change in a Node's labels; None takes away one of ours that no longer holds."""
+    ours: tuple[str, ...] = PREFIXES
+    if node_names.SKIP_LABELS_ANNOTATION in (node["metadata"].get("annotations") or {}):
+        ours = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX)
+        wanted = {key: value for key, value in wanted.items() if key.startswith(ours)}
     present = node["metadata"].get("labels") or {}
-    stale = {key: None for key in present if key.startswith(PREFIXES) and key not in wanted}
+    stale = {key: None for key in present if key.startswith(ours) and key not in wanted}
     return {**stale, **{key: value for key, value in wanted.items() if present.get(key) != value}}
 
 
@@ -107,3 +127,24 @@ def driver_report(node: Obj) -> list[dict[str, Any]]:
     except ValueError:
         return []
     return report if isinstance(report, list) else []
+
+
+def condition_of(results: Mapping[str, ProbeResult]) -> tuple[bool, str, str]:
+    """Return what a Node's condition says of all drivers: whether any works, a reason, and a message."""
+    works = [name for name, result in results.items() if result.available]
+    parts = [f"{name} works{_as(results[name])}" for name in works]
+    parts += [f"{name}: {result.reason}" for name, result in results.items() if result.reason]
+    reason = "NoneWorks" if not works else "AllWork" if len(works) == len(results) else "SomeWork"
+    return bool(works), reason, "; ".join(parts)[:MAX_MESSAGE]
+
+
+def _as(result: ProbeResult) -> str:
+    return f" ({', '.join(result.virt_types)})" if result.virt_types else ""
+
+
+def gone(results: Mapping[str, ProbeResult], driver: str, virt_type: str) -> str:
+    """Return why a machine that runs could not be started again on this node; empty if it could, or nobody knows."""
+    result = results.get(driver)
+    if result is None or (result.available and (not virt_type or virt_type in result.virt_types)):
+        return ""
+    return result.reason or f"it does not run {virt_type} guests"

@@ -31,6 +31,7 @@ class RealNodeKeeper(NodeKeeper):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(probe, PROBE_SECONDS), name="node-probing")
             group.create_task(self._repeat(heartbeat, HEARTBEAT_SECONDS), name="node-heartbeat")
+            group.create_task(self.watch(), name="node-watching")
 
     async def heartbeat(self) -> None:
         """Say that an agent looks after the node's machines."""

@@ -100,6 +100,15 @@ def running(
     return status
 
 
+def hypervisor_gone(status: Obj, message: str) -> None:
+    """Say that a running machine could not be started here again; take it back if ``message`` is empty."""
+    if not message:
+        drop_condition(status, VmiCondition.HYPERVISOR_AVAILABLE)
+        return
+    message += "; the guest goes on, and cannot be started here again"
+    set_condition(status, VmiCondition.HYPERVISOR_AVAILABLE, "False", Reason.HYPERVISOR_GONE, message)
+
+
 def keep_node_trouble(old: Obj, new: Obj) -> None:
     """Leave a Ready=False alone, in place, that stands for trouble of the node: who wrote it takes it away again."""
     found: Obj = next((c for c in old.get("conditions") or [] if c.get("type") == VmiCondition.READY), {})

@@ -55,6 +55,7 @@ class MachineAgent:
         places: Places,
         claims: ClaimKeeper,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
+        gone: Callable[[str, str], str] = lambda *_: "",
         not_ready: Callable[[Obj], str] = lambda _: "",
         access_outcome: Callable[[Obj], tuple[bool, str] | None] = lambda _: None,
     ) -> None:
@@ -68,6 +69,7 @@ class MachineAgent:
         self._places = places
         self._claim_keeper = claims
         self._guest_report = guest_report
+        self._gone = gone
         self._not_ready = not_ready
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
@@ -240,6 +242,8 @@ class MachineAgent:
         if cards is None:  # another agent did, whose work is seen through again
             cards = await self._launchers.networks.join(pod_id(pod), vmi, pod, link, driver)
         new = status.running(vmi, link.state, link.hello, driver, found, self._not_ready(vmi))
+        why = self._gone(driver.name, str((new.get("hypervisor") or {}).get("virtType") or ""))
+        status.hypervisor_gone(new, f"{driver.title} no longer works on node {self._node_name}: {why}" if why else "")
         status.access(new, self._access_outcome(vmi))
         status.networked(new, cards, pod)
         status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))

@@ -45,10 +45,6 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 ARCH_LABEL = "kubernetes.io/arch"
 OS_LABEL = "kubernetes.io/os"
 
-DEVICE_PREFIX = "devices.kubevirt.io/"
-DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
-"""What Pods can ask a node for below that prefix, and the device node that they get."""
-
 # -- networks of launcher Pods -----------------------------------------------------------------------------------------
 NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
 POD_INTERFACE = "eth0"
@@ -228,6 +224,7 @@ class VmiCondition(StrEnum):
     EVICTION_REQUESTED = "EvictionRequested"
     SOFTWARE_EMULATION = "SoftwareEmulation"
     POD_SCHEDULED = "PodScheduled"
+    HYPERVISOR_AVAILABLE = "HypervisorAvailable"
 
 
 class VmCondition(StrEnum):
@@ -375,6 +372,7 @@ class Reason(StrEnum):
     NOT_MIGRATABLE = "NotMigratable"
     SOFTWARE_EMULATION = "SoftwareEmulation"
     NO_EFFECT = "NoEffect"
+    HYPERVISOR_GONE = "HypervisorGone"
     ALL_COMPONENTS_READY = "AllComponentsReady"
     SCHEDULED = "Scheduled"
     FAILED_SCHEDULING = "FailedScheduling"

@@ -71,6 +71,7 @@ def _as_obj(support: Support) -> Obj:
         ("virtTypes", list(support.virt_types)),
         ("architectures", list(support.architectures)),
         ("nodeFact", support.node_fact),
+        ("nodeCpu", support.node_cpu),
     ):
         if value:
             obj[key] = value

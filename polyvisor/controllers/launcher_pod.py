@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyvisor import __version__
-from polyvisor.api import names
+from polyvisor.api import names, node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
 from polyvisor.api.resources import VMIS
 from polyvisor.controllers.objects import owner_reference, uid
@@ -215,8 +215,8 @@ def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:
     """Return what the container asks a node's device plugins for; nothing hastens what is emulated in software."""
     needless = {*(ACCELERATORS if emulated else ()), *(() if cards else FOR_CARDS)}
     return {
-        f"{names.DEVICE_PREFIX}{name}": "1"
-        for name, path in names.DEVICES.items()
+        f"{node_names.DEVICE_PREFIX}{name}": "1"
+        for name, path in node_names.DEVICES.items()
         if path in plan.devices and name not in needless
     }
 

@@ -52,7 +52,8 @@ class Support:
     ``reason`` is in the user's words and is required unless the feature is simply supported. ``source`` says where the
     claim comes from (a libvirt document, or source file and function, and the libvirt version read). The conditions
     apply to ``CONDITIONAL``: minimum versions as dotted numbers, virt types (libvirt's ``<domain type>``), machine
-    architectures as libvirt names them, and ``node_fact``: the node must show the feature in a label.
+    architectures as libvirt names them, ``node_fact``: the node must show the feature in a label, and ``node_cpu``: the
+    node must show, in KubeVirt's labels, the CPU model and the CPU features that are asked for.
     """
 
     verdict: Verdict
@@ -63,6 +64,7 @@ class Support:
     virt_types: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
     node_fact: bool = False
+    node_cpu: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class Support:
             (self.architectures, f"architecture {' or '.join(self.architectures)}"),
             (self.min_libvirt, f"libvirt {self.min_libvirt} or newer"),
             (self.min_hypervisor, f"the hypervisor in version {self.min_hypervisor} or newer"),
+            (self.node_cpu, "a node whose CPU has it"),
         )
         return tuple(text for given, text in words if given)
 
@@ -103,11 +106,28 @@ class CardKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Cpus:
+    """Which CPUs and machine types a node can show to guests.
+
+    ``models`` are those that work here, ``features`` all that a guest can have; ``host_model`` is the model that is
+    most like the host, which it becomes with ``host_features``.
+    """
+
+    models: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    host_model: str = ""
+    host_features: tuple[str, ...] = ()
+    vendor: str = ""
+    machines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeResult:
     """What a node found out about a driver by trying it.
 
     ``virt_types`` holds those that really run a guest here, best first. ``facts`` are the conditional features that
-    hold on this node. ``reason`` says why the driver is not available, or why a virt type was left out.
+    hold on this node. ``cpus`` are those of its best virt type, where libvirt tells. ``reason`` says why the driver is
+    not available, or why a virt type was left out.
     """
 
     available: bool
@@ -116,6 +136,7 @@ class ProbeResult:
     libvirt_version: str = ""
     virt_types: tuple[str, ...] = ()
     facts: frozenset[str] = frozenset()
+    cpus: Cpus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +223,8 @@ class Driver(ABC):
     """Formats of disk images that the hypervisor opens, best first."""
     cards: CardKind = CardKind.NONE
     graceful_shutdown: bool = True
+    watched: tuple[str, ...] = ()
+    """Device nodes and files whose coming or going is a reason to probe again at once."""
     no_image: str = ""
     """Why there is no launcher image of its own (a ``Containerfile`` in the driver's folder); empty if there is one."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.base import Cpus, ProbeResult
 
 FILE = "answer.json"
 
@@ -26,7 +26,8 @@ def recall(scratch: Path, key: Sequence[str]) -> ProbeResult | None:
             return None
         answer = found["answer"]
         lists = {"virt_types": tuple(answer["virt_types"]), "facts": frozenset(answer["facts"])}
-        return ProbeResult(**{**answer, **lists})
+        cpus = answer["cpus"] and {k: tuple(v) if isinstance(v, list) else v for k, v in answer["cpus"].items()}
+        return ProbeResult(**{**answer, **lists, "cpus": Cpus(**cpus) if cpus else None})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from polyvisor.api import Obj, names
+from polyvisor.api import Obj, names, node_names
 from polyvisor.api import cluster_resources as cluster
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, VMIS, VMS, Resource
 from polyvisor.installation.apply import POLL_SECONDS, InstallError, Say
@@ -21,7 +21,13 @@ from polyvisor.kube.errors import ApiError
 FIRST = (cluster.API_SERVICES.kind, cluster.VALIDATING_WEBHOOKS.kind, cluster.MUTATING_WEBHOOKS.kind)
 NAMED = 5
 SECRETS_MADE = (names.CA_SECRET, names.API_SECRET, names.API_CLIENT_SECRET, names.HANDLER_SECRET)
-NODE_MARKS = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX, names.NODE_SCHEDULABLE_LABEL, names.HEARTBEAT_ANNOTATION)
+NODE_MARKS = (
+    names.HYPERVISOR_PREFIX,
+    names.FEATURE_PREFIX,
+    *node_names.CPU_PREFIXES,
+    names.NODE_SCHEDULABLE_LABEL,
+    names.HEARTBEAT_ANNOTATION,
+)
 Target = tuple[Resource, str, str | None]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.daemon import Daemon
 from polyvisor.launcher.files import now, read_state, write_durably
 from polyvisor.launcher.plan import Plan
@@ -246,6 +247,12 @@ class Machine:
         self._leaving.set()
         if self._daemon:
             self._daemon.stop()
+
+    def capabilities(self, virt_type: str) -> State:
+        """Return what libvirt says of guests of a virt type on this host."""
+        if self._connection is None:
+            self.open()
+        return {**capabilities(self._connection, virt_type)}
 
     def description(self) -> str:
         """Return the running domain's XML, with all that libvirt added to it."""

@@ -182,6 +182,7 @@ class Server:
             "pause": self._machine.pause,
             "resume": self._machine.resume,
             "describe": lambda: {"xml": self._machine.description()},
+            "capabilities": lambda: self._machine.capabilities(str(message.get("virtType", ""))),
             "quit": self._quit,
         }
         apart: dict[Any, Callable[[], Any]] = {

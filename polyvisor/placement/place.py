@@ -22,6 +22,7 @@ from polyvisor.api.names import (
 from polyvisor.api.problems import Problem
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
+from polyvisor.placement import cpu
 from polyvisor.placement.result import Candidate, Placement
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class _Fit:
     candidate: Candidate
     virt_type: str = ""
     labels: Mapping[str, tuple[str, ...]] | None = None
+    absent: tuple[str, ...] = ()
 
 
 def place(
@@ -89,6 +91,7 @@ def place(
         virt_type=chosen.virt_type,
         candidates=tuple(candidates),
         labels=chosen.labels or {},
+        absent=chosen.absent,
         launcher_image=enabled[driver.name].launcher_image,
         emulated=chosen.virt_type in driver.emulated_virt_types,
     )
@@ -202,14 +205,20 @@ def _find_nodes(
             what = f"no {spec.architecture} node offers {driver.title} (label {ARCH_LABEL})"
             problem = Problem("spec.architecture", what, "FieldValueNotSupported")
             return _refused(driver.name, CandidateVerdict.NO_NODE, [problem])
+    absent: list[str] = []
     for feature, paths, support in conditions:
         needed = _condition_labels(driver.name, feature.id, support)
+        if support.node_cpu:
+            needed |= dict.fromkeys(cpu.wanted(spec, feature.id), ("true",))
+            absent += cpu.forbidden(spec) if feature.id == "cpu.features" else []
         for label, values in needed.items():
             labels[label] = tuple(v for v in labels.get(label, values) if v in values)
         if needed and not any(_shows(node, needed) for node in nodes):
             why = f"no node shows {feature.title} for {driver.title}"
+            why += f" (label {', '.join(needed)})" if support.node_cpu else ""
             why += f": {support.reason}" if support.reason else ""
             problems += [Problem(path, why, "FieldValueNotSupported", feature.id) for path in paths]
+    nodes = [node for node in nodes if not any(label in node for label in absent)]
     held_back: list[str] = []
     for virt_type in virt_types:
         wanted = labels | {virt_type_label(driver.name, virt_type): ("true",)}
@@ -218,7 +227,7 @@ def _find_nodes(
         if virt_type in driver.emulated_virt_types and not emulation:
             held_back.append(virt_type)
             continue
-        return _Fit(Candidate(driver.name, CandidateVerdict.ELIGIBLE), virt_type, wanted)
+        return _Fit(Candidate(driver.name, CandidateVerdict.ELIGIBLE), virt_type, wanted, tuple(absent))
     if held_back:
         what = (
             f"nodes offer {driver.title} only as software emulation ({', '.join(held_back)}); allow it by {EMULATION}"

@@ -42,13 +42,16 @@ class Placement:
     candidates: tuple[Candidate, ...]
     labels: Mapping[str, tuple[str, ...]]
     """What the chosen driver needs of a node: label -> accepted values."""
+    absent: tuple[str, ...] = ()
+    """Labels that the node must not show."""
     launcher_image: str = ""
     emulated: bool = False
 
     @property
     def node_affinity(self) -> list[Obj]:
         """The match expressions that the Pod requires of its node."""
-        return [{"key": k, "operator": "In", "values": list(v)} for k, v in sorted(self.labels.items())]
+        shown = [{"key": k, "operator": "In", "values": list(v)} for k, v in sorted(self.labels.items())]
+        return [*shown, *({"key": label, "operator": "DoesNotExist"} for label in sorted(self.absent))]
 
     def to_status(self) -> Obj:
         """Return the fields of ``status.hypervisor`` that placement decides."""

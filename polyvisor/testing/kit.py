@@ -254,7 +254,8 @@ class DriverKit:
 
 
 def _conditions(support: Support) -> list[Any]:
-    given = (support.min_libvirt, support.min_hypervisor, support.virt_types, support.architectures, support.node_fact)
+    versions = (support.min_libvirt, support.min_hypervisor)
+    given = (*versions, support.virt_types, support.architectures, support.node_fact, support.node_cpu)
     return [condition for condition in given if condition]
 
 

@@ -27,6 +27,7 @@ from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
 from polyvisor.api import names
 from polyvisor.api.resources import LEASES, NODES, PODS, SECRETS, VMIS
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.certificates import Pair, issue_client, issue_server, load_pair, make_authority
@@ -183,8 +184,42 @@ async def test_the_node_is_labelled_and_otherwise_left_alone(kubelet: Kubelet, h
     assert labels["hypervisor.kubevirt.io/plain"] == "true"
     assert labels["kept"] == "yes"
     assert node["metadata"]["annotations"]["kubevirt.io/heartbeat"]
-    assert not node.get("status"), "status is the kubelet's"
+    assert {c["type"] for c in (node.get("status") or {}).get("conditions", [])} <= {"HypervisorsWork"}
     assert not await kubelet.client.list(LEASES), "so is the Lease"
+
+
+async def test_what_stops_working_is_told_on_node_and_machines_and_taken_back(
+    kubelet: Kubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "device"
+    device.touch()
+
+    def probe(_: PlainDriver, scratch: Path) -> ProbeResult:
+        if not device.exists():
+            return ProbeResult(False, "the device is not there")
+        return ProbeResult(True, version="1.2", virt_types=("plain",), cpus=Cpus(models=("Nehalem",)))
+
+    monkeypatch.setattr(PlainDriver, "watched", (str(device),))
+    monkeypatch.setattr(PlainDriver, "probe", probe)
+    label, model = "hypervisor.kubevirt.io/plain", "cpu-model.node.kubevirt.io/Nehalem"
+    task = asyncio.create_task(kubelet.handler(tmp_path).run())
+    await kubelet.until(NODES, "n1", lambda n: {label, model} <= set(n["metadata"]["labels"]))
+    await kubelet.machine("one")
+    await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
+    device.unlink()
+    node = await kubelet.until(NODES, "n1", lambda n: label not in n["metadata"]["labels"])
+    assert model not in node["metadata"]["labels"]
+    node = await kubelet.until(NODES, "n1", lambda n: condition(n, "HypervisorsWork").get("status") == "False")
+    assert condition(node, "HypervisorsWork")["message"] == "plain: the device is not there"
+    vmi = await kubelet.until(VMIS, "one", lambda v: condition(v, "HypervisorAvailable"))
+    said = "Plain no longer works on node n1: the device is not there; the guest goes on"
+    assert condition(vmi, "HypervisorAvailable")["message"].startswith(said)
+    assert vmi["status"]["phase"] == "Running"
+    assert condition(vmi, "Ready")["status"] == "True"
+    device.touch()
+    await kubelet.until(NODES, "n1", lambda n: condition(n, "HypervisorsWork").get("status") == "True")
+    await kubelet.until(VMIS, "one", lambda v: not condition(v, "HypervisorAvailable"))
+    await end_task(task)
 
 
 async def test_a_stopped_agent_takes_no_more_machines(kubelet: Kubelet, tmp_path: Path) -> None:
@@ -272,8 +307,8 @@ async def test_a_condition_of_the_node_s_trouble_is_left_alone(kubelet: Kubelet,
     await kubelet.until(VMIS, "one", lambda v: condition(v, "Ready").get("status") == "True")
 
 
-def condition(vmi: Obj, kind: str) -> Obj:
-    return next((c for c in vmi["status"]["conditions"] if c["type"] == kind), {})
+def condition(obj: Obj, kind: str) -> Obj:
+    return next((c for c in (obj.get("status") or {}).get("conditions") or [] if c["type"] == kind), {})
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")

@@ -31,8 +31,22 @@ def test_probe_tells_versions_and_remembers(driver: Driver, probed: ProbeResult,
     assert probed.version
     assert probed.libvirt_version
     start = time.monotonic()
-    assert driver.probe(scratch / driver.name).virt_types == probed.virt_types
+    again = driver.probe(scratch / driver.name)
+    assert (again.virt_types, again.cpus) == (probed.virt_types, probed.cpus)
     assert time.monotonic() - start < 8
+
+
+def test_a_node_that_gives_named_cpus_tells_which(driver: Driver, probed: ProbeResult) -> None:
+    if not any(support.node_cpu for support in driver.features.values()):
+        assert probed.cpus is None
+        return
+    cpus = probed.cpus
+    assert cpus is not None
+    assert cpus.host_model in cpus.models
+    assert {"lm", "sse2"} <= set(cpus.features)
+    assert set(cpus.host_features) <= set(cpus.features)
+    assert {"q35", "pc"} <= set(cpus.machines)
+    assert cpus.vendor
 
 
 def test_a_guest_lives_through_everything(driver: Driver, bootable: DomainContext, scratch: Path) -> None:

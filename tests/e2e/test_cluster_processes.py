@@ -177,6 +177,8 @@ def test_a_node_agent_labels_its_node_and_has_no_right_to_more(installation: Ins
 
     eventually(lambda: labels().get("kubevirt.io/schedulable") == "true", 180)
     assert any(label.startswith("hypervisor.kubevirt.io/") for label in labels())
+    condition = "jsonpath={.status.conditions[?(@.type=='HypervisorsWork')]}"
+    eventually(lambda: '"status":"True"' in installation.cluster.kubectl("get", "node", "agents", "-o", condition))
     installation.running["agent"].terminate()
     assert installation.running["agent"].wait(20) == 0
     assert labels()["kubevirt.io/schedulable"] == "false"
@@ -202,7 +204,7 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
         status = {"status": {"phase": "Scheduled", "nodeName": name}}
         installation.act(lambda c, m=machine, s=status: c.patch(VMIS, m["metadata"]["name"], s, "default"))
 
-    def tried(token: str, resource: Resource, name: str, patch: Obj) -> str:
+    def tried(token: str, resource: Resource, name: str, patch: Obj, subresource: str | None = None) -> str:
         path = installation.cluster.folder / "tried.kubeconfig"
         path.write_text(installation.cluster.kubeconfig_for(token))
 
@@ -211,7 +213,8 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
                 while True:
                     try:
                         if resource is NODES:
-                            await client.patch(resource, name, patch)
+                            how: Any = {"patch_type": "strategic", "subresource": subresource}
+                            await client.patch(resource, name, patch, **how)
                         else:
                             found = await client.get(resource, name, "default")
                             await client.update(resource, {**found, "status": {**found["status"], **patch["status"]}})
@@ -231,6 +234,13 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
     role = {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}
     assert "Polyvisor's own labels alone" in tried(mine, NODES, "mine", role)
     assert "Node's spec" in tried(mine, NODES, "mine", {"spec": {"unschedulable": True}})
+    works = {"status": {"conditions": [{"type": "HypervisorsWork", "status": "True"}]}}
+    assert tried(mine, NODES, "mine", works, "status") == ""
+    assert "its own Node alone" in tried(mine, NODES, "other", works, "status")
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    assert "its own condition of a Node alone" in tried(mine, NODES, "mine", ready, "status")
+    room = {"status": {"capacity": {"cpu": "1k"}}}
+    assert "the rest of a Node's status" in tried(mine, NODES, "mine", room, "status")
     running = {"status": {"phase": "Running"}}
     assert "machines of its own Node" in tried(mine, VMIS, "on-other", running)
     assert tried(mine, VMIS, "on-mine", running) == ""

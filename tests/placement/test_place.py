@@ -9,11 +9,12 @@ from tests.drivers_for_tests import FakeDriver, no, node
 
 ALPHA = FakeDriver("alpha", aliases={"alpha-soft": "soft"})
 BETA = FakeDriver("beta", ("box",), frozenset(), {"firmware.serial": no("Beta has no serial")})
+CPU_LABELS = (("model", "Nehalem"), ("feature", "aes"), ("feature", "vmx"))
 BOTH = [node("n1", "alpha", "alpha.fast", "alpha.soft"), node("n2", "beta", "beta.box")]
 
 
 def spec(hypervisor: dict[str, Any] | None = None, **more: Any) -> VirtualMachineInstanceSpec:
-    body: dict[str, Any] = {"domain": {"devices": {}, "firmware": more.pop("firmware", {})}, **more}
+    body: dict[str, Any] = {"domain": {"devices": {}, "firmware": more.pop("firmware", {})}} | more
     if hypervisor:
         body["hypervisor"] = hypervisor
     return VirtualMachineInstanceSpec.model_validate(body)
@@ -246,3 +247,34 @@ def test_an_architecture_that_is_asked_for_becomes_a_label_or_the_reason() -> No
     )
     arm = node("n", "alpha", "alpha.fast", **{"kubernetes.io/arch": "arm64"})
     assert place(wanted, config(), [*BOTH, arm], [ALPHA]).labels["kubernetes.io/arch"] == ("arm64",)
+
+
+MODEL, AES, VMX = (f"cpu-{kind}.node.kubevirt.io/{name}" for kind, name in CPU_LABELS)
+BY_CPU = Support(Verdict.CONDITIONAL, source="test", reason="libvirt tells", node_cpu=True)
+
+
+def test_a_cpu_that_is_named_needs_a_node_that_shows_it() -> None:
+    driver = FakeDriver("alpha", table={"cpu.model.named": BY_CPU, "cpu.features": BY_CPU})
+    features = [{"name": "aes"}, {"name": "vmx", "policy": "forbid"}, {"name": "avx", "policy": "optional"}]
+    wanted = spec(domain={"devices": {}, "cpu": {"model": "Nehalem", "features": features}})
+    without = place(wanted, config(), BOTH, [driver]).candidates[0]
+    assert [(each.field, each.feature) for each in without.reasons] == [
+        ("spec.domain.cpu.model", "cpu.model.named"),
+        *((f"spec.domain.cpu.features[{index}].name", "cpu.features") for index in range(3)),
+    ]
+    assert f"no node shows Named CPU model for Alpha (label {MODEL}): libvirt tells" in str(without.reasons[0])
+    both = node("both", "alpha", "alpha.fast", MODEL, AES, VMX)
+    assert place(wanted, config(), [both], [driver]).driver is None
+    good = node("good", "alpha", "alpha.fast", MODEL, AES)
+    placement = place(wanted, config(), [both, good], [driver])
+    assert {"key": MODEL, "operator": "In", "values": ["true"]} in placement.node_affinity
+    assert {"key": AES, "operator": "In", "values": ["true"]} in placement.node_affinity
+    assert {"key": VMX, "operator": "DoesNotExist"} in placement.node_affinity
+    assert not [each for each in placement.node_affinity if "avx" in each["key"]]
+
+
+@pytest.mark.parametrize("model", ["host-model", "host-passthrough"])
+def test_a_cpu_of_the_host_asks_for_no_model(model: str) -> None:
+    wanted = spec(domain={"devices": {}, "cpu": {"model": model}})
+    placement = place(wanted, config(), BOTH, [FakeDriver("alpha", table={"cpu.model.named": BY_CPU})])
+    assert not [label for label in placement.labels if label.startswith("cpu-")]

@@ -19,7 +19,7 @@ from grpclib.server import Server
 from polyvisor.agent.devices.messages import VERSION, Codec, Empty, RegisterRequest
 from polyvisor.agent.devices.plugin import DevicePlugin
 from polyvisor.agent.watching import LOOK_SECONDS, changes, look
-from polyvisor.api.names import DEVICE_PREFIX
+from polyvisor.api.node_names import DEVICE_PREFIX
 
 KUBELET = "kubelet.sock"
 REGISTER = "/v1beta1.Registration/Register"

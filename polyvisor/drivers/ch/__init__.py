@@ -35,6 +35,7 @@ class CloudHypervisorDriver(Driver):
     title = "Cloud Hypervisor"
     links = ("https://libvirt.org/drvch.html", "https://www.cloudhypervisor.org/")
     uris = ("ch:///system", "ch:///session", "ch+ssh://root@HOST/system")
+    watched = ("/dev/kvm", "/dev/mshv")
     virt_types = ("kvm", "hyperv")
     graceful_shutdown = False
     no_image = "neither Cloud Hypervisor nor libvirt's driver for it is packaged by Debian; build an image with both"

@@ -30,6 +30,7 @@ class QemuDriver(Driver):
     virt_types = ("kvm", EMULATED)
     emulated_virt_types = frozenset({EMULATED})
     aliases: Mapping[str, str] = {"kvm": "kvm"}
+    watched = ("/dev/kvm",)
     root = RootKind.DISK
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP

@@ -7,6 +7,7 @@ trial also leaves libvirt's warmed capabilities cache behind for the launchers o
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tarfile
@@ -14,12 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from polyvisor.drivers.base import ProbeResult
+from lxml import etree
+
+from polyvisor.drivers import cpus
+from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.qemu.plan import CACHE, launcher_plan, warm_cache
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
 BINARY = f"qemu-system-{os.uname().machine}"
+ANSWER = "2"
+"""Goes up when an answer holds more than before, so that one which an older release kept is not believed."""
 KERNEL_VARIABLE = "POLYVISOR_PROBE_KERNEL"
 BANNER = b"Linux version"
 BOOT_SECONDS = {"kvm": 4.0, "qemu": 15.0}
@@ -27,6 +33,7 @@ KERNEL_BYTES = 64 * 1024 * 1024
 NAME = "polyvisor_probe"
 TPM_PROGRAMS = ("swtpm", "swtpm_setup")
 FIRMWARE = Path("/usr/share/qemu/firmware")
+log = logging.getLogger("polyvisor.probing")
 
 
 def probe(scratch: Path) -> ProbeResult:
@@ -92,11 +99,13 @@ def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
     tried = ("kvm", "qemu") if kernel else ()
     with ThreadPoolExecutor() as threads:
         found = list(threads.map(lambda virt_type: _boot(scratch, virt_type, kernel), tried))
-    for virt_type, reason in zip(tried, found, strict=True):
+    said: list[Cpus | None] = []
+    for virt_type, (reason, its) in zip(tried, found, strict=True):
         if reason:
             reasons.append(f"{virt_type}: {reason}")
         else:
             works.append(virt_type)
+            said.append(its)
     return ProbeResult(
         available=bool(works),
         reason="; ".join(reasons),
@@ -104,23 +113,33 @@ def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
         libvirt_version=versions.libvirt,
         virt_types=tuple(works),
         facts=_facts(),
+        cpus=said[0] if said else None,
     )
 
 
-def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> str:
-    """Boot a kernel; return what went wrong."""
+def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> tuple[str, Cpus | None]:
+    """Boot a kernel; return what went wrong, and if nothing did, which CPUs guests can have."""
     if virt_type == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "/dev/kvm is not there or cannot be opened"
+        return "/dev/kvm is not there or cannot be opened", None
     folder = scratch / virt_type
     seconds = BOOT_SECONDS[virt_type]
     try:
         with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
             trial.call("start", xml=_xml(virt_type, kernel))
             if not trial.says(BANNER, seconds):
-                return f"a Linux kernel did not print its first line within {seconds:.0f} s"
+                return f"a Linux kernel did not print its first line within {seconds:.0f} s", None
+            return "", _cpus(trial, virt_type)
     except TrialError as error:
-        return str(error)
-    return ""
+        return str(error), None
+
+
+def _cpus(trial: Trial, virt_type: str) -> Cpus | None:
+    """Ask libvirt for the CPUs; a node whose libvirt does not tell takes no machine that names one."""
+    try:
+        return cpus.read(trial.call("capabilities", virtType=virt_type), os.uname().machine)
+    except (TrialError, etree.XMLSyntaxError) as error:
+        log.warning("the CPUs for %s guests are not known: %s", virt_type, error)
+        return None
 
 
 def _xml(virt_type: str, kernel: Path | None) -> str:
@@ -145,7 +164,7 @@ def _facts() -> frozenset[str]:
 
 def _key(binary: str, kernel: Path | None) -> list[str]:
     access = str(os.access("/dev/kvm", os.R_OK | os.W_OK))
-    return [os.uname().release, stamp(Path(binary)), str(kernel), access, *sorted(_facts())]
+    return [ANSWER, os.uname().release, stamp(Path(binary)), str(kernel), access, *sorted(_facts())]
 
 
 def _log(folder: Path) -> str:

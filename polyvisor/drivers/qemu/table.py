@@ -48,7 +48,13 @@ FEATURES: dict[str, Support] = {
         "the host's own CPU needs hardware virtualisation",
         "libvirt 9.0.0 src/qemu/qemu_capabilities.c virQEMUCapsIsCPUModeSupported",
     ),
-    **_yes("cpu.model.host-model", "cpu.model.named", source=f"{COMMAND} qemuBuildCpuCommandLine"),
+    **_yes("cpu.model.host-model", source=f"{COMMAND} qemuBuildCpuCommandLine"),
+    **when(
+        f"{COMMAND} qemuBuildCpuCommandLine",
+        "libvirt tells which models a host's CPU, or the emulator, can be",
+        "cpu.model.named",
+        node_cpu=True,
+    ),
     **_yes("memory.guest", source=f"{COMMAND} qemuBuildMemCommandLine"),
     **_yes("machine.type", source=f"{COMMAND} qemuBuildMachineCommandLine"),
     **_yes("features.acpi", "features.apic", source=f"{VALIDATE} qemuValidateDomainDefFeatures"),
@@ -160,7 +166,12 @@ FEATURES: dict[str, Support] = {
         *below("arch"),
     ),
     **yes(f"{COMMAND} qemuBuildSmpCommandLine (maxcpus)", "cpu.max-sockets"),
-    **yes(f"{COMMAND} qemuBuildCpuModelArgStr (features)", "cpu.features"),
+    **when(
+        f"{COMMAND} qemuBuildCpuModelArgStr (features)",
+        "libvirt tells which features a host's CPU, or the emulator, has",
+        "cpu.features",
+        node_cpu=True,
+    ),
     **no(
         "libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessSetupPid (libvirt has it)",
         "which CPUs and which memory of the node a machine may have is not handed out in this release",

@@ -40,6 +40,7 @@ class XenDriver(Driver):
     title = "Xen"
     links = ("https://libvirt.org/drvxen.html", "https://xenproject.org/")
     uris = (URI, "xen+ssh://root@HOST/system")
+    watched = ("/dev/xen/privcmd",)
     virt_types = tuple(KINDS)
     os_types = tuple(kind for kind, _ in KINDS.values())
     place = Place.HOST

@@ -1,0 +1,33 @@
+"""The names by which a Node tells what it has to give: devices, CPUs, machine types, and what works there.
+
+Like :mod:`polyvisor.api.names`, of which this is the part that only nodes, their agents and placement speak of.
+"""
+
+from __future__ import annotations
+
+DEVICE_PREFIX = "devices.kubevirt.io/"
+DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
+"""What Pods can ask a node for below that prefix, and the device node that they get."""
+
+DRIVERS_CONDITION = "HypervisorsWork"
+"""Condition of a Node: what works there, and why what does not."""
+
+CPU_MODEL_PREFIX = "cpu-model.node.kubevirt.io/"
+CPU_MIGRATION_PREFIX = "cpu-model-migration.node.kubevirt.io/"
+CPU_FEATURE_PREFIX = "cpu-feature.node.kubevirt.io/"
+CPU_VENDOR_PREFIX = "cpu-vendor.node.kubevirt.io/"
+HOST_MODEL_PREFIX = "host-model-cpu.node.kubevirt.io/"
+HOST_FEATURE_PREFIX = "host-model-required-features.node.kubevirt.io/"
+MACHINE_TYPE_PREFIX = "machine-type.node.kubevirt.io/"
+CPU_PREFIXES = (
+    CPU_MODEL_PREFIX,
+    CPU_MIGRATION_PREFIX,
+    CPU_FEATURE_PREFIX,
+    CPU_VENDOR_PREFIX,
+    HOST_MODEL_PREFIX,
+    HOST_FEATURE_PREFIX,
+    MACHINE_TYPE_PREFIX,
+)
+"""Labels that say what CPUs and machine types a node's guests can have."""
+SKIP_LABELS_ANNOTATION = "node-labeller.kubevirt.io/skip-node"
+"""On a Node: its labels of CPUs and machine types are somebody else's."""
