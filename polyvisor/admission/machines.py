@@ -36,6 +36,7 @@ UNREAD = {
     "hooks.kubevirt.io/hookSidecars": "hooks that change the domain are not implemented by Polyvisor",
     "kubevirt.io/ignitiondata": "Ignition is not implemented by Polyvisor; use cloud-init",
 }
+GRACE = "terminationGracePeriodSeconds"
 RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
 
 
@@ -97,17 +98,25 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
         given = namespaces.give(spec, namespace, context)
         _complete(spec, "spec", context, findings)
     if old is not None:
-        if spec != old.get("spec"):
+        if _without_grace(spec) != _without_grace(old.get("spec")):
             message = (
                 "an instance cannot be changed; change the VirtualMachine and restart it, or create a new instance"
             )
             found.add("spec", message, "FieldValueForbidden")
+        elif isinstance(spec, dict) and spec != old.get("spec"):
+            found.problems += strict
+            scheduling.validate(spec, "spec", found)
         return
     found.problems += strict
     _annotations(vmi, "metadata", found)
     found.warnings += findings.warnings
     if isinstance(spec, dict):
         _validate(spec, "spec", context, found, given, namespace)
+
+
+def _without_grace(spec: object) -> object:
+    """Return the spec without the one field that may be changed: a stop can be asked for with a time of its own."""
+    return {key: value for key, value in spec.items() if key != GRACE} if isinstance(spec, dict) else spec
 
 
 def _namespace(obj: Obj) -> str:

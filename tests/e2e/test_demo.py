@@ -51,6 +51,7 @@ def test_a_machine_by_instance_type(home: Standalone) -> None:
     revisions = home.run("get", "controllerrevisions", "-o", "name")
     assert kept in revisions
     assert started in revisions
+    home.run("stop", "tiny", "--force", "--wait")
 
 
 def test_a_replica_set_of_real_guests(home: Standalone) -> None:

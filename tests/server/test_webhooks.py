@@ -123,9 +123,17 @@ def test_the_validating_webhook_changes_nothing() -> None:
 
 def test_an_instance_cannot_be_changed() -> None:
     old = vmi()
-    new = vmi(terminationGracePeriodSeconds=3)
+    new = vmi(evictionStrategy="None")
     answer = review(request(VMIS, new, "UPDATE", old), CONTEXT, mutates=True)
     assert answer["status"]["details"]["causes"][0]["field"] == "spec"
+
+
+def test_the_time_that_it_gets_to_shut_down_can() -> None:
+    old = admit("CREATE", VMIS, vmi(), None, CONTEXT).obj
+    for seconds, allowed in ((0, True), (300, True), (-1, False), ("soon", False)):
+        new = {**old, "spec": {**old["spec"], "terminationGracePeriodSeconds": seconds}}
+        answer = review(request(VMIS, new, "UPDATE", old), CONTEXT, mutates=True)
+        assert answer["allowed"] is allowed, seconds
 
 
 def test_a_deletion_is_let_through() -> None:
