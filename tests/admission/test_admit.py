@@ -27,6 +27,12 @@ def test_good_machines_are_admitted(context: AdmissionContext) -> None:
         assert obj == before
 
 
+def test_of_a_new_instances_status_what_it_was_made_from_is_kept_alone(context: AdmissionContext) -> None:
+    given = instance() | {"status": {"phase": "Running", "virtualMachineRevisionName": "revision-start-vm-u-1"}}
+    done = admit("CREATE", VMIS, given, None, context)
+    assert done.obj["status"] == {"phase": "Pending", "virtualMachineRevisionName": "revision-start-vm-u-1"}
+
+
 def test_what_an_instance_is_given(context: AdmissionContext) -> None:
     def change(spec: Obj) -> None:
         del spec["networks"], spec["domain"]["cpu"], spec["domain"]["memory"]

@@ -42,6 +42,10 @@ def test_what_was_kept_holds_and_not_what_is_there_now(context: AdmissionContext
     assert instance_spec(sized(), shelf, status)["domain"]["memory"] == {"guest": "32Mi"}
     other = sized(kind="VirtualMachineInstancetype")
     assert instance_spec(other, shelf, status)["domain"]["memory"] == {"guest": "64Mi"}
+    shelf.put(CLUSTER_INSTANCETYPES, "large", {"cpu": {"guest": 1}, "memory": {"guest": "1Gi"}})
+    renamed = sized()
+    renamed["spec"]["instancetype"]["name"] = "large"
+    assert instance_spec(renamed, shelf, status)["domain"]["memory"] == {"guest": "1Gi"}
     named = sized()
     named["spec"]["instancetype"]["revisionName"] = "kept"
     assert instance_spec(named, shelf)["domain"]["memory"] == {"guest": "32Mi"}

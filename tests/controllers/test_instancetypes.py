@@ -81,6 +81,27 @@ async def test_a_reference_taken_out_of_the_status_is_made_anew(world: World) ->
     assert vmi["spec"]["domain"]["memory"] == {"guest": "128Mi"}
 
 
+async def test_a_revision_that_is_gone_is_made_anew_for_the_next_start(world: World) -> None:
+    await make(world, CLUSTER_INSTANCETYPES, "small", SMALL)
+    await create(world, runStrategy="Halted", instancetype={"name": "small"})
+    first = kept(await world.vm("m", lambda v: kept(v)))
+    await world.client.patch(CLUSTER_INSTANCETYPES, "small", {"spec": LARGE})
+    await world.client.delete(CONTROLLER_REVISIONS, first, NAMESPACE)
+    await world.change(VMS, "m", spec={"runStrategy": "Always"})
+    vmi = await world.vmi("m", lambda v: True)
+    assert vmi["spec"]["domain"]["memory"] == {"guest": "128Mi"}
+    second = kept(await world.vm("m", lambda v: kept(v) != first))
+    assert (await world.client.get(CONTROLLER_REVISIONS, second, NAMESPACE))["data"]["spec"] == LARGE
+
+
+async def test_a_reference_that_is_given_up_leaves_the_status(world: World) -> None:
+    await make(world, CLUSTER_INSTANCETYPES, "small", SMALL)
+    await create(world, runStrategy="Halted", instancetype={"name": "small"})
+    await world.vm("m", lambda v: kept(v))
+    await world.change(VMS, "m", spec={"instancetype": None})
+    await world.vm("m", lambda v: "instancetypeRef" not in v["status"])
+
+
 async def test_another_instance_type_asks_for_a_restart(world: World) -> None:
     await make(world, CLUSTER_INSTANCETYPES, "small", SMALL)
     await make(world, CLUSTER_INSTANCETYPES, "large", LARGE)

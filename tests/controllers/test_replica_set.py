@@ -8,8 +8,8 @@ import pytest
 
 from polyvisor.api.resources import EVENTS, REPLICA_SETS, VMIS
 from polyvisor.controllers.objects import condition
-from polyvisor.controllers.replica_set import _worth, status_of
-from polyvisor.kube import Informer, KubeClient
+from polyvisor.controllers.replica_set import ReplicaSetController, _worth, status_of
+from polyvisor.kube import ApiError, Informer, KubeClient
 from tests.controllers.conftest import NAMESPACE, World, instance
 
 Obj = dict[str, Any]
@@ -209,3 +209,67 @@ def test_status_counts_what_is_neither_over_nor_going(paused: bool) -> None:
     status = status_of(replica_set, vmis, None, datetime(2026, 1, 1, tzinfo=UTC))
     assert (status["replicas"], status["readyReplicas"], status["labelSelector"]) == (2, 1, "a=b")
     assert bool(status.get("conditions")) is paused
+
+
+class Ahead:
+    """An API server that has more than the local copy shows, and refuses what is made."""
+
+    def __init__(self, present: list[Obj]) -> None:
+        self.present = present
+        self.created = 0
+        self.statuses: list[Obj] = []
+
+    async def list(self, resource: Any, namespace: str) -> list[Obj]:
+        return self.present
+
+    async def create(self, resource: Any, body: Obj) -> Obj:
+        self.created += 1
+        raise ApiError(422, "Invalid", "refused")
+
+    async def update_status(self, resource: Any, obj: Obj) -> Obj:
+        self.statuses.append(obj["status"])
+        return obj
+
+
+class Copy:
+    """A local copy that holds one set, and none of its instances yet."""
+
+    def __init__(self, *objects: Obj) -> None:
+        self.objects = objects
+
+    def get(self, namespace: str, name: str) -> Obj | None:
+        return next((o for o in self.objects if o["metadata"]["name"] == name), None)
+
+    def items(self, namespace: str) -> list[Obj]:
+        return []
+
+    def on_change(self, handler: Any) -> None:
+        pass
+
+
+class Silent:
+    def event(self, *words: Any) -> None:
+        pass
+
+
+async def reconciled(present: list[Obj], replicas: int) -> Ahead:
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {}}}
+    one = {"metadata": {"name": "web", "namespace": NAMESPACE, "uid": "set", "generation": 1}, "spec": spec}
+    server = Ahead(present)
+    controller = ReplicaSetController(server, Silent(), replica_sets=Copy(one), vmis=Copy())  # type: ignore[arg-type]
+    await controller.reconcile((NAMESPACE, "web"))
+    return server
+
+
+async def test_a_copy_that_is_behind_makes_no_instance_too_many() -> None:
+    owner = {"uid": "set", "controller": True, "kind": "VirtualMachineInstanceReplicaSet", "name": "web"}
+    present = [vmi(name, "Running", labels={"a": "b"}, ownerReferences=[owner]) for name in ("one", "two")]
+    server = await reconciled(present, 2)
+    assert server.created == 0
+    assert server.statuses[-1]["replicas"] == 2
+
+
+async def test_what_is_refused_is_asked_for_once() -> None:
+    server = await reconciled([], 100)
+    assert server.created == 1
+    assert server.statuses[-1]["conditions"][0]["reason"] == "FailedCreate"
