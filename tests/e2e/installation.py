@@ -116,7 +116,8 @@ class Installation:
 
     def leader(self) -> str:
         path = "{.spec.holderIdentity}"
-        return self.cluster.kubectl("get", "lease", "virt-controller", "-n", "kubevirt", "-o", f"jsonpath={path}")
+        where = ("lease", "virt-controller", "-n", "kubevirt")
+        return self.cluster.kubectl("get", *where, "--ignore-not-found", "-o", f"jsonpath={path}")
 
     def available(self) -> bool:
         path = "{.status.conditions[?(@.type=='Available')].status}"
