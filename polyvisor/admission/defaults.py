@@ -58,6 +58,7 @@ def instance_spec(spec: Obj, configuration: Obj) -> None:
         return
     _cpu(domain)
     _memory(domain)
+    _input(mapping(domain, "devices"))
     disks(spec)
 
 
@@ -84,6 +85,12 @@ def _memory(domain: Obj) -> None:
         memory: Any = domain.get("memory") or {}
         if guest is not None and amount(guest) is not None and isinstance(memory, dict):
             domain["memory"] = {**memory, "guest": guest}
+
+
+def _input(devices: Obj) -> None:
+    """Give a machine that asks for a pointer device, and names none, a tablet."""
+    if devices.get("autoattachInputDevice") is True and not devices.get("inputs"):
+        devices["inputs"] = [{"name": "default-0", "type": "tablet", "bus": "usb"}]
 
 
 def disks(spec: Obj) -> None:

@@ -27,6 +27,7 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     domain, path = mapping(spec, "domain"), f"{path}.domain"
     _cpu(domain, path, found)
     _memory(domain, path, found)
+    _added_overhead(domain, path, found)
     _resources(domain, path, found)
     _firmware(domain, path, found)
     _boot_order(domain, path, found)
@@ -77,6 +78,14 @@ def _memory(domain: Obj, path: str, found: Findings) -> None:
             f"{format_quantity(guest)} is more than the limit of {format_quantity(limit)} in resources.limits.memory"
         )
         found.add(f"{path}.memory.guest", message)
+
+
+def _added_overhead(domain: Obj, path: str, found: Findings) -> None:
+    given = mapping(domain, "memory", "reservedOverhead").get("addedOverhead")
+    added = amount(given)
+    if added is not None and not 0 <= added <= MAX_MEMORY:
+        where = f"{path}.memory.reservedOverhead.addedOverhead"
+        found.add(where, f"found {format_quantity(added)}; 0 to {format_quantity(MAX_MEMORY)} are accepted")
 
 
 def _memory_size(size: int | Decimal, path: str, found: Findings) -> None:

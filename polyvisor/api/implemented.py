@@ -55,9 +55,10 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "CPUFeature": ALL,
     "NUMA": ALL,
     "Realtime": ALL,
-    "Memory": _fields("guest hugepages maxGuest"),
+    "Memory": _fields("guest hugepages maxGuest reservedOverhead"),
+    "ReservedOverhead": _fields("addedOverhead"),
     "Hugepages": ALL,
-    "ResourceRequirements": _fields("limits requests"),
+    "ResourceRequirements": _fields("limits overcommitGuestOverhead requests"),
     "Machine": ALL,
     "Features": ALL,
     "FeatureState": ALL,
@@ -88,9 +89,10 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "KernelBootContainer": ALL,
     # -- devices -------------------------------------------------------------------------------------------------------
     "Devices": _fields(
-        "autoattachGraphicsDevice autoattachMemBalloon autoattachPodInterface autoattachSerialConsole autoattachVSOCK"
-        " blockMultiQueue clientPassthrough disableHotplug disks downwardMetrics filesystems gpus hostDevices inputs"
-        " interfaces networkInterfaceMultiqueue panicDevices rng sound tpm video watchdog"
+        "autoattachGraphicsDevice autoattachInputDevice autoattachMemBalloon autoattachPodInterface"
+        " autoattachSerialConsole autoattachVSOCK blockMultiQueue clientPassthrough disableHotplug disks"
+        " downwardMetrics filesystems gpus hostDevices inputs interfaces networkInterfaceMultiqueue"
+        " panicDevices rng sound tpm video watchdog"
     ),
     "Filesystem": ALL,
     "GPU": _fields("deviceName name tag"),

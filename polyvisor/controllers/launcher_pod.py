@@ -222,12 +222,13 @@ def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:
 
 
 def _resources(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:
-    overhead = driver.overhead_bytes(spec)
+    overhead = driver.overhead_bytes(spec) + _added_overhead(spec)
     given = spec.domain.resources
     requests: dict[str, Any] = dict((given.requests if given else None) or {})
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
     memory = whole(requests["memory"]) if "memory" in requests else guest_memory(spec)
-    requests["memory"] = format_quantity(memory + overhead)
+    overcommitted = given is not None and given.overcommit_guest_overhead is True
+    requests["memory"] = format_quantity(memory + (0 if overcommitted else overhead))
     if "memory" in limits:
         limits["memory"] = format_quantity(whole(limits["memory"]) + overhead)
     if "cpu" not in requests:
@@ -238,6 +239,12 @@ def _resources(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) ->
             share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(ratio))).quantize(Decimal("0.001"))
             requests["cpu"] = format_quantity(share, binary=False)
     return {"requests": requests} | ({"limits": limits} if limits else {})
+
+
+def _added_overhead(spec: VirtualMachineInstanceSpec) -> int:
+    memory = spec.domain.memory
+    reserved = memory.reserved_overhead if memory else None
+    return whole(reserved.added_overhead) if reserved and reserved.added_overhead is not None else 0
 
 
 def _affinity(given: Obj | None, expressions: list[Obj]) -> Obj:

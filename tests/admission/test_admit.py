@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.admission import AdmissionContext, admit
+from polyvisor.admission import AdmissionContext, admit, defaults
 from polyvisor.api import KubeVirtConfiguration, Obj
 from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, PODS, REFUSED, VMIS, VMS, Resource
 from polyvisor.drivers import DriverRegistry
@@ -340,3 +340,15 @@ def test_every_eviction_strategy_is_taken_and_one_that_holds_up_drains_warned_of
     done = admit("CREATE", VMIS, instance(put("evictionStrategy", strategy)), None, context)
     assert not done.problems
     assert [warning[: len(start)] for warning, start in zip(done.warnings, said, strict=True)] == said
+
+
+def test_a_pointer_device_that_is_asked_for_is_a_tablet_unless_one_is_named(context: AdmissionContext) -> None:
+    def inputs(**devices: Any) -> Any:
+        spec = {"domain": {"memory": {"guest": "64Mi"}, "devices": {"autoattachInputDevice": True, **devices}}}
+        defaults.instance_spec(spec, {})
+        return spec["domain"]["devices"].get("inputs")
+
+    assert inputs() == [{"name": "default-0", "type": "tablet", "bus": "usb"}]
+    own = [{"name": "mine", "type": "tablet", "bus": "virtio"}]
+    assert inputs(inputs=own) == own
+    assert inputs(autoattachInputDevice=False) is None

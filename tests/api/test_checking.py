@@ -72,7 +72,7 @@ def test_everything_wrong_is_reported_at_once() -> None:
     obj = vmi(volumess=[], hostname=3, terminationGracePeriodSeconds="x")
     obj["spec"]["domain"] = {
         "memory": {"guest": "64MB"},
-        "devices": {"disks": [{"disk": {"bus": "virtoi"}}], "autoattachInputDevice": True},
+        "devices": {"disks": [{"disk": {"bus": "virtoi"}}], "logSerialConsole": True},
     }
     obj["kind"] = "VirtualMachine"
     obj["metadata"] = {"name": "A_b", "labels": {"-": "x"}}
@@ -84,16 +84,16 @@ def test_everything_wrong_is_reported_at_once() -> None:
         "spec.hostname",
         "spec.terminationGracePeriodSeconds",
         "spec.domain.memory.guest",
-        "spec.domain.devices.autoattachInputDevice",
+        "spec.domain.devices.logSerialConsole",
         "spec.domain.devices.disks[0].name",
         "spec.domain.devices.disks[0].disk.bus",
     }
 
 
 def test_what_is_off_or_empty_asks_for_nothing() -> None:
-    devices: Obj = {"gpus": [], "autoattachInputDevice": None, "sound": None}
+    devices: Obj = {"gpus": [], "logSerialConsole": None, "sound": None}
     assert check(VirtualMachineInstance, vmi(domain={"devices": devices}, subdomain="")) == []
-    devices = {"autoattachInputDevice": False}
+    devices = {"logSerialConsole": False}
     assert len(check(VirtualMachineInstance, vmi(domain={"devices": devices}))) == 1
 
 
