@@ -1,4 +1,4 @@
-"""``make bench``: measure, print, and write docs/performance.md."""
+"""``make bench``: measure, print, and write docs/performance.md; or one part of it, ``python -m bench scale``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import choice, idle, memory, start
+from bench import choice, idle, memory, page, report, scale, start
 from bench.home import delete_and_wait, home, machine, post_and_wait
 from bench.report import Report, facts
 
@@ -16,7 +16,6 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 async def measure(pairs: int, seconds: float) -> Report:
     """Measure everything, in an installation of its own."""
-    chosen = choice.measure(pairs)
     with home() as one:
         quiet = [idle.measure(one.pid, 0, seconds)]
         pairs_of = [await start.measure(one, driver, pairs) for driver in DRIVERS]
@@ -27,20 +26,50 @@ async def measure(pairs: int, seconds: float) -> Report:
             quiet.append(idle.measure(one.pid, len(DRIVERS), seconds))
             for driver in DRIVERS:
                 await delete_and_wait(client, f"idle-{driver}")
-    return Report(facts(), pairs_of, costs, quiet, chosen)
+    return Report(facts(), pairs_of, costs, quiet)
+
+
+def machines(given: argparse.Namespace) -> str:
+    """Measure machines of one installation."""
+    found = asyncio.run(measure(given.pairs, given.idle))
+    found.show()
+    return found.page()
+
+
+def choosing(given: argparse.Namespace) -> str:
+    """Measure how fast a driver is chosen."""
+    found = choice.measure(given.pairs)
+    report.show(choice.rows(found))
+    return report.choice_section(found)
+
+
+def large(given: argparse.Namespace) -> str:
+    """Measure a large cluster."""
+    found = scale.measure(given.machines, given.most)
+    report.show(scale.rows(found), scale.request_rows(found))
+    return report.scale_section(found, given.note)
+
+
+PARTS = {"machines": machines, "choice": choosing, "scale": large}
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; by default all")
     parser.add_argument("--pairs", type=int, default=10, help="pairs of starts a driver (default 10)")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of watching an idle process (default 20)")
+    parser.add_argument("--machines", type=int, default=1000, help="machines made at once in a large cluster")
+    parser.add_argument("--most", type=int, default=5000, help="machines for virt-controller to remember")
+    parser.add_argument("--note", default="", help="what a reader of the large cluster's figures should know")
     parser.add_argument("--print-only", action="store_true", help="leave docs/performance.md as it is")
     given = parser.parse_args()
-    report = asyncio.run(measure(given.pairs, given.idle))
-    report.show()
-    if not given.print_only:
-        PAGE.write_text(report.page())
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(PARTS)}")
+    for part in given.parts or PARTS:
+        text = PARTS[part](given)
+        if not given.print_only:
+            PAGE.write_text(page.put(PAGE.read_text(), text))
 
 
 if __name__ == "__main__":

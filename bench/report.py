@@ -13,10 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import choice
+from bench import choice, scale
 from bench.choice import Choice
 from bench.idle import Idle
 from bench.memory import Cost
+from bench.scale import Scale
 from bench.start import Pairs
 
 RESERVED = 25 + 100 + 25 + 40
@@ -52,13 +53,33 @@ launcher, virtlogd, libvirt's daemon); that is what its scheduler sets aside, no
 
 API server, scheduler, controllers and node agent in one process. CPU in percent of one CPU.
 
-{idle}
-## Choosing a driver
+{idle}"""
 
-A typical VM (two disks, a network card, cloud-init) judged against every driver, by admission and by `explain`, which
-needs no cluster. The libraries alone: an interpreter that imports what the command line is built on, and ends.
+CHOICE = """## Choosing a driver
+
+By `python -m bench choice`. A typical VM (two disks, a network card, cloud-init) judged against every driver, by
+admission and by `explain`, which needs no cluster. The libraries alone: an interpreter that imports what the command
+line is built on, and ends.
 
 {choice}"""
+
+SCALE = """## A large cluster
+
+By `python -m bench scale`, all of it on one machine: {facts}{note}. etcd, kube-apiserver, controller-manager,
+scheduler, virt-controller (one replica, which leads) and virt-api are real, as processes of their own; of virt-api's
+webhooks every creation is judged. kwok plays the kubelets of {nodes} nodes. **The nodes' agents are played by the
+benchmark**: for each machine they write what the real agent writes (one status, two Events), made by the agent's own
+functions, and start nothing. The scheduler may make 500 calls a second (its default of 50 would be what is measured).
+Seconds are from each machine's POST until a watch says `Running`, with {at_once} POSTs under way at a time.
+
+{goals}
+KubeVirt's figures are those of its own published benchmarks, on other machines, with real guests; they are quoted as
+an anchor and were not measured here.
+
+Requests to the API server a machine, by Polyvisor's parts (virt-controller, virt-api and the agents that are played)
+and by everybody (the scheduler and kwok among them), as the processes' and the API server's own metrics count them:
+
+{requests}"""
 
 
 def facts() -> str:
@@ -82,7 +103,6 @@ class Report:
     starts: list[Pairs]
     costs: list[Cost]
     idle: list[Idle]
-    choice: Choice
 
     def start_rows(self) -> Rows:
         """Return the table of starts."""
@@ -119,11 +139,7 @@ class Report:
         """Print the tables."""
         console = Console(highlight=False)
         console.print(self.facts)
-        for rows in (self.start_rows(), self.memory_rows(), self.idle_rows(), choice.rows(self.choice)):
-            table = Table(*rows[0], box=box.SIMPLE)
-            for row in rows[1:]:
-                table.add_row(*row)
-            console.print(table)
+        show(self.start_rows(), self.memory_rows(), self.idle_rows())
 
     def page(self) -> str:
         """Return docs/performance.md."""
@@ -135,8 +151,34 @@ class Report:
             start=_markdown(self.start_rows()),
             memory=_markdown(self.memory_rows()),
             idle=_markdown(self.idle_rows()),
-            choice=_markdown(choice.rows(self.choice)),
         )
+
+
+def show(*tables: Rows) -> None:
+    """Print tables."""
+    console = Console(highlight=False)
+    for rows in tables:
+        table = Table(*rows[0], box=box.SIMPLE)
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+
+
+def choice_section(found: Choice) -> str:
+    """Return the section about choosing a driver."""
+    return CHOICE.format(choice=_markdown(choice.rows(found)))
+
+
+def scale_section(found: Scale, note: str) -> str:
+    """Return the section about a large cluster."""
+    return SCALE.format(
+        facts=facts(),
+        note=f"; {note}" if note else "",
+        nodes=found.nodes,
+        at_once=scale.AT_ONCE,
+        goals=_markdown(scale.rows(found)),
+        requests=_markdown(scale.request_rows(found)),
+    )
 
 
 def _spread(values: list[float]) -> str:
