@@ -233,4 +233,12 @@ def _last_words(folder: Path) -> str:
         lines = (folder / "launcher.log").read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1][:300] if lines else f"see {folder}/launcher.log"
+    return _message(lines[-1])[:300] if lines else f"see {folder}/launcher.log"
+
+
+def _message(line: str) -> str:
+    """Return what a line of a launcher's log says: a JSON object, or the plain words of one that could not begin."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, LookupError, TypeError):
+        return line

@@ -7,11 +7,13 @@ the launcher, which comes up before its plan, waits for it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import libvirt
@@ -22,9 +24,10 @@ from polyvisor.launcher.plan import PlanError, read_plan
 from polyvisor.launcher.server import Server
 
 
-def say(text: str) -> None:
-    """Write one line to the launcher's log."""
-    sys.stdout.write(f"{now()} {text}\n")
+def write_line(text: str, **about: str) -> None:
+    """Write one line to the launcher's log: a JSON object, as all processes write them."""
+    line = {"time": now(), "level": "info", "component": "virt-launcher", **about, "message": text}
+    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
@@ -57,6 +60,7 @@ def main(arguments: list[str]) -> int:
     libvirt.registerErrorHandler(lambda *_: None, None)
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_events, daemon=True, name="events").start()
+    say = partial(write_line, domain=plan.name, uuid=plan.uuid)
     server = Server(plan, say)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if in_pod else lambda *_: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -120,7 +120,11 @@ def test_another_user_is_not_served(one: Bench) -> None:
     command = [sys.executable, "-c", talk, str(one.folder / "launcher.sock")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert (done.stdout, done.stderr) == ("b''\n", "")
-    assert "refused a connection of user 65534" in (one.folder / "launcher.log").read_text()
+    lines = [json.loads(line) for line in (one.folder / "launcher.log").read_text().splitlines()]
+    assert "refused a connection of user 65534" in [line["message"] for line in lines]
+    for line in lines:
+        assert line["time"]
+        assert (line["component"], line["domain"], line["uuid"]) == ("virt-launcher", "ns_vm", UUID)
     assert agent.result("state")["state"] == "none"
 
 

@@ -7,6 +7,7 @@ trial also leaves libvirt's warmed capabilities cache behind for the launchers o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -169,4 +170,8 @@ def _key(binary: str, kernel: Path | None) -> list[str]:
 
 def _log(folder: Path) -> str:
     lines = (folder / "launcher.log").read_text(errors="replace").splitlines()
-    return next((line for line in reversed(lines) if "cannot be reached" in line), "libvirt cannot be reached")
+    said = next((line for line in reversed(lines) if "cannot be reached" in line), "")
+    try:
+        return str(json.loads(said)["message"])
+    except (ValueError, LookupError):
+        return said or "libvirt cannot be reached"
