@@ -87,7 +87,7 @@ class Handler:
                 await self._leave(agent)
 
     async def _serve(self, agent: Agent, shown: KeptPair) -> None:
-        self.health.waits("server", f"Secret {shown.name}, which virt-controller makes")
+        self.health.waits("server", f"Secret {shown.name}, which virt-operator makes")
         await shown.wait()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.verify_mode = ssl.CERT_REQUIRED

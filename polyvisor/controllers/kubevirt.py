@@ -1,7 +1,7 @@
 """The status of the KubeVirt object: what tells a client that the cluster is ready for machines.
 
-There is nothing to roll out here, because the components are already running when this does; so the object is Deployed
-as soon as it is seen, and ``observedGeneration`` follows its configuration, which takes effect at once.
+There is nothing to roll out here: ``observedGeneration`` follows the configuration, which takes effect at once. In one
+process the components are there when this is; in a cluster virt-operator says which of them lack Pods.
 """
 
 from __future__ import annotations
@@ -26,13 +26,27 @@ Key = tuple[str, str]
 class KubeVirtController:
     """Reconciles the status of KubeVirt objects."""
 
-    def __init__(self, client: KubeClient, *, kubevirts: Informer, clock: Callable[[], datetime] = now) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        kubevirts: Informer,
+        clock: Callable[[], datetime] = now,
+        lacking: Callable[[], list[str]] = list,
+    ) -> None:
+        """``lacking`` says in words what the components lack; call :meth:`look` when that may have changed."""
         self._client = client
         self._kubevirts = kubevirts
+        self._lacking = lacking
         self._clock = clock
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-kubevirt", self.queue, self.reconcile, 1)
         kubevirts.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
+
+    def look(self) -> None:
+        """Look at every object soon."""
+        for found in self._kubevirts.items():
+            self.queue.add(key_of(found))
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -43,27 +57,41 @@ class KubeVirtController:
         found = self._kubevirts.get(*key)
         if found is None or deleting(found):
             return
-        status = ready_status(found, self._clock())
+        status = status_of(found, self._clock(), self._lacking())
         if status != found.get("status"):
             await self._client.update_status(KUBEVIRTS, found | {"status": status})
 
 
-def ready_status(kubevirt: Obj, at: datetime) -> Obj:
-    """Return the status of a KubeVirt object whose components all run."""
+def status_of(kubevirt: Obj, at: datetime, lacking: list[str]) -> Obj:
+    """Return the status of a KubeVirt object whose components lack what the words say."""
     status: Obj = copy.deepcopy(kubevirt.get("status") or {})
     version = f"v{__version__}"
-    status["phase"] = str(KubeVirtPhase.DEPLOYED)
-    for field in ("operatorVersion", "targetKubeVirtVersion", "observedKubeVirtVersion"):
+    for field in ("operatorVersion", "targetKubeVirtVersion"):
         status[field] = version
     status["generations"] = status.get("generations") or []
     if kubevirt["metadata"].get("generation"):
         status["observedGeneration"] = kubevirt["metadata"]["generation"]
-    said = (
-        (KubeVirtCondition.CREATED, ConditionStatus.TRUE, "All resources were created."),
-        (KubeVirtCondition.AVAILABLE, ConditionStatus.TRUE, "All components are ready."),
-        (KubeVirtCondition.PROGRESSING, ConditionStatus.FALSE, "All components are ready."),
-        (KubeVirtCondition.DEGRADED, ConditionStatus.FALSE, "All components are ready."),
+    set_condition(
+        status,
+        KubeVirtCondition.CREATED,
+        ConditionStatus.TRUE,
+        Reason.ALL_RESOURCES_CREATED,
+        "All resources were created.",
+        at=at,
     )
-    for kind, value, message in said:
-        set_condition(status, kind, value, Reason.ALL_COMPONENTS_READY, message, at=at)
+    if lacking:
+        reason, message = Reason.DEPLOYMENT_IN_PROGRESS, "; ".join(lacking)
+        status["phase"] = status.get("phase") or str(KubeVirtPhase.DEPLOYING)
+    else:
+        reason, message = Reason.ALL_COMPONENTS_READY, "All components are ready."
+        status["phase"] = str(KubeVirtPhase.DEPLOYED)
+        status["observedKubeVirtVersion"] = version
+    said = (
+        (KubeVirtCondition.AVAILABLE, not lacking),
+        (KubeVirtCondition.PROGRESSING, bool(lacking)),
+        (KubeVirtCondition.DEGRADED, bool(lacking)),
+    )
+    for kind, holds in said:
+        value = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+        set_condition(status, kind, value, reason, message, at=at)
     return status

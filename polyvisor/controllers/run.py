@@ -42,7 +42,8 @@ async def run_controllers(
 ) -> None:
     """Run all controllers until cancelled; set ``ready`` when they have seen the cluster.
 
-    With ``many_nodes`` also those for what only a cluster has: nodes that fail and nodes that are drained. ``measure``
+    With ``many_nodes`` those for what only a cluster has: nodes that fail and nodes that are drained; the KubeVirt
+    object's status is virt-operator's then. ``measure``
     is given the informers and drivers as :class:`~polyvisor.controllers.metrics.MachineMetrics` takes them, and lives
     as long as the controllers.
     """
@@ -55,7 +56,6 @@ async def run_controllers(
     informers = (vms, vmis, replica_sets, pods, nodes, claims, kubevirts)
     recorder = EventRecorder(client, "virtualmachine-controller")
     controllers: list[Runs] = [
-        KubeVirtController(client, kubevirts=kubevirts),
         VmController(client, recorder, vms=vms, vmis=vmis),
         ReplicaSetController(client, recorder, replica_sets=replica_sets, vmis=vmis),
         VmiController(
@@ -74,6 +74,8 @@ async def run_controllers(
     if many_nodes:
         controllers.append(NodeController(client, recorder, nodes=nodes, vmis=vmis))
         controllers.append(BudgetController(client, recorder, vmis=vmis, budgets=budgets, kubevirts=kubevirts))
+    else:
+        controllers.append(KubeVirtController(client, kubevirts=kubevirts))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         if measure is not None:
             shown = measure(vms=vms, vmis=vmis, pods=pods, nodes=nodes, kubevirts=kubevirts, drivers=registry)

@@ -28,6 +28,7 @@ NODE_MARKS = (
     names.NODE_SCHEDULABLE_LABEL,
     names.HEARTBEAT_ANNOTATION,
 )
+COMPONENTS = (names.API_APP, names.CONTROLLER_APP, names.HANDLER_APP, names.OPERATOR_APP)
 Target = tuple[Resource, str, str | None]
 
 
@@ -45,7 +46,9 @@ async def uninstall(
         await _gone(client, targets, deadline)
     say(f"{len(removable)} objects are gone")
     await _pods_gone(client, namespace, deadline)
-    made = [(SECRETS, name, namespace) for name in SECRETS_MADE] + [(LEASES, names.CONTROLLER_APP, namespace)]
+    made = [(SECRETS, name, namespace) for name in SECRETS_MADE] + [
+        (LEASES, name, namespace) for name in (names.CONTROLLER_APP, names.OPERATOR_APP)
+    ]
     for made_target in made:
         await _delete(client, made_target)
     await _nodes(client)
@@ -122,7 +125,7 @@ async def _gone(client: KubeClient, targets: Sequence[Target], deadline: float) 
 
 
 async def _pods_gone(client: KubeClient, namespace: str, deadline: float) -> None:
-    selector = f"{names.APP_LABEL} in ({names.API_APP},{names.CONTROLLER_APP},{names.HANDLER_APP})"
+    selector = f"{names.APP_LABEL} in ({','.join(COMPONENTS)})"
     while await client.list(PODS, namespace, label_selector=selector):
         if asyncio.get_running_loop().time() > deadline:
             raise InstallError(f"Pods of Polyvisor in namespace {namespace} do not end", "Ask again later.")

@@ -1,6 +1,6 @@
 """``python -m polyvisor.server``, virt-api: the webhooks and the aggregated API in one TLS server.
 
-Its port opens once everything is there to answer with: the configuration, the certificate that virt-controller makes,
+Its port opens once everything is there to answer with: the configuration, the certificate that virt-operator makes,
 and what the cluster says of its front proxy. A new certificate is shown from the next connection on. An authority of
 the front proxy that is added is believed at once; one that is taken away cannot be unlearned by a TLS context in use,
 so the process ends and is started again.
@@ -85,7 +85,7 @@ class Server:
             ours = KeptPair(client, namespace, names.API_CLIENT_SECRET)
             for follower in (kubevirts, proxy, shown, ours):
                 group.create_task(follower.run())
-            self.health.waits("certificates", f"Secrets {shown.name} and {ours.name}, which virt-controller makes")
+            self.health.waits("certificates", f"Secrets {shown.name} and {ours.name}, which virt-operator makes")
             await asyncio.gather(kubevirts.synced(), proxy.synced(), shown.wait(), ours.wait())
             self.health.has("certificates")
             shown.shown_by(self._tls)

@@ -102,6 +102,8 @@ class Installation:
 
     def start_controller(self, name: str) -> None:
         seconds = f"--lease-seconds={LEASE_SECONDS}"
+        if "operator" not in self.running:
+            self.start("operator", "controllers.operator", "kubevirt-operator", seconds, "--identity=operator")
         self.start(name, "controllers", "kubevirt-controller", seconds, f"--identity={name}")
 
     def start_api(self, name: str = "api") -> None:

@@ -83,6 +83,15 @@ def test_kubevirts_own_settings_are_kept_with_a_warning(installation: Installati
     assert kept["developerConfiguration"]["featureGates"] == ["Sidecar"]
 
 
+def test_virt_operator_says_which_components_lack_their_pods(installation: Installation) -> None:
+    path = "jsonpath={.status.conditions[?(@.type=='Available')].message}"
+
+    def said() -> str:
+        return installation.cluster.kubectl("get", "kubevirt", "kubevirt", "-n", "kubevirt", "-o", path)
+
+    eventually(lambda: "Deployment virt-api has 0 of 2 Pods ready" in said(), why=said)
+
+
 def test_a_user_needs_the_right_for_it(installation: Installation) -> None:
     can = installation.cluster.kubectl
     can("create", "serviceaccount", "viewer", check=False)

@@ -1,0 +1,94 @@
+"""``python -m polyvisor.controllers.operator``, virt-operator: what the installation itself needs while it runs.
+
+It makes and renews the components' certificates and says in the KubeVirt object whether the components are there. It
+is apart from virt-controller so that who handles machines has no key of any component. It installs nothing: that is
+the administrator's, with ``polyvisor install`` or Helm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from polyvisor.api import Obj, names
+from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
+from polyvisor.api.resources import KUBEVIRTS
+from polyvisor.controllers.certificates import CertificateKeeper
+from polyvisor.controllers.kubevirt import KubeVirtController
+from polyvisor.controllers.leading import leading, lease_options
+from polyvisor.kube import Informer, KubeClient
+from polyvisor.process import running
+from polyvisor.process.health import Health, serve_health
+
+COMPONENTS = (
+    (DEPLOYMENTS, names.API_APP),
+    (DEPLOYMENTS, names.CONTROLLER_APP),
+    (DAEMON_SETS, names.HANDLER_APP),
+)
+"""Who has to be there for the cluster to be ready for machines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until told to stop; return the exit code."""
+    parser = running.options("controllers.operator", "virt-operator: certificates, and who is there")
+    lease_options(parser)
+    found = parser.parse_args(arguments)
+    return running.run(found, lambda: Operator(found).run(), names.OPERATOR_APP)
+
+
+class Operator:
+    """The process's parts."""
+
+    def __init__(self, found: argparse.Namespace) -> None:
+        self._options = found
+        self.health = Health()
+        self.health_port = 0
+
+    async def run(self) -> None:
+        """Work until cancelled, or until leadership is lost."""
+        async with (
+            running.client_of(self._options, names.OPERATOR_APP) as client,
+            serve_health(self.health, self._options.bind, self._options.health_port) as self.health_port,
+        ):
+            await leading(client, self._options, names.OPERATOR_APP, lambda: self._lead(client))
+
+    async def _lead(self, client: KubeClient) -> None:
+        namespace = running.namespace_of(self._options)
+        kubevirts = Informer(client, KUBEVIRTS, namespace=namespace)
+        deployments = Informer(client, DEPLOYMENTS, namespace=namespace)
+        daemon_sets = Informer(client, DAEMON_SETS, namespace=namespace)
+        held = {DEPLOYMENTS: deployments, DAEMON_SETS: daemon_sets}
+
+        def lacking() -> list[str]:
+            found = ((resource, name, held[resource].get(namespace, name)) for resource, name in COMPONENTS)
+            return [words for resource, name, obj in found if (words := missing(resource.kind, name, obj))]
+
+        status = KubeVirtController(client, kubevirts=kubevirts, lacking=lacking)
+        for informer in held.values():
+            informer.on_change(lambda old, new: status.look())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(CertificateKeeper(client, namespace).run(), name="certificates")
+            for informer in (kubevirts, deployments, daemon_sets):
+                group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
+            await asyncio.gather(kubevirts.synced(), deployments.synced(), daemon_sets.synced())
+            group.create_task(status.run(), name="status")
+
+
+def missing(kind: str, name: str, obj: Obj | None) -> str:
+    """Return what a Deployment or DaemonSet lacks, in words; empty if it has all that it wants."""
+    if obj is None:
+        return f"{kind} {name} is not there"
+    status = obj.get("status") or {}
+    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
+        return f"{kind} {name} is being changed"
+    if kind == DAEMON_SETS.kind:
+        wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+    else:
+        wanted, ready = (obj.get("spec") or {}).get("replicas", 1), status.get("readyReplicas", 0)
+    return f"{kind} {name} has {ready} of {wanted} Pods ready" if ready < wanted else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
