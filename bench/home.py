@@ -76,13 +76,13 @@ class Home:
 
 
 @contextmanager
-def home() -> Iterator[Home]:
-    """Make an installation, start it, and take it away again."""
+def home(*options: str) -> Iterator[Home]:
+    """Make an installation, start it with the ``options`` of ``up``, and take it away again."""
     folder = Path(tempfile.mkdtemp(prefix="pvb", dir="/tmp"))
     one = Home(folder)
     try:
         subprocess.run(["/usr/bin/python3", "tools/guest_images.py", folder / "images"], cwd=ROOT, check=True)
-        one.run("up")
+        one.run("up", *options)
         yield one
     finally:
         one.run("down")
