@@ -1,0 +1,245 @@
+"""Machines in real launcher Pods on a real node: their images, claims, seeds and texts, as the guests see them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polyvisor.agent.images import ImageStore
+from tests.e2e.installation import eventually
+from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tools"))
+import guest_images  # noqa: E402
+from oci_layout import Entry, Layout  # noqa: E402
+
+pytestmark = pytest.mark.e2e
+Obj = dict[str, Any]
+SECONDS = 180
+PREFIX = "localhost/polyvisor/"
+TREE = f"{PREFIX}pod-tree:1"
+SEED = """#cloud-config
+runcmd:
+- mkdir -p /mnt/cm /mnt/words
+- mount -o ro $(findfs LABEL=cfgdata) /mnt/cm
+- echo "SAW text $(cat /mnt/cm/greeting)"
+- mount -o ro $(findfs LABEL=words) /mnt/words
+- echo "SAW secret $(cat /mnt/words/word)"
+- echo "SAW claim $(dd if=/dev/vdb bs=4 count=1 2>/dev/null | tr -d '\\0')."
+- echo "SAW size $(cat /sys/block/vdb/size) $(cat /sys/block/vdc/size)"
+- printf kept | dd of=/dev/vdb conv=notrunc 2>/dev/null
+- printf gone | dd of=/dev/vda conv=notrunc 2>/dev/null
+- sync
+- echo "SAW end"
+- poweroff -f
+"""
+INIT = """#!/bin/sh
+export PATH=/bin:/sbin
+exec </dev/console >/dev/console 2>&1
+trap "exit 0" TERM INT PWR USR2
+echo "SAW root $(cat /marker)"
+echo "SAW text $(cat /mnt/cm/greeting)"
+echo "SAW claim $(cat /mnt/claim/marker 2>/dev/null)."
+echo kept >/mnt/claim/marker
+echo written >/marker
+sync
+echo "SAW end"
+while :; do sleep 1000 & wait $!; done
+"""
+OBJECTS = """
+apiVersion: v1
+kind: Secret
+metadata: {name: words}
+stringData: {word: a-secret}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: texts}
+data: {greeting: from-a-configmap}
+"""
+
+
+def claim(name: str) -> str:
+    """Return a claim and the volume for it, a folder of the node; nothing here provisions volumes."""
+    size = {"storage": "4Mi"}
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    folder = {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+    wanted = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
+    return yaml.safe_dump_all(
+        [
+            {**volume, "spec": {**common, "capacity": size, "hostPath": folder}},
+            {**wanted, "spec": {**common, "volumeName": name, "resources": {"requests": size}}},
+        ]
+    )
+
+
+def machine(name: str, driver: str, devices: Obj, volumes: list[Obj], **domain: Any) -> str:
+    spec = {
+        "hypervisor": {"driver": driver},
+        "terminationGracePeriodSeconds": 10,
+        "domain": {"memory": {"guest": "96Mi"}, "devices": devices, **domain},
+        "volumes": volumes,
+    }
+    return yaml.safe_dump(
+        {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+    )
+
+
+def image(name: str) -> Obj:
+    return {"image": name if "/" in name else f"{PREFIX}{name}:1", "imagePullPolicy": "Never"}
+
+
+def qemu(name: str) -> str:
+    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+    volumes = [
+        {"name": "root", "containerDisk": image("demo-disk")},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "disk"}},
+        {"name": "empty", "emptyDisk": {"capacity": "2Mi"}},
+        {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}}},
+        {"name": "texts", "configMap": {"name": "texts"}},
+        {"name": "words", "secret": {"secretName": "words", "volumeLabel": "words"}},
+    ]
+    disks = [{"name": volume["name"], "disk": {"bus": "virtio"}} for volume in volumes]
+    boot = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}}
+    return machine(name, "qemu", {"disks": disks}, volumes, firmware=boot)
+
+
+def lxc(name: str) -> str:
+    volumes = [
+        {"name": "root", "containerDisk": image(TREE)},
+        {"name": "claim", "persistentVolumeClaim": {"claimName": "folder"}},
+        {"name": "cm", "configMap": {"name": "texts"}},
+    ]
+    disks = [{"name": volume["name"]} for volume in volumes]
+    return machine(name, "lxc", {"disks": disks, "autoattachPodInterface": False}, volumes)
+
+
+def guests(folder: Path) -> Path:
+    """Make the guests' images; return the tar file of all of them."""
+    layout = folder / "guests"
+    subprocess.run([sys.executable, TOP / "tools/guest_images.py", layout], check=True)
+    busybox = ImageStore(layout, folder / "cache").file(f"{PREFIX}demo-rootfs:1", "/bin/busybox").read_bytes()
+    tree = guest_images.userland(busybox)
+    tree |= {"sbin/init": Entry(0o755, INIT.encode()), "marker": Entry(0o644, b"the tree")}
+    store = Layout(layout)
+    store.name({TREE: store.image(tree, "test")}, "test")
+    with tarfile.open(folder / "guests.tar", "w") as tar:
+        tar.add(layout, ".")
+    return folder / "guests.tar"
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesCluster]:
+    tars = images("virt-api", "virt-controller", "virt-handler", "launcher-qemu", "launcher-lxc")
+    with cluster_with_nodes(1, tars) as found:
+        found.nodes[0].load(guests(tmp_path_factory.mktemp("guests")))
+        found.install()
+        seed = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seed"}, "stringData": {"userdata": SEED}}
+        for text in (OBJECTS, yaml.safe_dump(seed), claim("disk"), claim("folder")):
+            found.kubectl("apply", "--filename=-", stdin=text)
+        yield found
+
+
+def get(nodes: NodesCluster, *what: str) -> Obj:
+    return dict(json.loads(nodes.kubectl("get", *what, "--output=json")))
+
+
+def phase(nodes: NodesCluster, kind: str, name: str) -> str:
+    return str(get(nodes, kind, name).get("status", {}).get("phase"))
+
+
+def pod_of(nodes: NodesCluster, name: str) -> Obj:
+    (pod,) = get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"]
+    return dict(pod)
+
+
+def why(nodes: NodesCluster, name: str) -> str:
+    pods = nodes.kubectl("describe", "pods", f"--selector=vm.kubevirt.io/name={name}")
+    conditions = get(nodes, "vmi", name).get("status", {}).get("conditions")
+    return f"{conditions}\n{pods[-3000:]}\n{said(nodes, name)[-2000:]}"
+
+
+def said(nodes: NodesCluster, name: str) -> str:
+    pods = get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"]
+    log = ("--container=guest-console-log",)
+    return "".join(str(nodes.kubectl("logs", pod["metadata"]["name"], *log, check=False)) for pod in pods)
+
+
+def sights(nodes: NodesCluster, name: str) -> dict[str, str]:
+    """Wait until a guest has said all that it saw; return that."""
+    eventually(lambda: "SAW end" in said(nodes, name), SECONDS, lambda: why(nodes, name))
+    lines = [line.strip().partition("SAW ")[2] for line in said(nodes, name).splitlines() if "SAW " in line]
+    return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
+
+
+def gone(nodes: NodesCluster, kind: str, name: str) -> None:
+    nodes.kubectl("delete", kind, name, "--wait=true", f"--timeout=100s")
+    selector = f"--selector=vm.kubevirt.io/name={name}"
+    eventually(lambda: not get(nodes, "pods", selector)["items"], SECONDS)
+
+
+def test_a_machine_with_disks_of_every_kind(nodes: NodesCluster) -> None:
+    for before in ("", "kept"):
+        nodes.kubectl("apply", "--filename=-", stdin=qemu("disks"))
+        seen = sights(nodes, "disks")
+        assert seen["text"] == "from-a-configmap"
+        assert seen["secret"] == "a-secret"
+        assert seen["claim"] == f"{before}.", "a claim's data outlives the machine"
+        assert seen["size"] == f"{4 << 11} {2 << 11}"
+        assert guest_images.WELCOME in said(nodes, "disks"), "what a guest writes to an image is its own"
+        eventually(lambda: phase(nodes, "vmi", "disks") == "Succeeded", SECONDS, lambda: why(nodes, "disks"))
+        pod = pod_of(nodes, "disks")
+        names = [container["name"] for container in pod["spec"]["containers"]]
+        assert names == ["compute", "volumeroot", "volumekernel-boot-volume", "guest-console-log"]
+        eventually(lambda: pod_of(nodes, "disks")["status"]["phase"] == "Succeeded", SECONDS)
+        gone(nodes, "vmi", "disks")
+        assert pod["metadata"]["uid"] not in Path(f"/proc/{nodes.nodes[0].pid}/mountinfo").read_text()
+
+
+def test_a_machine_with_a_root_file_system(nodes: NodesCluster) -> None:
+    for before in ("", "kept"):
+        nodes.kubectl("apply", "--filename=-", stdin=lxc("tree"))
+        seen = sights(nodes, "tree")
+        assert seen["root"] == "the tree", "what a guest writes to an image is its own"
+        assert seen["text"] == "from-a-configmap"
+        assert seen["claim"] == f"{before}.", "a claim's data outlives the machine"
+        gone(nodes, "vmi", "tree")
+
+
+def test_an_agent_that_comes_back_finds_machines_as_they_were(nodes: NodesCluster) -> None:
+    nodes.kubectl("apply", "--filename=-", stdin=lxc("stays"))
+    sights(nodes, "stays")
+    nodes.kubectl("delete", "pods", "--namespace=kubevirt", "--selector=kubevirt.io=virt-handler")
+    nodes.kubectl("rollout", "status", "daemonset/virt-handler", "--namespace=kubevirt", f"--timeout=100s")
+    assert phase(nodes, "vmi", "stays") == "Running"
+    gone(nodes, "vmi", "stays")
+
+
+def test_what_cannot_be_had_is_said(nodes: NodesCluster) -> None:
+    spec = yaml.safe_load(qemu("none"))["spec"]
+    spec["volumes"][0]["containerDisk"] = image("not-there")
+    metadata = {"name": "none", "labels": {}}
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": metadata}
+    body = {"runStrategy": "Always", "template": {"metadata": {}, "spec": spec}}
+    nodes.kubectl("apply", "--filename=-", stdin=yaml.safe_dump({**vm, "spec": body}))
+
+    def printed() -> str:
+        return str(get(nodes, "vm", "none").get("status", {}).get("printableStatus"))
+
+    eventually(lambda: printed() == "ErrImagePull", SECONDS, printed)
+    gone(nodes, "vm", "none")
