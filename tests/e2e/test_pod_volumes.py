@@ -188,7 +188,7 @@ def sights(nodes: NodesCluster, name: str) -> dict[str, str]:
 
 
 def gone(nodes: NodesCluster, kind: str, name: str) -> None:
-    nodes.kubectl("delete", kind, name, "--wait=true", f"--timeout=100s")
+    nodes.kubectl("delete", kind, name, "--wait=true", "--timeout=100s")
     selector = f"--selector=vm.kubevirt.io/name={name}"
     eventually(lambda: not get(nodes, "pods", selector)["items"], SECONDS)
 
@@ -225,7 +225,7 @@ def test_an_agent_that_comes_back_finds_machines_as_they_were(nodes: NodesCluste
     nodes.kubectl("apply", "--filename=-", stdin=lxc("stays"))
     sights(nodes, "stays")
     nodes.kubectl("delete", "pods", "--namespace=kubevirt", "--selector=kubevirt.io=virt-handler")
-    nodes.kubectl("rollout", "status", "daemonset/virt-handler", "--namespace=kubevirt", f"--timeout=100s")
+    nodes.kubectl("rollout", "status", "daemonset/virt-handler", "--namespace=kubevirt", "--timeout=100s")
     assert phase(nodes, "vmi", "stays") == "Running"
     gone(nodes, "vmi", "stays")
 
