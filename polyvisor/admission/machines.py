@@ -57,6 +57,8 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
         return
     inferred = instancetypes.infer(vm, context.lookup, found)
     expansion = instancetypes.expand(vm, mapping(old, "status"), context.lookup, found) if inferred else None
+    if expansion and (preference := expansion.sources.get("preference")):
+        instancetypes.fill_templates(preference.spec, vm)
     expanded = Findings(warnings=found.warnings)
     validate_template(vm, context, expanded, expansion)
     found.problems += [expansion.explained(one) for one in expanded.problems] if expansion else expanded.problems

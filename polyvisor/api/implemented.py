@@ -163,7 +163,8 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "VirtualMachineClusterPreference": ALL,
     "VirtualMachinePreferenceSpec": _fields(
         "annotations clock cpu devices features firmware machine preferSpreadSocketToCoreRatio preferredArchitecture"
-        " preferredHypervisor preferredLaunchSecurity preferredTerminationGracePeriodSeconds requirements"
+        " preferredHypervisor preferredLaunchSecurity preferredSubdomain preferredTerminationGracePeriodSeconds"
+        " requirements volumes"
     ),
     "ClockPreferences": ALL,
     "ClockOffset": ALL,
@@ -180,6 +181,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "FeaturePreferences": ALL,
     "FirmwarePreferences": ALL,
     "MachinePreferences": ALL,
+    "VolumePreferences": ALL,
     "PreferenceRequirements": ALL,
     "CPUPreferenceRequirement": ALL,
     "MemoryPreferenceRequirement": ALL,

@@ -43,6 +43,8 @@ PREFERRED: Obj = {
     "firmware": {"preferredEfi": {"secureBoot": False}},
     "machine": {"preferredMachineType": "q35"},
     "preferredArchitecture": "amd64",
+    "preferredSubdomain": "inner",
+    "volumes": {"preferredStorageClassName": "fast"},
     "preferredHypervisor": {"driver": "alpha"},
     "preferredTerminationGracePeriodSeconds": 7,
 }
@@ -96,7 +98,7 @@ def test_a_preference_fills_in_all_that_is_open(shelf: Shelf) -> None:
     assert domain["firmware"] == {"bootloader": {"efi": {"secureBoot": False}}}
     assert domain["machine"] == {"type": "q35"}
     assert (spec["architecture"], spec["terminationGracePeriodSeconds"]) == ("amd64", 7)
-    assert spec["hypervisor"] == {"driver": "alpha"}
+    assert (spec["hypervisor"], spec["subdomain"]) == ({"driver": "alpha"}, "inner")
     assert expansion.annotations["example.com/p"] == "1"
 
 
@@ -104,6 +106,7 @@ def test_what_the_machine_says_is_left_as_it_is(shelf: Shelf) -> None:
     shelf.put(CLUSTER_PREFERENCES, "plain", PREFERRED)
     own: Obj = {
         "hypervisor": {"driver": "beta"},
+        "subdomain": "outer",
         "architecture": "arm64",
         "terminationGracePeriodSeconds": 0,
         "networks": [{"name": "default", "pod": {}}],

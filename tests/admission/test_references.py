@@ -76,6 +76,39 @@ def test_a_machine_that_names_its_claim_gets_what_the_claims_labels_say(
     assert found.obj["spec"]["preference"] == {"name": "plain"}
 
 
+def from_data_volume(labels: Obj, source: Obj) -> Obj:
+    def change(template: Obj) -> None:
+        template["volumes"][0] = {"name": "root", "dataVolume": {"name": "made"}}
+
+    spec = {"source": {"pvc": source}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}}
+    made = {"metadata": {"name": "made", "labels": labels}, "spec": spec}
+    return machine(change, preference={"inferFromVolume": "root"}, dataVolumeTemplates=[made])
+
+
+def test_a_template_of_a_data_volume_or_its_source_says_it_too(context: AdmissionContext, shelf: Shelf) -> None:
+    label = {"instancetype.kubevirt.io/default-preference": "plain"}
+    shelf.put(PVCS, "golden", {}, metadata={"labels": label})
+    for labels, source in ((label, {"name": "nosuch"}), ({}, {"name": "golden"})):
+        found = admit("CREATE", VMS, from_data_volume(labels, {"namespace": "default", **source}), None, context)
+        assert found.problems == []
+        assert found.obj["spec"]["preference"] == {"name": "plain"}
+    ((field, said),) = refused(from_data_volume({}, {"name": "golden", "namespace": "other"}), context)
+    assert field == "spec.preference.inferFromVolume"
+    assert "another namespace" in said
+
+
+def test_data_volumes_are_made_in_the_preferred_storage_class(context: AdmissionContext, shelf: Shelf) -> None:
+    shelf.put(CLUSTER_PREFERENCES, "plain", {"volumes": {"preferredStorageClassName": "fast"}})
+    vm = from_data_volume(
+        {"instancetype.kubevirt.io/default-preference": "plain"}, {"name": "g", "namespace": "default"}
+    )
+    made = admit("CREATE", VMS, vm, None, context).obj["spec"]["dataVolumeTemplates"][0]["spec"]
+    assert made["storage"]["storageClassName"] == "fast"
+    vm["spec"]["dataVolumeTemplates"][0]["spec"]["storage"]["storageClassName"] = "slow"
+    made = admit("CREATE", VMS, vm, None, context).obj["spec"]["dataVolumeTemplates"][0]["spec"]
+    assert made["storage"]["storageClassName"] == "slow"
+
+
 @pytest.mark.parametrize(
     ("volume", "more", "field", "said"),
     [
@@ -133,7 +166,11 @@ def test_a_preference_that_may_be_missing_is_left_out_with_a_warning(context: Ad
         (PREFERENCES, {"cpu": {"spreadOptions": {"ratio": 0}}}, "spec.cpu.spreadOptions.ratio"),
         (PREFERENCES, {"firmware": {"preferredUseBios": True, "preferredUseEfi": True}}, "spec.firmware"),
         (CLUSTER_PREFERENCES, {"devices": {"preferredDiskBus": "ide"}}, "spec.devices.preferredDiskBus"),
-        (CLUSTER_PREFERENCES, {"preferredSubdomain": "x"}, "spec.preferredSubdomain"),
+        (
+            CLUSTER_PREFERENCES,
+            {"devices": {"preferredUseVirtioTransitional": True}},
+            "spec.devices.preferredUseVirtioTransitional",
+        ),
     ],
 )
 def test_rules_for_the_objects_themselves(context: AdmissionContext, resource: Resource, spec: Obj, field: str) -> None:

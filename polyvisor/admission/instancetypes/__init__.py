@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from polyvisor.admission.instancetypes.expand import Expansion, expand, expanded_machine
 from polyvisor.admission.instancetypes.infer import infer
+from polyvisor.admission.instancetypes.preferences import fill_templates
 from polyvisor.admission.instancetypes.sources import FIELDS, Source, find, revision_of
 
-__all__ = ["FIELDS", "Expansion", "Source", "expand", "expanded_machine", "find", "infer", "revision_of"]
+__all__ = [
+    "FIELDS",
+    "Expansion",
+    "Source",
+    "expand",
+    "expanded_machine",
+    "fill_templates",
+    "find",
+    "infer",
+    "revision_of",
+]

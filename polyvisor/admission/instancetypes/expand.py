@@ -11,7 +11,7 @@ from polyvisor.admission.context import Lookup
 from polyvisor.admission.instancetypes import requirements
 from polyvisor.admission.instancetypes.apply import apply, conflicts
 from polyvisor.admission.instancetypes.cpu import spread_error
-from polyvisor.admission.instancetypes.preferences import fill
+from polyvisor.admission.instancetypes.preferences import fill, fill_templates
 from polyvisor.admission.instancetypes.sources import FIELDS, Field, Source, find
 from polyvisor.admission.values import Findings, mapping, number
 from polyvisor.api import Obj, Problem
@@ -76,6 +76,8 @@ def expanded_machine(vm: Obj, expansion: Expansion) -> Obj:
         return found
     for name in FIELDS:
         found["spec"].pop(name, None)
+    if preference := expansion.sources.get("preference"):
+        fill_templates(preference.spec, found)
     template = found["spec"]["template"]
     template["spec"] = expansion.spec
     if expansion.annotations:

@@ -34,13 +34,13 @@ def infer(vm: Obj, lookup: Lookup, found: Findings) -> bool:
             found.warnings.append(f"{where}: the volume names none; the machine is without {field}")
         else:
             label = names.default_label(field)
-            message = f"the claim of volume {text(matcher['inferFromVolume'])!r} has no label {label}"
+            message = f"what is behind volume {text(matcher['inferFromVolume'])!r} has no label {label}"
             found.add(where, message, NOT_FOUND)
     return len(found.problems) == at_first
 
 
 def _inferred(vm: Obj, field: Field, where: str, lookup: Lookup, found: Findings) -> Obj | None:
-    """Return the reference that the volume's claim carries, None if it carries none."""
+    """Return the reference that the volume's labels carry, None if they carry none."""
     wanted = text(mapping(vm, "spec", field)["inferFromVolume"])
     listed = list(items(mapping(vm, "spec", "template", "spec").get("volumes"), ""))
     volume = next((one for _, one in listed if one.get("name") == wanted), None)
@@ -48,17 +48,37 @@ def _inferred(vm: Obj, field: Field, where: str, lookup: Lookup, found: Findings
         known = ", ".join(text(one.get("name")) for _, one in listed) or "none"
         found.add(where, f"no volume has the name {wanted[:80]!r}; known: {known}", NOT_FOUND)
         return None
-    claim = text(mapping(volume, "persistentVolumeClaim").get("claimName")) or text(
-        mapping(volume, "dataVolume").get("name")
-    )
-    if not claim:
-        message = f"volume {wanted!r} is neither persistentVolumeClaim nor dataVolume, whose labels could name one"
-        found.add(where, message, "FieldValueNotSupported")
-        return None
-    obj = lookup(PVCS, text(mapping(vm, "metadata").get("namespace")), claim)
-    if obj is None:
-        found.add(where, f'{PVCS.plural} "{claim}" not found', NOT_FOUND)
-        return None
-    labels = mapping(obj, "metadata", "labels")
+    labels = _labels(vm, volume, where, lookup, found)
     name, kind = text(labels.get(names.default_label(field))), text(labels.get(names.default_kind_label(field)))
     return {"name": name, **({"kind": kind} if kind else {})} if name else None
+
+
+def _labels(vm: Obj, volume: Obj, where: str, lookup: Lookup, found: Findings) -> Obj:
+    """Return the labels of what is behind a volume: its claim, or the template and source of its DataVolume."""
+    namespace = text(mapping(vm, "metadata").get("namespace"))
+    claim = text(mapping(volume, "persistentVolumeClaim").get("claimName"))
+    data_volume = text(mapping(volume, "dataVolume").get("name"))
+    if not claim and not data_volume:
+        message = (
+            f"volume {volume['name']!r} is neither persistentVolumeClaim nor dataVolume, whose labels could name one"
+        )
+        found.add(where, message, "FieldValueNotSupported")
+        return {}
+    templates = [one for _, one in items(mapping(vm, "spec").get("dataVolumeTemplates"), "")]
+    template = next(
+        (one for one in templates if data_volume and mapping(one, "metadata").get("name") == data_volume), None
+    )
+    claim = claim or data_volume
+    if template is not None:
+        labels, source = mapping(template, "metadata", "labels"), mapping(template, "spec", "source", "pvc")
+        if any(key.startswith(names.INSTANCETYPE_PREFIX) for key in labels) or not source:
+            return labels
+        if text(source.get("namespace")) not in ("", namespace):
+            message = f"the source of DataVolume {data_volume!r} is in another namespace; label the template instead"
+            found.add(where, message, "FieldValueForbidden")
+            return {}
+        claim = text(source.get("name"))
+    obj = lookup(PVCS, namespace, claim)
+    if obj is None:
+        found.add(where, f'{PVCS.plural} "{claim}" not found', NOT_FOUND)
+    return mapping(obj, "metadata", "labels")

@@ -18,6 +18,7 @@ DEVICES = "domain.devices"
 PLACES: tuple[tuple[str, str], ...] = (
     ("preferredHypervisor", "hypervisor"),
     ("preferredArchitecture", "architecture"),
+    ("preferredSubdomain", "subdomain"),
     ("preferredTerminationGracePeriodSeconds", "terminationGracePeriodSeconds"),
     ("preferredLaunchSecurity", "domain.launchSecurity"),
     ("machine.preferredMachineType", "domain.machine.type"),
@@ -61,6 +62,16 @@ def fill(preference: Obj, spec: Obj, annotations: Obj) -> None:
     _others(devices, mapping(spec, "domain", "devices"))
     for key, value in mapping(preference, "annotations").items():
         annotations.setdefault(key, value)
+
+
+def fill_templates(preference: Obj, vm: Obj) -> None:
+    """Give the templates of a machine's DataVolumes the preferred storage class, in place, where they name none."""
+    wanted = mapping(preference, "volumes").get("preferredStorageClassName")
+    for _, template in items(mapping(vm, "spec").get("dataVolumeTemplates") if wanted else None, ""):
+        for kind in ("pvc", "storage"):
+            claim = mapping(template, "spec", kind)
+            if claim and not claim.get("storageClassName"):
+                claim["storageClassName"] = wanted
 
 
 @cache
