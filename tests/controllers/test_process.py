@@ -42,7 +42,7 @@ def options(server: str, folder: Path, identity: str) -> argparse.Namespace:
         bind="127.0.0.1",
         health_port=0,
         identity=identity,
-        lease_seconds=1.5,
+        lease_seconds=9.0,  # a busy machine must not lose it by being slow
     )
 
 
