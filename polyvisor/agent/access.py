@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from polyvisor.agent.errors import AgentError
@@ -20,8 +20,7 @@ from polyvisor.agent.guests import ask
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType, Reason
-from polyvisor.api.resources import SECRETS
-from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
+from polyvisor.kube import EventRecorder, Informer, WorkQueue
 
 INTERVAL_SECONDS = 20.0
 AGAIN_SECONDS = 5.0
@@ -41,18 +40,11 @@ def _credentials(spec: Obj, kind: str, way: str) -> Iterator[tuple[str, Obj]]:
             yield str(name), propagation
 
 
-def seed_secrets(spec: Obj) -> set[str]:
-    """Return the names of the Secrets whose keys go into a cloud-init seed."""
-    return {name for way in ("noCloud", "configDrive") for name, _ in _credentials(spec, "sshPublicKey", way)}
-
-
 def seed_keys(spec: Obj, way: str, secrets: Secrets) -> list[str]:
     """Return the keys for a seed; ``way`` is ``noCloud`` or ``configDrive``."""
     found: list[str] = []
     for name, _ in _credentials(spec, "sshPublicKey", way):
-        if name not in secrets:
-            raise AgentError(f"Secret {name} of the access credentials does not exist yet; waiting for it")
-        found += lines(secrets[name])
+        found += lines(_known(secrets, name))
     return found[:MOST_KEYS]
 
 
@@ -64,7 +56,7 @@ def lines(data: Mapping[str, bytes]) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Known:
+class _State:
     uid: str
     applied: str = ""
     outcome: tuple[bool, str] | None = field(default=None)
@@ -75,18 +67,18 @@ class AccessKeeper:
 
     def __init__(
         self,
-        client: KubeClient,
         vmis: Informer,
         events: EventRecorder,
         link_of: Callable[[Obj], Link | None],
+        secrets_of: Callable[[Obj], Awaitable[Secrets]],
         told: Callable[[str], None],
     ) -> None:
-        self._client = client
         self._vmis = vmis
+        self._secrets_of = secrets_of
         self._events = events
         self._link_of = link_of
         self._told = told
-        self._known: dict[Key, _Known] = {}
+        self._known: dict[Key, _State] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
 
     def look(self, uid: str) -> None:
@@ -110,7 +102,7 @@ class AccessKeeper:
         uid = vmi["metadata"]["uid"]
         known = self._known.get(key)
         if known is None or known.uid != uid:
-            known = self._known[key] = _Known(uid)
+            known = self._known[key] = _State(uid)
         if not link.state.get("agent"):
             known.applied = ""  # a guest that starts anew is given everything anew
             return None
@@ -132,7 +124,7 @@ class AccessKeeper:
             return AGAIN_SECONDS
         return INTERVAL_SECONDS
 
-    def _say(self, vmi: Obj, known: _Known, good: bool, message: str) -> None:
+    def _say(self, vmi: Obj, known: _State, good: bool, message: str) -> None:
         if known.outcome == (good, message) and not good:
             return
         known.outcome = (good, message)
@@ -146,23 +138,21 @@ class AccessKeeper:
         """Return the keys by user and the passwords by user that the guest's agent is to set."""
         keys: dict[str, list[str]] = {}
         passwords: dict[str, str] = {}
+        secrets = await self._secrets_of(vmi)
         for name, propagation in _credentials(vmi["spec"], "sshPublicKey", "qemuGuestAgent"):
-            found = lines(await self._secret(vmi, name))
+            found = lines(_known(secrets, name))
             for user in propagation.get("users") or []:
                 keys[user] = [*keys.get(user, []), *found][:MOST_KEYS]
         for name, _ in _credentials(vmi["spec"], "userPassword", "qemuGuestAgent"):
-            for user, password in (await self._secret(vmi, name)).items():
+            for user, password in _known(secrets, name).items():
                 passwords[user] = base64.b64encode(password).decode()
         return keys, passwords
 
-    async def _secret(self, vmi: Obj, name: str) -> dict[str, bytes]:
-        try:
-            secret = await self._client.get(SECRETS, name, vmi["metadata"]["namespace"])
-        except ApiError as error:
-            if error.not_found:
-                raise AgentError(f"Secret {name} does not exist yet; waiting for it") from None
-            raise AgentError(f"Secret {name} cannot be read: {error}") from None
-        return {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+
+def _known(secrets: Secrets, name: str) -> Mapping[str, bytes]:
+    if name not in secrets:
+        raise AgentError(f"Secret {name} of the access credentials does not exist yet; waiting for it")
+    return secrets[name]
 
 
 async def _apply(link: Link, keys: Mapping[str, list[str]], passwords: Mapping[str, str]) -> None:

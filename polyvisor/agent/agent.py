@@ -141,7 +141,9 @@ class Agent:
         )
         self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
         self.statistics = Statistics(settings.node_name, self._living, registry)
-        self._access = AccessKeeper(client, self._vmis, self._events, self._link_of, self._machines.look)
+        self._access = AccessKeeper(
+            self._vmis, self._events, self._link_of, self._machines.access_secrets, self._machines.look
+        )
         self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look)
         self._screens = Screens()
         self.synced = asyncio.Event()

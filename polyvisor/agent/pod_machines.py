@@ -66,6 +66,11 @@ class PodMachineAgent(MachineAgent):
         secrets, configmaps = await asyncio.to_thread(self._texts, pod)
         return Inputs(secrets, await self._claims(vmi), configmaps, pod)
 
+    async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
+        """Return them as the kubelet has put them into the Pod, which it does again when they change."""
+        pod = self.pod_of(vmi)
+        return (await asyncio.to_thread(self._texts, pod))[0] if pod is not None else {}
+
     def _texts(self, pod: Obj) -> tuple[dict[str, dict[str, bytes]], dict[str, dict[str, bytes]]]:
         """Return the data of the Secrets and ConfigMaps that are volumes of the Pod, by their names."""
         found: dict[str, dict[str, dict[str, bytes]]] = {kind: {} for kind in KUBELETS}

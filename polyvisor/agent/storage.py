@@ -23,7 +23,7 @@ from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
-from polyvisor.api.volumes import claim_of
+from polyvisor.api.volumes import access_secrets, claim_of
 from polyvisor.domain.kept import state_claim
 from polyvisor.drivers.base import Driver, RootKind
 
@@ -109,7 +109,7 @@ def needed(vmi: Obj) -> Needed:
         found.configmaps.update(configmaps)
         if claim := claim_of(volume):
             found.claims.add(claim)
-    found.secrets.update(access.seed_secrets(vmi["spec"]))
+    found.secrets.update(access_secrets(vmi["spec"]))
     if state := state_claim(vmi):
         found.claims.add(state)
     boot = ((vmi["spec"].get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}

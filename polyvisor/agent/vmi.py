@@ -26,6 +26,7 @@ from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
 from polyvisor.api.resources import CONFIGMAPS, PODS, PVCS, SECRETS, VMIS, Resource
+from polyvisor.api.volumes import access_secrets
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue, about
@@ -211,16 +212,24 @@ class MachineAgent:
     async def _inputs(self, vmi: Obj, pod: Obj) -> storage.Inputs:
         """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
         wanted = storage.needed(vmi)
-        secrets: dict[str, dict[str, bytes]] = {}
-        for name, secret in (await self._named(SECRETS, wanted.secrets, vmi)).items():
-            data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-            secrets[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
+        secrets = await self._secrets(wanted.secrets, vmi)
         configmaps: dict[str, dict[str, bytes]] = {}
         for name, found in (await self._named(CONFIGMAPS, wanted.configmaps, vmi)).items():
             plain = {key: text.encode() for key, text in (found.get("data") or {}).items()}
             binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
             configmaps[name] = plain | binary
         return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod)
+
+    async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
+        found: dict[str, dict[str, bytes]] = {}
+        for name, secret in (await self._named(SECRETS, names, vmi)).items():
+            data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
+            found[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
+        return found
+
+    async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
+        """Return those of the Secrets with a machine's access credentials that exist, as they are now."""
+        return await self._secrets(set(access_secrets(vmi["spec"])), vmi)
 
     async def _claims(self, vmi: Obj) -> dict[str, Obj]:
         return await self._named(PVCS, storage.needed(vmi).claims, vmi)

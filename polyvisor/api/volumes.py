@@ -16,3 +16,14 @@ def claims_of(spec: Obj) -> list[str]:
     """Return the names of the claims behind an instance's volumes, in their order."""
     volumes = (volume for volume in spec.get("volumes") or [] if isinstance(volume, dict))
     return [claim for volume in volumes if (claim := claim_of(volume))]
+
+
+def access_secrets(spec: Obj) -> list[str]:
+    """Return the names of the Secrets that a machine's access credentials are in."""
+    found: dict[str, None] = {}
+    for entry in spec.get("accessCredentials") or []:
+        for kind in ("sshPublicKey", "userPassword"):
+            source = (entry.get(kind) or {}).get("source") or {}
+            if name := (source.get("secret") or {}).get("secretName"):
+                found[str(name)] = None
+    return list(found)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
-from polyvisor.api.volumes import claim_of
+from polyvisor.api.volumes import access_secrets, claim_of
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -101,6 +101,10 @@ def pod_storage(spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, pr
     kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
     for volume in spec.get("volumes") or []:
         _add(found, volume, claims)
+    for name in access_secrets(spec):
+        wanted = {"secretName": name, "optional": True}
+        pod_volume = inside.pod_volume(name.replace(".", "-"), "access-cred")
+        found._volume(pod_volume, {"secret": wanted}, f"{inside.SECRETS}/{pod_volume}")
     if kernel:
         found._image(inside.KERNEL_CONTAINER, kernel)
     found._programs(launcher_image)

@@ -9,7 +9,6 @@ import pytest
 from polyvisor.agent.access import AccessKeeper, seed_keys
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.link import LauncherError
-from polyvisor.kube import ApiError
 
 Obj = dict[str, Any]
 AGENT = {"qemuGuestAgent": {"users": ["ann", "bob"]}}
@@ -27,22 +26,20 @@ class World:
 
     def __init__(self, *credentials: Obj) -> None:
         metadata = {"name": "one", "namespace": "default", "uid": "u"}
-        self.vmi = {"metadata": metadata, "spec": {"accessCredentials": list(credentials)}}
+        self.vmi: Obj = {"metadata": metadata, "spec": {"accessCredentials": list(credentials)}}
         self.state: Obj = {"state": "running", "agent": True}
         self.secrets: dict[str, dict[str, bytes]] = {"keys": {"a": b"ssh-ed25519 AAA ann\n"}, "words": {"ann": b"pw"}}
         self.commands: list[Obj] = []
         self.refuses: Exception | None = None
         self.events: list[str] = []
         self.told: list[str] = []
-        self.keeper = AccessKeeper(self, self, self, lambda _: self, self.told.append)  # type: ignore[arg-type]
+        self.keeper = AccessKeeper(self, self, lambda _: self, self.secrets_of, self.told.append)  # type: ignore[arg-type]
 
-    async def secret(self, name: str) -> Obj:
-        if name not in self.secrets:
-            raise ApiError(404, "NotFound", name)
-        return {"data": {key: base64.b64encode(value).decode() for key, value in self.secrets[name].items()}}
+    async def secrets_of(self, _vmi: Obj) -> dict[str, dict[str, bytes]]:
+        return self.secrets
 
-    def get(self, *words: Any) -> Any:
-        return self.secret(words[1]) if len(words) == 3 else self.vmi
+    def get(self, *_: str) -> Obj:
+        return self.vmi
 
     def by_index(self, *_: str) -> list[Obj]:
         return [self.vmi]
@@ -103,7 +100,7 @@ async def test_a_guest_without_agent_or_that_is_held_is_left_alone() -> None:
 async def test_a_missing_secret_is_waited_for() -> None:
     world = World(KEYS)
     found = world.secrets.pop("keys")
-    assert await world.look() == (False, "Secret keys does not exist yet; waiting for it")
+    assert await world.look() == (False, "Secret keys of the access credentials does not exist yet; waiting for it")
     await world.look()
     assert world.events == ["AccessCredentialsSyncFailed"]
     world.secrets["keys"] = found

@@ -115,3 +115,14 @@ async def test_the_pod_holds_all_of_it(world: World) -> None:
     compute = spec["containers"][0]
     assert compute["securityContext"]["runAsUser"] == names.LAUNCHER_USER
     assert spec["securityContext"]["fsGroup"] == names.LAUNCHER_USER
+
+
+def test_secrets_of_access_credentials_are_volumes_that_may_be_missing() -> None:
+    agent = {"qemuGuestAgent": {}}
+    password = {"source": {"secret": {"secretName": "my.words"}}, "propagationMethod": agent}
+    spec = {"domain": {}, "accessCredentials": [{"userPassword": password}, {"userPassword": password}]}
+    found = pod_storage(spec, {}, launcher_image="l:1", privileged=False)
+    volume = next(one for one in found.volumes if "secret" in one)
+    assert volume == {"name": "my-words-access-cred", "secret": {"secretName": "my.words", "optional": True}}
+    mounts = [mount for mount in found.mounts if mount["name"] == volume["name"]]
+    assert [mount["mountPath"] for mount in mounts] == [f"{launcher_pods.SECRETS}/my-words-access-cred"]

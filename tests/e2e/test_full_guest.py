@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 SECRETS = "/api/v1/namespaces/default/secrets"
 EVENTS = "/api/v1/namespaces/default/events"
 BOOT_SECONDS = 300
+PAUSE_SECONDS = 5
+LETTER = 8
+"""How many rows of pixels a letter of the text console has at least."""
 TREE = "debian-tree"
 PASSWORD = """\
 password: from-cloud-init
@@ -257,9 +262,49 @@ def test_keys_follow_their_secret(home: Standalone, client: Client, full: str, k
 def test_a_secret_that_is_gone_is_told(client: Client, full: str) -> None:
     client.request("DELETE", f"{SECRETS}/passwords")
     status = wait(client, full, lambda s: condition(s, "AccessCredentialsSynchronized").get("status") == "False", 60)
-    assert "Secret passwords does not exist" in condition(status, "AccessCredentialsSynchronized")["message"]
+    assert (
+        "Secret passwords of the access credentials does not exist"
+        in condition(status, "AccessCredentialsSynchronized")["message"]
+    )
     secret(client, "passwords", debian="another")
     wait(client, full, lambda status: true(status, "AccessCredentialsSynchronized"), 60)
+
+
+def test_a_screenshot_shows_the_login_and_its_letters(home: Standalone, full: str, tmp_path: Path) -> None:
+    file = tmp_path / "shot.png"
+    home.run("vnc", "screenshot", full, "-f", file)
+    data = file.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    lit = {number for number, line in enumerate(lines_of(data)) if len(set(line[1:])) > 1}
+    assert len(lit) >= 2 * LETTER, "two lines of text are on the screen: the system's name, and the question"
+
+
+def lines_of(picture: bytes) -> list[bytes]:
+    """Return the rows of a PNG of eight bits a colour, as they were filtered."""
+    width, height = struct.unpack(">II", picture[16:24])
+    pixels, place = b"", 8
+    while place < len(picture):
+        (length,), kind = struct.unpack(">I", picture[place : place + 4]), picture[place + 4 : place + 8]
+        pixels += picture[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
+        place += 12 + length
+    rows, size = zlib.decompress(pixels), 1 + 3 * width
+    assert len(rows) == height * size
+    return [rows[number * size : (number + 1) * size] for number in range(height)]
+
+
+def test_a_pause_holds_the_guests_clock(home: Standalone, client: Client, full: str, keys: Path) -> None:
+    def uptime() -> float:
+        return float(ssh(home, keys, "cat /proc/uptime", "second").stdout.split()[0])
+
+    before, began = uptime(), time.monotonic()
+    home.run("pause", "vmi", full)
+    wait(client, full, lambda status: true(status, "Paused"))
+    held = time.monotonic()
+    time.sleep(PAUSE_SECONDS)
+    held = time.monotonic() - held
+    home.run("unpause", "vmi", full)
+    wait(client, full, lambda status: not true(status, "Paused"))
+    assert uptime() - before < time.monotonic() - began - held + 1
 
 
 def test_power_down_is_the_guests_own(home: Standalone, client: Client, full: str) -> None:
