@@ -1,0 +1,132 @@
+"""A launcher without any rights, in a Pod's network namespace, runs a guest on the tap that the agent made for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from polyvisor.agent.images import ImageStore
+from polyvisor.agent.network.dhcp import Resolver
+from polyvisor.agent.network.pods import PodNetworks, sources, trial
+from polyvisor.api import VirtualMachineInstance
+from polyvisor.domain import DomainContext, domain_name, domain_uuid, render
+from polyvisor.drivers.qemu import QemuDriver
+from polyvisor.testing import Client
+from tests.agent.network.conftest import OUTSIDE, POD, Net, ask, listening, net
+from tests.agent.network.test_pods import ID, LAUNCHER
+
+__all__ = ["net"]
+
+USER = 64055
+KERNEL = "localhost/polyvisor/demo-kernel:1"
+FOLDER = Path("/tmp/pvnu")
+DRIVER = QemuDriver()
+# a container is given the device by a device plugin, for everybody in it
+INSIDE = """
+mknod $0/tun c 10 200 && chmod 666 $0/tun && mount --bind $0/tun /dev/net/tun &&
+exec setpriv --reuid {user} --regid {user} --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \
+    {python} -P -m polyvisor.launcher $0
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(mode=0o755)
+    yield FOLDER
+    shutil.rmtree(FOLDER)
+
+
+def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: ImageStore, tmp_path: Path) -> None:
+    if why := trial():
+        pytest.skip(why)
+    card = {"name": "default", "masquerade": {}, "ports": [{"port": 8080}]}
+    spec: dict[str, Any] = {
+        "domain": {
+            "memory": {"guest": "96Mi"},
+            "cpu": {"cores": 2},
+            "devices": {"interfaces": [card], "networkInterfaceMultiqueue": True},
+            "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": {"image": "k"}}},
+        },
+        "networks": [{"name": "default", "pod": {}}],
+    }
+    metadata = {"name": "one", "namespace": "default", "uid": "11111111-2222-3333-4444-555555555555"}
+    obj = {"metadata": metadata, "spec": spec}
+    vmi = VirtualMachineInstance.model_validate(obj)
+    for name, path in (("vmlinuz", "/boot/vmlinuz"), ("initrd", "/boot/initrd.img")):
+        shutil.copy(store.file(KERNEL, path), folder / name)
+        (folder / name).chmod(0o644)
+    plan = asdict(DRIVER.launcher(folder))
+    domain = {"name": domain_name(vmi), "uuid": domain_uuid(vmi)}
+    (folder / "plan.json").write_text(json.dumps({**plan, "protocol": 1, "driver": "qemu", "domain": domain}))
+    for path in (folder, folder / "plan.json"):
+        os.chown(path, USER, USER)
+    networks = PodNetworks(tmp_path / "networks", Resolver())
+    asyncio.run(networks.open())
+    link: Any = SimpleNamespace(pid=net.pod.pid, user=USER, gid=USER, active=False, closed=False)
+    script = INSIDE.format(user=USER, python=sys.executable)
+    command = ["nsenter", f"--net=/proc/{net.pod.pid}/ns/net", "--", "unshare", "--mount", "sh", "-c", script, folder]
+    environment = {**os.environ, "HOME": os.fspath(folder), "XDG_RUNTIME_DIR": os.fspath(folder)}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        cards = asyncio.run(networks.join(ID, obj, LAUNCHER, link, DRIVER))
+        assert cards[0].queues == 2
+        client = Client(folder)
+        context = DomainContext("qemu", kernel=folder / "vmlinuz", initrd=folder / "initrd", cards=sources(cards))
+        assert client.result("start", xml=render(vmi, DRIVER, context))["state"] == "running"
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert f"Uid:\t{USER}\t{USER}" in status
+        assert "CapEff:\t0000000000000000" in status
+        console = client.console()
+        said(console, b"", b"login: ")
+        said(console, b"root\n", b"# ")
+        said(console, b"until ip -4 address show eth0 | grep inet; do sleep 0.2; done\n", b"inet 10.0.2.2/24")
+        said(
+            console,
+            b"mkdir /w; echo here >/w/index.html; httpd -p 8080 -h /w; httpd -p 9090 -h /w; echo serv''ing\n",
+            b"serving",
+        )
+        assert page(net, 8080).endswith("here\n")
+        assert ask(net.outside, POD, 9090, 5) == "ConnectionRefusedError"
+        with listening(net.outside, 80):
+            said(console, f"nc {OUTSIDE} 80 </dev/null; echo do''ne\n".encode(), POD.encode())
+    finally:
+        closing = Client(folder)
+        closing.ask("destroy")
+        closing.ask("quit")
+        process.wait(20)
+        asyncio.run(networks.release(ID))
+
+
+def said(console: Any, typed: bytes, wanted: bytes) -> None:
+    """Type on the console and read until it has said what is wanted."""
+    console.sendall(typed)
+    heard = b""
+    while wanted not in heard:
+        data = console.recv(4096)
+        assert data, heard
+        heard += data
+
+
+def page(net: Net, port: int) -> str:
+    """Fetch a page from outside the Pod."""
+    with net.outside.namespace.socket(socket.SOCK_STREAM) as peer:
+        peer.settimeout(10)
+        peer.connect((POD, port))
+        peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        heard = b""
+        while data := peer.recv(4096):
+            heard += data
+    return heard.decode()
