@@ -39,10 +39,11 @@ MAX_CAPACITY = 1 << 50
 
 @dataclass(frozen=True)
 class DiskFile:
-    """A disk image as the domain opens it."""
+    """A disk image as the domain opens it, or a block device."""
 
     path: Path
     format: str
+    block: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Image:
     seen_at: Path
     descriptor: int = -1
     tree: str = ""
+    block: bool = False
 
     @classmethod
     def here(cls, path: Path, tree: str = "") -> Image:

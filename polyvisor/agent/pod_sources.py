@@ -163,7 +163,8 @@ class PodSources(Sources):
         with self._places.launchers() as (_, root), translated(self._scratch, doing):
             if inside.is_block(self._places.claims.get(claim) or {}):
                 place = inside.claim_device(volume)
-                return self._seen(self._device(root, safepath.parts(place)), place)
+                device = self._device(root, safepath.parts(place))
+                return Image(_name(device), Path(place), device, block=True)
             place = inside.claim_folder(volume)
             with safepath.walk(root, safepath.real_folder(root, safepath.parts(place))) as folder:
                 try:
@@ -172,10 +173,7 @@ class PodSources(Sources):
                     whole = disks.capacity(size, f"claim {claim}")
                     disks.create_raw(folder, "disk.img", whole, Path(place), self.owner)
                     file = self._opened(folder, ["disk.img"])
-            return self._seen(file, f"{place}/disk.img")
-
-    def _seen(self, file: int, place: str) -> Image:
-        return Image(_name(file), Path(place), file)
+            return Image(_name(file), Path(place, "disk.img"), file)
 
     def _device(self, root: int, names: list[str]) -> int:
         """Open a block device that the kubelet put into the launcher's container, and give it to the launcher."""

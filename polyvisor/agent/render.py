@@ -35,7 +35,7 @@ def domain_xml(
         raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
     context = DomainContext(
         virt_type=chosen,
-        disks={name: DiskSource(file.path, file.format) for name, file in prepared.files.items()},
+        disks={name: DiskSource(file.path, file.format, file.block) for name, file in prepared.files.items()},
         folders=prepared.folders,
         root=prepared.root,
         root_volume=prepared.root_volume,

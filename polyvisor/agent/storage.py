@@ -69,7 +69,7 @@ class Prepared:
         """Return the text that :meth:`from_json` reads."""
         return json.dumps(
             {
-                "files": {name: [str(file.path), file.format] for name, file in self.files.items()},
+                "files": {name: [str(file.path), file.format, file.block] for name, file in self.files.items()},
                 "folders": {name: str(path) for name, path in self.folders.items()},
                 "root": str(self.root or ""),
                 "rootVolume": self.root_volume,
@@ -85,7 +85,7 @@ class Prepared:
         """Read what :meth:`to_json` wrote."""
         raw = json.loads(text)
         return cls(
-            files={name: DiskFile(Path(path), format_) for name, (path, format_) in raw["files"].items()},
+            files={name: DiskFile(Path(path), *more) for name, (path, *more) in raw["files"].items()},
             folders={name: Path(path) for name, path in raw["folders"].items()},
             root=_path(raw["root"]),
             root_volume=raw["rootVolume"],
@@ -256,7 +256,7 @@ class _Preparation:
     def _whole(self, name: str, image: Image) -> None:
         """Take a raw disk that is somebody else's."""
         self._sized(name, image, "raw")
-        self._files[name] = DiskFile(image.seen_at, "raw")
+        self._files[name] = DiskFile(image.seen_at, "raw", image.block)
 
     def _sized(self, name: str, image: Image, format_: str) -> None:
         if size := disks.size_of(image, format_):

@@ -10,10 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class DiskSource:
-    """An image file and its format (``raw``, ``qcow2``)."""
+    """An image file and its format (``raw``, ``qcow2``), or a block device."""
 
     path: Path
     format: str
+    block: bool = False
 
 
 @dataclass(frozen=True, slots=True)

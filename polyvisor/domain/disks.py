@@ -98,10 +98,10 @@ def letters(number: int) -> str:
 def _add_disk(
     devices: _Element, disk: Disk, source: DiskSource, name: str, bus: str, device: str, readonly: bool
 ) -> _Element:
-    element = add(devices, "disk", type="file", device=device)
+    element = add(devices, "disk", type="block" if source.block else "file", device=device)
     policy = disk.error_policy or None
     add(element, "driver", type=source.format, cache=disk.cache or None, error_policy=policy, io=disk.io or None)
-    add(element, "source", file=str(source.path))
+    add(element, "source", **{"dev" if source.block else "file": str(source.path)})
     tray = disk.cdrom.tray if disk.cdrom else None
     add(element, "target", dev=name, bus=bus, tray=tray or None)
     if readonly:

@@ -215,6 +215,19 @@ def test_a_claims_disk_is_made_for_the_launcher_and_stays(node: Node, make_vmi: 
     assert file.stat().st_uid == 5, "what is another's stays another's"
 
 
+def test_a_claim_that_is_a_block_device_is_the_launchers(node: Node, make_vmi: Make) -> None:
+    os.mknod(node.launcher / "dev/data", stat.S_IFBLK | 0o600, os.makedev(7, 0))
+    try:
+        os.close(os.open(node.launcher / "dev/data", os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        pytest.skip(f"there is no loop device: {error}")
+    block = {"spec": {"volumeMode": "Block"}}
+    prepared = node.make(make_vmi({"name": "data", "persistentVolumeClaim": {"claimName": "c"}}), c=block)
+    assert prepared.files["data"] == disks.DiskFile(Path("/dev/data"), "raw", block=True)
+    assert Prepared.from_json(prepared.to_json()) == prepared
+    assert (node.launcher / "dev/data").stat().st_uid == USER
+
+
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd"])
 def test_a_link_in_a_claim_is_refused(node: Node, make_vmi: Make, target: str) -> None:
     (node.launcher / "run/kubevirt-private/vmi-disks/data/disk.img").symlink_to(target)

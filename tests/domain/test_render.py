@@ -129,6 +129,15 @@ def test_devices_of_one_name_are_told_apart(qemu: Driver) -> None:
     assert len(aliases) == len(set(aliases)) == 5
 
 
+def test_a_block_device_is_one_for_libvirt_too(qemu: Driver) -> None:
+    vmi = machine(qemu, {"devices": {"disks": [{"name": "raw", "disk": {"bus": "virtio"}}]}})
+    context = DomainContext("qemu", disks={"raw": DiskSource(Path("/dev/raw"), "raw", block=True)})
+    disk = etree.fromstring(render(vmi, qemu, context)).find("devices/disk")
+    assert disk is not None
+    assert disk.get("type") == "block"
+    assert disk.find("source").attrib == {"dev": "/dev/raw"}  # type: ignore[union-attr]
+
+
 def test_requests_stand_in_for_memory_and_cpus(qemu: Driver) -> None:
     domain = _render("requests", qemu)
     assert domain.findtext("memory") == str(64 * 1024 * 1024)

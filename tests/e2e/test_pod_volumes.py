@@ -211,6 +211,40 @@ def test_a_machine_with_disks_of_every_kind(nodes: NodesCluster) -> None:
         assert pod["metadata"]["uid"] not in Path(f"/proc/{nodes.nodes[0].pid}/mountinfo").read_text()
 
 
+@pytest.fixture
+def loop(nodes: NodesCluster) -> Iterator[str]:
+    """A block device of the node, and a claim for it."""
+    node = nodes.nodes[0]
+    file = "/var/lib/polyvisor/block.img"
+    node.run("truncate", "--size=4M", file)
+    device = node.run("losetup", "--find", "--show", file).stdout.strip()
+    size = {"storage": "4Mi"}
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": "Block"}
+    here = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "raw"}}
+    wanted = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "raw"}}
+    spec = {**common, "capacity": size, "local": {"path": device}, "nodeAffinity": affinity}
+    claims = [
+        {**volume, "spec": spec},
+        {**wanted, "spec": {**common, "volumeName": "raw", "resources": {"requests": size}}},
+    ]
+    nodes.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(claims))
+    yield device
+    node.run("losetup", "--detach", device)
+
+
+def test_a_claim_that_is_a_block_device(nodes: NodesCluster, loop: str) -> None:
+    vmi = yaml.safe_load(qemu("raw"))
+    vmi["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"] = "raw"
+    nodes.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(vmi))
+    seen = sights(nodes, "raw")
+    assert (seen["claim"], seen["size"].split()[0]) == (".", str(4 << 11))
+    eventually(lambda: phase(nodes, "vmi", "raw") == "Succeeded", SECONDS, lambda: why(nodes, "raw"))
+    gone(nodes, "vmi", "raw")
+    assert nodes.nodes[0].run("head", "-c4", loop).stdout == "kept"
+
+
 def test_a_machine_with_a_root_file_system(nodes: NodesCluster) -> None:
     for before in ("", "kept"):
         nodes.kubectl("apply", "--filename=-", stdin=lxc("tree"))
