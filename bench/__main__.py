@@ -46,7 +46,7 @@ def choosing(given: argparse.Namespace) -> str:
 def large(given: argparse.Namespace) -> str:
     """Measure a large cluster."""
     found = scale.measure(given.machines, given.most)
-    report.show(scale.rows(found), scale.request_rows(found))
+    report.show(scale.rows(found), scale.request_rows(found), scale.cpu_rows(found))
     return report.scale_section(found, given.note)
 
 

@@ -79,7 +79,11 @@ an anchor and were not measured here.
 Requests to the API server a machine, by Polyvisor's parts (virt-controller, virt-api and the agents that are played)
 and by everybody (the scheduler and kwok among them), as the processes' and the API server's own metrics count them:
 
-{requests}"""
+{requests}
+CPU time of each process, from the first POST until the last machine ran. It is what limits a machine that runs all of
+it: with two CPUs, a second has room for two seconds of it.
+
+{cpu}"""
 
 
 def facts() -> str:
@@ -178,6 +182,7 @@ def scale_section(found: Scale, note: str) -> str:
         at_once=scale.AT_ONCE,
         goals=_markdown(scale.rows(found)),
         requests=_markdown(scale.request_rows(found)),
+        cpu=_markdown(scale.cpu_rows(found)),
     )
 
 

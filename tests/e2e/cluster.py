@@ -55,6 +55,11 @@ class Cluster:
         self._authority = make_authority("cluster", LIFE)
 
     @property
+    def programs(self) -> dict[str, subprocess.Popen[bytes]]:
+        """The programs that run, by name."""
+        return dict(self._running)
+
+    @property
     def url(self) -> str:
         """Where the API server listens."""
         return f"https://{self.address}:{self.port}"
