@@ -47,6 +47,8 @@ GIVE_WAY_SECONDS = 30.0
 """How long a Pod may stay unschedulable before the next eligible driver is tried."""
 AGENT_SECONDS = 10.0
 """After how long a machine is looked at again whose Pod is gone and whose node's agent has yet to say that it ended."""
+WORKERS = 16
+"""A worker mostly waits for the API server; with few of them a busy one would set the pace of every machine."""
 OWNER_INDEX = "owner"
 CLAIM_INDEX = "claim"
 
@@ -67,7 +69,7 @@ class VmiController:
         kubevirts: Informer,
         clock: Callable[[], datetime] = now,
         give_way_seconds: float = GIVE_WAY_SECONDS,
-        workers: int = 4,
+        workers: int = WORKERS,
     ) -> None:
         self._client = client
         self._drivers = drivers
