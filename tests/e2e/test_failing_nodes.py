@@ -24,7 +24,7 @@ from tests.e2e.installation import Installation, eventually
 Obj = dict[str, Any]
 pytestmark = pytest.mark.e2e
 SPACE = "default"
-ROOM = {"cpu": "8", "memory": "16Gi", "pods": "50"}
+ROOM = {"cpu": "8", "memory": "16Gi", "pods": "50", "ephemeral-storage": "100Gi"}
 ALIVE = ("xen-1", "xen-2")
 NO_KUBELET = ("lxc-1", "lxc-2", "lxc-3")
 

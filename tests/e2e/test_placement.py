@@ -48,7 +48,7 @@ NODES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "vz-1": (("vz", "vz.vz"), {}),
     "off-1": (("vbox", "vbox.vbox"), {"unschedulable": True}),
 }
-ROOM = {"cpu": "8", "memory": "16Gi", "pods": "50", "devices.kubevirt.io/kvm": "1k"}
+ROOM = {"cpu": "8", "memory": "16Gi", "pods": "50", "ephemeral-storage": "100Gi", "devices.kubevirt.io/kvm": "1k"}
 KERNEL = {"kernelBoot": {"container": {"image": "k", "kernelPath": "/vmlinuz"}}}
 PLAIN = {"autoattachPodInterface": False}
 DISK = {"volumes": [{"name": "root", "hostDisk": {"type": "Disk", "path": "/vmfs/volumes/a/root.vmdk"}}]}
