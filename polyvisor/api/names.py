@@ -375,6 +375,7 @@ class Reason(StrEnum):
     NO_EFFECT = "NoEffect"
     HYPERVISOR_GONE = "HypervisorGone"
     ALL_RESOURCES_CREATED = "AllResourcesCreated"
+    WRONG_INSTALLATION = "WrongInstallation"
     ALL_COMPONENTS_READY = "AllComponentsReady"
     DEPLOYMENT_IN_PROGRESS = "DeploymentInProgress"
     SCHEDULED = "Scheduled"

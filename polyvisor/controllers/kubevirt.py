@@ -1,13 +1,14 @@
 """The status of the KubeVirt object: what tells a client that the cluster is ready for machines.
 
 There is nothing to roll out here: ``observedGeneration`` follows the configuration, which takes effect at once. In one
-process the components are there when this is; in a cluster virt-operator says which of them lack Pods.
+process the components are there when this is; in a cluster virt-operator says which of them lack Pods. What else is
+wrong with the installation stands in Degraded too, while Available stays true, because the rest works all the same.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 Key = tuple[str, str]
+MAX_MESSAGE = 4096
 
 
 class KubeVirtController:
@@ -33,11 +35,16 @@ class KubeVirtController:
         kubevirts: Informer,
         clock: Callable[[], datetime] = now,
         lacking: Callable[[], list[str]] = list,
+        problems: Callable[[Obj], list[str]] = lambda _: [],
     ) -> None:
-        """``lacking`` says in words what the components lack; call :meth:`look` when that may have changed."""
+        """``lacking`` says in words what the components lack, ``problems`` what is wrong with an installation.
+
+        Call :meth:`look` when that may have changed.
+        """
         self._client = client
         self._kubevirts = kubevirts
         self._lacking = lacking
+        self._problems = problems
         self._clock = clock
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-kubevirt", self.queue, self.reconcile, 1)
@@ -57,13 +64,13 @@ class KubeVirtController:
         found = self._kubevirts.get(*key)
         if found is None or deleting(found):
             return
-        status = status_of(found, self._clock(), self._lacking())
+        status = status_of(found, self._clock(), self._lacking(), self._problems(found))
         if status != found.get("status"):
             await self._client.update_status(KUBEVIRTS, found | {"status": status})
 
 
-def status_of(kubevirt: Obj, at: datetime, lacking: list[str]) -> Obj:
-    """Return the status of a KubeVirt object whose components lack what the words say."""
+def status_of(kubevirt: Obj, at: datetime, lacking: list[str], problems: Sequence[str] = ()) -> Obj:
+    """Return the status of a KubeVirt object whose components lack, and whose installation has, what the words say."""
     status: Obj = copy.deepcopy(kubevirt.get("status") or {})
     version = f"v{__version__}"
     for field in ("operatorVersion", "targetKubeVirtVersion"):
@@ -89,9 +96,12 @@ def status_of(kubevirt: Obj, at: datetime, lacking: list[str]) -> Obj:
     said = (
         (KubeVirtCondition.AVAILABLE, not lacking),
         (KubeVirtCondition.PROGRESSING, bool(lacking)),
-        (KubeVirtCondition.DEGRADED, bool(lacking)),
     )
     for kind, holds in said:
         value = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
         set_condition(status, kind, value, reason, message, at=at)
+    if problems:
+        reason, message = Reason.WRONG_INSTALLATION, "; ".join([*problems, *lacking])[:MAX_MESSAGE]
+    degraded = ConditionStatus.TRUE if problems or lacking else ConditionStatus.FALSE
+    set_condition(status, KubeVirtCondition.DEGRADED, degraded, reason, message, at=at)
     return status

@@ -16,8 +16,10 @@ from polyvisor.api import Obj, names
 from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
 from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.controllers.certificates import CertificateKeeper
+from polyvisor.controllers.definitions import Definitions, configuration_problems
 from polyvisor.controllers.kubevirt import KubeVirtController
 from polyvisor.controllers.leading import leading, lease_options
+from polyvisor.drivers import registry
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.process import running
 from polyvisor.process.health import Health, serve_health
@@ -65,11 +67,20 @@ class Operator:
             found = ((resource, name, held[resource].get(namespace, name)) for resource, name in COMPONENTS)
             return [words for resource, name, obj in found if (words := missing(resource.kind, name, obj))]
 
-        status = KubeVirtController(client, kubevirts=kubevirts, lacking=lacking)
+        definitions = Definitions(client)
+        drivers = registry()
+        status = KubeVirtController(
+            client,
+            kubevirts=kubevirts,
+            lacking=lacking,
+            problems=lambda kubevirt: [*definitions.problems, *configuration_problems(kubevirt, drivers)],
+        )
+        definitions.changed = status.look
         for informer in held.values():
             informer.on_change(lambda old, new: status.look())
         async with asyncio.TaskGroup() as group:
             group.create_task(CertificateKeeper(client, namespace).run(), name="certificates")
+            group.create_task(definitions.run(), name="definitions")
             for informer in (kubevirts, deployments, daemon_sets):
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
             await asyncio.gather(kubevirts.synced(), deployments.synced(), daemon_sets.synced())
