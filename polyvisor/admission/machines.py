@@ -15,6 +15,7 @@ from polyvisor.admission import (
     datavolumes,
     defaults,
     hardware,
+    hotplug,
     hypervisor,
     instancetypes,
     namespaces,
@@ -99,6 +100,11 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
     if isinstance(spec, dict):
         given = namespaces.give(spec, namespace, context)
         _complete(spec, "spec", context, findings)
+    if old is not None and isinstance(spec, dict) and hotplug.may_change(spec, mapping(old, "spec")):
+        found.problems += strict
+        hotplug.validate(spec, mapping(old, "spec"), "spec", found)
+        _validate(spec, "spec", context, found, given, namespace)
+        return
     if old is not None:
         if _without_grace(spec) != _without_grace(old.get("spec")):
             message = (

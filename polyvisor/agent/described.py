@@ -52,6 +52,12 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
     return found
 
 
+def disks(xml: str) -> dict[str, str]:
+    """Return the disks of a domain that are a machine's volumes: the volume's name -> the guest's."""
+    found = _disks(etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True)))
+    return {name: target for name, target in found.items() if name}
+
+
 def _cards(vmi: Obj) -> list[Obj]:
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
     return [card for card in devices.get("interfaces") or [] if card.get("state") != "absent"]

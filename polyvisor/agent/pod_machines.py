@@ -32,6 +32,8 @@ MAX_TEXTS = 16 * 1024 * 1024
 class PodMachineAgent(MachineAgent):
     """Reconciles the VMIs whose launchers run in Pods."""
 
+    plugs = False
+
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         if kept_state(vmi["spec"]):
             raise AgentError(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from itertools import count
 from pathlib import Path
 
+from lxml import etree
+
 from polyvisor import domain
+from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.storage import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
 from polyvisor.domain import CardSource, DiskSource, DomainContext
+from polyvisor.domain.disks import letters
 from polyvisor.drivers.base import Driver, Verdict
 
 SCREEN = "vnc.sock"
@@ -46,6 +51,29 @@ def domain_xml(
         cards=cards or {},
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
+
+
+def disk_xml(
+    vmi: Obj, driver: Driver, name: str, file: DiskFile, taken: Collection[str], folder: Path
+) -> tuple[str, str]:
+    """Render the disk of one volume for a machine that runs; return it and its name, which is none of ``taken``."""
+    spec = vmi["spec"]
+    devices = {**spec["domain"]["devices"], "interfaces": []}
+    plain = {**vmi, "spec": {**spec, "networks": [], "domain": {**spec["domain"], "devices": devices}}}
+    whole = etree.fromstring(domain_xml(plain, driver, Prepared(files={name: file}), folder))
+    aliases = {disk: disk.find("alias") for disk in whole.iterfind("devices/disk")}
+    disk = next((d for d, alias in aliases.items() if alias is not None and alias.get("name") == f"ua-{name}"), None)
+    target = disk.find("target") if disk is not None else None
+    if disk is None or target is None:
+        raise AgentError(f"volume {name} has no disk in spec.domain.devices.disks", retry=False)
+    prefix = str(target.get("dev"))[:2]
+    free = next(name for number in count() if (name := f"{prefix}{letters(number)}") not in taken)
+    target.set("dev", free)
+    if (how := disk.find("driver")) is not None:
+        how.attrib.pop("iothread", "")  # the threads are those that the domain began with
+    for boot in disk.findall("boot"):
+        disk.remove(boot)
+    return etree.tostring(disk, encoding="unicode"), free
 
 
 def _has(driver: Driver, feature: str) -> bool:

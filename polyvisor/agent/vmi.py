@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import described, render, status, storage
+from polyvisor.agent import described, hotplug, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
@@ -25,7 +25,7 @@ from polyvisor.agent.sources import Places
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
-from polyvisor.api.resources import CONFIGMAPS, PODS, PVCS, SECRETS, VMIS, Resource
+from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PODS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.api.volumes import access_secrets
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
@@ -42,6 +42,9 @@ log = logging.getLogger("polyvisor.vmi")
 
 class MachineAgent:
     """Reconciles one VMI at a time."""
+
+    plugs = True
+    """Whether disks can come while a machine runs."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class MachineAgent:
         self._not_ready = not_ready
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
+        self._plugger = hotplug.Plugger(claims, places if self.plugs else None, self._unfilled)
         self._patience = Patience()
         pods.on_change(self._pod_changed)
         vmis.on_change(self._vmi_changed)
@@ -157,8 +161,7 @@ class MachineAgent:
                 self._events.event(vmi, EventType.NORMAL, Reason.SHUTTING_DOWN, "Signaled Graceful Shutdown")
             return again
         if link.active:
-            await self._is_running(vmi, pod, link, driver)
-            return None
+            return await self._is_running(vmi, pod, link, driver)
         if vmi["status"]["phase"] == Phase.RUNNING:
             await self._finish(vmi, Phase.FAILED, "The domain of the VirtualMachineInstance is gone.")
             return None
@@ -245,8 +248,12 @@ class MachineAgent:
                     raise
         return found
 
-    async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
-        found = {} if described.described(vmi) else await self._describe(vmi, pod, link)
+    async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
+        changing = hotplug.due(vmi)
+        outcome = await self._plugged(vmi, pod, link, driver) if changing else None
+        found = {} if described.described(vmi) and not changing else await self._describe(vmi, pod, link)
+        if outcome is not None and found:
+            hotplug.tell(vmi, found, outcome)
         cards = self._launchers.networks.joined(pod_id(pod))
         if cards is None:  # another agent did, whose work is seen through again
             cards = await self._launchers.networks.join(pod_id(pod), vmi, pod, link, driver)
@@ -257,6 +264,27 @@ class MachineAgent:
         status.networked(new, cards, pod)
         status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
+        return hotplug.LOOK_SECONDS if outcome is not None and (outcome.troubles or outcome.leaving) else None
+
+    async def _unfilled(self, claim: Obj) -> str:
+        """Return why a claim does not hold yet what its DataVolume asks for, if it has one."""
+        owners = claim["metadata"].get("ownerReferences") or []
+        name = next((owner["name"] for owner in owners if owner.get("kind") == DATAVOLUMES.kind), "")
+        volume = (await self._named(DATAVOLUMES, {name}, claim)).get(name) if name else None
+        phase = ((volume or {}).get("status") or {}).get("phase")
+        return "" if volume is None or phase == "Succeeded" else f"DataVolume {name} is being filled ({phase})"
+
+    async def _plugged(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> hotplug.Outcome:
+        """Attach and detach disks as the spec of the running machine wants it."""
+        id_ = pod_id(pod)
+        async with self._launchers.lock(id_):
+            if link.closed:
+                raise LauncherGone("the launcher has ended")
+            folder = self._launchers.inside(id_)
+            outcome = await self._plugger.settle(vmi, driver, link, folder, await self._claims(vmi))
+        for name, (reason, message) in outcome.troubles.items():
+            self._events.event(vmi, EventType.WARNING, reason, f"volume {name}: {message}")
+        return outcome
 
     async def _describe(self, vmi: Obj, pod: Obj, link: Link) -> Obj:
         """Ask the launcher what the domain is like; one of a release that does not tell is left in peace."""

@@ -27,3 +27,9 @@ def access_secrets(spec: Obj) -> list[str]:
             if name := (source.get("secret") or {}).get("secretName"):
                 found[str(name)] = None
     return list(found)
+
+
+def hotpluggable(volume: Obj) -> bool:
+    """Whether a volume may come and go while its machine runs."""
+    source = volume.get("persistentVolumeClaim") or volume.get("dataVolume") or {}
+    return isinstance(source, dict) and source.get("hotpluggable") is True

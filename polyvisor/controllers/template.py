@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from polyvisor.api import names
+from polyvisor.api.volumes import hotpluggable
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -21,9 +22,25 @@ REFERENCES = ("instancetype", "preference")
 def digest(vm: Obj) -> str:
     """Return a short text that stands for the spec of the machine's template, and for what it refers to."""
     spec = vm["spec"]
-    parts = [spec["template"].get("spec"), *(spec[field] for field in REFERENCES if spec.get(field))]
+    parts = [_permanent(spec["template"].get("spec")), *(spec[field] for field in REFERENCES if spec.get(field))]
     text = json.dumps(parts if len(parts) > 1 else parts[0], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _permanent(spec: Obj | None) -> Obj | None:
+    """Return the spec without what comes and goes while a machine runs, and so needs no restart."""
+    if not spec:
+        return spec
+    gone = {volume["name"] for volume in spec.get("volumes") or [] if hotpluggable(volume)}
+    domain = spec.get("domain") or {}
+    devices = _filtered(domain.get("devices") or {}, "disks", gone)
+    return _filtered({**spec, "domain": {**domain, "devices": devices}}, "volumes", gone)
+
+
+def _filtered(holder: Obj, key: str, gone: set[str]) -> Obj:
+    """Return an object without some items of a list, and without a list that is empty then or was before."""
+    kept = [item for item in holder.get(key) or [] if item["name"] not in gone]
+    return {**{name: value for name, value in holder.items() if name != key}, **({key: kept} if kept else {})}
 
 
 def changed(vm: Obj, vmi: Obj | None) -> bool:

@@ -80,6 +80,7 @@ class Machine:
         self._leaving = threading.Event()
         self._asked = ""
         self._agent = False
+        self._removed = 0
         kept = read_state(plan.folder)
         self._starting = bool(kept.pop("starting", False))
         self._wait = bool(kept.pop("wait", False))
@@ -88,8 +89,8 @@ class Machine:
 
     @property
     def state(self) -> State:
-        """The state as it was last seen, and whether the guest's agent listens."""
-        return {**self._state, "agent": self._agent and not self.ended}
+        """The state as it was last seen, whether the guest's agent listens, how many devices the guest let go of."""
+        return {**self._state, "agent": self._agent and not self.ended, "removed": self._removed}
 
     @property
     def ended(self) -> bool:
@@ -110,6 +111,8 @@ class Machine:
                 connection.domainEventRegisterAny(
                     None, libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._noticed, None
                 )
+            with suppress(libvirt.libvirtError):  # nor devices that go
+                connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._let_go, None)
         connection.registerCloseCallback(self._closed, None)
         self._connection = connection
         self.versions = {
@@ -325,6 +328,10 @@ class Machine:
 
         if not any(thread.name == "poll" for thread in threading.enumerate()):
             threading.Thread(target=look, daemon=True, name="poll").start()
+
+    def _let_go(self, *_: Any) -> None:
+        self._removed += 1
+        self._changed()
 
     def _noticed(self, *_: Any) -> None:
         self._changed()

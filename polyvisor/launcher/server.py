@@ -19,7 +19,7 @@ from typing import Any
 
 import libvirt
 
-from polyvisor.launcher import statistics
+from polyvisor.launcher import attached, statistics
 from polyvisor.launcher.console import Console
 from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
@@ -183,6 +183,8 @@ class Server:
             "resume": self._machine.resume,
             "describe": lambda: {"xml": self._machine.description()},
             "capabilities": lambda: self._machine.capabilities(str(message.get("virtType", ""))),
+            "attach": lambda: attached.attach(self._machine, message.get("xml")),
+            "detach": lambda: attached.detach(self._machine, message.get("alias")),
             "quit": self._quit,
         }
         apart: dict[Any, Callable[[], Any]] = {

@@ -32,6 +32,7 @@ from polyvisor.server.node import NodeSide
 from polyvisor.server.subresources_instances import Instances
 from polyvisor.server.subresources_machines import Machines, body_of, is_dry
 from polyvisor.server.subresources_streams import Streams
+from polyvisor.server.subresources_volumes import Volumes
 
 Obj = dict[str, Any]
 
@@ -39,13 +40,16 @@ Obj = dict[str, Any]
 class Subresources:
     """The routes, over a client of the API server and the node side."""
 
-    def __init__(self, client: KubeClient, node: NodeSide, drivers: DriverRegistry | None = None) -> None:
+    def __init__(
+        self, client: KubeClient, node: NodeSide, drivers: DriverRegistry | None = None, *, no_hotplug: str = ""
+    ) -> None:
         self._client = client
         self._node = node
         drivers = registry() if drivers is None else drivers
         self._machines = Machines(client)
         self._instances = Instances(self._machines, node, drivers)
         self._streams = Streams(self._machines, node, drivers)
+        self._volumes = Volumes(client, self._machines, drivers, no_hotplug)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes, to be mounted into the API server's application, behind its authentication."""
@@ -68,6 +72,7 @@ class Subresources:
             *(Route(f"{vmi}/{name}", answering(do), methods=[method]) for name, (method, do) in actions.items()),
             *self._streams.routes(vm, vmi),
             *subresources_refused.routes(vm, vmi),
+            *self._volumes.routes(vm, vmi),
         ]
 
     async def _start(self, request: Request) -> Response:

@@ -21,6 +21,8 @@ ACTIONS: dict[Resource, dict[str, str]] = {
         "restart": "update",
         "expand-spec": "get",
         "portforward": "get",
+        "addvolume": "update",
+        "removevolume": "update",
     },
     VMIS: {
         "pause": "update",
@@ -29,6 +31,8 @@ ACTIONS: dict[Resource, dict[str, str]] = {
         "reset": "update",
         "freeze": "update",
         "unfreeze": "update",
+        "addvolume": "update",
+        "removevolume": "update",
         "console": "get",
         "vnc": "get",
         "vnc/screenshot": "get",

@@ -27,6 +27,8 @@ FEATURES = {
     "guestosinfo": "lifecycle.guest-agent",
     "userlist": "lifecycle.guest-agent",
     "filesystemlist": "lifecycle.guest-agent",
+    "addvolume": "lifecycle.hotplug.disk",
+    "removevolume": "lifecycle.hotplug.disk",
     "console": "lifecycle.console",
     "vnc": "lifecycle.vnc",
     "vnc/screenshot": "lifecycle.screenshot",

@@ -92,5 +92,18 @@ for disk in /dev/[vs]d* /dev/sr*; do
     umount /mnt/disc
 done
 fact end
+case $(cat /proc/cmdline) in *then=watch*)
+    while :; do
+        now=
+        for disk in /sys/block/sd* /sys/block/vd*; do
+            [ -e "$disk" ] || continue
+            now="$now ${disk##*/}=$(dd if="/dev/${disk##*/}" bs=16 count=1 2>/dev/null | tr -cd 'a-zA-Z0-9-')"
+        done
+        [ "$now" = "$before" ] || echo "DISKS$now."
+        before=$now
+        sleep 0.1
+    done
+    ;;
+esac
 case $(cat /proc/cmdline) in *then=reboot*) reboot -f ;; *then=panic*) echo c >/proc/sysrq-trigger ;; esac
 exec sleep 1000000

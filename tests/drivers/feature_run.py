@@ -36,12 +36,17 @@ def run(guests: Mapping[str, Guest]) -> dict[str, Facts]:
         stack.callback(shutil.rmtree, BASE)
         running = {}
         for name, guest in guests.items():
-            running[name] = _start(name, guest)
+            running[name] = _start(name, guest, BASE)
             stack.callback(running[name].close)
         for name, one in running.items():
             one.says(guests[name].end, SECONDS)
             found[name] = _report(one, guests[name].until)
     return found
+
+
+def start(name: str, guest: Guest, base: Path) -> Bench:
+    """Start one guest, below a folder of its own."""
+    return _start(name, guest, base)
 
 
 def _machine(name: str, guest: Guest) -> VirtualMachineInstance:
@@ -62,8 +67,8 @@ def _machine(name: str, guest: Guest) -> VirtualMachineInstance:
     return VirtualMachineInstance.model_validate(obj)
 
 
-def _start(name: str, guest: Guest) -> Bench:
-    folder = BASE / name
+def _start(name: str, guest: Guest, base: Path) -> Bench:
+    folder = base / name
     (folder / "images").mkdir(parents=True, mode=0o700)
     vmi = _machine(name, guest)
     disks = {}
@@ -75,7 +80,7 @@ def _start(name: str, guest: Guest) -> Bench:
         disks |= _prepared(name, guest, folder)
     kernel, initrd = kernel_and_initrd() if guest.args is not None else (None, None)
     context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, graphics_socket=folder / "vnc.sock")
-    one = Bench(folder, DRIVER.launcher(folder, BASE / "scratch"), domain_name(vmi), domain_uuid(vmi))
+    one = Bench(folder, DRIVER.launcher(folder, base / "scratch"), domain_name(vmi), domain_uuid(vmi))
     answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
     assert "result" in answer, f"{name}: {answer}"
     return one

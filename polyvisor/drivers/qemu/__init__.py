@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
 EMULATED = "qemu"
+ON_PORTS = frozenset({"interface", "channel", "memballoon", "rng", "video", "input", "disk", "controller"})
+"""Devices that libvirt may put on a port of PCI Express."""
+FREE_PORTS = 4
+"""Ports for virtio disks that come later; SCSI disks need none."""
 
 WITH_THREADS = "Nehalem"
 
@@ -81,6 +85,8 @@ class QemuDriver(Driver):
             needed = devices.xpath("*[@bus='usb'] | *[target/@bus='usb']") if kind == "controller" else []
             if devices.find(kind) is None and not needed:
                 devices.append(devices.makeelement(kind, absent))
+        if spec.domain.devices.disable_hotplug is not True:
+            _make_room(domain, devices)
         video = devices.find("video")
         if video is None and devices.find("graphics") is None:
             video = devices.makeelement("video", {})
@@ -93,6 +99,21 @@ class QemuDriver(Driver):
         vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
         screen = 0 if spec.domain.devices.autoattach_graphics_device is False else 20
         return (40 + 48 + 8 * vcpus + screen) * MIB
+
+
+def _make_room(domain: _Element, devices: _Element) -> None:
+    """Have places ready for disks that come while the machine runs: a SCSI controller, and free ports of PCI Express.
+
+    libvirt puts devices on these ports before it makes any itself, and makes no more than it needs: so there is one for
+    each device that may want one, and some to spare. The root is named, or the first port would be taken for it.
+    """
+    if devices.find("controller[@type='scsi']") is None:
+        devices.append(devices.makeelement("controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"}))
+    kind = domain.find("os/type")
+    if kind is not None and "q35" in str(kind.get("machine")):
+        devices.append(devices.makeelement("controller", {"type": "pci", "index": "0", "model": "pcie-root"}))
+        for _ in range(FREE_PORTS + sum(device.tag in ON_PORTS for device in list(devices))):
+            devices.append(devices.makeelement("controller", {"type": "pci", "model": "pcie-root-port"}))
 
 
 def _choose_cpu(cpu: _Element, emulated: bool, architecture: _Element | None) -> None:

@@ -37,6 +37,7 @@ FEATURES: dict[str, Support] = {
     **_yes("lifecycle.guest-agent", source=f"{DRIVER} qemuDomainQemuAgentCommand, qemuDomainFSFreeze"),
     **_yes("lifecycle.adopt", source="libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessReconnect"),
     **_yes("lifecycle.statistics", source=f"{DRIVER} qemuConnectGetAllDomainStats"),
+    **_yes("lifecycle.hotplug.disk", source=f"{DRIVER} qemuDomainAttachDeviceFlags, qemuDomainDetachDeviceAlias"),
     **_yes("lifecycle.events", source=f"{DRIVER} qemuConnectDomainEventRegisterAny"),
     **_yes("console.none", source=f"{COMMAND} qemuBuildConsoleCommandLine (none is built)"),
     **_yes("lifecycle.console", source=f"{COMMAND} qemuBuildChrDeviceCommandLine"),
@@ -157,7 +158,9 @@ FEATURES: dict[str, Support] = {
         "lifecycle.memory-dump",
         "lifecycle.live-migration",
         "lifecycle.snapshot",
-        *below("lifecycle.hotplug"),
+        "lifecycle.hotplug.interface",
+        "lifecycle.hotplug.cpu",
+        "lifecycle.hotplug.memory",
     ),
     **yes("libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessHandleReset (on_reboot)", "lifecycle.reboot-policy"),
     **no(

@@ -1,0 +1,53 @@
+"""What of an instance's spec may change: hotpluggable volumes and their disks, and how long its end may take.
+
+All else is fixed for an instance's life; its VirtualMachine is what changes.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from polyvisor.admission.values import Findings, items, mapping, text
+from polyvisor.api import Obj
+from polyvisor.api.volumes import hotpluggable
+
+BUSES = ("scsi", "virtio")
+
+
+def may_change(new: Obj, old: Obj) -> bool:
+    """Whether two specs differ in nothing but what may change."""
+    return _permanent(new) == _permanent(old)
+
+
+def validate(new: Obj, old: Obj, path: str, found: Findings) -> None:
+    """Check the volumes that come: each needs a disk, on a bus that takes one while the machine runs."""
+    had = {text(volume.get("name")) for _, volume in items(old.get("volumes"), "")}
+    below = f"{path}.domain.devices.disks"
+    disks = {text(disk.get("name")): (where, disk) for where, disk in items(_disks(new), below)}
+    for where, volume in items(new.get("volumes"), f"{path}.volumes"):
+        name = text(volume.get("name"))
+        if name in had:
+            continue
+        if name not in disks:
+            found.add(where, "a volume that is added to a running machine needs a disk of its name")
+            continue
+        place, disk = disks[name]
+        bus = mapping(disk, "disk").get("bus")
+        if disk.get("cdrom") is not None or disk.get("lun") is not None:
+            found.add(place, "only a target of kind disk can be attached while a machine runs")
+        elif bus not in BUSES:
+            found.add(f"{place}.disk.bus", f"found {text(bus)!r}, accepted for a running machine: {', '.join(BUSES)}")
+
+
+def _permanent(spec: Obj) -> Obj:
+    kept = copy.deepcopy(spec)
+    gone = {text(volume.get("name")) for _, volume in items(kept.get("volumes"), "") if hotpluggable(volume)}
+    kept["volumes"] = [volume for _, volume in items(kept.get("volumes"), "") if text(volume.get("name")) not in gone]
+    kept.pop("terminationGracePeriodSeconds", None)
+    devices = mapping(kept, "domain", "devices")
+    devices["disks"] = [disk for _, disk in items(devices.get("disks"), "") if text(disk.get("name")) not in gone]
+    return kept
+
+
+def _disks(spec: Obj) -> object:
+    return mapping(spec, "domain", "devices").get("disks")

@@ -1,0 +1,36 @@
+"""Devices that come and go while the domain runs. What was asked for twice is done once."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import libvirt
+
+from polyvisor.launcher.machine import Machine, Refused
+
+ALIAS = re.compile(r"ua-[A-Za-z0-9._-]{1,128}")
+"""The names of devices that are ours to change: libvirt's own begin otherwise."""
+LEAVING = "in the process of unplug"
+"""What libvirt says of a device that it was asked to detach before and that the guest has not let go of."""
+
+
+def attach(machine: Machine, xml: Any) -> None:
+    """Attach a device, given as libvirt's XML, to the running domain."""
+    if not isinstance(xml, str) or not xml:
+        raise Refused("bad-request", "attach wants the device's XML")
+    machine.domain().attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def detach(machine: Machine, alias: Any) -> None:
+    """Ask the guest to let go of a device; it is gone when the domain's description no longer shows it."""
+    if not isinstance(alias, str) or not ALIAS.fullmatch(alias):
+        raise Refused("bad-request", "detach wants the alias of a device of ours")
+    domain = machine.domain()
+    if f"<alias name='{alias}'/>" not in domain.XMLDesc():
+        return
+    try:
+        domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_DEVICE_MISSING and LEAVING not in str(error):
+            raise

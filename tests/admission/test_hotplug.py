@@ -1,0 +1,78 @@
+"""What an instance's spec may see of change: volumes that come and go, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.api import Obj
+from polyvisor.api.resources import VMIS
+from polyvisor.drivers import registry
+from tests.admission.conftest import instance
+
+CONTEXT = AdmissionContext({}, registry())
+
+
+def changed(disk: Obj | None = None, volume: Obj | None = None, **more: Any) -> list[str]:
+    vmi = instance()
+    vmi["spec"]["hypervisor"] = {"driver": "qemu"}
+    old = admit("CREATE", VMIS, vmi, None, CONTEXT)
+    assert old.problems == []
+    new = copy.deepcopy(old.obj)
+    source = {"persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
+    new["spec"]["volumes"].append({"name": "new", **source, **(volume or {})})
+    if disk is not None:
+        new["spec"]["domain"]["devices"]["disks"].append({"name": "new", **disk})
+    new["spec"] |= more
+    found = admit("UPDATE", VMIS, new, old.obj, CONTEXT)
+    if not found.problems:  # and it may go again
+        assert admit("UPDATE", VMIS, copy.deepcopy(old.obj), found.obj, CONTEXT).problems == []
+    return [str(problem) for problem in found.problems]
+
+
+@pytest.mark.parametrize("bus", ["scsi", "virtio"])
+def test_a_hotpluggable_volume_may_come_and_go(bus: str) -> None:
+    assert changed({"disk": {"bus": bus}}) == []
+
+
+@pytest.mark.parametrize(
+    ("disk", "words"),
+    [
+        (None, "accepted for a running machine"),
+        ({"disk": {"bus": "sata"}}, "accepted for a running machine: scsi, virtio"),
+        ({"cdrom": {"bus": "sata"}}, "only a target of kind disk"),
+    ],
+)
+def test_each_needs_a_disk_that_can_come(disk: Obj | None, words: str) -> None:
+    problems = changed(disk)
+    assert [problem for problem in problems if words in problem], problems
+
+
+def test_nothing_else_may_change() -> None:
+    fixed = {"persistentVolumeClaim": {"claimName": "c"}}
+    for problems in (
+        changed({"disk": {"bus": "scsi"}}, fixed),
+        changed({"disk": {"bus": "scsi"}}, hostname="other"),
+    ):
+        assert "an instance cannot be changed" in problems[0]
+
+
+def test_how_long_the_end_may_take_can_change() -> None:
+    old = admit("CREATE", VMIS, instance(), None, CONTEXT).obj
+    new = copy.deepcopy(old)
+    new["spec"]["terminationGracePeriodSeconds"] = 0
+    assert admit("UPDATE", VMIS, new, old, CONTEXT).problems == []
+    new["spec"]["terminationGracePeriodSeconds"] = -1
+    assert admit("UPDATE", VMIS, new, old, CONTEXT).problems != []
+
+
+def test_a_driver_that_cannot_refuses_such_volumes() -> None:
+    vmi = instance()
+    vmi["spec"]["hypervisor"] = {"driver": "lxc"}
+    source = {"persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
+    vmi["spec"]["volumes"].append({"name": "new", **source})
+    problems = admit("CREATE", VMIS, vmi, None, CONTEXT).problems
+    assert "lifecycle.hotplug.disk" in {problem.feature for problem in problems}

@@ -1,0 +1,155 @@
+"""Which disks are attached and detached, and what the status tells of it; the launcher is played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.agent import hotplug, render
+from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.errors import AgentError
+from polyvisor.agent.hotplug import Outcome, Plugger
+from polyvisor.agent.link import LauncherError, LauncherGone
+from polyvisor.agent.sources import Places
+from polyvisor.drivers.qemu import QemuDriver
+
+Obj = dict[str, Any]
+CLAIM: Obj = {
+    "metadata": {"name": "c", "namespace": "default"},
+    "spec": {"resources": {"requests": {"storage": "1Mi"}}},
+}
+
+
+def machine(*volumes: Obj, told: list[Obj] | None = None) -> Obj:
+    disks = [{"name": volume["name"], "disk": {"bus": "scsi"}, "serial": volume["name"]} for volume in volumes]
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "m", "namespace": "default", "uid": "0f0e0d0c-0000-4000-8000-000000000000"},
+        "spec": {
+            "domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": disks, "interfaces": [{"name": "x"}]}},
+            "volumes": list(volumes),
+        },
+        "status": {"hypervisor": {"virtType": "qemu"}, "volumeStatus": told or []},
+    }
+
+
+def plug(name: str, claim: str = "c") -> Obj:
+    return {"name": name, "persistentVolumeClaim": {"claimName": claim, "hotpluggable": True}}
+
+
+ROOT = {"name": "root", "emptyDisk": {"capacity": "1Mi"}}
+
+
+class PlayedLink:
+    """A launcher whose domain has these disks."""
+
+    def __init__(self, **have: str) -> None:
+        self.have = have
+        self.asked: list[tuple[str, Obj]] = []
+        self.fails: Exception | None = None
+
+    async def request(self, operation: str, **arguments: Any) -> Obj:
+        if operation == "describe":
+            disks = "".join(
+                f"<disk><target dev='{target}'/><alias name='ua-{name}'/></disk>" for name, target in self.have.items()
+            )
+            return {"xml": f"<domain><devices>{disks}</devices></domain>"}
+        self.asked.append((operation, arguments))
+        if self.fails:
+            raise self.fails
+        return {}
+
+
+class PlayedClaims:
+    def __init__(self) -> None:
+        self.bound: list[str] = []
+
+    async def bind(self, claim: Obj) -> None:
+        self.bound.append(claim["metadata"]["name"])
+
+
+async def ready(_: Obj) -> str:
+    return ""
+
+
+async def settle(vmi: Obj, link: PlayedLink, places: Places | None, home: Path, **claims: Obj) -> Outcome:
+    plugger = Plugger(PlayedClaims(), places, ready)  # type: ignore[arg-type]
+    return await plugger.settle(vmi, QemuDriver(), link, home, claims)  # type: ignore[arg-type]
+
+
+def test_it_is_due_only_where_something_may_differ() -> None:
+    settled = {"name": "a", "phase": "Ready", "hotplugVolume": {}}
+    assert not hotplug.due(machine(ROOT))
+    assert hotplug.due(machine(ROOT, plug("a")))
+    assert not hotplug.due(machine(ROOT, plug("a"), told=[{"name": "root"}, settled]))
+    assert hotplug.due(machine(ROOT, plug("a"), told=[settled | {"phase": "Pending"}]))
+    assert hotplug.due(machine(ROOT, told=[settled]))
+
+
+async def test_a_new_volume_is_attached_under_a_free_name(places: Places, home: Path) -> None:
+    link = PlayedLink(root="sda", other="sdc")
+    vmi = machine(ROOT, plug("new"), {**plug("other"), "name": "other"})
+    outcome = await settle(vmi, link, places, home, c=CLAIM)
+    assert outcome == Outcome()
+    ((operation, arguments),) = link.asked
+    assert operation == "attach"
+    assert '<target dev="sdb" bus="scsi"/>' in arguments["xml"]
+    assert str(places.volumes / "default/c/disk.img") in arguments["xml"]
+    assert "ua-new" in arguments["xml"]
+    assert "<serial>new</serial>" in arguments["xml"]
+    assert "interface" not in arguments["xml"]
+    assert (places.volumes / "default/c/disk.img").stat().st_size == 1 << 20
+
+
+async def test_what_the_spec_no_longer_names_is_detached(places: Places, home: Path) -> None:
+    link = PlayedLink(root="sda", old="sdb")
+    outcome = await settle(machine(ROOT), link, places, home)
+    assert link.asked == [("detach", {"alias": "ua-old"})]
+    assert outcome.leaving == {"old": "sdb"}
+    found: Obj = {"volumeStatus": [{"name": "root", "target": "sda"}]}
+    hotplug.tell(machine(ROOT), found, outcome)
+    assert found["volumeStatus"][0] == {"name": "root", "target": "sda"}
+    assert found["volumeStatus"][1]["phase"] == "Detaching"
+
+
+async def test_what_cannot_be_attached_is_told_and_harms_nothing_else(places: Places, home: Path) -> None:
+    link = PlayedLink()
+    vmi = machine(plug("gone", "none"), plug("new"))
+    outcome = await settle(vmi, link, places, home, c=CLAIM)
+    assert outcome.troubles["gone"][0] == "FailedPvcNotFound"
+    assert [operation for operation, _ in link.asked] == ["attach"]
+    link.fails = LauncherError("no room")
+    outcome = await settle(vmi, link, places, home, c=CLAIM)
+    assert outcome.troubles["new"] == ("FailedAttach", "no room")
+    found: Obj = {"volumeStatus": [{"name": "gone", "target": ""}, {"name": "new", "target": ""}]}
+    hotplug.tell(vmi, found, outcome)
+    assert [(entry["phase"], entry["message"]) for entry in found["volumeStatus"]][1] == ("Pending", "no room")
+    link.fails = LauncherGone("gone")
+    with pytest.raises(LauncherGone):
+        await settle(vmi, link, places, home, c=CLAIM)
+
+
+async def test_a_node_that_cannot_says_so(home: Path) -> None:
+    outcome = await settle(machine(plug("new")), PlayedLink(), None, home, c=CLAIM)
+    assert "cannot come while it runs" in outcome.troubles["new"][1]
+
+
+async def test_a_claim_that_is_being_filled_is_waited_for(places: Places, home: Path) -> None:
+    async def filled(_: Obj) -> str:
+        return "DataVolume c is being filled"
+
+    link = PlayedLink()
+    plugger = Plugger(PlayedClaims(), places, filled)  # type: ignore[arg-type]
+    outcome = await plugger.settle(machine(plug("new")), QemuDriver(), link, home, {"c": CLAIM})  # type: ignore[arg-type]
+    assert outcome.troubles["new"] == ("NotAllDVsReady", "DataVolume c is being filled")
+    assert link.asked == []
+
+
+def test_a_volume_without_a_disk_is_refused(home: Path) -> None:
+    vmi = machine(plug("new"))
+    vmi["spec"]["domain"]["devices"]["disks"] = []
+    with pytest.raises(AgentError, match="has no disk"):
+        render.disk_xml(vmi, QemuDriver(), "new", DiskFile(home / "x", "raw"), set(), home)

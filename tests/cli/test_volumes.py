@@ -1,0 +1,103 @@
+"""addvolume and removevolume, from the command line through the subresource API into the objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polyvisor.cli.client import Client
+from polyvisor.kube.config import from_kubeconfig
+from polyvisor.kube.errors import ApiError
+
+from .conftest import Cli, Server
+from .test_machines import VMIS, VMS, make_vm, make_vmi
+
+CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"
+DVS = "/apis/cdi.kubevirt.io/v1beta1/namespaces/default/datavolumes"
+ADDVOLUME = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/demo/addvolume"
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return Client(from_kubeconfig(server.kubeconfig))
+
+
+@pytest.fixture(autouse=True)
+def clean(on_server: Cli) -> None:
+    assert on_server("delete", "vmi,vm,pvc,dv", "--all", "--grace-period", "0").code == 0
+
+
+def make_claim(client: Client, name: str) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    client.request(
+        "POST", CLAIMS, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+    )
+
+
+def spec_of(client: Client, path: str) -> tuple[Any, Any]:
+    spec = client.get(path)["spec"]
+    spec = spec["template"]["spec"] if "template" in spec else spec
+    return spec.get("volumes"), spec["domain"]["devices"].get("disks")
+
+
+def test_a_volume_of_an_instance(on_server: Cli, client: Client) -> None:
+    make_vmi(client)
+    make_claim(client, "data")
+    assert on_server("addvolume", "demo", "--volume-name", "data", "--dry-run").code == 0
+    assert not spec_of(client, f"{VMIS}/demo")[0]
+    result = on_server("addvolume", "demo", "--volume-name", "data", "--cache", "none")
+    assert result.out == "Successfully submitted add volume request to VM demo for volume data\n"
+    volumes, disks = spec_of(client, f"{VMIS}/demo")
+    assert volumes == [{"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}]
+    assert disks == [{"name": "data", "disk": {"bus": "scsi"}, "serial": "data", "cache": "none"}]
+    again = on_server("addvolume", "demo", "--volume-name", "data")
+    assert (again.code, "volume with that name already exists" in again.err) == (5, True)
+    assert on_server("removevolume", "demo", "--volume-name", "data").code == 0
+    assert spec_of(client, f"{VMIS}/demo") == ([], [])
+    assert "does not exist" in on_server("removevolume", "demo", "--volume-name", "data").err
+
+
+def test_a_volume_of_a_machine_is_in_both(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Always")
+    make_vmi(client)
+    volume = {"source": {"blank": {}}, "storage": {"resources": {"requests": {"storage": "1Mi"}}}}
+    kind = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "metadata": {"name": "dv"}}
+    client.request("POST", DVS, {**kind, "spec": volume})
+    assert on_server("addvolume", "demo", "--volume-name", "dv", "--persist", "--bus", "virtio").code == 0
+    wanted = [{"name": "dv", "dataVolume": {"name": "dv", "hotpluggable": True}}]
+    assert spec_of(client, f"{VMS}/demo")[0] == spec_of(client, f"{VMIS}/demo")[0] == wanted
+    assert on_server("removevolume", "demo", "--volume-name", "dv", "--persist").code == 0
+    assert spec_of(client, f"{VMS}/demo")[0] == spec_of(client, f"{VMIS}/demo")[0] == []
+
+
+def test_what_is_refused(on_server: Cli, client: Client) -> None:
+    missing = on_server("addvolume", "demo", "--volume-name", "data")
+    assert (missing.code, "there is no DataVolume and no PersistentVolumeClaim" in missing.err) == (4, True)
+    make_claim(client, "data")
+    assert on_server("addvolume", "demo", "--volume-name", "data").code == 4
+    make_vmi(client, "demo", "Scheduling")
+    assert "VMI is not running" in on_server("addvolume", "demo", "--volume-name", "data").err
+    wrong = on_server("addvolume", "demo", "--volume-name", "data", "--bus", "sata")
+    assert "found 'sata', accepted: scsi, virtio" in wrong.err
+
+
+SOURCE = {"persistentVolumeClaim": {"claimName": "c"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "AddVolumeOptions requires name to be set"),
+        ({"name": "a"}, "AddVolumeOptions requires disk to not be nil"),
+        ({"name": "a", "disk": {"disk": {}}}, "AddVolumeOptions requires VolumeSource to not be nil"),
+        ({"name": "a", "disk": {"disk": {}}, "volumeSource": SOURCE, "nane": "b"}, "did you mean name?"),
+        ({"name": "a", "disk": {"lun": {}}, "volumeSource": SOURCE}, "only a target of kind disk"),
+        ({"name": "a", "disk": 3, "volumeSource": SOURCE}, "an object is wanted"),
+    ],
+)
+def test_bad_bodies_are_refused_as_with_kubevirt(client: Client, body: Any, words: str) -> None:
+    make_vmi(client)
+    with pytest.raises(ApiError) as caught:
+        client.request("PUT", ADDVOLUME, body)
+    assert (caught.value.code, words in caught.value.message) == (400, True), caught.value.message

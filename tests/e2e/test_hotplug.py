@@ -1,0 +1,151 @@
+"""Disks that come and go while a machine runs: seen by a real guest, and through the whole of an installation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.testing import Bench, Client
+from tests.drivers.feature_machines import Guest
+from tests.drivers.feature_run import start
+
+from .standalone import Standalone, standalone
+
+pytestmark = pytest.mark.e2e
+
+BASE = Path("/tmp/pvh")
+SECONDS = 120
+DOMAIN: dict[str, Any] = {"memory": {"guest": "160Mi"}, "devices": {"autoattachPodInterface": False}}
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Bench]:
+    """A guest that says which disks it has whenever that changes."""
+    shutil.rmtree(BASE, ignore_errors=True)
+    (BASE / "scratch").mkdir(parents=True, mode=0o700)
+    one = start("watch", Guest(DOMAIN, args="then=watch"), BASE)
+    try:
+        one.says(b"FACT end", SECONDS)
+        yield one
+    finally:
+        one.close()
+        shutil.rmtree(BASE)
+
+
+def disk(name: str, bus: str, target: str) -> str:
+    path = BASE / f"{name}.img"
+    path.write_bytes(f"disk-{name}".encode().ljust(1 << 20, b"\0"))
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{path}'/>"
+        f"<target dev='{target}' bus='{bus}'/><alias name='ua-{name}'/></disk>"
+    )
+
+
+def awaited(holds: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("bus", "target", "seen"), [("scsi", "sda", "sda"), ("virtio", "vda", "vda")])
+def test_a_guest_sees_a_disk_come_and_go(guest: Bench, bus: str, target: str, seen: str) -> None:
+    name = f"on-{bus}"
+    agent = Client(guest.folder)
+    before = agent.result("state")["removed"]
+    agent.result("attach", xml=disk(name, bus, target))
+    guest.says(f"DISKS {seen}=disk-{name}.".encode(), SECONDS)
+    assert f"ua-{name}" in agent.result("describe")["xml"]
+    assert agent.ask("attach", xml=disk(name, bus, target))["error"]["code"] == "libvirt"
+    agent.result("detach", alias=f"ua-{name}")
+    awaited(lambda: agent.result("state")["removed"] > before, "the guest did not let go of the disk")
+    assert f"ua-{name}" not in agent.result("describe")["xml"]
+    agent.result("detach", alias=f"ua-{name}")  # once more does no harm
+    last = f"DISKS {seen}=disk-{name}.".encode()
+    awaited(lambda: b"DISKS." in guest.console_log().rpartition(last)[2], "the guest still has the disk")
+
+
+def test_what_is_not_ours_stays(guest: Bench) -> None:
+    agent = Client(guest.folder)
+    assert agent.ask("detach", alias="video0")["error"]["code"] == "bad-request"
+    assert agent.ask("detach", alias=None)["error"]["code"] == "bad-request"
+    assert agent.ask("attach", xml="")["error"]["code"] == "bad-request"
+    assert agent.ask("attach", xml="<disk")["error"]["code"] == "libvirt"
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Standalone]:
+    with standalone() as home:
+        home.run("up")
+        try:
+            yield home
+        finally:
+            home.run("down")
+
+
+def vm(name: str) -> dict[str, Any]:
+    container = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vmlinuz"}
+    boot = {"kernelArgs": "console=ttyS0 quiet", "container": {**container, "initrdPath": "/boot/initrd.img"}}
+    domain = {"memory": {"guest": "96Mi"}, "firmware": {"kernelBoot": boot}, "devices": {}}
+    template = {"spec": {"hypervisor": {"driver": "qemu"}, "domain": domain}}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name},
+        "spec": {"runStrategy": "Always", "template": template},
+    }
+
+
+def claim(name: str) -> dict[str, Any]:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "8Mi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def until(home: Standalone, kind: str, name: str, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    deadline = time.monotonic() + SECONDS
+    while True:
+        obj: dict[str, Any] = json.loads(home.run("get", kind, name, "-o", "json"))
+        if holds(obj):
+            return obj
+        assert time.monotonic() < deadline, json.dumps(obj, indent=1)
+        time.sleep(0.2)
+
+
+def volumes(obj: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in (obj.get("status") or {}).get("volumeStatus") or []}
+
+
+def test_volumes_are_added_and_removed_by_the_command_line(home: Standalone) -> None:
+    manifest = home.folder / "vm.json"
+    manifest.write_text("\n---\n".join(map(json.dumps, (vm("plug"), claim("one"), claim("two")))))
+    home.run("apply", "-f", manifest)
+    until(home, "vmi", "plug", lambda vmi: (vmi.get("status") or {}).get("phase") == "Running")
+    home.run("addvolume", "plug", "--volume-name", "one")
+    vmi = until(home, "vmi", "plug", lambda vmi: volumes(vmi).get("one", {}).get("phase") == "Ready")
+    told = volumes(vmi)["one"]
+    assert (told["target"], told["reason"], told["hotplugVolume"]) == ("sda", "VolumeReady", {})
+    assert told["persistentVolumeClaimInfo"]["claimName"] == "one"
+    assert (home.folder / "volumes/default/one/disk.img").stat().st_size == 8 << 20
+    assert "volumes" not in json.loads(home.run("get", "vm", "plug", "-o", "json"))["spec"]["template"]["spec"]
+
+    home.run("addvolume", "plug", "--volume-name", "two", "--persist", "--bus", "virtio")
+    until(home, "vmi", "plug", lambda vmi: volumes(vmi).get("two", {}).get("phase") == "Ready")
+    machine = until(home, "vm", "plug", lambda vm: vm["spec"]["template"]["spec"].get("volumes"))
+    added = [{"name": "two", "persistentVolumeClaim": {"claimName": "two", "hotpluggable": True}}]
+    assert machine["spec"]["template"]["spec"]["volumes"] == added
+    assert not [c for c in machine["status"]["conditions"] if c["type"] == "RestartRequired"]
+
+    home.run("removevolume", "plug", "--volume-name", "one")
+    vmi = until(home, "vmi", "plug", lambda vmi: "one" not in volumes(vmi))
+    assert [volume["name"] for volume in vmi["spec"]["volumes"]] == ["two"]
+
+    home.run("restart", "plug", "--force", "--wait")
+    until(home, "vmi", "plug", lambda vmi: volumes(vmi).get("two", {}).get("phase") == "Ready")
+    home.run("removevolume", "plug", "--volume-name", "two", "--persist")
+    until(home, "vmi", "plug", lambda vmi: "two" not in volumes(vmi))
