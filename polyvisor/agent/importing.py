@@ -9,6 +9,7 @@ from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.datavolumes import DataVolumeKeeper
 from polyvisor.agent.filling import Filler
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.uploads import Uploads
 from polyvisor.api.resources import CDICONFIGS, DATAVOLUMES
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 
@@ -32,6 +33,7 @@ class Importing:
         self._volumes = Informer(client, DATAVOLUMES)
         filler = Filler(volumes, images, claim_keeper.in_use)
         self.keeper = DataVolumeKeeper(client, events, self._volumes, claims, claim_keeper, filler)
+        self.uploads = Uploads(client, filler, self._volumes, claims, claim_keeper, self.keeper)
 
     def insecure(self) -> set[str]:
         """Return the registries that need not prove who they are."""
@@ -45,6 +47,8 @@ class Importing:
             await informer.synced()
         controller = Controller("datavolumes", self.keeper.queue, self.keeper.reconcile, WORKERS)
         group.create_task(controller.run(), name="agent-datavolumes")
+        uploads = Controller("uploads", self.uploads.queue, self.uploads.reconcile, 1)
+        group.create_task(uploads.run(), name="agent-uploads")
 
     async def stop(self) -> None:
         """Stop looking."""

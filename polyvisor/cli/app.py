@@ -38,7 +38,7 @@ MODULES = {
     "commands_machines": "start stop restart pause unpause console logs run",
     "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc port-forward ssh scp expose"
     " permitted-devices",
-    "commands_volumes": "addvolume removevolume",
+    "commands_volumes": "addvolume removevolume image-upload",
     "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
     "commands_refused": "adm credentials evacuate-cancel guestfs migrate migrate-cancel objectgraph template usbredir"

@@ -1,4 +1,4 @@
-"""The commands on volumes: addvolume, removevolume."""
+"""The commands on volumes: addvolume, removevolume, image-upload."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     for command in (addvolume, removevolume):
         app.command()(command)
+    app.command("image-upload")(image_upload)
 
 
 def addvolume(
@@ -55,6 +56,54 @@ def removevolume(
 
     session = _context(ctx).connect()
     remove(session, namespace or session.namespace, name, volume_name, persist=persist, dry_run=dry_run)
+
+
+def image_upload(
+    ctx: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="dv|pvc", help="What is filled.")],
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    namespace: Namespace = "",
+    image_path: Annotated[str, typer.Option(help="The image: raw, qcow2, vmdk, vdi, vhdx; also packed.")] = "",
+    archive_path: Annotated[str, typer.Option(help="A tar archive, which becomes a folder.")] = "",
+    size: Annotated[str, typer.Option(help="Size of what is made, such as 10Gi.")] = "",
+    storage_class: Annotated[str, typer.Option(help="Storage class of what is made.")] = "",
+    access_mode: Annotated[str, typer.Option(help="Access mode of what is made.")] = "",
+    volume_mode: Annotated[str, typer.Option(help="Volume mode of what is made: filesystem or block.")] = "",
+    no_create: Annotated[bool, typer.Option(help="Make nothing; fail if it is not there.")] = False,
+    force_bind: Annotated[bool, typer.Option(help="Do not wait for a first consumer.")] = False,
+    insecure: Annotated[bool, typer.Option(help="Do not check the upload proxy's certificate.")] = False,
+    uploadproxy_url: Annotated[str, typer.Option(help="Address of the upload proxy; by default the cluster's.")] = "",
+    wait_secs: Annotated[int, typer.Option(help="How long to wait for the target, and for the end.")] = 300,
+    retry: Annotated[int, typer.Option(help="How often to try again when the upload proxy does not answer.")] = 5,
+) -> None:
+    """Upload an image from this machine into a DataVolume (dv) or PersistentVolumeClaim (pvc)."""
+    from pathlib import Path
+
+    from polyvisor.cli.errors import CliError, ExitCode
+    from polyvisor.cli.image_upload import Wanted, upload
+
+    if target not in ("dv", "pvc"):
+        raise CliError(f"found {target!r}, accepted: dv, pvc", ExitCode.USAGE)
+    if bool(image_path) == bool(archive_path):
+        raise CliError("give one of --image-path, --archive-path", ExitCode.USAGE)
+    session = _context(ctx).connect()
+    wanted = Wanted(
+        target,
+        name,
+        Path(image_path or archive_path),
+        archive=bool(archive_path),
+        size=size,
+        storage_class=storage_class,
+        access_mode=access_mode,
+        volume_mode=volume_mode,
+        force_bind=force_bind,
+        no_create=no_create,
+        insecure=insecure,
+        proxy=uploadproxy_url,
+        wait_seconds=wait_secs,
+        retries=retry,
+    )
+    upload(session, namespace or session.namespace, wanted)
 
 
 def _context(ctx: typer.Context) -> Context:

@@ -34,13 +34,15 @@ def imports() -> Obj:
     }
 
 
-async def bootstrap(client: KubeClient) -> None:
-    """Make what is missing."""
+async def bootstrap(client: KubeClient, url: str = "") -> None:
+    """Make what is missing; ``url`` is this API server's own, where uploads go."""
     for name in NAMES:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await _create(client, NAMESPACES, namespace)
     await _create(client, KUBEVIRTS, kubevirt())
     await _create(client, CDICONFIGS, imports())
+    status = {"uploadProxyURL": url}
+    await client.patch(CDICONFIGS, names.CDI_CONFIG_NAME, {"status": status}, subresource="status")
 
 
 async def _create(client: KubeClient, resource: Resource, obj: Obj) -> None:

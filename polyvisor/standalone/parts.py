@@ -21,6 +21,7 @@ from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
 from polyvisor.agent.probing import DRIVERS_ANNOTATION, driver_report
+from polyvisor.agent.uploads import Uploads
 from polyvisor.api import Obj
 from polyvisor.api.resources import NODES
 from polyvisor.controllers import run_controllers
@@ -43,6 +44,7 @@ from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.progress import Progress
 from polyvisor.standalone.scheduler import run_scheduler
 from polyvisor.standalone.state import BRIDGE, StateFolder
+from polyvisor.standalone.uploads import UploadDoors
 
 logger = logging.getLogger(__name__)
 READY_SECONDS = 240.0
@@ -72,7 +74,7 @@ class Parts:
         """Start all parts; returns when the Node is Ready."""
         client = await self._start_api()
         self._progress.step("controllers", "starting controllers and scheduler")
-        await bootstrap(client)
+        await bootstrap(client, self._url)
         ready = asyncio.Event()
         self._run("controllers", run_controllers(client, self._drivers, ready=ready, measure=MachineMetrics))
         self._run("scheduler", run_scheduler(client))
@@ -99,6 +101,7 @@ class Parts:
             admit=admitter(self._store, self._drivers),
             extra_routes=[
                 *Subresources(client, self._node, self._drivers).routes(),
+                *UploadDoors(self._uploads).routes(),
                 Route("/metrics", self._figures, methods=["GET"]),
             ],
             ready=lambda: self._ready,
@@ -107,6 +110,10 @@ class Parts:
         await self._web.start()
         self._progress.done("api", f"API server on {self._url}")
         return client
+
+    def _uploads(self) -> Uploads | None:
+        importing = self._agent.importing if self._agent is not None else None
+        return importing.uploads if importing is not None else None
 
     async def _figures(self, _: Request) -> Response:
         """Show the figures of all parts; whoever may ask the API server may see them."""

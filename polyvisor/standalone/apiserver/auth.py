@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import status_object
 
-OPEN_PATHS = frozenset(["/version", "/version/", "/healthz", "/livez", "/readyz"])
-"""What anybody may ask, as health checks carry no token."""
+UPLOAD_PATHS = frozenset(["/v1beta1/upload", "/v1beta1/upload-async"])
+"""Where images are uploaded, with a token of another kind, for one claim and a short time."""
+OPEN_PATHS = frozenset(["/version", "/version/", "/healthz", "/livez", "/readyz"]) | UPLOAD_PATHS
+"""What anybody may ask: health checks carry no token, and what takes uploads looks at its own."""
 
 
 class Authentication:
