@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import choice, idle, memory, page, report, scale, start
+from bench import choice, idle, imports, memory, page, report, scale, start
 from bench.home import delete_and_wait, home, machine, post_and_wait
 from bench.report import Report, facts
 
@@ -50,7 +50,14 @@ def large(given: argparse.Namespace) -> str:
     return report.scale_section(found, given.note)
 
 
-PARTS = {"machines": machines, "choice": choosing, "scale": large}
+def importing(given: argparse.Namespace) -> str:
+    """Measure how fast images come in."""
+    found = imports.measure(given.pairs)
+    report.show(imports.rows(found))
+    return report.imports_section(found)
+
+
+PARTS = {"machines": machines, "choice": choosing, "imports": importing, "scale": large}
 
 
 def main() -> None:

@@ -6,10 +6,8 @@ rename, synchronised to the disk. The plain tool writes beside it and is synchro
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -136,10 +134,3 @@ def rows(imports: list[Import]) -> list[list[str]]:
         ratio = f"{median(one.ours) / median(one.floor):.2f} times as long"
         found.append([one.kind, str(len(one.ours)), f"{ours:,.0f}", f"{floor:,.0f} (`{one.tool}`)", ratio])
     return found
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.imports", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    for row in rows(measure(parser.parse_args().pairs)):
-        sys.stdout.write(" | ".join(row) + "\n")

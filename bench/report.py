@@ -13,9 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import choice, scale
+from bench import choice, imports, scale
 from bench.choice import Choice
 from bench.idle import Idle
+from bench.imports import Import
 from bench.memory import Cost
 from bench.scale import Scale
 from bench.start import Pairs
@@ -62,6 +63,14 @@ admission and by `explain`, which needs no cluster. The libraries alone: an inte
 line is built on, and ends.
 
 {choice}"""
+
+IMPORTS = """## Bringing images in
+
+By `python -m bench imports`. What fills DataVolumes and takes uploads, against the plain tool that does the same work,
+taken in turns on the same file system. Ours also tells the format, refuses images that reach beyond themselves, keeps
+to the claim's size, and puts the disk in place whole.
+
+{imports}"""
 
 SCALE = """## A large cluster
 
@@ -171,6 +180,11 @@ def show(*tables: Rows) -> None:
 def choice_section(found: Choice) -> str:
     """Return the section about choosing a driver."""
     return CHOICE.format(choice=_markdown(choice.rows(found)))
+
+
+def imports_section(found: list[Import]) -> str:
+    """Return the section about bringing images in."""
+    return IMPORTS.format(imports=_markdown(imports.rows(found)))
 
 
 def scale_section(found: Scale, note: str) -> str:
