@@ -121,10 +121,6 @@ def volumes(obj: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in (obj.get("status") or {}).get("volumeStatus") or []}
 
 
-def console(home: Standalone) -> bytes:
-    return b"".join(path.read_bytes() for path in (home.folder / "l").glob("*/console.log"))
-
-
 def test_volumes_are_added_and_removed_by_the_command_line(home: Standalone) -> None:
     manifest = home.folder / "vm.json"
     manifest.write_text("\n---\n".join(map(json.dumps, (vm("plug"), claim("one"), claim("two")))))
@@ -138,7 +134,7 @@ def test_volumes_are_added_and_removed_by_the_command_line(home: Standalone) -> 
     assert (home.folder / "volumes/default/one/disk.img").stat().st_size == 8 << 20
     assert "volumes" not in json.loads(home.run("get", "vm", "plug", "-o", "json"))["spec"]["template"]["spec"]
 
-    home.run("addvolume", "plug", "--volume-name", "two", "--persist", "--bus", "virtio")
+    home.run("addvolume", "plug", "--volume-name", "two", "--persist")
     until(home, "vmi", "plug", lambda vmi: volumes(vmi).get("two", {}).get("phase") == "Ready")
     machine = until(home, "vm", "plug", lambda vm: vm["spec"]["template"]["spec"].get("volumes"))
     added = [{"name": "two", "persistentVolumeClaim": {"claimName": "two", "hotpluggable": True}}]
@@ -151,8 +147,5 @@ def test_volumes_are_added_and_removed_by_the_command_line(home: Standalone) -> 
 
     home.run("restart", "plug", "--force", "--wait")
     until(home, "vmi", "plug", lambda vmi: volumes(vmi).get("two", {}).get("phase") == "Ready")
-    awaited(
-        lambda: b"polyvisor-demo: ready" in console(home), "the guest did not start"
-    )  # one that starts does not listen
     home.run("removevolume", "plug", "--volume-name", "two", "--persist")
     until(home, "vmi", "plug", lambda vmi: "two" not in volumes(vmi))
