@@ -1,10 +1,10 @@
 """Build the container images of Polyvisor's components and launchers, as tar files that any node's runtime takes.
 
-``images.py [NAME...]`` builds what changed since it was last built (all of them without a name) into ``build/images``
-and prints a table; ``--fresh`` builds anew, with today's packages. The images are those of
- ``images/*/Containerfile`` and ``polyvisor/drivers/*/Containerfile``, and any other builder can build them too:
-here they start from a Debian that mmdebstrap makes from the host's own package sources, and buildah builds without a
-daemon, with the host's configuration of apt for the time of the build.
+``images.py [NAME...]`` builds what changed since it was last built (all of them without a name) into the folder
+``build/containers`` and prints a table; ``--fresh`` builds anew, with today's packages. The images are those of
+``images/*/Containerfile`` and ``polyvisor/drivers/*/Containerfile``, and any other builder can build them too: here
+they start from a Debian that mmdebstrap makes from the host's own package sources, and buildah builds without a daemon,
+with the host's configuration of apt for the time of the build.
 
 What isn't obvious: what was built is known by a digest of all that went in (recipe, copied files, base), so a second
 run takes no time; Debian's packages are no part of that. Downloads and layers lie in the user's cache, shared by all
@@ -28,14 +28,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from guest_images import ImageError, Packages, read_package, say
+from try_launcher import try_image
+
+from polyvisor.drivers.trial import TrialError
 
 TOP = Path(__file__).resolve().parent.parent
 DRIVERS = TOP / "polyvisor/drivers"
-OUTPUT = TOP / "build/images"
+OUTPUT = TOP / "build/containers"
 REGISTRY = "localhost/polyvisor"
 SHARED = "python"
 BASES = {"virt-api": SHARED, "virt-controller": SHARED, "virt-handler": SHARED}
 """Image -> the image of ours that it builds on; the others build on Debian."""
+TRIED = "launcher-qemu"
+"""The image that is run, to show that a guest starts in it."""
 EXCLUDED = ("doc", "man", "locale", "info", "lintian")
 NOT_THEIRS = {"libvirt-python"}
 """Needed by Polyvisor, but taken from Debian: it has to fit libvirt."""
@@ -143,10 +148,15 @@ class Builder:
         self._digests: dict[str, str] = {}
         self._store = cache() / "store"
 
+    @property
+    def command(self) -> list[str]:
+        """The beginning of a call of buildah."""
+        places = ["--root", str(self._store), "--runroot", str(cache() / "run"), "--storage-driver", "overlay"]
+        return ["buildah", *places]
+
     def buildah(self, *arguments: str | Path) -> str:
         """Run buildah; return what it printed."""
-        places = ("--root", self._store, "--runroot", cache() / "run", "--storage-driver", "overlay")
-        done = subprocess.run(["buildah", *places, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ImageError(f"buildah {arguments[0]} failed:\n{done.stderr.strip()[-3000:]}")
         return done.stdout.strip()
@@ -234,8 +244,8 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def build(names: list[str], *, fresh: bool = False) -> list[Path]:
-    """Build what is not there yet; return the tar files."""
+def build(names: list[str], *, fresh: bool = False, tried: str = "") -> list[Path]:
+    """Build what is not there yet; return the tar files. The image ``tried`` is run, too."""
     subprocess.run([TOP / "tools/setup", "images"], check=True, stdout=subprocess.DEVNULL)
     context = OUTPUT.parent / f".context.{os.getpid()}"
     with _alone():
@@ -243,7 +253,11 @@ def build(names: list[str], *, fresh: bool = False) -> list[Path]:
             make_context(context)
             (context / "vmlinuz").write_bytes(kernel())
             builder = Builder(context, fresh)
-            return [builder.export(name) for name in names]
+            made = [builder.export(name) for name in names]
+            if tried in names:
+                begun = try_image(builder.buildah, builder.command, builder.image(tried)[0], kernel())
+                say(f"images: {begun}")
+            return made
         finally:
             shutil.rmtree(context, ignore_errors=True)
 
@@ -258,8 +272,8 @@ def main() -> int:
     if unknown := [name for name in given.names if name not in known]:
         parser.error(f"there is no image {unknown[0]}; there are {', '.join(known)}")
     try:
-        made = build(given.names or known, fresh=given.fresh)
-    except (ImageError, OSError, subprocess.CalledProcessError) as error:
+        made = build(given.names or known, fresh=given.fresh, tried=TRIED)
+    except (ImageError, TrialError, OSError, subprocess.CalledProcessError) as error:
         sys.stderr.write(f"images: {error}\n")
         return 1
     for path in made:

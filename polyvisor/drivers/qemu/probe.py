@@ -126,7 +126,7 @@ def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> tuple[str, Cpus
     seconds = BOOT_SECONDS[virt_type]
     try:
         with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
-            trial.call("start", xml=_xml(virt_type, kernel))
+            trial.call("start", xml=machine_xml(virt_type, kernel))
             if not trial.says(BANNER, seconds):
                 return f"a Linux kernel did not print its first line within {seconds:.0f} s", None
             return "", _cpus(trial, virt_type)
@@ -143,7 +143,8 @@ def _cpus(trial: Trial, virt_type: str) -> Cpus | None:
         return None
 
 
-def _xml(virt_type: str, kernel: Path | None) -> str:
+def machine_xml(virt_type: str, kernel: Path | None) -> str:
+    """Return the domain of a machine that boots a kernel and has nothing but a console."""
     return f"""<domain type='{virt_type}'><name>{NAME}</name><uuid>{UUID}</uuid><memory unit='MiB'>128</memory>
 <vcpu>1</vcpu><os><type machine='q35'>hvm</type><kernel>{escape(str(kernel))}</kernel>
 <cmdline>console=ttyS0 earlyprintk=serial,ttyS0</cmdline></os><features><acpi/></features>
