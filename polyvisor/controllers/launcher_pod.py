@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from base64 import b32encode
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +44,8 @@ COPIED_FIELDS = (
 )
 ACCELERATORS = ("kvm", "vhost-net")
 FOR_CARDS = ("tun", "vhost-net")
+LAUNCHER_IMAGES = os.environ.get("LAUNCHER_IMAGES", f"localhost/polyvisor/launcher-DRIVER:v{__version__}")
+"""Where launchers' images are unless the KubeVirt object says otherwise; an installation gives its own registry."""
 MAX_NAME = 253
 MAX_LABEL = 63
 UNCOPIED_ANNOTATIONS = ("kubectl.kubernetes.io/", "kubevirt.io/latest-observed", "kubevirt.io/storage-observed")
@@ -145,7 +148,7 @@ def build_pod(
 
 def launcher_image(driver: str, configured: str = "") -> str:
     """Return the image of a driver's launcher; ``configured`` is what the KubeVirt object says."""
-    return configured or f"localhost/polyvisor/launcher-{driver}:v{__version__}"
+    return configured or LAUNCHER_IMAGES.replace("DRIVER", driver)
 
 
 def _gates(spec: Obj) -> list[str]:
