@@ -139,7 +139,7 @@ class Node:
 
     def mounts(self) -> list[str]:
         """Return the places of the node's mounts."""
-        return [line.split()[1] for line in (self.root / "proc/mounts").read_text().splitlines()]
+        return [line.split()[1] for line in Path(f"/proc/{self.pid}/mounts").read_text().splitlines()]
 
     @property
     def root(self) -> Path:

@@ -14,12 +14,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.goprograms import cache
 
+TOP = Path(__file__).resolve().parents[2]
 PAUSE = "localhost/polyvisor/pause:1"
 PAUSE_SOURCE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 KEPT = 3
@@ -72,6 +74,23 @@ def copy_store(store: Path, root: Path) -> None:
         mine = root / database.relative_to(store)
         mine.unlink()
         shutil.copy2(database, mine)
+
+
+def demo_guests() -> Path:
+    """Return the demo's guest images as one tar file, made if it is not there."""
+    folder = cache() / "nodes"
+    layout = TOP / "build" / "images"
+    subprocess.run([sys.executable, TOP / "tools/guest_images.py", layout], check=True)
+    index = json.loads((layout / "index.json").read_text())
+    tar = folder / f"guests-{hashlib.sha256(_json(index)).hexdigest()[:16]}.tar"
+    if not tar.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tar.with_suffix(f".{os.getpid()}")
+        with tarfile.open(scratch, "w") as packed:
+            for name in ("oci-layout", "index.json", "blobs"):
+                packed.add(layout / name, name)
+        scratch.rename(tar)
+    return tar
 
 
 def _import(store: Path, tars: Sequence[Path]) -> None:

@@ -121,10 +121,10 @@ class NodesCluster(Cluster):
             time.sleep(0.2)
         self.kubectl("wait", "--for=condition=Ready", f"--timeout={SECONDS}s", *names)
 
-    def polyvisor(self, *arguments: str | Path, check: bool = True, seconds: float = 600) -> str:
+    def polyvisor(self, *arguments: str | Path, check: bool = True, stdin: str = "", seconds: float = 600) -> str:
         """Run Polyvisor's command line as the administrator; return what it printed."""
         command = [POLYVISOR, f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=seconds)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
