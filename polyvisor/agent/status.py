@@ -95,7 +95,7 @@ def running(
         set_condition(status, VmiCondition.SOFTWARE_EMULATION, "True", Reason.SOFTWARE_EMULATION, message)
     status["interfaces"] = _interfaces(vmi, status, found.get("interfaces") or [])
     for field in ("volumeStatus", "machine"):
-        if found.get(field):
+        if field in found:  # even if it is empty: the last volume may have gone
             status[field] = found[field]
     return status
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import hotplug, render
+from polyvisor.agent import hotplug, render, status
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.hotplug import Outcome, Plugger
@@ -153,3 +153,11 @@ def test_a_volume_without_a_disk_is_refused(home: Path) -> None:
     vmi["spec"]["domain"]["devices"]["disks"] = []
     with pytest.raises(AgentError, match="has no disk"):
         render.disk_xml(vmi, QemuDriver(), "new", DiskFile(home / "x", "raw"), set(), home)
+
+
+def test_the_last_volume_that_goes_leaves_the_status() -> None:
+    told = [{"name": "old", "phase": "Detaching", "hotplugVolume": {}}]
+    state = {"state": "running", "reason": ""}
+    new = status.running(machine(told=told), state, {}, QemuDriver(), {"volumeStatus": [], "interfaces": []})
+    assert new["volumeStatus"] == []
+    assert status.running(machine(told=told), state, {}, QemuDriver(), {})["volumeStatus"] == told
