@@ -329,6 +329,10 @@ REFUSED: tuple[Resource, ...] = (
             ("VirtualMachineRestore", "vmrestore"),
         )
     ),
+    *(
+        _refused("backup.kubevirt.io", kind, "v1alpha1", _COPY, short=short)
+        for kind, short in (("VirtualMachineBackup", "vmbackup"), ("VirtualMachineBackupTracker", "vmbackuptracker"))
+    ),
     _refused("export.kubevirt.io", "VirtualMachineExport", "v1", _COPY, also_served=("v1beta1",), short="vmexport"),
     _refused("clone.kubevirt.io", "VirtualMachineClone", "v1beta1", _COPY, also_served=_OLD_BETA, short="vmclone"),
 )

@@ -46,6 +46,9 @@ ACCELERATORS = ("kvm", "vhost-net")
 FOR_CARDS = ("tun", "vhost-net")
 LAUNCHER_IMAGES = os.environ.get("LAUNCHER_IMAGES", f"localhost/polyvisor/launcher-DRIVER:v{__version__}")
 """Where launchers' images are unless the KubeVirt object says otherwise; an installation gives its own registry."""
+FAIL_FAST_ANNOTATION = "kubevirt.io/func-test-virt-launcher-fail-fast"
+"""KubeVirt's way to have a launcher end at once, by which its users try what becomes of a machine that never starts."""
+FAILING = ["python3", "-c", "raise SystemExit('this launcher was told to fail by an annotation')"]
 MAX_NAME = 253
 MAX_LABEL = 63
 UNCOPIED_ANNOTATIONS = ("kubectl.kubernetes.io/", "kubevirt.io/latest-observed", "kubevirt.io/storage-observed")
@@ -97,6 +100,13 @@ def build_pod(
     }
     if further := _further_networks(vmi):
         annotations[names.NETWORKS_ANNOTATION] = json.dumps(further, separators=(",", ":"))
+    compute = _compute(driver, spec, image, config, storage, emulated=placement.emulated)
+    if FAIL_FAST_ANNOTATION in annotations:
+        compute["command"] = FAILING
+    others = [*storage.containers, console_log(image, privileged=privileged)]
+    if _guaranteed(compute["resources"]):
+        for container in (*others, *storage.init_containers):
+            container["resources"] = _firm(container["resources"])
     pod_spec: Obj = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -110,11 +120,7 @@ def build_pod(
             *(wanted.get("tolerations") or []),
             {"key": names.VIRTUAL_NODE_TAINT, "operator": "Exists"},
         ],
-        "containers": [
-            _compute(driver, spec, image, config, storage, emulated=placement.emulated),
-            *storage.containers,
-            console_log(image, privileged=privileged),
-        ],
+        "containers": [compute, *others],
         "volumes": [{"name": names.LAUNCHER_VOLUME, "emptyDir": {}}, *storage.volumes],
     }
     if storage.init_containers:
@@ -212,6 +218,20 @@ def _compute(
     if storage.devices:
         container["volumeDevices"] = storage.devices
     return container
+
+
+def _guaranteed(resources: Obj) -> bool:
+    """Whether a container alone would have Kubernetes' quality of service ``Guaranteed``."""
+    requests, limits = resources["requests"], resources.get("limits", {})
+    return all(
+        name in limits and parse_quantity(requests[name]) == parse_quantity(limits[name]) for name in ("cpu", "memory")
+    )
+
+
+def _firm(resources: Obj) -> Obj:
+    """Return the resources with as much asked for as is allowed, so that a small container spoils no guarantee."""
+    limits = resources["limits"]
+    return {"requests": resources["requests"] | limits, "limits": limits}
 
 
 def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:

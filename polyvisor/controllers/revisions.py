@@ -31,7 +31,8 @@ def start_name(vm: Obj) -> str:
 async def keep_start(client: KubeClient, vm: Obj) -> None:
     """Keep the machine's spec, as its instance is being made from it."""
     labels = {names.START_OF_LABEL: uid(vm)}
-    await _create(client, vm, start_name(vm), labels, {"spec": copy.deepcopy(vm["spec"])})
+    number = int(vm["metadata"].get("generation") or 1)
+    await _create(client, vm, start_name(vm), labels, {"spec": copy.deepcopy(vm["spec"])}, number)
 
 
 async def drop_starts(client: KubeClient, vm: Obj) -> None:
@@ -80,7 +81,7 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: limit - DIGITS - 1]}-{digest}"
 
 
-async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str], data: Any) -> None:
+async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str], data: Any, number: int = 0) -> None:
     revision = {
         "apiVersion": CONTROLLER_REVISIONS.api_version,
         "kind": CONTROLLER_REVISIONS.kind,
@@ -91,7 +92,7 @@ async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str]
             "ownerReferences": [owner_reference(vm, VMS)],
         },
         "data": data,
-        "revision": 0,
+        "revision": number,
     }
     try:
         await client.create(CONTROLLER_REVISIONS, revision)

@@ -126,3 +126,30 @@ def test_secrets_of_access_credentials_are_volumes_that_may_be_missing() -> None
     assert volume == {"name": "my-words-access-cred", "secret": {"secretName": "my.words", "optional": True}}
     mounts = [mount for mount in found.mounts if mount["name"] == volume["name"]]
     assert [mount["mountPath"] for mount in mounts] == [f"{launcher_pods.SECRETS}/my-words-access-cred"]
+
+
+LIMITED = {"limits": {"cpu": "1", "memory": "64M"}}
+
+
+@pytest.mark.parametrize(
+    ("resources", "firm"),
+    [
+        (LIMITED, True),
+        (LIMITED | {"requests": LIMITED["limits"]}, True),
+        (LIMITED | {"requests": {"cpu": "500m"}}, False),
+    ],
+)
+async def test_small_containers_spoil_no_guarantee(world: World, resources: Obj, firm: bool) -> None:
+    volume = {"name": "root", "containerDisk": {"image": "a:1"}}
+    await world.create_vmi("m", {"volumes": [volume], "domain": {"devices": {}, "resources": resources}})
+    spec = (await world.pod("m"))["spec"]
+    for container in (*spec["containers"], *spec["initContainers"]):
+        requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+        same = all(requests[name] == limits[name] for name in ("cpu", "memory"))
+        assert same is firm, container["name"]
+
+
+async def test_a_launcher_is_told_to_fail_by_kubevirts_annotation(world: World) -> None:
+    await world.create_vmi("m", annotations={"kubevirt.io/func-test-virt-launcher-fail-fast": ""})
+    compute = (await world.pod("m"))["spec"]["containers"][0]
+    assert "SystemExit" in compute["command"][-1]

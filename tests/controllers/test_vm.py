@@ -54,8 +54,11 @@ async def test_a_changed_template_asks_for_a_restart_until_it_runs(world: World)
     await world.running("m")
     await world.vm("m", lambda v: v["status"]["printableStatus"] == "Running")
     await world.change(VMS, "m", spec={"template": {"metadata": {"labels": {"more": "yes"}}}})
-    vm = await world.vm("m", lambda v: v["status"]["observedGeneration"] == made["metadata"]["generation"] + 1)
+    vm = await world.vm("m", lambda v: v["status"]["desiredGeneration"] == made["metadata"]["generation"] + 1)
+    assert vm["status"]["observedGeneration"] == made["metadata"]["generation"]
     assert not condition(vm, "RestartRequired")
+    await world.change(VMS, "m", spec={"template": {"metadata": {"labels": {"more": None}}}})
+    await world.vm("m", lambda v: v["status"]["observedGeneration"] == made["metadata"]["generation"] + 2)
     await world.change(VMS, "m", spec={"template": {"spec": {"domain": {"memory": {"guest": "128Mi"}}}}})
     vm = await world.vm("m", lambda v: condition(v, "RestartRequired"))
     found = condition(vm, "RestartRequired") or {}
