@@ -113,18 +113,23 @@ def _pause(folder: Path) -> Path:
     binary = folder / "pause"
     compiler = ["cc", "-x", "c", "-static", "-O1", "-s", "-o", str(binary), "-"]
     subprocess.run(compiler, input=PAUSE_SOURCE, text=True, check=True)
-    layer = _tar({"pause": binary.read_bytes()}, 0o755)
+    image.write_bytes(archive(PAUSE, {"pause": binary.read_bytes()}, 0o755, {"Entrypoint": ["/pause"]}))
+    return image
+
+
+def archive(name: str, files: dict[str, bytes], mode: int, config: dict[str, object]) -> bytes:
+    """Return an image of one layer, as ``docker save`` would write it."""
+    layer = _tar(files, mode)
     digest = hashlib.sha256(layer).hexdigest()
-    config = {
+    described = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
         "os": "linux",
-        "config": {"Entrypoint": ["/pause"]},
+        "config": config,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": [PAUSE], "Layers": [f"{digest}.tar"]}]
-    parts = {f"{digest}.tar": layer, "config.json": _json(config), "manifest.json": _json(manifest)}
-    image.write_bytes(_tar(parts, 0o644))
-    return image
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": [f"{digest}.tar"]}]
+    parts = {f"{digest}.tar": layer, "config.json": _json(described), "manifest.json": _json(manifest)}
+    return _tar(parts, 0o644)
 
 
 def _json(value: object) -> bytes:
