@@ -75,11 +75,19 @@ def _multus() -> _Sketch:
     return _Sketch(merged(joined, network), ("interface.bridge",))
 
 
+def _network(**pod: Any) -> _Sketch:
+    card = at("domain.devices.interfaces", [{"name": "default", "masquerade": {}}])
+    networks = {"networks": [{"name": "default", "pod": pod}]}
+    return _Sketch(merged(card, networks), ("network.pod", "interface.masquerade"))
+
+
 _EFI = "domain.firmware.bootloader.efi"
 _HYPERV = "domain.features.hyperv"
 NAME = "metadata.name"
+PLUGGED: Obj = {"volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "claim", "hotpluggable": True}}]}
 _SKETCHES: dict[str, _Sketch] = {
     "lifecycle.guest-agent": _on("readinessProbe.guestAgentPing", {}),
+    "lifecycle.hotplug.disk": _Sketch(PLUGGED, ("volume.claim",)),
     "lifecycle.start-paused": _on("startStrategy", "Paused"),
     "lifecycle.reboot-policy": _on("domain.rebootPolicy", "Terminate"),
     "boot.without-kernel": _Sketch({}),
@@ -160,6 +168,7 @@ _SKETCHES: dict[str, _Sketch] = {
     "volume.sysprep": _volume({"sysprep": {"configMap": {"name": "answers"}}}),
     "filesystem.virtiofs": _Sketch(at("domain.devices.filesystems", [{"name": "disk", "virtiofs": {}}]), backed=True),
     "network.pod": _card(["interface.masquerade"]),
+    "network.pod.cidr": _network(vmNetworkCIDR="10.11.12.0/24"),
     "network.multus": _multus(),
     "interface.masquerade": _card(["network.pod"]),
     "interface.bridge": _card(["network.pod"], bridge={}),

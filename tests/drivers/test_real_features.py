@@ -12,6 +12,7 @@ ELSEWHERE = {
         *("lifecycle.shutdown", "lifecycle.destroy", "lifecycle.pause", "lifecycle.adopt", "lifecycle.events"),
         *("lifecycle.start-paused", "volume.container-disk", "volume.empty-disk", "volume.claim", "volume.cloud-init"),
     ),
+    "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
     "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk",),
     "tests/e2e/test_daily_use.py": ("interface.ports",),
     "tests/drivers/test_real_screens.py": (

@@ -64,6 +64,7 @@ ELSEWHERE = {
         *("lifecycle.shutdown", "lifecycle.destroy", "lifecycle.pause", "lifecycle.adopt", "lifecycle.events"),
         *("lifecycle.start-paused", "lifecycle.reboot-policy"),
     ),
+    "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
     "tests/agent/test_storage.py": (
         *("volume.container-disk", "volume.cloud-init", "volume.config-drive", "volume.data-volume"),
     ),
