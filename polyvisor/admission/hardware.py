@@ -13,7 +13,7 @@ from polyvisor.api.quantity import format_quantity
 
 MIB = 1 << 20
 MAX_VCPUS = 1024
-MAX_MEMORY = 1 << 50
+MAX_MEMORY = 1 << 60
 MAX_KERNEL_ARGS = 4096
 WATCHDOGS = ("i6300esb", "diag288")
 RESOURCES = ("cpu", "memory", "ephemeral-storage")

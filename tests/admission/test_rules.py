@@ -198,6 +198,7 @@ CASES: list[tuple[Change, str, str]] = [
     (put("domain.memory.guest", "64m"), "domain.memory.guest", "a fraction of a byte"),
     (put("domain.memory.guest", 64), "domain.memory.guest", "did you mean 64Mi?"),
     (put("domain.memory.guest", "-1Gi"), "domain.memory.guest", "1Mi to"),
+    (put("domain.memory.guest", "2Ei"), "domain.memory.guest", "found 2Ei; 1Mi to 1Ei are accepted"),
     (put("domain.resources.limits", {"memory": "32Mi"}), "domain.memory.guest", "more than the limit of 32Mi"),
     (
         put("domain.resources", {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}),
