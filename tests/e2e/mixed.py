@@ -27,7 +27,8 @@ SPACE = "default"
 SECONDS = 30
 GIVE_WAY = 1.0
 ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
-BIG = {"cpu": "8", "memory": "16Gi", "pods": "50", "ephemeral-storage": "100Gi", "devices.kubevirt.io/kvm": "1k"}
+DEVICES = {f"devices.kubevirt.io/{device}": "1k" for device in ("kvm", "tun", "vhost-net")}
+BIG = {"cpu": "8", "memory": "16Gi", "pods": "50", "ephemeral-storage": "100Gi", **DEVICES}
 SMALL = BIG | {"memory": "200Mi"}
 HOST = "kubernetes.io/hostname"
 

@@ -15,6 +15,7 @@ import random
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,7 +93,8 @@ def hypervisors(home: Standalone, machine: str) -> list[int]:
     """Return the processes that run a machine: QEMU itself, or the controller of a container."""
     folder = str(home.folder)
     qemu = [pid for pid in home.processes("qemu-system", f"guest=default_{machine},") if pid in home.processes(folder)]
-    return qemu + home.processes("libvirt_lxc", f"--name default_{machine} ")
+    containers = home.processes("libvirt_lxc", f"--name default_{machine} ")
+    return qemu + [pid for pid in containers if folder in Path(f"/proc/{pid}/mountinfo").read_text()]
 
 
 async def launcher_folder(home: Standalone, machine: str) -> str:
