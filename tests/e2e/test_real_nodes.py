@@ -116,7 +116,11 @@ def test_a_machine_in_a_launcher_pod(nodes: NodesCluster, name: str) -> None:
     eventually(lambda: name in nodes.kubectl("get", "vmi", "--output=name"), SECONDS)
     eventually(lambda: phase(nodes, name) == "Running", SECONDS, lambda: why(nodes))
     log = ("logs", launcher(nodes, name)["metadata"]["name"], "--container=guest-console-log")
-    eventually(lambda: READY in nodes.kubectl(*log, check=False), SECONDS, lambda: why(nodes))
+
+    def said() -> str:
+        return nodes.kubectl(*log, check=False)
+
+    eventually(lambda: READY in said(), SECONDS, lambda: f"{said()}\n{why(nodes)}")
 
 
 def test_a_launcher_without_privilege(nodes: NodesCluster) -> None:
