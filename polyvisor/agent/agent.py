@@ -276,16 +276,23 @@ class Agent:
             if link is not None and link.active:
                 yield vmi, link
 
-    def _running(self, namespace: str, name: str) -> tuple[Obj, Link]:
+    async def _running(self, namespace: str, name: str) -> tuple[Obj, Link]:
+        """Return a machine and the link to its launcher; one that is being started again is waited for."""
         vmi = self._vmis.get(namespace, name)
-        found = self._link_of(vmi) if vmi is not None else None
+        pod = self._machines.pod_of(vmi) if vmi is not None else None
+        found = await self._reached(pod_id(pod)) if pod is not None else None
         if vmi is None or found is None:
             raise LauncherGone(f"{namespace}/{name} does not run on node {self._settings.node_name}")
         return vmi, found
 
+    async def _reached(self, id_: str) -> Link | None:
+        """Return the link to a launcher that there is or was: a machine goes on without one, which then comes back."""
+        link = self._launchers.get(id_)
+        return await self._launchers.ensure(id_) if link is None and self._launchers.exists(id_) else link
+
     async def ask(self, namespace: str, name: str, operation: str, **arguments: Any) -> Obj:
         """Do something to a machine, or ask its guest something; the operations are those of :data:`OPERATIONS`."""
-        _, link = self._running(namespace, name)
+        _, link = await self._running(namespace, name)
         if operation in OPERATIONS:
             await link.request(OPERATIONS[operation], **arguments)
             if operation in ("freeze", "unfreeze"):
@@ -301,7 +308,7 @@ class Agent:
 
     async def open(self, namespace: str, name: str, stream: str, **arguments: Any) -> ByteStream:
         """Open a stream to a machine: ``console``, ``vnc`` (``preserve``), ``screenshot``, or ``port``."""
-        vmi, link = self._running(namespace, name)
+        vmi, link = await self._running(namespace, name)
         if stream == "console":
             return Stream(*await launcher_link.open_console(link.path))
         if stream == "vnc":
@@ -332,9 +339,12 @@ class Agent:
         await self.node.stopped()
 
     async def _drained(self, id_: str, deadline: float) -> None:
-        while (link := self._launchers.get(id_)) is not None and link.active:
+        while True:
             driver = self._registry.get(str(self._launchers.known(id_).get("driver")))
             try:
+                link = await self._reached(id_)
+                if link is None or not link.active:
+                    return
                 pause = await power_down(link, deadline, graceful=driver is None or driver.graceful_shutdown)
             except LauncherError as error:
                 log.warning("launcher %s: %s", id_, error)
