@@ -89,7 +89,7 @@ def installed() -> Iterator[Installation]:
         one.start("kube-scheduler")
         found = Installation(one, stack)
         found.install()
-        found.start("one", "controllers", "kubevirt-controller", "--identity=one")
+        found.start_controller("one", 15)
         eventually(lambda: found.ready("one") and found.leader() == "one", 90, why=lambda: one.tail("one"))
         found.start_api()
         eventually(lambda: found.ready("api"), 90, why=lambda: one.tail("api"))

@@ -100,8 +100,9 @@ class Installation:
         self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._stack.callback(self.running[name].kill)
 
-    def start_controller(self, name: str) -> None:
-        seconds = f"--lease-seconds={LEASE_SECONDS}"
+    def start_controller(self, name: str, lease_seconds: int = LEASE_SECONDS) -> None:
+        """Start virt-controller, and before the first one virt-operator, which makes everybody's certificates."""
+        seconds = f"--lease-seconds={lease_seconds}"
         if "operator" not in self.running:
             self.start("operator", "controllers.operator", "kubevirt-operator", seconds, "--identity=operator")
         self.start(name, "controllers", "kubevirt-controller", seconds, f"--identity={name}")
