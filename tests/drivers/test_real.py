@@ -104,7 +104,8 @@ def test_a_guest_that_shall_wait_waits_even_for_the_next_launcher(
         one.kill()
         agent = one.launch()
         assert agent.result("state")["state"] == "paused"
-        assert READY not in one.console_log()
+        # Where a guest is held only just after its start, it may have said all that it has to say.
+        assert READY not in one.console_log() or not driver.launcher(one.folder, scratch).start_paused
         agent.result("resume")
         # What a driver that cannot start paused let through may have been lost with the launcher: ask, do not wait.
         console = Client(one.folder).console()

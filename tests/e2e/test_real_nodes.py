@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -129,9 +130,10 @@ def test_a_launcher_without_privilege(nodes: NodesCluster) -> None:
     node = next(node for node in nodes.nodes if node.name == launcher(nodes, "demo-qemu")["spec"]["nodeName"])
     seen = {}
     for status in (node.root / "proc").glob("[0-9]*/status"):
-        if uid in (status.parent / "cgroup").read_text():
-            lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-            seen[lines["Name"]] = lines
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if uid in (status.parent / "cgroup").read_text():
+                lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+                seen[lines["Name"]] = lines
     assert any(name.startswith("qemu-system") for name in seen), list(seen)
     for name, lines in seen.items():
         if name == "pause":

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
+import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from polyvisor.agent.images import ImageStore
 from tests.e2e.installation import eventually
-from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
+from tests.e2e.nodes import TOP, NodesCluster
 
-TOP = Path(__file__).resolve().parents[2]
+from .machines import PREFIX, SECONDS, claim, get, gone, image, machine, phase, pod_of, said, sights, why
+
 sys.path.insert(0, str(TOP / "tools"))
-import guest_images  # noqa: E402
-from oci_layout import Entry, Layout  # noqa: E402
+import guest_images
+from oci_layout import Entry, Layout
 
 pytestmark = pytest.mark.e2e
-Obj = dict[str, Any]
-SECONDS = 180
-PREFIX = "localhost/polyvisor/"
 TREE = f"{PREFIX}pod-tree:1"
 SEED = """#cloud-config
 runcmd:
@@ -68,42 +64,6 @@ data: {greeting: from-a-configmap}
 """
 
 
-def claim(name: str) -> str:
-    """Return a claim and the volume for it, a folder of the node; nothing here provisions volumes."""
-    size = {"storage": "4Mi"}
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
-    folder = {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}
-    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
-    wanted = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
-    return yaml.safe_dump_all(
-        [
-            {**volume, "spec": {**common, "capacity": size, "hostPath": folder}},
-            {**wanted, "spec": {**common, "volumeName": name, "resources": {"requests": size}}},
-        ]
-    )
-
-
-def machine(name: str, driver: str, devices: Obj, volumes: list[Obj], **domain: Any) -> str:
-    spec = {
-        "hypervisor": {"driver": driver},
-        "terminationGracePeriodSeconds": 10,
-        "domain": {"memory": {"guest": "96Mi"}, "devices": devices, **domain},
-        "volumes": volumes,
-    }
-    return yaml.safe_dump(
-        {
-            "apiVersion": "kubevirt.io/v1",
-            "kind": "VirtualMachineInstance",
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-    )
-
-
-def image(name: str) -> Obj:
-    return {"image": name if "/" in name else f"{PREFIX}{name}:1", "imagePullPolicy": "Never"}
-
-
 def qemu(name: str) -> str:
     kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     volumes = [
@@ -129,68 +89,26 @@ def lxc(name: str) -> str:
     return machine(name, "lxc", {"disks": disks, "autoattachPodInterface": False}, volumes)
 
 
-def guests(folder: Path) -> Path:
-    """Make the guests' images; return the tar file of all of them."""
-    layout = folder / "guests"
-    subprocess.run([sys.executable, TOP / "tools/guest_images.py", layout], check=True)
-    busybox = ImageStore(layout, folder / "cache").file(f"{PREFIX}demo-rootfs:1", "/bin/busybox").read_bytes()
-    tree = guest_images.userland(busybox)
+def tree_image(folder: Path) -> Path:
+    """Make a container's root file system that looks about itself; return the image's tar file."""
+    shutil.copytree(TOP / "build" / "images", folder / "guests")
+    busybox = ImageStore(folder / "guests", folder / "cache").file(f"{PREFIX}demo-rootfs:1", "/bin/busybox")
+    tree = guest_images.userland(busybox.read_bytes())
     tree |= {"sbin/init": Entry(0o755, INIT.encode()), "marker": Entry(0o644, b"the tree")}
-    store = Layout(layout)
+    store = Layout(folder / "guests")
     store.name({TREE: store.image(tree, "test")}, "test")
     with tarfile.open(folder / "guests.tar", "w") as tar:
-        tar.add(layout, ".")
+        tar.add(folder / "guests", ".")
     return folder / "guests.tar"
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesCluster]:
-    tars = images("virt-api", "virt-controller", "virt-handler", "launcher-qemu", "launcher-lxc")
-    with cluster_with_nodes(1, tars) as found:
-        found.nodes[0].load(guests(tmp_path_factory.mktemp("guests")))
-        found.install()
-        seed = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seed"}, "stringData": {"userdata": SEED}}
-        for text in (OBJECTS, yaml.safe_dump(seed), claim("disk"), claim("folder")):
-            found.kubectl("apply", "--filename=-", stdin=text)
-        yield found
-
-
-def get(nodes: NodesCluster, *what: str) -> Obj:
-    return dict(json.loads(nodes.kubectl("get", *what, "--output=json")))
-
-
-def phase(nodes: NodesCluster, kind: str, name: str) -> str:
-    return str(get(nodes, kind, name).get("status", {}).get("phase"))
-
-
-def pod_of(nodes: NodesCluster, name: str) -> Obj:
-    (pod,) = get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"]
-    return dict(pod)
-
-
-def why(nodes: NodesCluster, name: str) -> str:
-    pods = nodes.kubectl("describe", "pods", f"--selector=vm.kubevirt.io/name={name}")
-    conditions = get(nodes, "vmi", name).get("status", {}).get("conditions")
-    return f"{conditions}\n{pods[-3000:]}\n{said(nodes, name)[-2000:]}"
-
-
-def said(nodes: NodesCluster, name: str) -> str:
-    pods = get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"]
-    log = ("--container=guest-console-log",)
-    return "".join(str(nodes.kubectl("logs", pod["metadata"]["name"], *log, check=False)) for pod in pods)
-
-
-def sights(nodes: NodesCluster, name: str) -> dict[str, str]:
-    """Wait until a guest has said all that it saw; return that."""
-    eventually(lambda: "SAW end" in said(nodes, name), SECONDS, lambda: why(nodes, name))
-    lines = [line.strip().partition("SAW ")[2] for line in said(nodes, name).splitlines() if "SAW " in line]
-    return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
-
-
-def gone(nodes: NodesCluster, kind: str, name: str) -> None:
-    nodes.kubectl("delete", kind, name, "--wait=true", "--timeout=100s")
-    selector = f"--selector=vm.kubevirt.io/name={name}"
-    eventually(lambda: not get(nodes, "pods", selector)["items"], SECONDS)
+def nodes(pods: NodesCluster, tmp_path_factory: pytest.TempPathFactory) -> NodesCluster:
+    pods.nodes[0].load(tree_image(tmp_path_factory.mktemp("guests")))
+    seed = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "seed"}, "stringData": {"userdata": SEED}}
+    for text in (OBJECTS, yaml.safe_dump(seed), claim("disk"), claim("folder")):
+        pods.kubectl("apply", "--filename=-", stdin=text)
+    return pods
 
 
 def test_a_machine_with_disks_of_every_kind(nodes: NodesCluster) -> None:
