@@ -106,6 +106,7 @@ def disks(spec: Obj) -> None:
         {"name": volume["name"], "disk": {}}
         for volume in volumes
         if isinstance(volume, dict) and isinstance(volume.get("name"), str) and volume["name"] not in attached
+        if "memoryDump" not in volume  # which no disk shows to the guest
     ]
     for disk in given:
         if isinstance(disk, dict) and all(disk.get(target) is None for target in ("disk", "cdrom", "lun")):

@@ -1,4 +1,4 @@
-"""What of an instance's spec may change: hotpluggable volumes and their disks, and how long its end may take.
+"""What of an instance's spec may change: volumes that come and go, their disks, how long its end may take.
 
 All else is fixed for an instance's life; its VirtualMachine is what changes.
 """
@@ -9,7 +9,7 @@ import copy
 
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj
-from polyvisor.api.volumes import hotpluggable
+from polyvisor.api.volumes import passing
 
 BUSES = ("scsi", "virtio")
 
@@ -26,7 +26,7 @@ def validate(new: Obj, old: Obj, path: str, found: Findings) -> None:
     disks = {text(disk.get("name")): (where, disk) for where, disk in items(_disks(new), below)}
     for where, volume in items(new.get("volumes"), f"{path}.volumes"):
         name = text(volume.get("name"))
-        if name in had:
+        if name in had or "memoryDump" in volume:
             continue
         if name not in disks:
             found.add(where, "a volume that is added to a running machine needs a disk of its name")
@@ -41,7 +41,7 @@ def validate(new: Obj, old: Obj, path: str, found: Findings) -> None:
 
 def _permanent(spec: Obj) -> Obj:
     kept = copy.deepcopy(spec)
-    gone = {text(volume.get("name")) for _, volume in items(kept.get("volumes"), "") if hotpluggable(volume)}
+    gone = {text(volume.get("name")) for _, volume in items(kept.get("volumes"), "") if passing(volume)}
     kept["volumes"] = [volume for _, volume in items(kept.get("volumes"), "") if text(volume.get("name")) not in gone]
     kept.pop("terminationGracePeriodSeconds", None)
     devices = mapping(kept, "domain", "devices")

@@ -23,6 +23,7 @@ BACKING = (
     ("hostDisk", "path", "file"),
     ("persistentVolumeClaim", "claimName", "claim"),
     ("dataVolume", "name", "claim"),
+    ("memoryDump", "claimName", "claim"),
 )
 """What two volumes of a machine may not both write to: kind of volume, its field, what that names."""
 SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
@@ -45,6 +46,8 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
         if name not in volumes:
             names = ", ".join(sorted(volumes)) or "none"
             found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
+        elif mapping(volumes[name][1], "memoryDump"):
+            found.add(f"{where}.name", f"the volume {name!r} takes a memory dump, and no disk shows it to the guest")
         _disk(disk, where, found)
     seeds = [(where, kind) for where, volume in volumes.values() for kind in SEEDS if kind in volume]
     for where, kind in seeds[1:]:
@@ -117,7 +120,7 @@ def _volume(volume: Obj, path: str, found: Findings) -> None:
                 if source.get("type") == "DiskOrCreate" and source.get("capacity") is None:
                     found.required(f"{where}.capacity", "required for type DiskOrCreate: the size of a new disk")
                 _capacity(source, where, found)
-            case "persistentVolumeClaim":
+            case "persistentVolumeClaim" | "memoryDump":
                 _name(source, "claimName", where, found)
             case "dataVolume":
                 _name(source, "name", where, found)

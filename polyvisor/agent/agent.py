@@ -243,6 +243,7 @@ class Agent:
             await self._claims.stop()
             if self.importing is not None:
                 await self.importing.stop()
+            await self._machines.stop()
             await self._launchers.close()
 
     def _insecure(self) -> set[str]:

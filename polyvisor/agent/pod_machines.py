@@ -33,6 +33,7 @@ class PodMachineAgent(MachineAgent):
     """Reconciles the VMIs whose launchers run in Pods."""
 
     plugs = False
+    dumps_memory = False
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         if kept_state(vmi["spec"]):

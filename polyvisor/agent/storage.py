@@ -22,6 +22,7 @@ from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
 from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
+from polyvisor.api.dumps import dump_claim
 from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import access_secrets, claim_of
 from polyvisor.domain.kept import state_claim
@@ -107,7 +108,7 @@ def needed(vmi: Obj) -> Needed:
         secrets, configmaps = contents.names_of(volume)
         found.secrets.update(cloudinit.secret_names(volume), secrets, _pull_secret(volume.get("containerDisk")))
         found.configmaps.update(configmaps)
-        if claim := claim_of(volume):
+        if claim := claim_of(volume) or dump_claim(volume):
             found.claims.add(claim)
     found.secrets.update(access_secrets(vmi["spec"]))
     if state := state_claim(vmi):
@@ -183,7 +184,7 @@ class _Preparation:
         if self._driver.root == RootKind.FILESYSTEM:
             self._choose_root(volumes)
         for volume in volumes:
-            if volume["name"] != self._root_volume:
+            if volume["name"] != self._root_volume and not dump_claim(volume):
                 self._volume(volume)
         kernel, initrd = self._kernel()
         root = self._final / self._root.name if self._root and self._root.parent == self._scratch else self._root

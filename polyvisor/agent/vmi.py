@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import described, hotplug, render, status, storage
+from polyvisor.agent import described, dumps, hotplug, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
@@ -45,6 +45,8 @@ class MachineAgent:
 
     plugs = True
     """Whether disks can come while a machine runs."""
+    dumps_memory = True
+    """Whether a machine's memory can be dumped into a claim."""
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class MachineAgent:
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
         self._plugger = hotplug.Plugger(claims, places if self.plugs else None, self._unfilled)
+        self._dumper = dumps.Dumper(claims, places.volumes if self.dumps_memory else None, self.look)
         self._patience = Patience()
         pods.on_change(self._pod_changed)
         vmis.on_change(self._vmi_changed)
@@ -94,6 +97,10 @@ class MachineAgent:
         """Look at the machine with this uid soon."""
         for vmi in self._vmis.by_index("uid", uid) if uid else []:
             self.queue.add((vmi["metadata"]["namespace"], vmi["metadata"]["name"]))
+
+    async def stop(self) -> None:
+        """End what goes on beside the reconciling."""
+        await self._dumper.stop()
 
     def pod_of(self, vmi: Obj) -> Obj | None:
         """Return the Pod on this node that a machine runs in."""
@@ -144,6 +151,7 @@ class MachineAgent:
     async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
         deadline = vmi_deadline(vmi)
         if link.ended:
+            self._dumper.forget(vmi["metadata"]["uid"])
             new, message = status.ended(vmi, link.state, driver)
             kind = EventType.WARNING if new["phase"] == Phase.FAILED else EventType.NORMAL
             await self._write(vmi, new)
@@ -251,9 +259,13 @@ class MachineAgent:
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
         changing = hotplug.due(vmi)
         outcome = await self._plugged(vmi, pod, link, driver) if changing else None
-        found = {} if described.described(vmi) and not changing else await self._describe(vmi, pod, link)
+        dumping = dumps.due(vmi)
+        known = described.described(vmi) and not changing and not dumping
+        found = {} if known else await self._describe(vmi, pod, link)
         if outcome is not None and found:
             hotplug.tell(vmi, found, outcome)
+        if found:
+            dumps.tell(found, await self._dumper.settle(vmi, link, await self._claims(vmi)))
         cards = self._launchers.networks.joined(pod_id(pod))
         if cards is None:  # another agent did, whose work is seen through again
             cards = await self._launchers.networks.join(pod_id(pod), vmi, pod, link, driver)
@@ -264,7 +276,9 @@ class MachineAgent:
         status.networked(new, cards, pod)
         status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
-        return hotplug.LOOK_SECONDS if outcome is not None and (outcome.troubles or outcome.leaving) else None
+        if outcome is not None and (outcome.troubles or outcome.leaving):
+            return hotplug.LOOK_SECONDS
+        return dumps.LOOK_SECONDS if dumps.waiting(new) else None
 
     async def _unfilled(self, claim: Obj) -> str:
         """Return why a claim does not hold yet what its DataVolume asks for, if it has one."""

@@ -127,8 +127,9 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- storage and networks ------------------------------------------------------------------------------------------
     "Volume": _fields(
         "cloudInitConfigDrive cloudInitNoCloud configMap containerDisk dataVolume downwardAPI emptyDisk ephemeral"
-        " hostDisk name persistentVolumeClaim secret sysprep"
+        " hostDisk memoryDump name persistentVolumeClaim secret sysprep"
     ),
+    "MemoryDumpVolumeSource": _fields("claimName hotpluggable"),
     "CloudInitConfigDriveSource": ALL,
     "CloudInitNoCloudSource": ALL,
     "ConfigMapVolumeSource": ALL,

@@ -33,3 +33,8 @@ def hotpluggable(volume: Obj) -> bool:
     """Whether a volume may come and go while its machine runs."""
     source = volume.get("persistentVolumeClaim") or volume.get("dataVolume") or {}
     return isinstance(source, dict) and source.get("hotpluggable") is True
+
+
+def passing(volume: Obj) -> bool:
+    """Whether a volume is no lasting part of its machine, so that its coming and going needs no restart."""
+    return hotpluggable(volume) or "memoryDump" in volume

@@ -26,8 +26,8 @@ ANYWHERE = ("--kubeconfig", "--context", "--state-dir")
 """Global options that may also stand after the command, as kubectl allows."""
 
 SWITCHES = frozenset(
-    "--dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor --namespaced --paused"
-    " --preserve --preserve-session --proxy-only --recursive --stdio".split()
+    "--create-claim --dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor"
+    " --namespaced --paused --port-forward --preserve --preserve-session --proxy-only --recursive --stdio".split()
 )
 """Options of virtctl that are on or off."""
 
@@ -38,7 +38,7 @@ MODULES = {
     "commands_machines": "start stop restart pause unpause console logs run",
     "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc port-forward ssh scp expose"
     " permitted-devices",
-    "commands_volumes": "addvolume removevolume image-upload",
+    "commands_volumes": "addvolume removevolume memory-dump image-upload",
     "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
     "commands_refused": "adm credentials evacuate-cancel guestfs migrate migrate-cancel objectgraph template usbredir"

@@ -1,4 +1,4 @@
-"""The commands on volumes: addvolume, removevolume, image-upload."""
+"""The commands on volumes: addvolume, removevolume, memory-dump, image-upload."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     for command in (addvolume, removevolume):
         app.command()(command)
+    app.command("memory-dump")(memory_dump)
     app.command("image-upload")(image_upload)
 
 
@@ -56,6 +57,34 @@ def removevolume(
 
     session = _context(ctx).connect()
     remove(session, namespace or session.namespace, name, volume_name, persist=persist, dry_run=dry_run)
+
+
+def memory_dump(
+    ctx: typer.Context,
+    action: Annotated[str, typer.Argument(metavar="get|download|remove", help="What to do.")],
+    name: Machine,
+    namespace: Namespace = "",
+    claim_name: Annotated[str, typer.Option(help="Claim that takes the dump; the one before if not given.")] = "",
+    create_claim: Annotated[bool, typer.Option(help="Make the claim, of the size that is wanted.")] = False,
+    storage_class: Annotated[str, typer.Option(help="Storage class of what is made.")] = "",
+    access_mode: Annotated[str, typer.Option(help="Access mode of what is made.")] = "",
+    output: Annotated[str, typer.Option(help="Of virtctl's download, which is not there.")] = "",
+    format: Annotated[str, typer.Option(help="Likewise.")] = "",
+    port_forward: Annotated[bool, typer.Option(help="Likewise.")] = False,
+    local_port: Annotated[str, typer.Option(help="Likewise.")] = "",
+) -> None:
+    """Dump a running machine's memory into a claim, or give that claim up."""
+    from polyvisor.cli import memory_dumps
+
+    memory_dumps.may_do(action, download=bool(output or format or port_forward or local_port))
+    session = _context(ctx).connect()
+    place = namespace or session.namespace
+    if action == "remove":
+        memory_dumps.remove(session, place, name)
+        return
+    if create_claim:
+        memory_dumps.make_claim(session, place, name, claim_name, storage_class, access_mode)
+    memory_dumps.get(session, place, name, claim_name)
 
 
 def image_upload(

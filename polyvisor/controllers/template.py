@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from polyvisor.api import names
-from polyvisor.api.volumes import hotpluggable
+from polyvisor.api.volumes import passing
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -40,7 +40,7 @@ def _permanent(spec: Obj | None) -> Obj | None:
     """Return the spec without what comes and goes while a machine runs, and so needs no restart."""
     if not spec:
         return spec
-    gone = {volume["name"] for volume in spec.get("volumes") or [] if hotpluggable(volume)}
+    gone = {volume["name"] for volume in spec.get("volumes") or [] if passing(volume)}
     domain = spec.get("domain") or {}
     devices = _filtered(domain.get("devices") or {}, "disks", gone)
     return _filtered({**spec, "domain": {**domain, "devices": devices}}, "volumes", gone)

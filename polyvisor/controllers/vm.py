@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 from polyvisor.api import names
 from polyvisor.api.names import EventType, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.resources import VMIS, VMS
+from polyvisor.controllers import memory_dump
 from polyvisor.controllers import template as template_of
 from polyvisor.controllers.data_volumes import make_templates
 from polyvisor.controllers.instancetypes import Unusable, capture, expanded
@@ -137,6 +138,8 @@ class VmController:
                 problem = error
         if vm is None:
             return None
+        if not starting:
+            vm, vmi = await memory_dump.carry_out(self._client, vm, vmi)
         await self._write_status(vm, vmi, failure, settled=failure is None and again is None)
         if problem is not None:
             raise problem
@@ -280,6 +283,7 @@ def instance_of(vm: Obj, expansion: Expansion) -> Obj:
     """Return the instance that a machine's template describes, with its instance type and preference."""
     metadata = vm["spec"]["template"].get("metadata") or {}
     spec: Obj = copy.deepcopy(expansion.spec)
+    memory_dump.of_new_instance(vm, spec)
     firmware = spec.setdefault("domain", {}).setdefault("firmware", {})
     firmware.setdefault("uuid", str(uuid5(FIRMWARE_NAMESPACE, uid(vm))))
     request = first_request(vm) or {}

@@ -20,7 +20,7 @@ from polyvisor.api.names import (
     VmCondition,
     VmiCondition,
 )
-from polyvisor.controllers import template
+from polyvisor.controllers import memory_dump, template
 from polyvisor.controllers.objects import condition, condition_is, deleting, phase_of, set_condition
 from polyvisor.controllers.vm_decide import (
     Step,
@@ -62,6 +62,7 @@ def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datet
     _put(status, "observedGeneration", template.observed_generation(vm, vmi) or None)
     _put(status, "desiredGeneration", vm["metadata"].get("generation"))
     _put(status, "volumeSnapshotStatuses", _snapshots(vm) or None)
+    _put(status, "memoryDumpRequest", memory_dump.following(vm, vmi))
     status["conditions"] = _conditions(vm, vmi, failure, at)
     status["printableStatus"] = str(printable(vm | {"status": status}, vmi, at))
     return status

@@ -1,4 +1,4 @@
-"""What can be done with a running guest besides holding and ending it: reboot, reset, its screen, its agent.
+"""What can be done with a running guest besides holding and ending it: reboot, reset, screen, memory, agent.
 
 These calls run on a thread of their own: an agent inside the guest may never answer, and that must not hold up a
 pause or a forced end. A screen and a screenshot leave the launcher as a file descriptor beside the answer, so that
@@ -193,6 +193,14 @@ class Guest:
             os.close(file)
             raise
         return {"type": kind, "size": size, "descriptor": file}
+
+    def dump(self, path: object) -> None:
+        """Write the guest's memory into a file that is there, as an ELF core; its CPUs are held meanwhile."""
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise Refused("bad-request", "dump wants the path of a file")
+        domain = self._machine.domain()
+        domain.coreDumpWithFormat(path, libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.VIR_DUMP_MEMORY_ONLY)
+        self._say("the memory was dumped")
 
     def _late(self) -> None:
         self._say("nobody let the file systems go on in time")

@@ -138,7 +138,9 @@ class Machine:
             if self._state["state"] not in ("none", "shutoff", "crashed"):
                 self._end(ENDS.get(reason) or self._asked or "unknown")
         else:
-            self._record(STATES.get(state, "running"), "starting" if self._starting else "", domain.ID())
+            held = state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_DUMP
+            word = "running" if held else STATES.get(state, "running")  # libvirt lets it go on by itself
+            self._record(word, "starting" if self._starting else "", domain.ID())
 
     def start(self, xml: str, prepare: Callable[[], None], paused: bool = False) -> State:
         """Define and start the domain unless it runs or ran; ``prepare`` is called before the guest's first step.

@@ -196,6 +196,7 @@ class Server:
             "screen": self._guest.screen,
             "port": lambda: self._guest.port(message.get("port"), message.get("answer")),
             "screenshot": self._guest.screenshot,
+            "dump": lambda: self._guest.dump(message.get("path")),
             "stats": lambda: {"stats": statistics.read(self._machine.domain())},
         }
         if op == "state":

@@ -29,6 +29,7 @@ from polyvisor.kube.lookups import resolve
 from polyvisor.server import requests, subresources_discovery, subresources_refused
 from polyvisor.server.errors import Refusal, answering, conflict
 from polyvisor.server.node import NodeSide
+from polyvisor.server.subresources_dumps import Dumps
 from polyvisor.server.subresources_instances import Instances
 from polyvisor.server.subresources_machines import Machines, body_of, is_dry
 from polyvisor.server.subresources_streams import Streams
@@ -41,7 +42,13 @@ class Subresources:
     """The routes, over a client of the API server and the node side."""
 
     def __init__(
-        self, client: KubeClient, node: NodeSide, drivers: DriverRegistry | None = None, *, no_hotplug: str = ""
+        self,
+        client: KubeClient,
+        node: NodeSide,
+        drivers: DriverRegistry | None = None,
+        *,
+        no_hotplug: str = "",
+        no_dumps: str = "",
     ) -> None:
         self._client = client
         self._node = node
@@ -50,6 +57,7 @@ class Subresources:
         self._instances = Instances(self._machines, node, drivers)
         self._streams = Streams(self._machines, node, drivers)
         self._volumes = Volumes(client, self._machines, drivers, no_hotplug)
+        self._dumps = Dumps(client, self._machines, drivers, no_dumps)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes, to be mounted into the API server's application, behind its authentication."""
@@ -73,6 +81,7 @@ class Subresources:
             *self._streams.routes(vm, vmi),
             *subresources_refused.routes(vm, vmi),
             *self._volumes.routes(vm, vmi),
+            *self._dumps.routes(vm),
         ]
 
     async def _start(self, request: Request) -> Response:

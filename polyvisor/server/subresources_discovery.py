@@ -23,6 +23,8 @@ ACTIONS: dict[Resource, dict[str, str]] = {
         "portforward": "get",
         "addvolume": "update",
         "removevolume": "update",
+        "memorydump": "update",
+        "removememorydump": "update",
     },
     VMIS: {
         "pause": "update",

@@ -29,6 +29,7 @@ FEATURES = {
     "filesystemlist": "lifecycle.guest-agent",
     "addvolume": "lifecycle.hotplug.disk",
     "removevolume": "lifecycle.hotplug.disk",
+    "memorydump": "lifecycle.memory-dump",
     "console": "lifecycle.console",
     "vnc": "lifecycle.vnc",
     "vnc/screenshot": "lifecycle.screenshot",

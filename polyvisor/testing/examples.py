@@ -88,6 +88,7 @@ PLUGGED: Obj = {"volumes": [{"name": "disk", "persistentVolumeClaim": {"claimNam
 _SKETCHES: dict[str, _Sketch] = {
     "lifecycle.guest-agent": _on("readinessProbe.guestAgentPing", {}),
     "lifecycle.hotplug.disk": _Sketch(PLUGGED, ("volume.claim",)),
+    "lifecycle.memory-dump": _Sketch({"volumes": [{"name": "dump", "memoryDump": {"claimName": "dump"}}]}),
     "lifecycle.start-paused": _on("startStrategy", "Paused"),
     "lifecycle.reboot-policy": _on("domain.rebootPolicy", "Terminate"),
     "boot.without-kernel": _Sketch({}),

@@ -101,3 +101,44 @@ def test_bad_bodies_are_refused_as_with_kubevirt(client: Client, body: Any, word
     with pytest.raises(ApiError) as caught:
         client.request("PUT", ADDVOLUME, body)
     assert (caught.value.code, words in caught.value.message) == (400, True), caught.value.message
+
+
+def test_memory_dumps(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Always")
+    make_claim(client, "mem")
+    assert on_server("memory-dump", "get", "demo", "--claim-name", "mem").code == 4
+    make_vmi(client)
+    missing = on_server("memory-dump", "get", "demo")
+    assert "requires claim name" in missing.err
+    assert on_server("memory-dump", "get", "demo", "--claim-name", "none").code == 4
+    small = on_server("memory-dump", "get", "demo", "--claim-name", "mem")
+    assert (small.code, "should be bigger" in small.err) == (5, True)
+    assert on_server("memory-dump", "get", "demo", "--create-claim").code == 2
+    assert "already exists" in on_server("memory-dump", "get", "demo", "--create-claim", "--claim-name", "mem").err
+    wrong = on_server("memory-dump", "get", "demo", "--create-claim", "--claim-name", "m", "--access-mode", "None")
+    assert "ReadWriteOnce, ReadWriteMany" in wrong.err
+    made = on_server("memory-dump", "get", "demo", "--create-claim", "--claim-name", "new", "--storage-class", "fast")
+    assert made.out == "PVC default/new created\nSuccessfully submitted memory dump request of VM demo\n"
+    spec = client.get(f"{CLAIMS}/new")["spec"]
+    assert (spec["accessModes"], spec["storageClassName"]) == (["ReadWriteOnce"], "fast")
+    request = client.get(f"{VMS}/demo")["status"]["memoryDumpRequest"]
+    assert request == {"claimName": "new", "phase": "Associating"}
+    assert "already in progress" in on_server("memory-dump", "get", "demo").err
+    assert "still associated" in on_server("memory-dump", "get", "demo", "--claim-name", "mem").err
+    removed = on_server("memory-dump", "remove", "demo")
+    assert removed.out == "Successfully submitted remove memory dump association of VM demo\n"
+    request = client.get(f"{VMS}/demo")["status"]["memoryDumpRequest"]
+    assert request == {"claimName": "new", "phase": "Dissociating", "remove": True}
+    assert "already exists" in on_server("memory-dump", "remove", "demo").err
+    assert "remove memory dump request is in progress" in on_server("memory-dump", "get", "demo").err
+
+
+def test_memory_dumps_that_are_not_there(on_server: Cli) -> None:
+    for arguments in (
+        ("download", "demo", "--output", "f"),
+        ("get", "demo", "--output", "f"),
+        ("get", "demo", "--port-forward"),
+    ):
+        refused = on_server("memory-dump", *arguments)
+        assert (refused.code, "download of a memory dump is not implemented" in refused.err) == (2, True)
+    assert "accepted: get, download, remove" in on_server("memory-dump", "put", "demo").err

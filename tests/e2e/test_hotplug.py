@@ -149,3 +149,38 @@ def test_volumes_are_added_and_removed_by_the_command_line(home: Standalone) -> 
     until(home, "vmi", "plug", lambda vmi: volumes(vmi).get("two", {}).get("phase") == "Ready")
     home.run("removevolume", "plug", "--volume-name", "two", "--persist")
     until(home, "vmi", "plug", lambda vmi: "two" not in volumes(vmi))
+
+
+def test_memory_is_dumped_into_a_claim(home: Standalone) -> None:
+    mark = "kept-in-memory-alone"
+    machine = vm("dumped")
+    machine["spec"]["template"]["spec"]["domain"]["firmware"]["kernelBoot"]["kernelArgs"] += f" {mark}"
+    manifest = home.folder / "dumped.json"
+    manifest.write_text(json.dumps(machine))
+    home.run("apply", "-f", manifest)
+    until(home, "vmi", "dumped", lambda vmi: (vmi.get("status") or {}).get("phase") == "Running")
+
+    def request(vm: dict[str, Any]) -> dict[str, Any]:
+        return (vm.get("status") or {}).get("memoryDumpRequest") or {}
+
+    home.run("memory-dump", "get", "dumped", "--claim-name", "mem", "--create-claim")
+    first = request(until(home, "vm", "dumped", lambda vm: request(vm).get("phase") == "Completed"))
+    assert first["startTimestamp"] <= first["endTimestamp"]
+    folder = home.folder / "volumes/default/mem"
+    assert [path.name for path in folder.iterdir()] == [first["fileName"]]
+    content = (folder / first["fileName"]).read_bytes()
+    assert content.startswith(b"\x7fELF")
+    assert len(content) >= 96 << 20
+    assert mark.encode() in content
+    vmi = json.loads(home.run("get", "vmi", "dumped", "-o", "json"))
+    assert (vmi["status"]["phase"], volumes(vmi)) == ("Running", {})
+    assert not [c for c in vmi["status"]["conditions"] if c["type"] == "Paused"]
+
+    home.run("memory-dump", "get", "dumped")
+    second = request(until(home, "vm", "dumped", lambda vm: request(vm).get("phase") == "Completed"))
+    assert [path.name for path in folder.iterdir()] == [second["fileName"]]
+    home.run("memory-dump", "remove", "dumped")
+    machine = until(home, "vm", "dumped", lambda vm: not request(vm))
+    assert not machine["spec"]["template"]["spec"].get("volumes")
+    assert not [c for c in machine["status"]["conditions"] if c["type"] == "RestartRequired"]
+    assert (folder / second["fileName"]).exists()

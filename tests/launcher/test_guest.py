@@ -83,6 +83,10 @@ class Domain:
     def connect(self) -> Any:
         return SimpleNamespace(newStream=lambda _flags: self.stream)
 
+    def coreDumpWithFormat(self, path: str, *how: int) -> None:
+        assert how == (libvirt.VIR_DOMAIN_CORE_DUMP_FORMAT_RAW, libvirt.VIR_DUMP_MEMORY_ONLY)
+        self.asked.append(f"dump {path}")
+
     def screenshot(self, stream: Stream, _screen: int, _flags: int) -> str:
         return "image/png"
 
@@ -115,6 +119,14 @@ def test_the_first_way_of_rebooting_that_is_taken_counts(one: Played) -> None:
     one.running.takes = set()
     with pytest.raises(libvirt.libvirtError, match="refused"):
         one.guest().reboot()
+
+
+def test_memory_is_dumped_into_the_file_that_is_named(one: Played) -> None:
+    one.guest().dump("/proc/1/fd/3")
+    assert one.running.asked == ["dump /proc/1/fd/3"]
+    for path in ("", "relative", 3, None):
+        with pytest.raises(Refused):
+            one.guest().dump(path)
 
 
 def test_frozen_file_systems_go_on_by_themselves(one: Played, tmp_path: Path) -> None:

@@ -151,11 +151,11 @@ FEATURES: dict[str, Support] = {
     **_yes("input.tablet", source=f"{COMMAND} qemuBuildInputCommandLine"),
     **_yes("graphics", source=f"{COMMAND} qemuBuildGraphicsCommandLine"),
     **_yes("balloon", source=f"{COMMAND} qemuBuildMemballoonCommandLine"),
+    **yes(f"{DRIVER} qemuDomainCoreDumpWithFormat (memory only)", "lifecycle.memory-dump"),
     **no(
         f"{DRIVER} qemuHypervisorDriver (libvirt has it)",
         "QEMU can, and Polyvisor does not do it yet",
         "lifecycle.save",
-        "lifecycle.memory-dump",
         "lifecycle.live-migration",
         "lifecycle.snapshot",
         "lifecycle.hotplug.interface",
