@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import described, dumps, hotplug, render, status, storage
+from polyvisor.agent import described, dumps, holds, hotplug, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
@@ -81,11 +81,29 @@ class MachineAgent:
         self.queue: WorkQueue[Key] = WorkQueue()
         self._plugger = hotplug.Plugger(claims, places if self.plugs else None, self._unfilled)
         self._dumper = dumps.Dumper(claims, places.volumes if self.dumps_memory else None, self.look)
+        self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
         self._patience = Patience()
         pods.on_change(self._pod_changed)
         vmis.on_change(self._vmi_changed)
 
+    def _here(self) -> list[Obj]:
+        return [vmi for vmi in self._vmis.items() if (vmi.get("status") or {}).get("nodeName") == self._node_name]
+
+    def _may_run(self, vmi: Obj) -> bool:
+        """Whether a machine has a domain; while its launcher is not heard of, whether it may have one."""
+        pod = self.pod_of(vmi)
+        if pod is None:
+            return not all(self._launchers.over(uid) for uid in vmi["status"].get("activePods") or {})
+        link = self._launchers.get(pod_id(pod))
+        if link is None:
+            return bool(vmi["status"].get("phase") == Phase.RUNNING or self._launchers.exists(pod_id(pod)))
+        return link.active
+
     def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if new is None or (new.get("status") or {}).get("phase") in FINAL_PHASES:
+            for uid in self._holds.waiting():
+                self._patience.worked(uid)
+                self.look(uid)
         vmi = new or old
         if vmi is not None:
             self.queue.add((vmi["metadata"]["namespace"], vmi["metadata"]["name"]))
@@ -192,12 +210,13 @@ class MachineAgent:
         async with self._launchers.lock(id_):
             if link.closed:
                 raise LauncherGone("the launcher has ended")
-            folder = self._launchers.inside(id_)
-            prepared = await self._prepare(vmi, pod, driver)
-            cards = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
-            xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, cards)
-            paused = vmi["spec"].get("startStrategy") == START_PAUSED
-            await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
+            with self._holds.starting(vmi, await self._claims(vmi)):
+                folder = self._launchers.inside(id_)
+                prepared = await self._prepare(vmi, pod, driver)
+                cards = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
+                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, cards)
+                paused = vmi["spec"].get("startStrategy") == START_PAUSED
+                await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Prepared:
         """Make all that a machine boots from."""

@@ -264,7 +264,7 @@ async def test_claim_is_bound(home: Home) -> None:
 
 
 async def test_claims_folder_goes_with_it_once_no_pod_uses_it(home: Home) -> None:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Mi"}}}
     for name in ("c", "other"):
         metadata = {"name": name, "namespace": "default"}
         claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
@@ -373,3 +373,24 @@ async def test_foreign_pod_fails(home: Home) -> None:
     async with home.agent_running():
         pod = await home.until(PODS, "web", phase("Failed"))
         assert "launcher Pods only" in pod["status"]["message"]
+
+
+async def test_a_claim_is_one_machines_at_a_time(home: Home) -> None:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"}}
+    await home.client.create(PVCS, {**claim, "spec": spec})
+    volume = {"name": "root", "persistentVolumeClaim": {"claimName": "c"}}
+    async with home.agent_running():
+        await home.machine("first", volume)
+        await home.until(VMIS, "first", phase("Running"))
+        await home.machine("second", volume)
+        waits = await home.until(
+            VMIS, "second", lambda v: any(c["type"] == "Synchronized" for c in v["status"].get("conditions") or [])
+        )
+        told_why = condition(waits, "Synchronized")
+        assert (told_why["reason"], waits["status"]["phase"]) == ("VolumeInUse", "Scheduled")
+        assert "in use by VirtualMachineInstance default/first" in told_why["message"]
+    async with home.agent_running():  # the next agent knows it too
+        await home.until(VMIS, "first", phase("Running"))
+        await home.client.delete(VMIS, "first", "default", grace_period_seconds=0)
+        await home.until(VMIS, "second", phase("Running"))
