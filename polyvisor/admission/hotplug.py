@@ -1,4 +1,5 @@
-"""What of an instance's spec may change: volumes that come and go, their disks, how long its end may take.
+"""What of an instance's spec may change: volumes that come and go, their disks, network cards as :mod:`.cards` has it,
+how long its end may take.
 
 All else is fixed for an instance's life; its VirtualMachine is what changes.
 """
@@ -7,19 +8,35 @@ from __future__ import annotations
 
 import copy
 
+from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj
 from polyvisor.api.volumes import passing
+from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.features import BY_ID
+from polyvisor.drivers.verdict import UNKNOWN
 
 BUSES = ("scsi", "virtio")
+INTERFACES = "domain.devices.interfaces"
 
 
 def may_change(new: Obj, old: Obj) -> bool:
     """Whether two specs differ in nothing but what may change."""
-    return _permanent(new) == _permanent(old)
+    return RESTART not in changes(cards(old), cards(new)).values() and _permanent(new) == _permanent(old)
 
 
-def validate(new: Obj, old: Obj, path: str, found: Findings) -> None:
+def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findings) -> None:
+    """Check what comes, goes or changes; ``driver`` is the one that the machine runs on, if it does."""
+    _volumes(new, old, path, found)
+    places = {text(card.get("name")): where for where, card in items(_interfaces(new), f"{path}.{INTERFACES}")}
+    for name, feature in changes(cards(old), cards(new)).items():
+        support = driver.features.get(feature, UNKNOWN) if driver is not None else None
+        if driver is not None and support is not None and support.verdict is not Verdict.SUPPORTED:
+            message = f"{BY_ID[feature].title} with {driver.title}: {support.reason}"
+            found.add(places.get(name, f"{path}.{INTERFACES}"), message, "FieldValueNotSupported", feature)
+
+
+def _volumes(new: Obj, old: Obj, path: str, found: Findings) -> None:
     """Check the volumes that come: each needs a disk, on a bus that takes one while the machine runs."""
     had = {text(volume.get("name")) for _, volume in items(old.get("volumes"), "")}
     below = f"{path}.domain.devices.disks"
@@ -43,10 +60,16 @@ def _permanent(spec: Obj) -> Obj:
     kept = copy.deepcopy(spec)
     gone = {text(volume.get("name")) for _, volume in items(kept.get("volumes"), "") if passing(volume)}
     kept["volumes"] = [volume for _, volume in items(kept.get("volumes"), "") if text(volume.get("name")) not in gone]
-    kept.pop("terminationGracePeriodSeconds", None)
+    for changing in ("terminationGracePeriodSeconds", "networks"):
+        kept.pop(changing, None)
     devices = mapping(kept, "domain", "devices")
+    devices.pop("interfaces", None)
     devices["disks"] = [disk for _, disk in items(devices.get("disks"), "") if text(disk.get("name")) not in gone]
     return kept
+
+
+def _interfaces(spec: Obj) -> object:
+    return mapping(spec, "domain", "devices").get("interfaces")
 
 
 def _disks(spec: Obj) -> object:

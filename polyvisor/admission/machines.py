@@ -102,7 +102,8 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
         _complete(spec, "spec", context, findings)
     if old is not None and isinstance(spec, dict) and hotplug.may_change(spec, mapping(old, "spec")):
         found.problems += strict
-        hotplug.validate(spec, mapping(old, "spec"), "spec", found)
+        running = context.drivers.get(text(mapping(old, "status", "hypervisor").get("driver")))
+        hotplug.validate(spec, mapping(old, "spec"), running, "spec", found)
         _validate(spec, "spec", context, found, given, namespace)
         return
     if old is not None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.admission.hypervisor import allowed
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.base import Verdict
+from polyvisor.drivers.base import Driver, Verdict
 from polyvisor.drivers.features import BY_ID
 from polyvisor.drivers.verdict import UNKNOWN
 
@@ -22,11 +23,11 @@ LIVE = {
     "domain.memory": "lifecycle.hotplug.memory",
     "domain.devices.disks": "lifecycle.hotplug.disk",
     "volumes": "lifecycle.hotplug.disk",
-    "domain.devices.interfaces": "lifecycle.hotplug.interface",
-    "networks": "lifecycle.hotplug.interface",
 }
 """Parts of a machine that some hypervisor changes while it runs, and the feature that this is."""
 CHOICE = "hypervisor"
+CARDS = "domain.devices.interfaces"
+FIXED = "of a card that is there its state alone can change while the machine runs, and `state: absent` takes it out"
 
 
 def warn_of_restart(vm: Obj, old: Obj, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
@@ -35,20 +36,32 @@ def warn_of_restart(vm: Obj, old: Obj, configuration: Obj, drivers: DriverRegist
         return
     new, stored = mapping(vm, *TEMPLATE), mapping(old, *TEMPLATE)
     running = allowed(stored, configuration, drivers)
+    found.warnings += _of_cards(new, stored, running)
     for path in _changed(new, stored):
         field = ".".join((*TEMPLATE, path))
         if path == CHOICE:
             found.warnings.append(f"{field}: the hypervisor is chosen again when the machine is restarted")
             continue
-        feature = BY_ID[LIVE[path]]
-        reasons = {
-            f"{driver.title}: {support.reason}"
-            for driver in running
-            if (support := driver.features.get(feature.id, UNKNOWN)).verdict is not Verdict.SUPPORTED
-        }
-        told = "; ".join(sorted(reasons)) if len(reasons) == 1 else f"see `polyvisor features --feature {feature.id}`"
-        if reasons:
-            found.warnings.append(f"{field}: takes effect when the machine is restarted ({feature.title}: {told})")
+        if told := _lacking(LIVE[path], running):
+            found.warnings.append(f"{field}: takes effect when the machine is restarted ({told})")
+
+
+def _lacking(feature: str, running: list[Driver]) -> str:
+    """Return why a change waits for a restart, empty if every driver makes it at once."""
+    reasons = {
+        f"{driver.title}: {support.reason}"
+        for driver in running
+        if (support := driver.features.get(feature, UNKNOWN)).verdict is not Verdict.SUPPORTED
+    }
+    told = "; ".join(sorted(reasons)) if len(reasons) == 1 else f"see `polyvisor features --feature {feature}`"
+    return f"{BY_ID[feature].title}: {told}" if reasons else ""
+
+
+def _of_cards(new: Obj, old: Obj, running: list[Driver]) -> Iterator[str]:
+    field = ".".join((*TEMPLATE, CARDS))
+    for feature in sorted(set(changes(cards(old), cards(new)).values())):
+        if told := FIXED if feature == RESTART else _lacking(feature, running):
+            yield f"{field}: takes effect when the machine is restarted ({told})"
 
 
 def _changed(new: Obj, old: Obj) -> Iterator[str]:

@@ -13,6 +13,7 @@ from lxml import etree
 from lxml.etree import _Element
 
 from polyvisor.api import Obj
+from polyvisor.api.names import ABSENT
 from polyvisor.api.volumes import claim_of
 
 ALIASES = ("ua-nic_", "ua-")
@@ -35,7 +36,7 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
 
     The domain's XML is what a launcher says, so no file that it names is opened; ``sizes`` are the agent's own.
     """
-    domain = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+    domain = _parsed(xml)
     targets = _disks(domain) | _folders(domain, root_volume)
     found: Obj = {"volumeStatus": [], "interfaces": _interfaces(vmi, domain)}
     for volume in (vmi["spec"].get("volumes") or [])[:MAX_VOLUMES]:
@@ -54,13 +55,51 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
 
 def disks(xml: str) -> dict[str, str]:
     """Return the disks of a domain that are a machine's volumes: the volume's name -> the guest's."""
-    found = _disks(etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True)))
-    return {name: target for name, target in found.items() if name}
+    return {name: target for name, target in _disks(_parsed(xml)).items() if name}
+
+
+def cards(xml: str) -> dict[str, _Element]:
+    """Return the network cards of a domain that are a machine's, by the manifest's names."""
+    return _by_name(_parsed(xml))
+
+
+def link_state(card: Obj) -> str:
+    """Return the state that a manifest wants for a card's link, as the status says it."""
+    return "down" if card.get("state") == "down" else "up"
+
+
+def element_state(element: _Element) -> str:
+    """Return the state of a card's link in a domain."""
+    link = element.find("link")
+    return str(link.get("state") or "up") if link is not None else "up"
+
+
+def switched(element: _Element, state: str) -> str:
+    """Return a domain's card with its link in another state."""
+    link = element.find("link")
+    if link is None:
+        link = etree.SubElement(element, "link")
+    link.set("state", state)
+    return etree.tostring(element, encoding="unicode", with_tail=False)
+
+
+def _parsed(xml: str) -> _Element:
+    return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+
+
+def _by_name(domain: _Element) -> dict[str, _Element]:
+    start = ALIASES[0]
+    aliases = (
+        (card, str(alias.get("name")))
+        for card in domain.iterfind("devices/interface")
+        for alias in card.iterfind("alias")
+    )
+    return {name.removeprefix(start): card for card, name in aliases if name.startswith(start)}
 
 
 def _cards(vmi: Obj) -> list[Obj]:
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
-    return [card for card in devices.get("interfaces") or [] if card.get("state") != "absent"]
+    return [card for card in devices.get("interfaces") or [] if card.get("state") != ABSENT]
 
 
 def _name(element: _Element) -> str:
@@ -87,12 +126,12 @@ def _folders(domain: _Element, root_volume: str) -> dict[str, str]:
 
 
 def _interfaces(vmi: Obj, domain: _Element) -> list[Obj]:
-    macs = {
-        _name(card): str(mac.get("address"))
-        for card in domain.iterfind("devices/interface")
-        if (mac := card.find("mac")) is not None
-    }
-    return [{"name": card["name"], "mac": macs[card["name"]]} for card in _cards(vmi) if macs.get(card["name"])]
+    found = _by_name(domain)
+    return [
+        {"name": card["name"], "mac": str(mac.get("address")), "linkState": element_state(element)}
+        for card in _cards(vmi)
+        if (element := found.get(card["name"])) is not None and (mac := element.find("mac")) is not None
+    ]
 
 
 def _claim(name: str, claim: Obj) -> Obj:

@@ -76,6 +76,18 @@ def disk_xml(
     return etree.tostring(disk, encoding="unicode"), free
 
 
+def card_xml(vmi: Obj, driver: Driver, name: str, sources: Mapping[str, CardSource], folder: Path) -> str:
+    """Render one network card for a machine that runs."""
+    whole = etree.fromstring(domain_xml(vmi, driver, Prepared(), folder, sources))
+    for card in whole.iterfind("devices/interface"):
+        alias = card.find("alias")
+        if alias is not None and alias.get("name") == f"ua-nic_{name}":
+            for boot in card.findall("boot"):
+                card.remove(boot)
+            return etree.tostring(card, encoding="unicode")
+    raise AgentError(f"there is no interface {name} in spec.domain.devices.interfaces", retry=False)
+
+
 def _has(driver: Driver, feature: str) -> bool:
     support = driver.features.get(feature)
     return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)

@@ -128,7 +128,7 @@ def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:
         entry = {**known.get(interface["name"], {}), "name": interface["name"], "infoSource": "domain"}
         if mac := interface.get("macAddress"):
             entry["mac"] = mac
-        entry["linkState"] = "down" if interface.get("state") == "down" else "up"
+        entry.setdefault("linkState", "down" if interface.get("state") == "down" else "up")
         found.append(entry)
     return found
 

@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import described, dumps, holds, hotplug, render, status, storage
+from polyvisor.agent import cards, described, dumps, holds, hotplug, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
@@ -27,6 +27,7 @@ from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
 from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PODS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.api.volumes import access_secrets
+from polyvisor.domain import CardSource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue, about
@@ -213,8 +214,8 @@ class MachineAgent:
             with self._holds.starting(vmi, await self._claims(vmi)):
                 folder = self._launchers.inside(id_)
                 prepared = await self._prepare(vmi, pod, driver)
-                cards = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
-                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, cards)
+                joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
+                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, joined)
                 paused = vmi["spec"].get("startStrategy") == START_PAUSED
                 await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
 
@@ -278,24 +279,28 @@ class MachineAgent:
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
         changing = hotplug.due(vmi)
         outcome = await self._plugged(vmi, pod, link, driver) if changing else None
+        carded = await self._carded(vmi, pod, link, driver) if cards.due(vmi, driver) else None
+        there = cards.shown(vmi, carded)
         dumping = dumps.due(vmi)
-        known = described.described(vmi) and not changing and not dumping
-        found = {} if known else await self._describe(vmi, pod, link)
+        known = described.described(there) and not changing and not dumping and carded is None
+        found = {} if known else await self._describe(there, pod, link)
         if outcome is not None and found:
             hotplug.tell(vmi, found, outcome)
         if found:
             dumps.tell(found, await self._dumper.settle(vmi, link, await self._claims(vmi)))
-        cards = self._launchers.networks.joined(pod_id(pod))
-        if cards is None:  # another agent did, whose work is seen through again
-            cards = await self._launchers.networks.join(pod_id(pod), vmi, pod, link, driver)
-        new = status.running(vmi, link.state, link.hello, driver, found, self._not_ready(vmi))
+        joined = self._launchers.networks.joined(pod_id(pod))
+        if joined is None:  # another agent did, whose work is seen through again
+            joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)
+        new = status.running(there, link.state, link.hello, driver, found, self._not_ready(vmi))
+        for name, (reason, message) in carded.troubles.items() if carded else ():
+            status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", reason, f"interface {name}: {message}")
         why = self._gone(driver.name, str((new.get("hypervisor") or {}).get("virtType") or ""))
         status.hypervisor_gone(new, f"{driver.title} no longer works on node {self._node_name}: {why}" if why else "")
         status.access(new, self._access_outcome(vmi))
-        status.networked(new, cards, pod)
-        status.guest(new, vmi, bool(link.state.get("agent")), self._guest_report(vmi))
+        status.networked(new, joined, pod)
+        status.guest(new, there, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
-        if outcome is not None and (outcome.troubles or outcome.leaving):
+        if (outcome is not None and (outcome.troubles or outcome.leaving)) or (carded and not carded.settled):
             return hotplug.LOOK_SECONDS
         return dumps.LOOK_SECONDS if dumps.waiting(new) else None
 
@@ -317,6 +322,21 @@ class MachineAgent:
             outcome = await self._plugger.settle(vmi, driver, link, folder, await self._claims(vmi))
         for name, (reason, message) in outcome.troubles.items():
             self._events.event(vmi, EventType.WARNING, reason, f"volume {name}: {message}")
+        return outcome
+
+    async def _carded(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> cards.Outcome:
+        """Attach, detach and switch network cards as the spec of the running machine wants it."""
+        id_ = pod_id(pod)
+
+        async def join(there: Obj) -> dict[str, CardSource]:
+            return sources(await self._launchers.networks.join(id_, there, pod, link, driver))
+
+        async with self._launchers.lock(id_):
+            if link.closed:
+                raise LauncherGone("the launcher has ended")
+            outcome = await cards.settle(vmi, driver, link, self._launchers.inside(id_), join)
+        for name, (reason, message) in outcome.troubles.items():
+            self._events.event(vmi, EventType.WARNING, reason, f"interface {name}: {message}")
         return outcome
 
     async def _describe(self, vmi: Obj, pod: Obj, link: Link) -> Obj:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from polyvisor.api import names
-from polyvisor.api.names import EventType, Reason, RunStrategy, StateChangeAction
+from polyvisor.api.names import EventType, Phase, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.resources import VMIS, VMS
-from polyvisor.controllers import memory_dump
+from polyvisor.controllers import live_cards, memory_dump
 from polyvisor.controllers import template as template_of
 from polyvisor.controllers.data_volumes import make_templates
 from polyvisor.controllers.instancetypes import Unusable, capture, expanded
@@ -28,6 +28,7 @@ from polyvisor.controllers.objects import (
     now,
     owned_by,
     owner_reference,
+    phase_of,
     remove_finalizer,
     uid,
 )
@@ -40,6 +41,7 @@ from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeCl
 if TYPE_CHECKING:
     from polyvisor.admission.instancetypes import Expansion
     from polyvisor.api import Obj
+    from polyvisor.drivers import DriverRegistry
 
 Key = tuple[str, str]
 FIRMWARE_NAMESPACE = UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
@@ -59,6 +61,7 @@ class VmController:
         self,
         client: KubeClient,
         recorder: EventRecorder,
+        drivers: DriverRegistry,
         *,
         vms: Informer,
         vmis: Informer,
@@ -67,6 +70,7 @@ class VmController:
     ) -> None:
         self._client = client
         self._recorder = recorder
+        self._drivers = drivers
         self._vms, self._vmis = vms, vmis
         self._clock = clock
         self._made: dict[Key, tuple[Obj, float]] = {}
@@ -107,6 +111,8 @@ class VmController:
             vm = await capture(self._client, vm)
         except Unusable as error:
             unusable = error
+        if vmi is not None and unusable is None:
+            vmi = await self._change_cards(vm, vmi)
         trouble = await self._templates(vm, key)
         decision = decide(vm, vmi, self._clock())
         generation = int(vm["metadata"].get("generation") or 0)
@@ -202,6 +208,23 @@ class VmController:
         self._recorder.event(vm, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, what)
         await drop_starts(self._client, vm)
         return vm, made
+
+    async def _change_cards(self, vm: Obj, vmi: Obj) -> Obj:
+        """Change a running instance's network cards as the template has them now; return it as it is after that."""
+        driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver")))
+        running = phase_of(vmi) == Phase.RUNNING and not deleting(vmi)
+        if driver is None or not running or not live_cards.due(vm, vmi):
+            return vmi
+        try:
+            _, expansion = await expanded(self._client, vm)
+            new = live_cards.step(vm, expansion.spec, vmi, driver)
+            return vmi if new is None else await self._client.update(VMIS, new)
+        except (Unusable, ApiError) as error:
+            if isinstance(error, ApiError) and (error.conflict or error.code not in REFUSALS):
+                raise
+            what = f"network cards cannot be changed while the machine runs: {error}"
+            self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, what)
+            return vmi
 
     async def _stop(self, vm: Obj, vmi: Obj) -> Obj | None:
         if deleting(vmi):

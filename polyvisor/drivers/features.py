@@ -144,6 +144,7 @@ def _actions() -> Iterator[Feature]:
         ("live-migration", "Live migration"),
         ("snapshot", "Snapshots"),
         ("hotplug.interface", "Attach and detach network cards while running"),
+        ("hotplug.link", "Set a network card's link up or down while running"),
         ("hotplug.cpu", "Change the number of CPUs while running"),
         ("hotplug.memory", "Change the memory while running"),
     ):

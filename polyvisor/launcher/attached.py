@@ -1,4 +1,4 @@
-"""Devices that come and go while the domain runs. What was asked for twice is done once."""
+"""Devices that come, go and change while the domain runs. What was asked for twice is done once."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def attach(machine: Machine, xml: Any) -> None:
     if not isinstance(xml, str) or not xml:
         raise Refused("bad-request", "attach wants the device's XML")
     machine.domain().attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def update(machine: Machine, xml: Any) -> None:
+    """Change a device of the running domain, given as its XML is to be, as far as libvirt can."""
+    if not isinstance(xml, str) or not xml:
+        raise Refused("bad-request", "update wants the device's XML")
+    machine.domain().updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def detach(machine: Machine, alias: Any) -> None:

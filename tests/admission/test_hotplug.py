@@ -76,3 +76,64 @@ def test_a_driver_that_cannot_refuses_such_volumes() -> None:
     vmi["spec"]["volumes"].append({"name": "new", **source})
     problems = admit("CREATE", VMIS, vmi, None, CONTEXT).problems
     assert "lifecycle.hotplug.disk" in {problem.feature for problem in problems}
+
+
+def recarded(*cards: Obj, driver: str = "qemu", before: list[Obj] | None = None) -> list[str]:
+    """Give an instance that runs other cards than it had, and return what is said of it."""
+    first = {"name": "default", "masquerade": {}}
+    vmi = instance()
+    vmi["spec"]["hypervisor"] = {"driver": "qemu"}
+    vmi["spec"]["domain"]["devices"]["interfaces"] = before or [first]
+    vmi["spec"]["networks"] = [network(card["name"]) for card in before or [first]]
+    old = admit("CREATE", VMIS, vmi, None, CONTEXT)
+    assert old.problems == []
+    old.obj["status"]["hypervisor"] = {"driver": driver}
+    new = copy.deepcopy(old.obj)
+    new["spec"]["domain"]["devices"]["interfaces"] = list(cards)
+    new["spec"]["networks"] = [network(card["name"]) for card in cards]
+    return [str(problem) for problem in admit("UPDATE", VMIS, new, old.obj, CONTEXT).problems]
+
+
+def network(name: str) -> Obj:
+    return {"name": name, "pod": {}} if name == "default" else {"name": name, "multus": {"networkName": "more"}}
+
+
+FIRST, MORE = {"name": "default", "masquerade": {}}, {"name": "more", "bridge": {}}
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        [FIRST | {"state": "down"}],
+        [FIRST | {"state": "absent"}],
+        [FIRST, MORE],
+    ],
+)
+def test_cards_come_leave_and_have_their_link_set(cards: list[Obj]) -> None:
+    assert recarded(*cards) == []
+
+
+def test_a_card_that_was_let_go_may_be_forgotten() -> None:
+    assert recarded(FIRST, before=[FIRST, MORE | {"state": "absent"}]) == []
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        [FIRST | {"model": "e1000"}],
+        [MORE],
+        [MORE, FIRST],
+        [FIRST, MORE | {"macAddress": "02:00:00:00:00:01"}],
+    ],
+)
+def test_what_is_fixed_of_a_card_stays(cards: list[Obj]) -> None:
+    (problem,) = recarded(*cards, before=[FIRST, MORE])
+    assert "an instance cannot be changed" in problem
+
+
+def test_the_driver_that_runs_it_is_asked() -> None:
+    (problem,) = recarded(FIRST, MORE, driver="lxc")
+    assert problem.startswith("spec.domain.devices.interfaces[1]")
+    assert "Attach and detach network cards while running with LXC" in problem
+    (problem,) = recarded(FIRST | {"state": "down"}, driver="xen")
+    assert "Set a network card's link up or down while running with Xen" in problem

@@ -56,3 +56,26 @@ def test_another_hypervisor_waits_for_a_restart() -> None:
     new["spec"]["template"]["spec"]["hypervisor"] = {"driver": "nimble"}
     (warning,) = admit("UPDATE", VMS, new, stored, context).warnings
     assert warning.startswith("spec.template.spec.hypervisor: the hypervisor is chosen again")
+
+
+def test_a_card_is_told_of_only_where_it_waits() -> None:
+    first: Obj = {"name": "default", "masquerade": {}}
+    networks = [{"name": "default", "pod": {}}]
+    slow = Fake("slow", ("box",), {}, lifecycle__hotplug__link=no("a link is fixed"))
+
+    def warned(driver: Fake, **card: Any) -> list[str]:
+        context = AdmissionContext({}, DriverRegistry([driver]))
+        vm = machine()
+        vm["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"] = [first]
+        vm["spec"]["template"]["spec"]["networks"] = networks
+        stored = admit("CREATE", VMS, vm, None, context).obj
+        stored["status"] = {"created": True}
+        new = copy.deepcopy(stored)
+        new["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"] = [first | card]
+        return admit("UPDATE", VMS, new, stored, context).warnings
+
+    assert warned(NIMBLE, state="down") == []
+    (warning,) = warned(slow, state="down")
+    assert "SLOW: a link is fixed" in warning
+    (warning,) = warned(NIMBLE, macAddress="02:00:00:00:00:01")
+    assert "its state alone can change" in warning

@@ -50,7 +50,7 @@ def test_volumes_cards_and_board_are_read_off_the_domain(machine: Obj) -> None:
         {"name": "data", "target": "sda", "size": 4096, "persistentVolumeClaimInfo": claim},
         {"name": "seed", "target": "sdb"},
     ]
-    assert found["interfaces"] == [{"name": "net", "mac": "52:54:00:00:00:01"}]
+    assert found["interfaces"] == [{"name": "net", "mac": "52:54:00:00:00:01", "linkState": "up"}]
     assert found["machine"] == {"type": "pc-q35-7.2"}
     assert not described(machine)
     assert described({**machine, "status": found})

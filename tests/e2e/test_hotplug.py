@@ -76,6 +76,7 @@ def test_what_is_not_ours_stays(guest: Bench) -> None:
     assert agent.ask("detach", alias="video0")["error"]["code"] == "bad-request"
     assert agent.ask("detach", alias=None)["error"]["code"] == "bad-request"
     assert agent.ask("attach", xml="")["error"]["code"] == "bad-request"
+    assert agent.ask("update", xml="")["error"]["code"] == "bad-request"
     assert agent.ask("attach", xml="<disk")["error"]["code"] == "libvirt"
 
 

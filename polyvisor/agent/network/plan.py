@@ -157,7 +157,9 @@ def _missing(network: Obj, outer: str) -> str:
     if multus := network.get("multus"):
         return (
             f"the Pod has no interface {outer} for network {network['name']!r}: nothing has joined it to "
-            f"{multus['networkName']!r}; is Multus installed, and is there a NetworkAttachmentDefinition of that name?"
+            f"{multus['networkName']!r}; is Multus installed, and is there a NetworkAttachmentDefinition of that name? "
+            "A Pod that runs is joined to further networks by Multus's dynamic networks controller alone; "
+            "else restart the machine"
         )
     return f"the Pod has no interface {outer}; it needs a network of its own, not the node's"
 

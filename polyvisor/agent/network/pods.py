@@ -119,16 +119,16 @@ class PodNetworks(Networks):
 
     async def join(self, id_: str, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> list[Card]:
         """Join a machine's cards to its Pod's networks, unless the hypervisor does without."""
-        if driver.cards is CardKind.NONE or not list(wanted(vmi)) or not self._has(id_, link):
+        if driver.cards is CardKind.NONE or not self._has(id_, link):
+            return []
+        if not list(wanted(vmi)):
+            await asyncio.to_thread(self._keep, id_, {})  # so that cards may come while it runs
             return []
         if driver.cards is CardKind.TAP and not self._has_tun(pod):
             if any(card.get("masquerade") is None for card, _ in wanted(vmi)):
                 raise NetworkError(f"a bridged card needs {TUN} in the launcher's container, which was not given it")
             return []
         async with self._locks[id_]:
-            old = self._joined.pop(id_, None)
-            if old is not None:
-                old.namespace.close()
             namespace = self._namespace(id_, link)
             try:
                 await self._before(id_, vmi, namespace)
@@ -137,6 +137,9 @@ class PodNetworks(Networks):
             except BaseException:
                 namespace.close()
                 raise
+            old = self._joined.pop(id_, None)
+            if old is not None:
+                old.namespace.close()
             self._joined[id_] = _Joined(namespace, cards)
             return cards
 
@@ -172,8 +175,7 @@ class PodNetworks(Networks):
         for card in cards:
             if not card.translated and card.outer not in taken:
                 taken[card.outer] = take(facts.devices[card.outer], facts)
-        kept = {outer: one.to_obj() for outer, one in taken.items()}
-        safepath.write_atomic(folder / KEPT, json.dumps(kept).encode())
+        self._keep(id_, taken)
         if any(card.translated for card in cards):
             namespace.set("net/ipv4/ip_forward", "1")
         namespace.run(["ip", "-batch", "-"], "\n".join(commands(cards, facts, owner)) + "\n")
@@ -183,6 +185,12 @@ class PodNetworks(Networks):
             text = dhcp.config(folder, cards, hostname, self._resolver.of(pod))
             dhcp.ensure(folder, namespace, text)
         return cards
+
+    def _keep(self, id_: str, taken: Mapping[str, Taken]) -> None:
+        folder = self._folder / id_
+        folder.mkdir(mode=0o700, exist_ok=True)
+        kept = {outer: one.to_obj() for outer, one in taken.items()}
+        safepath.write_atomic(folder / KEPT, json.dumps(kept).encode())
 
     def joined(self, id_: str) -> list[Card] | None:
         """Return the cards of a machine, None if this agent has not joined them yet."""

@@ -40,6 +40,7 @@ LIFECYCLE: Table = {
         "lifecycle.guest-agent",
         "lifecycle.hotplug.disk",
         "lifecycle.hotplug.interface",
+        "lifecycle.hotplug.link",
     ),
     **no(f"{VMX} virVMXFormatConfig", "libvirt would drop it", "lifecycle.reboot-policy"),
 }

@@ -32,6 +32,7 @@ FEATURES: Table = {
     **no(f"{DRIVER} hypervDomainManagedSave (kept on the host)", f"saving {LATER}", "lifecycle.save"),
     **no(f"{DRIVER} hypervDomainAttachDeviceFlags", f"attaching {LATER}", *below("lifecycle.hotplug.disk")),
     **no(f"{DRIVER} hypervDomainAttachDeviceFlags", f"attaching {LATER}", *below("lifecycle.hotplug.interface")),
+    **no(NO_CALLBACK, "libvirt's Hyper-V driver does not have it", "lifecycle.hotplug.link"),
     **no(f"{DRIVER} hypervDomainSetVcpusFlags", f"changing a running machine {LATER}", "lifecycle.hotplug.cpu"),
     **no(f"{DRIVER} hypervDomainSetMemoryFlags", f"changing a running machine {LATER}", "lifecycle.hotplug.memory"),
     **no(

@@ -130,6 +130,7 @@ FEATURES: dict[str, Support] = {
     **_no(
         "the driver does not read a link's state",
         "interface.link-down",
+        "lifecycle.hotplug.link",
         source=f"{PROCESS} virLXCProcessSetupInterfaces",
     ),
     **_no(

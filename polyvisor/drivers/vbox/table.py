@@ -33,6 +33,11 @@ LIFECYCLE: Table = {
     **no(f"{COMMON} vboxDomainScreenshot", f"taking a screenshot {LATER}", "lifecycle.screenshot"),
     **no(f"{COMMON} vboxDomainSave", f"saving {LATER}", "lifecycle.save"),
     **no(f"{COMMON} vboxDomainSnapshotCreateXML", f"taking snapshots {LATER}", "lifecycle.snapshot"),
+    **no(
+        f"{COMMON} vboxDomainUpdateDeviceFlags (shared folders alone)",
+        "a link is fixed while it runs",
+        "lifecycle.hotplug.link",
+    ),
     **no(f"{COMMON} vboxDomainSetVcpusFlags", "the number is fixed while it runs", "lifecycle.hotplug.cpu"),
     **no(f"{COMMON} vboxDomainSetMemory", "the memory is fixed while it runs", "lifecycle.hotplug.memory"),
     **no(

@@ -60,6 +60,7 @@ FEATURES: Table = {
         f"changing a running machine {LATER}",
         "lifecycle.hotplug.disk",
         "lifecycle.hotplug.interface",
+        "lifecycle.hotplug.link",
         "lifecycle.hotplug.cpu",
         "lifecycle.hotplug.memory",
     ),
