@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ import yaml
 from polyvisor.admission import AdmissionContext
 from polyvisor.admission.explanation import Explanation, Fit, explain
 from polyvisor.api import Obj
-from polyvisor.api.resources import RESOURCES, VMIS, VMS
-from polyvisor.drivers import registry
+from polyvisor.api.resources import RESOURCES, VMIS, VMS, Resource
+from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.testing.examples import NO_ROOT, SOURCES, backing
 from polyvisor.testing.merging import merged
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +34,7 @@ HEAD = """<!-- Written by tools/generate_compatibility.py from tools/data/compat
 
 Polyvisor speaks KubeVirt's API. This page goes through what KubeVirt's own examples and the chapters of its user guide
 ask for, one kind of field at a time. Each was made into a small machine and put to admission, as `polyvisor explain`
-does with yours; the page is generated, and the linters hold it in step.
+does with yours, on a root volume where a driver needs one; the page is generated, and the linters hold it in step.
 
 *runs*: on these drivers; in brackets, those that can under a condition, such as firmware on the node or KVM (the
 [feature matrix](feature-matrix.md) has them). *refused*: with the field and this message, before anything is made. What
@@ -61,12 +64,25 @@ def _outcome(row: Obj) -> str:
     if annotations := row.get("annotations"):
         metadata["annotations"] = annotations
     if "vm" in row:
-        spec: Obj = merged({"runStrategy": "Halted", "template": {"spec": PLAIN}}, row["vm"])
-        found = explain(VMS, _object(VMS.kind, metadata, spec), AdmissionContext({}, registry()))
-    else:
-        spec = merged(PLAIN, row["spec"])
-        found = explain(VMIS, _object(VMIS.kind, metadata, spec), AdmissionContext({}, registry()))
-    return _told(found)
+        whole: Obj = merged({"runStrategy": "Halted", "template": {"spec": PLAIN}}, row["vm"])
+        return _told(
+            _judged(VMS, lambda more: _object(VMS.kind, metadata, merged({"template": {"spec": more}}, whole)))
+        )
+    spec = merged(PLAIN, row["spec"])
+    return _told(_judged(VMIS, lambda more: _object(VMIS.kind, metadata, merged(more, spec))))
+
+
+def _judged(resource: Resource, machine: Callable[[Obj], Obj]) -> Explanation:
+    """Ask every driver; one that wants a root volume, of which a small machine says nothing, is asked with one."""
+    found = explain(resource, machine({}), AdmissionContext({}, registry()))
+    verdicts = []
+    for verdict in found.drivers:
+        if any(lack.feature.id == NO_ROOT for lack in verdict.lacks):
+            root = {"volumes": [{"name": "boot", **SOURCES[backing(verdict.driver)]}]}
+            alone = AdmissionContext({}, DriverRegistry([verdict.driver]))
+            (verdict,) = explain(resource, machine(root), alone).drivers
+        verdicts.append(verdict)
+    return replace(found, drivers=tuple(verdicts))
 
 
 def _object(kind: str, metadata: Obj, spec: Obj) -> Obj:

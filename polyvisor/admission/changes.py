@@ -2,8 +2,9 @@
 
 Found by trying: each refused field is left out, so that the driver chooses for itself; where a field knows a set of
 values, those that would do as well are named too. What cannot be left out alone takes its list item with it, and a
-volume or network its disk or interface. Every proposal was applied and judged before it is made. List items carry their
-place in the user's manifest with them, so that a path stays right after an earlier item was left out.
+volume or network its disk or interface; where something must stand in its place, that is added. Every proposal was
+applied and judged before it is made. List items carry their place in the user's manifest with them, so that a path
+stays right after an earlier item was left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, pairwise
 from typing import Any
 
 from pydantic import ValidationError
@@ -53,7 +56,8 @@ class Change:
 
     def __str__(self) -> str:
         if self.example is not None:
-            return f"add {self.field}, such as {json.dumps(self.example)}"
+            more = f"to {self.field.removesuffix('[]')}" if self.field.endswith("[]") else self.field
+            return f"add {more}, such as {json.dumps(self.example)}"
         other = f", or set it to {' or '.join(self.values)}" if self.values else ""
         return f"leave out {self.field}{other}"
 
@@ -69,18 +73,20 @@ def smallest(driver: Driver, spec: Obj, path: str, virt_type: str = "") -> tuple
             return tuple(changes)
         feature, field = lacking[0]
         keys = _keys(field)
-        found = _added(judge, working, feature, lacking) or _left_out(judge, working, keys, lacking)
-        if found is None:
+        steps = _added(judge, working, feature, lacking) or _left_out(judge, working, keys, lacking)
+        if steps is None:
             return None
-        after, where, example = found
-        values = () if example is not None or where != keys else _values(keys)
-        values = tuple(v for v in values if judge.helps(_with(working, keys, v), lacking))
-        changes.append(Change(_text(path, working, where), values, example))
-        working = after
+        for after, where, example in steps:
+            values = () if example is not None or where != keys else _values(keys)
+            values = tuple(v for v in values if judge.helps(_with(working, keys, v), lacking))
+            place = path + where if isinstance(where, str) else _text(path, working, where)
+            changes.append(Change(place, values, example))
+            working = after
     return None
 
 
-Found = tuple[Obj, Keys, Any]
+Steps = list[tuple[Obj, Keys | str, Any]]
+"""One after the other: the spec after it, what is changed (of an addition the path in words), the example."""
 Lacking = list[tuple[Feature, str]]
 
 
@@ -104,21 +110,41 @@ class _Judge:
         return after is not None and len(after) < len(before) and _broken(spec) <= self.broken
 
 
-def _added(judge: _Judge, spec: Obj, feature: Feature, lacking: Lacking) -> Found | None:
+def _added(judge: _Judge, spec: Obj, feature: Feature, lacking: Lacking) -> Steps | None:
+    """Add what the feature wants given, in the first way that helps."""
     if feature.remedy is None:
         return None
-    field, example = feature.remedy
+    field, examples = feature.remedy
     keys = _keys(field)
-    after = _with(spec, keys, example)
-    return (after, keys, example) if judge.helps(after, lacking) else None
+    if field.endswith("[]"):  # an item more, by a name that is free
+        held = spec.get(str(keys[0])) or []
+        taken, keys = {item.get("name") for item in held}, (*keys, len(held))
+        examples = [{**each, "name": next(n for n in _names(each["name"]) if n not in taken)} for each in examples]
+    for example in examples:
+        after = _with(spec, keys, example)
+        if judge.helps(after, lacking):
+            return [(after, field.removeprefix("spec"), example)]
+    return None
 
 
-def _left_out(judge: _Judge, spec: Obj, keys: Keys, lacking: Lacking) -> Found | None:
-    """Leave out the field, else what it is a part of, smallest first."""
-    for end in range(len(keys), 0, -1):
-        after = _without(spec, keys[:end])
-        if after is not None and judge.helps(after, lacking):
-            return after, keys[:end], None
+def _names(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
+
+
+def _left_out(judge: _Judge, spec: Obj, keys: Keys, lacking: Lacking) -> Steps | None:
+    """Leave out the field, else what it is a part of, smallest first; else put something in its place."""
+    parts = [keys[:end] for end in range(len(keys), 0, -1)]
+    tried = [(after, part) for part in parts if (after := _without(spec, part)) is not None]
+    for after, where in tried:
+        if judge.helps(after, lacking):
+            return [(after, where, None)]
+    before = {feature.id for feature, _ in lacking}
+    for after, where in tried:
+        for feature, _ in judge.lacking(after) or []:
+            more = _added(judge, after, feature, lacking) if feature.id not in before else None
+            if more:
+                return [(after, where, None), *more]
     return None
 
 
@@ -178,11 +204,15 @@ def _values(keys: Keys) -> tuple[str, ...]:
 def _with(spec: Obj, keys: Keys, value: Any) -> Obj:
     changed = copy.deepcopy(spec)
     holder: Any = changed
-    for key in keys[:-1]:
+    last = keys[-1]
+    for key, after in pairwise(keys):
         if isinstance(key, str) and holder.get(key) is None:
-            holder[key] = {}
+            holder[key] = [] if isinstance(after, int) else {}
         holder = holder[key]
-    holder[keys[-1]] = value
+    if isinstance(last, int) and last == len(holder):
+        holder.append(value)
+    else:
+        holder[last] = value
     return changed
 
 

@@ -151,8 +151,10 @@ def _kernel(kernel: Obj, path: str, found: Findings) -> None:
     if isinstance(container.get("image"), str) and (error := image_error(container["image"])):
         found.add(f"{path}.container.image", error)
     given = [key for key in ("kernelPath", "initrdPath") if container.get(key)]
-    if not given:
-        found.required(f"{path}.container", "kernelPath or initrdPath is wanted: the place of the file in the image")
+    if "kernelPath" not in given:
+        found.required(
+            f"{path}.container.kernelPath", "required: the place of the kernel in the image, such as /boot/vmlinuz"
+        )
     for key in given:
         if text(container[key]) and (error := absolute_path_error(container[key])):
             found.add(f"{path}.container.{key}", error)

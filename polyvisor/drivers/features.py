@@ -7,11 +7,11 @@ lifecycle, which users' actions ask for, and those that KubeVirt's API has no wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polyvisor.drivers.places import Place, Places, enabled, is_set, more_than_one, wire_pattern
+from polyvisor.drivers.places import Place, Places, Whole, enabled, is_set, more_than_one, wire_pattern
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 class Feature:
     """One row of the table. ``places`` are where a spec asks for it; none: no field does.
 
-    ``remedy`` is for a feature that is asked for by leaving something out: the field to give, and an example.
+    ``remedy`` is for a feature that is asked for by leaving something out: the field to give (a list's with ``[]``: an
+    item more), and examples.
     """
 
     id: str
     title: str
     places: tuple[Place, ...] = ()
-    remedy: tuple[str, Any] | None = None
+    remedy: tuple[str, Sequence[Any]] | None = None
 
     @property
     def group(self) -> str:
@@ -58,6 +59,19 @@ def _no_kernel(domain: Any) -> bool:
     return not (boot and boot.container)
 
 
+def _no_root(spec: Any) -> list[str]:
+    """Nothing to boot from is among the volumes: none that holds a disk or a tree, or it is in a CD-ROM drive."""
+    discs = {disk.name for disk in spec.domain.devices.disks or [] if disk.cdrom is not None}
+    volumes = [volume for volume in spec.volumes or [] if volume.name not in discs]
+    return [] if any(getattr(volume, kind) is not None for volume in volumes for kind in ROOTS) else ["spec.volumes"]
+
+
+def _further_images(spec: Any) -> list[str]:
+    """The first container image may become the root filesystem; what are the others?"""
+    found = [n for n, volume in enumerate(spec.volumes or []) if volume.container_disk is not None]
+    return [f"spec.volumes[{number}].containerDisk" for number in found[1:]]
+
+
 def _secure(efi: Any) -> bool:
     return efi is not None and efi.secure_boot is not False
 
@@ -82,6 +96,8 @@ SWITCHES = "domain.features"
 HYPERV = "domain.features.hyperv"
 VOLUME = "volumes[]"
 SECURITY = "domain.launch_security"
+ROOTS = ("container_disk", "persistent_volume_claim", "data_volume", "host_disk", "ephemeral")
+"""Kinds of volumes that a machine may have its root on; whether its driver has them is asked apart."""
 PROBES = ("liveness_probe", "readiness_probe")
 
 
@@ -175,7 +191,19 @@ FEATURES: tuple[Feature, ...] = (
         "boot.without-kernel",
         "Boot with no kernel named in the manifest",
         (("domain", _no_kernel),),
-        remedy=("spec.domain.firmware.kernelBoot.container", {"image": "IMAGE", "kernelPath": "/boot/vmlinuz"}),
+        remedy=("spec.domain.firmware.kernelBoot.container", [{"image": "IMAGE", "kernelPath": "/boot/vmlinuz"}]),
+    ),
+    Feature(
+        "boot.without-root",
+        "Start without a root volume",
+        (Whole("volumes", _no_root),),
+        remedy=(
+            "spec.volumes[]",
+            [
+                {"name": "root", "containerDisk": {"image": "IMAGE"}},
+                {"name": "root", "hostDisk": {"path": "/PATH", "type": "Disk"}},
+            ],
+        ),
     ),
     _feature("arch.aarch64", "Guests for 64-bit ARM", ("architecture", "arm64")),
     _feature("arch.s390x", "Guests for s390x", ("architecture", "s390x")),
@@ -252,6 +280,9 @@ FEATURES: tuple[Feature, ...] = (
     _feature("disk.multiqueue", "Several queues a disk", (f"{DEVICES}.block_multi_queue", True)),
     _feature("disk.discard", "Discard unused blocks"),
     _feature("volume.container-disk", "Disk or tree from a container image", f"{VOLUME}.container_disk"),
+    _feature(
+        "volume.container-disk.further", "Further container images", Whole("volumes[].container_disk", _further_images)
+    ),
     _feature("volume.empty-disk", "Empty scratch disk", f"{VOLUME}.empty_disk"),
     _feature("volume.host-disk", "Disk image of the host", f"{VOLUME}.host_disk"),
     _feature("volume.claim", "Persistent volume claim", f"{VOLUME}.persistent_volume_claim"),

@@ -7,9 +7,9 @@ spec is walked once, along what it gives, however many features there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from polyvisor.api.base import wire_name
 
@@ -17,6 +17,13 @@ Test = Any
 """What a place's value must be: a function that says so (``is_set``), or a value that it equals."""
 Place = tuple[str, Test]
 """A pattern and its test."""
+
+
+class Whole(NamedTuple):
+    """A place that only the whole spec tells of, such as what is not given; ``find`` returns the fields' paths."""
+
+    pattern: str
+    find: Callable[[Any], list[str]]
 
 
 def is_set(value: Any) -> bool:
@@ -54,8 +61,13 @@ class Places:
 
     def __init__(self, named: Iterable[tuple[str, Iterable[Place]]]) -> None:
         self._root = _Node("", "spec", False)
+        self._whole: list[tuple[str, Whole]] = []
         for name, places in named:
-            for pattern, test in places:
+            for place in places:
+                if isinstance(place, Whole):
+                    self._whole.append((name, place))
+                    continue
+                pattern, test = place
                 node = self._root
                 for part in pattern.split("."):
                     attribute, many, _ = part.partition("[]")
@@ -67,6 +79,9 @@ class Places:
         """Return name -> field paths for every name that ``spec`` asks for."""
         found: dict[str, list[str]] = {}
         _walk(self._root, spec, "spec", found)
+        for name, place in self._whole:
+            if paths := place.find(spec):
+                found.setdefault(name, []).extend(paths)
         return found
 
 

@@ -8,16 +8,20 @@ manifest), :func:`example` takes what the driver at hand has, so that a refusal 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polyvisor.api import Obj
+from polyvisor.api import Obj, VirtualMachineInstanceSpec
 from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.features import BY_ID
 from polyvisor.testing.merging import at, merged
 
 IMAGE = "localhost/polyvisor/demo:1"
 EVERY = frozenset({"memory.guest", "boot.without-kernel"})
+NO_ROOT, FURTHER = "boot.without-root", "volume.container-disk.further"
+"""They follow from all of a machine's volumes, so an example may ask for them with a volume that it needs."""
 PLAIN: Obj = {"domain": {"memory": {"guest": "64Mi"}, "devices": {"autoattachPodInterface": False}}}
 """A machine that asks for no more than every machine does; it joins no network."""
 KERNEL = at("domain.firmware.kernelBoot.container", {"image": IMAGE, "kernelPath": "/boot/vmlinuz"})
@@ -92,6 +96,7 @@ _SKETCHES: dict[str, _Sketch] = {
     "lifecycle.start-paused": _on("startStrategy", "Paused"),
     "lifecycle.reboot-policy": _on("domain.rebootPolicy", "Terminate"),
     "boot.without-kernel": _Sketch({}),
+    NO_ROOT: _Sketch({}),
     "arch.aarch64": _on("architecture", "arm64"),
     "arch.s390x": _on("architecture", "s390x"),
     "cpu.count": _on("domain.cpu.cores", 2),
@@ -159,6 +164,7 @@ _SKETCHES: dict[str, _Sketch] = {
     "disk.io-threads-policy": _on("domain.ioThreadsPolicy", "auto"),
     "disk.multiqueue": _device("blockMultiQueue", True),
     **{id_: _volume(source) for id_, source in SOURCES.items()},
+    FURTHER: _Sketch({"volumes": [{"name": name, **SOURCES[BACKING]} for name in ("disk", "further")]}, (BACKING,)),
     "volume.data-volume": _volume({"dataVolume": {"name": "data"}}),
     "volume.ephemeral": _volume({"ephemeral": {"persistentVolumeClaim": {"claimName": "data"}}}),
     "volume.cloud-init": _volume({"cloudInitNoCloud": {"userData": "#cloud-config\n"}}),
@@ -245,4 +251,23 @@ def example(feature: str, driver: Driver | None = None) -> Example:
     spec = merged(*parts, sketch.fragment)
     if (spec["domain"].get("firmware") or {}).get("kernelBoot"):
         companions -= {"boot.without-kernel"}
+    if driver and feature != NO_ROOT and without_root(spec) and not has(driver, NO_ROOT):
+        spec = merged({"volumes": [{"name": "boot", **numbered(SOURCES[behind], "boot")}]}, spec)
+        companions |= {behind}
+    parsed = VirtualMachineInstanceSpec.model_validate(spec)
+    companions |= {id_ for id_ in (NO_ROOT, FURTHER) if BY_ID[id_].paths(parsed)}
     return Example(feature, spec, frozenset(companions - {feature}))
+
+
+def without_root(spec: Obj) -> bool:
+    """Whether a machine has no root volume."""
+    return bool(BY_ID[NO_ROOT].paths(VirtualMachineInstanceSpec.model_validate(spec)))
+
+
+def numbered(source: Obj, number: int | str) -> Obj:
+    """Return a volume's source with a claim or file of its own, so that several stand side by side."""
+    copied = copy.deepcopy(source)
+    for kind, key in (("persistentVolumeClaim", "claimName"), ("hostDisk", "path")):
+        if kind in copied:
+            copied[kind][key] += f"-{number}"
+    return copied

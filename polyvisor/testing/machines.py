@@ -20,9 +20,21 @@ from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, RootKind
-from polyvisor.drivers.features import asked
+from polyvisor.drivers.features import BY_ID, asked
 from polyvisor.drivers.verdict import unsupported
-from polyvisor.testing.examples import IDS, KERNEL, PLAIN, SOURCES, backing, example, has, needs_kernel
+from polyvisor.testing.examples import (
+    IDS,
+    KERNEL,
+    NO_ROOT,
+    PLAIN,
+    SOURCES,
+    backing,
+    example,
+    has,
+    needs_kernel,
+    numbered,
+    without_root,
+)
 from polyvisor.testing.merging import at, merged
 
 LEAST = 60
@@ -81,8 +93,8 @@ def bootable(driver: Driver, spec: Obj) -> Obj:
     kernel = ((spec["domain"].get("firmware") or {}).get("kernelBoot") or {}).get("container")
     if kernel and not needs_kernel(driver):
         return spec
-    if driver.root is RootKind.FILESYSTEM or has(driver, "boot.disk"):
-        return merged({"volumes": [{"name": "boot", **_numbered(SOURCES[backing(driver)], "boot")}]}, spec)
+    if without_root(spec) and (driver.root is RootKind.FILESYSTEM or has(driver, "boot.disk")):
+        return merged({"volumes": [{"name": "boot", **numbered(SOURCES[backing(driver)], "boot")}]}, spec)
     return spec
 
 
@@ -91,7 +103,7 @@ def corpus(driver: Driver) -> list[Case]:
     found: dict[str, Case] = {}
     for id_ in ("plain", *askable(driver)):
         spec = example(id_, driver).spec if id_ in IDS else PLAIN
-        _keep(found, driver, id_, bootable(driver, spec))
+        _keep(found, driver, id_, spec if id_ == NO_ROOT else bootable(driver, spec))
     for id_, spec, metadata in _shapes(driver):
         _keep(found, driver, id_, spec, **metadata)
     old = [id_ for id_ in askable(driver) if not driver.features[id_].min_libvirt]  # the rest only alone
@@ -152,6 +164,8 @@ def _mixture(driver: Driver, chosen: list[str]) -> Obj:
     whole = bootable(driver, PLAIN)
     known = DriverRegistry([driver])
     for number, id_ in enumerate(chosen):
+        if BY_ID[id_].paths(VirtualMachineInstanceSpec.model_validate(whole)):
+            continue  # it came along with another
         more = merged(whole, _renamed(example(id_, driver).spec, number))
         outcome = admit("CREATE", VMIS, instance(driver, more), None, AdmissionContext({}, known))
         if not outcome.problems and _fits(driver, outcome.obj):
@@ -171,7 +185,9 @@ def _renamed(spec: Obj, number: int) -> Obj:
     spec = copy.deepcopy(spec)
     devices: Mapping[str, Any] = spec["domain"]["devices"]
     for item in [*(devices.get("disks") or []), *(devices.get("filesystems") or []), *(spec.get("volumes") or [])]:
-        item["name"] = f"disk-{number}"
+        if item["name"] == "boot":
+            continue
+        item["name"] += f"-{number}"
         for source, key in (("persistentVolumeClaim", "claimName"), ("hostDisk", "path"), ("dataVolume", "name")):
             if source in item:
                 item[source][key] += f"-{number}"
@@ -199,7 +215,7 @@ def _shapes(driver: Driver) -> Iterator[tuple[str, Obj, dict[str, str]]]:
     source = backing(driver)
     if driver.root is RootKind.DISK and has(driver, source):
         for count in (2, 3, 5):
-            volumes = [{"name": f"{'v' * 50}-{n}", **_numbered(SOURCES[source], n)} for n in range(count)]
+            volumes = [{"name": f"{'v' * 50}-{n}", **numbered(SOURCES[source], n)} for n in range(count)]
             yield f"disks-{count}", merged(plain, {"volumes": volumes}), {}
     yield "hostile-path", plain, {"base": f"/nowhere/{EVIL}"}
     if has(driver, "firmware.kernel-boot", "firmware.kernel-args"):
@@ -210,14 +226,6 @@ def _shapes(driver: Driver) -> Iterator[tuple[str, Obj, dict[str, str]]]:
     if has(driver, "firmware.chassis"):
         words = dict.fromkeys(("manufacturer", "version", "serial", "asset", "sku"), EVIL)
         yield "hostile-chassis", merged(plain, at("domain.chassis", words)), {}
-
-
-def _numbered(source: Obj, number: int | str) -> Obj:
-    copied = copy.deepcopy(source)
-    for kind, key in (("persistentVolumeClaim", "claimName"), ("hostDisk", "path")):
-        if kind in copied:
-            copied[kind][key] += f"-{number}"
-    return copied
 
 
 def _can_be_root(volume: Obj) -> bool:

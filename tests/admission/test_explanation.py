@@ -117,6 +117,47 @@ def test_changes_make_the_driver_take_it(bus: str) -> None:
     assert admit("CREATE", VMIS, {**obj, "spec": spec}, None, context).problems == []
 
 
+@pytest.mark.parametrize(
+    ("volumes", "changes"),
+    [
+        ([], ['add to spec.volumes, such as {"name": "root", "containerDisk": {"image": "IMAGE"}}']),
+        (
+            [{"name": "root", "emptyDisk": {"capacity": "1Mi"}}],
+            [
+                'add to spec.volumes, such as {"name": "root-2", "containerDisk": {"image": "IMAGE"}}',
+                "leave out spec.volumes[0]",
+            ],
+        ),
+        (
+            [{"name": "disk", "hostDisk": {"path": "/a", "type": "Disk"}}],
+            [
+                "leave out spec.volumes[0]",
+                'add to spec.volumes, such as {"name": "root", "containerDisk": {"image": "IMAGE"}}',
+            ],
+        ),
+        (
+            [{"name": name, "containerDisk": {"image": "localhost/i:1"}} for name in ("a", "b")],
+            ["leave out spec.volumes[1]"],
+        ),
+    ],
+)
+def test_a_root_volume_is_added_where_a_driver_wants_one(volumes: list[Obj], changes: list[str]) -> None:
+    rack = Fake(
+        "rack",
+        ("box",),
+        {},
+        **{
+            "boot.without-root": no("it boots from something"),
+            "volume.container-disk.further": no("one image is enough"),
+            "volume.empty-disk": no("no empty disks"),
+            "volume.host-disk": no("no disks of the host"),
+        },
+    )
+    spec = {"domain": {"memory": {"guest": "64Mi"}, "devices": {}}, "volumes": volumes}
+    found = smallest(rack, spec, "spec")
+    assert [str(change) for change in found or ()] == changes
+
+
 def test_no_change_helps_where_the_lack_cannot_be_left_out() -> None:
     useless = Fake("useless", ("box",), {}, **{"memory.guest": no("no memory")})
     assert smallest(useless, instance()["spec"], "spec") is None

@@ -215,8 +215,13 @@ CASES: list[tuple[Change, str, str]] = [
     (put("domain.firmware.kernelBoot", {"kernelArgs": "quiet"}), "domain.firmware.kernelBoot.container", "required"),
     (
         put("domain.firmware.kernelBoot", {"container": {"image": "localhost/k:1"}}),
-        "domain.firmware.kernelBoot.container",
-        "kernelPath or initrdPath",
+        "domain.firmware.kernelBoot.container.kernelPath",
+        "such as /boot/vmlinuz",
+    ),
+    (
+        put("domain.firmware.kernelBoot", {"container": {"image": "localhost/k:1", "initrdPath": "/i"}}),
+        "domain.firmware.kernelBoot.container.kernelPath",
+        "required",
     ),
     (put("domain.clock", {"timezone": "../x"}), "domain.clock.timezone", "such as Europe/Berlin"),
     (put("domain.clock", {"timezone": "UTC", "utc": {}}), "domain.clock", "exclude each other"),

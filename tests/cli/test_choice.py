@@ -30,6 +30,9 @@ spec:
       watchdog:
         name: dog
         i6300esb: {{}}
+  volumes:
+  - name: root
+    containerDisk: {{image: "localhost/polyvisor/demo:1"}}
 """
 
 
@@ -70,6 +73,27 @@ def test_driver_that_cannot_is_told_with_line_and_change(manifest: Path, capsys:
     assert "line 17: spec.domain.devices.watchdog.i6300esb" in said.out
     assert "leave out spec.domain.devices.watchdog" in said.out
     assert "cannot run as written" in said.err
+
+
+def test_a_container_without_a_root_volume_cannot_run_and_is_told_what_to_add(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = MACHINE.format(hypervisor="{driver: lxc}")
+    without = text[: text.index("  volumes:")].replace("      watchdog:\n        name: dog\n        i6300esb: {}\n", "")
+    manifest.write_text(without.replace("    devices:", "    devices: {}"))
+    assert run(["explain", str(manifest)]) == 3
+    said = capsys.readouterr()
+    assert "lacks: Start without a root volume" in " ".join(said.out.split())
+    assert 'add to spec.volumes, such as {"name": "root", "containerDisk": {"image": "IMAGE"}}' in said.out
+    assert "cannot run as written" in said.err
+    assert run(["explain", str(manifest), "-o", "json"]) == 3
+    found = explained(capsys)
+    wanting = {name for name, one in found.items() if "boot.without-root" in str(one["reasons"])}
+    assert wanting == {"lxc", "openvz", "esx", "vmware"}
+    assert found["qemu"]["verdict"] == "Runs"
+    manifest.write_text(text)
+    assert run(["explain", str(manifest), "-o", "json"]) == 3
+    assert "boot.without-root" not in capsys.readouterr().out
 
 
 def test_json_has_every_driver(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,12 +128,23 @@ class Mixed:
 
 def instance(name: str, hypervisor: Obj | None, *, space: str = SPACE, **spec: Any) -> Obj:
     domain = {"memory": {"guest": "128Mi"}, "devices": {}, **spec.pop("domain", {})}
+    spec = {**root_for(hypervisor), **spec}
     return {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
         "metadata": {"name": name, "namespace": space},
         "spec": {"domain": domain, **({"hypervisor": hypervisor} if hypervisor else {}), **spec},
     }
+
+
+def root_for(hypervisor: Obj | None) -> Obj:
+    """Return a root volume where an allowed driver cannot do without one."""
+    choice = hypervisor or {}
+    names = {choice.get("driver"), *(choice.get("anyOf") or []), choice.get("virtType")}
+    if names & {"lxc", "openvz", "vmware"}:
+        return {"volumes": [{"name": "root", "containerDisk": {"image": "root"}}]}
+    disk = {"type": "Disk", "path": "/vmfs/volumes/a/root.vmdk"}
+    return {"volumes": [{"name": "root", "hostDisk": disk}]} if "esx" in names else {}
 
 
 def phase(vmi: Obj) -> str:

@@ -107,7 +107,8 @@ def devices(**more: Any) -> Obj:
 
 
 def chosen(hypervisor: Any, **more: Any) -> Obj:
-    return vmi(hypervisor=hypervisor, domain={"devices": {}, "memory": MEMORY} | more)
+    root = {"name": "root", "containerDisk": {"image": "localhost/root:1"}}
+    return vmi(hypervisor=hypervisor, domain={"devices": {}, "memory": MEMORY} | more, volumes=[root])
 
 
 def template(**spec: Any) -> Obj:

@@ -60,6 +60,8 @@ class Nodes:
         domain: Obj = {"memory": {"guest": "64Mi"}, "devices": {}}
         if driver == "xen":
             domain["firmware"] = {"kernelBoot": {"container": {"image": "k", "kernelPath": "/vmlinuz"}}}
+        else:
+            spec = {"volumes": [{"name": "root", "containerDisk": {"image": "root"}}], **spec}
         template = {"spec": {"domain": domain, "hypervisor": {"driver": driver}, **spec}}
         self.installation.create(
             VMS,

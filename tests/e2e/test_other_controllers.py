@@ -113,13 +113,14 @@ def test_a_namespace_gives_its_machines_a_hypervisor(installation: Installation)
     entry = {"namespaceSelector": {"matchLabels": {"workloads": "containers"}}, "hypervisor": {"driver": "lxc"}}
     patch = json.dumps({"spec": {"configuration": {"hypervisorDefaults": [entry]}}})
     kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", patch)
-    machine = vmi() | {"metadata": {"generateName": "m-", "namespace": "containers"}}
+    volumes = [{"name": "root", "containerDisk": {"image": "localhost/root:1"}}]
+    machine = vmi(volumes=volumes) | {"metadata": {"generateName": "m-", "namespace": "containers"}}
 
     def given() -> Any:
         return installation.create(VMIS, machine)["spec"].get("hypervisor")
 
     eventually(lambda: given() == {"driver": "lxc"})
-    tpm = machine | {"spec": {"domain": {"devices": {"tpm": {}}, "memory": {"guest": "64Mi"}}}}
+    tpm = machine | {"spec": {"domain": {"devices": {"tpm": {}}, "memory": {"guest": "64Mi"}}, "volumes": volumes}}
     error = installation.refused(VMIS, tpm)
     (cause,) = error.status["details"]["causes"]
     assert "default of namespace containers: spec.configuration.hypervisorDefaults[0]" in cause["message"]

@@ -75,6 +75,7 @@ FEATURES: Table = {
         "firmware.efi",
         node_fact=True,
     ),
+    **yes(f"{BUILD} (with firmware there may be no disk)", "boot.without-root"),
     **no(BUILD, "a machine boots from a disk image, not from a tree of files", "boot.filesystem"),
     **no(
         f"{CAPS} virBhyveCapsBuild (guests have the host's architecture)",
@@ -183,6 +184,7 @@ FEATURES: Table = {
         f"{DISK} (image files of the host)",
         "bringing images to a FreeBSD host is not there in this release; use a hostDisk that is there",
         "volume.container-disk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.claim",
         "volume.cloud-init",

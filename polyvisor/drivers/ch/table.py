@@ -70,6 +70,7 @@ FEATURES: Table = {
         "there is no firmware by itself; name a kernel, or a firmware such as hypervisor-fw, in kernelBoot",
         "boot.without-kernel",
     ),
+    **yes(f"{MONITOR} virCHMonitorBuildDisksJson (there may be none)", "boot.without-root"),
     **no(REFUSED, "a machine boots a kernel with disks, not a tree of files", "boot.filesystem"),
     **no(
         "libvirt 11.3.0 src/ch/ch_conf.c virCHDriverCapsInit (guests have the host's architecture)",
@@ -182,6 +183,7 @@ FEATURES: Table = {
     **yes(
         f"{DISK} (image files)",
         "volume.container-disk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.host-disk",
         "volume.claim",

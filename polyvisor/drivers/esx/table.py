@@ -55,11 +55,17 @@ FEATURES: Table = {
         "the host decides where they are kept; libvirt has no say",
         "firmware.efi.persistent",
     ),
+    **no(
+        f"{DRIVER} esxDomainDefineXMLFlags (the datastore follows from the first hard disk)",
+        "libvirt puts the machine's own file beside its first hard disk; add a volume with hostDisk",
+        "boot.without-root",
+    ),
     **yes(f"{DRIVER} esxFormatVMXFileName (an image in a datastore)", "volume.host-disk"),
     **no(
         f"{DRIVER} esxFormatVMXFileName (images in datastores)",
         "bringing images into a datastore comes later; use a hostDisk that is there",
         "volume.container-disk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.claim",
         "volume.cloud-init",

@@ -46,6 +46,11 @@ FEATURES: dict[str, Support] = {
     ),
     **_no("a container boots from a tree of files, not from a disk image", "boot.disk", source=CONTAINER),
     **_yes("boot.filesystem", "boot.without-kernel", source=f"{CONTAINER} lxcContainerMountAllFS"),
+    **_no(
+        "a container needs a root file system; add a volume with containerDisk, dataVolume or persistentVolumeClaim",
+        "boot.without-root",
+        source=f"{PROCESS} virLXCProcessEnsureRootFS (without one libvirt would give it the node's own files)",
+    ),
     **_yes("cpu.count", source=f"{CGROUP} virLXCCgroupSetupCpuTune (as a limit of CPU time)"),
     **_no(
         "a container sees the host's own CPUs; only their number can be limited",
@@ -112,6 +117,10 @@ FEATURES: dict[str, Support] = {
     ),
     **_no("a container does not run Windows", "volume.sysprep"),
     **_no("a container has a folder, which has no layer above it; use the claim itself", "volume.ephemeral"),
+    **_no(
+        "a container has one root file system from an image; keep other files in a persistentVolumeClaim",
+        "volume.container-disk.further",
+    ),
     **_no("a container cannot attach disk images in this release", "volume.empty-disk", "volume.host-disk"),
     **when(
         f"{PROCESS} virLXCProcessSetupInterfaceTap; {CONTAINER} lxcContainerSetupInterfaces",

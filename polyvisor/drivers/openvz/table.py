@@ -53,6 +53,11 @@ FEATURES: Table = {
     **no(NOWHERE, "a container boots from a tree of files, not from a disk image", "boot.disk"),
     **yes(f"{DRIVER} openvzSetInitialConfig (filesystem of type mount as VE_PRIVATE)", "boot.filesystem"),
     **yes("https://wiki.openvz.org/Quick_installation (containers run on the host's kernel)", "boot.without-kernel"),
+    **no(
+        f"{DRIVER} openvzSetInitialConfig (without a filesystem, an OS template of the host's by the domain's name)",
+        "a container needs a root file system; add a volume with containerDisk",
+        "boot.without-root",
+    ),
     **no(NOWHERE, "a container is of its host's architecture", *below("arch")),
     **yes(f"{DRIVER} openvzDomainSetVcpusInternal (vzctl set --cpus)", "cpu.count"),
     **yes(
@@ -100,6 +105,7 @@ FEATURES: Table = {
     **no(
         f"{DRIVER} openvzSetInitialConfig (one filesystem)",
         "a container has its root file system and no other volume",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.host-disk",
         "volume.claim",

@@ -42,6 +42,7 @@ FEATURES: dict[str, Support] = {
     **_yes("console.none", source=f"{COMMAND} qemuBuildConsoleCommandLine (none is built)"),
     **_yes("lifecycle.console", source=f"{COMMAND} qemuBuildChrDeviceCommandLine"),
     **_yes("boot.disk", "boot.without-kernel", source=f"{COMMAND} qemuBuildDisksCommandLine"),
+    **_yes("boot.without-root", source=f"{COMMAND} qemuBuildDisksCommandLine (there may be none)"),
     **_no("boot.filesystem", "a machine boots from a disk image or a kernel, not from a tree of files", COMMAND),
     **_yes("cpu.count", "cpu.topology", "cpu.threads", source=f"{COMMAND} qemuBuildSmpCommandLine"),
     **_kvm(
@@ -110,6 +111,7 @@ FEATURES: dict[str, Support] = {
     **_yes("disk.io", source=f"{FORMAT}#hard-drives-floppy-disks-cdroms, driver io"),
     **_yes(
         "volume.container-disk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.host-disk",
         "volume.claim",

@@ -63,6 +63,7 @@ LIFECYCLE: Table = {
 FEATURES: Table = {
     **LIFECYCLE,
     **yes(DRIVES, "boot.disk", "boot.without-kernel"),
+    **yes(f"{DRIVES} (there may be none)", "boot.without-root"),
     **no(NOWHERE, "VirtualBox boots from a disk image, not from a tree of files", "boot.filesystem"),
     **no(f"{COMMON} vboxCapsInit", "guests are of their host's architecture", *below("arch")),
     **yes(f"{DEFINE} (SetCPUCount)", "cpu.count"),
@@ -140,6 +141,7 @@ FEATURES: Table = {
     **yes(
         DRIVES,
         "volume.container-disk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.cloud-init",
         "volume.config-drive",

@@ -58,9 +58,15 @@ FEATURES: Table = {
         "libvirt's VMware driver writes machines with a BIOS",
         *below("firmware.efi"),
     ),
+    **no(
+        f"{CONF} vmwareVmxPath (the folder follows from the first hard disk)",
+        "libvirt puts the machine's own file beside its first hard disk; add a volume with containerDisk",
+        "boot.without-root",
+    ),
     **yes(f"{CONF} vmwareVmxPath (the VMX file stands beside the first disk)", "volume.container-disk"),
     **yes(
         "libvirt 9.0.0 src/vmx/vmx.c virVMXFormatDisk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.cloud-init",
         "volume.config-drive",

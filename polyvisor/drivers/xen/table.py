@@ -80,6 +80,7 @@ FEATURES: Table = {
         "boot.without-kernel",
         virt_types=(WHOLE,),
     ),
+    **yes(f"{CONF} libxlMakeDiskList (there may be none)", "boot.without-root"),
     **no(NOWHERE, "a machine boots from a disk image or a kernel, not from a tree of files", "boot.filesystem"),
     **no(
         f"{CAPS} libxlCapsInitGuests",
@@ -223,6 +224,7 @@ FEATURES: Table = {
     **yes(
         f"{DISK} (image files)",
         "volume.container-disk",
+        "volume.container-disk.further",
         "volume.empty-disk",
         "volume.host-disk",
         "volume.claim",
