@@ -26,6 +26,9 @@ BACKING = (
     ("memoryDump", "claimName", "claim"),
 )
 """What two volumes of a machine may not both write to: kind of volume, its field, what that names."""
+SHAREABLE = ("persistentVolumeClaim", "dataVolume", "hostDisk")
+LUNS = ("persistentVolumeClaim", "dataVolume")
+"""Kinds of volumes that several machines can have, and those that can be a SCSI device of the host."""
 SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 _SEED_FIELDS = (
@@ -48,6 +51,8 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
             found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
         elif mapping(volumes[name][1], "memoryDump"):
             found.add(f"{where}.name", f"the volume {name!r} takes a memory dump, and no disk shows it to the guest")
+        else:
+            _backed(disk, volumes[name][1], where, found)
         _disk(disk, where, found)
     seeds = [(where, kind) for where, volume in volumes.values() for kind in SEEDS if kind in volume]
     for where, kind in seeds[1:]:
@@ -77,6 +82,15 @@ def _named(value: object, path: str, found: Findings) -> dict[str, tuple[str, Ob
     return by_name
 
 
+def _backed(disk: Obj, volume: Obj, path: str, found: Findings) -> None:
+    """Check what a disk asks of the volume behind it."""
+    kind = next((key for key in volume if key != "name" and volume[key] is not None), "")
+    if disk.get("shareable") is True and kind in SOURCES and kind not in SHAREABLE:
+        found.add(f"{path}.shareable", f"a {kind} is one machine's own; accepted: {', '.join(SHAREABLE)}")
+    if disk.get("lun") is not None and kind in SOURCES and kind not in LUNS:
+        found.add(f"{path}.lun", f"a {kind} is no SCSI device; accepted: {', '.join(LUNS)} with volumeMode Block")
+
+
 def _disk(disk: Obj, path: str, found: Findings) -> None:
     targets = [target for target in TARGETS if disk.get(target) is not None]
     if len(targets) > 1:
@@ -84,6 +98,13 @@ def _disk(disk: Obj, path: str, found: Findings) -> None:
     if mapping(disk, "cdrom").get("bus") == "virtio":
         message = "a CD-ROM cannot be on the virtio bus; accepted: sata, scsi, usb"
         found.add(f"{path}.cdrom.bus", message, "FieldValueNotSupported")
+    if mapping(disk, "lun").get("bus") not in (None, "", "scsi"):
+        message = f"found {text(disk['lun']['bus'])!r}; a SCSI device is passed through on the bus scsi"
+        found.add(f"{path}.lun.bus", message, "FieldValueNotSupported")
+    if disk.get("lun") is not None and disk.get("serial"):
+        found.add(f"{path}.serial", "a SCSI device that is passed through has a serial number of its own")
+    if disk.get("shareable") is True and disk.get("cache") not in (None, "", "none"):
+        found.add(f"{path}.cache", f"a disk that is shared has cache: none, found {text(disk['cache'])!r}")
     if mapping(disk, "cdrom").get("readonly") is False:
         found.add(f"{path}.cdrom.readonly", "a CD-ROM is always read-only; leave it out or write true")
     order = number(disk.get("bootOrder"))

@@ -192,6 +192,10 @@ class _Preparation:
         return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd, trees, self._sizes)
 
     @property
+    def _disks(self) -> list[Obj]:
+        return ((self._spec.get("domain") or {}).get("devices") or {}).get("disks") or []
+
+    @property
     def _hostname(self) -> str:
         return str(self._spec.get("hostname") or self._vmi["metadata"]["name"].partition(".")[0][:63])
 
@@ -256,6 +260,12 @@ class _Preparation:
 
     def _whole(self, name: str, image: Image) -> None:
         """Take a raw disk that is somebody else's."""
+        if not image.block and any(disk["name"] == name and "lun" in disk for disk in self._disks):
+            raise AgentError(
+                f"volume {name} is a lun, a SCSI device of the node, but what is behind it is a file; a claim with"
+                " volumeMode: Block is wanted",
+                retry=False,
+            )
         self._sized(name, image, "raw")
         self._files[name] = DiskFile(image.seen_at, "raw", image.block)
 

@@ -100,12 +100,15 @@ def _add_disk(
 ) -> _Element:
     element = add(devices, "disk", type="block" if source.block else "file", device=device)
     policy = disk.error_policy or None
-    add(element, "driver", type=source.format, cache=disk.cache or None, error_policy=policy, io=disk.io or None)
+    cache = disk.cache or ("none" if disk.shareable else None)  # what one writes is seen by the other at once
+    add(element, "driver", type=source.format, cache=cache, error_policy=policy, io=disk.io or None)
     add(element, "source", **{"dev" if source.block else "file": str(source.path)})
     tray = disk.cdrom.tray if disk.cdrom else None
     add(element, "target", dev=name, bus=bus, tray=tray or None)
     if readonly:
         add(element, "readonly")
+    if disk.shareable:
+        add(element, "shareable")
     if disk.serial:
         add(element, "serial", disk.serial)
     if disk.boot_order is not None:

@@ -33,6 +33,7 @@ SOURCES: Mapping[str, Obj] = {
 }
 """What can be behind a disk, and the feature that this is; the first is taken where nothing speaks against it."""
 BACKING = next(iter(SOURCES))
+LASTING = "volume.claim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,13 @@ class _Sketch:
     fragment: Obj
     companions: tuple[str, ...] = ()
     backed: bool = False
+    lasting: bool = False
+    """Whether what backs the disk has to outlast the machine."""
 
 
-def _disk(companions: Iterable[str] = (), **fields: Any) -> _Sketch:
-    return _Sketch(at("domain.devices.disks", [{"name": "disk", **fields}]), tuple(companions), backed=True)
+def _disk(companions: Iterable[str] = (), *, lasting: bool = False, **fields: Any) -> _Sketch:
+    sketch = at("domain.devices.disks", [{"name": "disk", **fields}])
+    return _Sketch(sketch, tuple(companions), backed=True, lasting=lasting)
 
 
 def _card(companions: Iterable[str] = ("network.pod", "interface.masquerade"), **fields: Any) -> _Sketch:
@@ -148,15 +152,15 @@ _SKETCHES: dict[str, _Sketch] = {
     **{f"disk.bus.{bus}": _disk(disk={"bus": bus}) for bus in ("virtio", "sata", "scsi", "usb")},
     "disk.cdrom": _disk(cdrom={}),
     "disk.cdrom.tray": _disk(["disk.cdrom"], cdrom={"tray": "open"}),
-    "disk.lun": _disk(lun={}),
-    "disk.lun.reservation": _disk(["disk.lun"], lun={"reservation": True}),
+    "disk.lun": _disk(lasting=True, lun={}),
+    "disk.lun.reservation": _disk(["disk.lun"], lasting=True, lun={"reservation": True}),
     "disk.readonly": _disk(disk={"readonly": True}),
     "disk.readonly.sata": _disk(["disk.readonly", "disk.bus.sata"], disk={"readonly": True, "bus": "sata"}),
     "disk.serial": _disk(serial="S-1"),
     **{f"disk.cache.{mode}": _disk(cache=mode) for mode in ("none", "writethrough", "writeback")},
     "disk.io": _disk(io="threads"),
     "disk.boot-order": _disk(bootOrder=1),
-    "disk.shareable": _disk(shareable=True),
+    "disk.shareable": _disk(lasting=True, shareable=True),
     "disk.error-policy": _disk(errorPolicy="stop"),
     "disk.block-size": _disk(blockSize={"custom": {"logical": 4096, "physical": 4096}}),
     "disk.pci-address": _disk(disk={"pciAddress": "0000:00:1a.0"}),
@@ -240,7 +244,7 @@ def backing(driver: Driver) -> str:
 def example(feature: str, driver: Driver | None = None) -> Example:
     """Return the smallest machine that asks for a feature; with a driver, as fits it best."""
     sketch = _SKETCHES[feature]
-    behind = backing(driver) if driver else BACKING
+    behind = LASTING if sketch.lasting else backing(driver) if driver else BACKING
     parts, companions = [PLAIN], {*EVERY, *sketch.companions}
     if driver and needs_kernel(driver) and feature != "boot.without-kernel":
         parts.append(KERNEL)

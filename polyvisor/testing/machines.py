@@ -234,8 +234,12 @@ def _can_be_root(volume: Obj) -> bool:
 
 def _source(driver: Driver, spec: Obj, volume: Obj, base: Path, number: int) -> DiskSource:
     disks = spec["domain"]["devices"].get("disks") or []
-    disc = any(disk["name"] == volume["name"] and disk.get("cdrom") is not None for disk in disks)
-    if disc or DISCS & volume.keys() or not driver.disk_formats:
+    disk: Obj = next((disk for disk in disks if disk["name"] == volume["name"]), {})
+    if disk.get("lun") is not None:
+        return DiskSource(Path("/dev", volume["name"]), "raw", block=True)
+    if disk.get("shareable"):
+        return DiskSource(base / f"{volume['name']}.img", "raw")
+    if disk.get("cdrom") is not None or DISCS & volume.keys() or not driver.disk_formats:
         return DiskSource(base / f"{volume['name']}.iso", "raw")
     format_ = driver.disk_formats[number % len(driver.disk_formats)]
     return DiskSource(base / f"{volume['name']}.{ENDINGS.get(format_, format_)}", format_)

@@ -371,3 +371,10 @@ def make_needy() -> dict[str, Any]:
         {"ephemeral": {"persistentVolumeClaim": {"claimName": "e"}}},
     ]
     return {"spec": {"volumes": sources}}
+
+
+def test_a_lun_is_no_file(places: Places, home: Path, make_vmi: Make) -> None:
+    vmi = make_vmi({"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+    vmi["spec"]["domain"]["devices"]["disks"] = [{"name": "data", "lun": {}}]
+    with pytest.raises(AgentError, match=r"volume data is a lun.*volumeMode: Block"):
+        prepare(vmi, PlainDriver(), home, places, Inputs(claims={"c": CLAIM}))

@@ -138,6 +138,16 @@ def test_a_block_device_is_one_for_libvirt_too(qemu: Driver) -> None:
     assert disk.find("source").attrib == {"dev": "/dev/raw"}  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("given", "cache"), [({}, "none"), ({"cache": "none"}, "none")])
+def test_a_shared_disk_is_not_cached(qemu: Driver, given: dict[str, Any], cache: str) -> None:
+    disks = [{"name": "shared", "shareable": True, **given}, {"name": "own"}]
+    sources = {name: DiskSource(Path(f"/{name}.img"), "raw") for name in ("shared", "own")}
+    domain = render(machine(qemu, {"devices": {"disks": disks}}), qemu, DomainContext("qemu", disks=sources))
+    shared, own = etree.fromstring(domain).findall("devices/disk")
+    assert (shared.find("shareable") is not None, shared.xpath("string(driver/@cache)")) == (True, cache)
+    assert (own.find("shareable") is not None, own.xpath("string(driver/@cache)")) == (False, "")
+
+
 def test_requests_stand_in_for_memory_and_cpus(qemu: Driver) -> None:
     domain = _render("requests", qemu)
     assert domain.findtext("memory") == str(64 * 1024 * 1024)

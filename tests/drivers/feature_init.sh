@@ -105,5 +105,18 @@ case $(cat /proc/cmdline) in *then=watch*)
     done
     ;;
 esac
+case $(cat /proc/cmdline) in *then=share*)
+    # writes its word into its own block of the disk, then says what stands in both whenever that changes
+    word=$(sed -n 's/.*\bsay=\([a-z]*\).*/\1/p' /proc/cmdline) place=$(sed -n 's/.*\bat=\([0-9]*\).*/\1/p' /proc/cmdline)
+    echo "$word" | dd of=/dev/vda bs=4096 seek="$place" conv=notrunc,fsync 2>/dev/null
+    while :; do
+        now=
+        for block in 1 2; do now="$now $(dd if=/dev/vda bs=4096 skip=$block count=1 2>/dev/null | tr -cd a-z)"; done
+        [ "$now" = "$before" ] || echo "SHARED$now."
+        before=$now
+        sleep 0.1
+    done
+    ;;
+esac
 case $(cat /proc/cmdline) in *then=reboot*) reboot -f ;; *then=panic*) echo c >/proc/sysrq-trigger ;; esac
 exec sleep 1000000

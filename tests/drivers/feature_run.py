@@ -44,9 +44,9 @@ def run(guests: Mapping[str, Guest]) -> dict[str, Facts]:
     return found
 
 
-def start(name: str, guest: Guest, base: Path) -> Bench:
-    """Start one guest, below a folder of its own."""
-    return _start(name, guest, base)
+def start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] | None = None) -> Bench:
+    """Start one guest, below a folder of its own; ``more`` are disks that are there already."""
+    return _start(name, guest, base, more)
 
 
 def _machine(name: str, guest: Guest) -> VirtualMachineInstance:
@@ -67,11 +67,11 @@ def _machine(name: str, guest: Guest) -> VirtualMachineInstance:
     return VirtualMachineInstance.model_validate(obj)
 
 
-def _start(name: str, guest: Guest, base: Path) -> Bench:
+def _start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] | None = None) -> Bench:
     folder = base / name
     (folder / "images").mkdir(parents=True, mode=0o700)
     vmi = _machine(name, guest)
-    disks = {}
+    disks = dict(more or {})
     for disk, content in guest.disks.items():
         path = folder / "images" / f"{disk}.img"
         path.write_bytes(content)

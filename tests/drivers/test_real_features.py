@@ -15,6 +15,7 @@ ELSEWHERE = {
     "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
     "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "lifecycle.hotplug.link", "interface.absent"),
     "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk", "lifecycle.memory-dump"),
+    "tests/e2e/test_shared_disks.py": ("disk.shareable",),
     "tests/e2e/test_daily_use.py": ("interface.ports",),
     "tests/drivers/test_real_screens.py": (
         *("lifecycle.reboot", "lifecycle.reset", "lifecycle.vnc", "lifecycle.screenshot", "lifecycle.guest-agent"),
@@ -24,6 +25,7 @@ UNSEEN = {
     "a guest does not see how the host writes its image": ("disk.io", "disk.io-thread", "disk.io-threads-policy"),
     "it shows when an image fails": ("disk.error-policy",),
     "an image's format does not show through it": ("disk.format.qcow2",),
+    "no SCSI device is there to be passed through; libvirt takes the domain": ("disk.lun",),
     "it is the absence of output": ("console.none",),
     "Linux uses neither unless it must": ("timer.pit", "timer.rtc"),
     "it shows to firmware alone": ("features.smm",),

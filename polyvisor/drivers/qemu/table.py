@@ -97,11 +97,7 @@ FEATURES: dict[str, Support] = {
         "a SATA disk cannot be read-only; use virtio or scsi",
         f"{VALIDATE} qemuValidateDomainDeviceDefDiskFrontend",
     ),
-    **_no(
-        "disk.lun",
-        "a LUN must be a SCSI device of the host; volumes are image files in this release",
-        f"{VALIDATE} qemuValidateDomainDeviceDefDiskFrontend",
-    ),
+    **_yes("disk.lun", source=f"{VALIDATE} qemuValidateDomainDeviceDefDiskFrontend (block devices on the bus scsi)"),
     **_yes(
         "disk.cache.none",
         "disk.cache.writethrough",
@@ -246,11 +242,7 @@ FEATURES: dict[str, Support] = {
         "disk.format.vhdx",
         "disk.format.ploop",
     ),
-    **no(
-        f"{VALIDATE} qemuValidateDomainDeviceDefDisk",
-        "a volume belongs to one machine in this release",
-        "disk.shareable",
-    ),
+    **yes(f"{COMMAND} qemuBuildDiskDeviceProps (share-rw), raw images alone", "disk.shareable"),
     **yes(
         f"{COMMAND} qemuBuildDiskDeviceProps",
         "disk.error-policy",

@@ -1,0 +1,41 @@
+"""What disks ask of the volumes behind them, and what cannot be asked of a disk that is shared or passed through."""
+
+from __future__ import annotations
+
+import pytest
+
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.api.resources import VMIS
+from tests.admission.conftest import Change, instance, put
+from tests.admission.test_rules import DISKS, both
+
+CLAIM = put("volumes.0", {"name": "root", "persistentVolumeClaim": {"claimName": "c"}})
+CASES: list[tuple[Change, str, str]] = [
+    (put(f"{DISKS}.0.shareable", True), f"{DISKS}[0].shareable", "a containerDisk is one machine's own"),
+    (
+        both(CLAIM, put(f"{DISKS}.0", {"name": "root", "disk": {}, "shareable": True, "cache": "writeback"})),
+        f"{DISKS}[0].cache",
+        "a disk that is shared has cache: none",
+    ),
+    (put(f"{DISKS}.0", {"name": "root", "lun": {}}), f"{DISKS}[0].lun", "a containerDisk is no SCSI device"),
+    (both(CLAIM, put(f"{DISKS}.0", {"name": "root", "lun": {"bus": "sata"}})), f"{DISKS}[0].lun.bus", "bus scsi"),
+    (both(CLAIM, put(f"{DISKS}.0", {"name": "root", "lun": {}, "serial": "S"})), f"{DISKS}[0].serial", "of its own"),
+    (
+        put("volumes.0", {"name": "root", "memoryDump": {"claimName": "c"}}),
+        f"{DISKS}[0].name",
+        "takes a memory dump, and no disk shows it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "words"), CASES, ids=[case[1] for case in CASES])
+def test_a_disk_is_refused(context: AdmissionContext, change: Change, field: str, words: str) -> None:
+    found = admit("CREATE", VMIS, instance(change), None, context).problems
+    assert [problem.field for problem in found] == [f"spec.{field}"], [str(p) for p in found]
+    assert words in found[0].message
+
+
+def test_a_claim_may_be_shared_and_passed_through(context: AdmissionContext) -> None:
+    for disk in ({"disk": {}, "shareable": True, "cache": "none"}, {"lun": {"bus": "scsi"}, "shareable": True}):
+        change = both(CLAIM, put(f"{DISKS}.0", {"name": "root", **disk}))
+        assert not admit("CREATE", VMIS, instance(change), None, context).problems
