@@ -57,6 +57,9 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     seeds = [(where, kind) for where, volume in volumes.values() for kind in SEEDS if kind in volume]
     for where, kind in seeds[1:]:
         found.duplicate(f"{where}.{kind}", f"a machine has one cloud-init volume; the first is {seeds[0][0]}")
+    accounts = [where for where, volume in volumes.values() if "serviceAccount" in volume]
+    for where in accounts[1:]:
+        found.duplicate(f"{where}.serviceAccount", f"a machine has one service account; the first is {accounts[0]}")
     backing: dict[tuple[str, str], str] = {}
     for where, volume in volumes.values():
         _volume(volume, where, found)
@@ -143,6 +146,10 @@ def _volume(volume: Obj, path: str, found: Findings) -> None:
                 _capacity(source, where, found)
             case "persistentVolumeClaim" | "memoryDump":
                 _name(source, "claimName", where, found)
+            case "serviceAccount":
+                if not source.get("serviceAccountName"):
+                    found.required(f"{where}.serviceAccountName", "required; the name of a ServiceAccount")
+                _name(source, "serviceAccountName", where, found)
             case "dataVolume":
                 _name(source, "name", where, found)
             case "ephemeral":

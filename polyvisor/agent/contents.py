@@ -1,4 +1,4 @@
-"""Volumes that are made of texts in the API: ConfigMaps, Secrets, the Pod's own metadata, Windows' answer files.
+"""Volumes that are made of texts in the API: ConfigMaps, Secrets, a Pod's metadata and service account, answer files.
 
 A machine with disks gets them as a disc with a label, one with a root filesystem as a folder. They are read once, when
 the machine is made ready: a guest does not see a later change. An object that is missing is waited for, unless the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from polyvisor.agent.errors import AgentError
@@ -37,6 +37,8 @@ class Given:
     secrets: Data
     configmaps: Data
     pod: Obj
+    account: Mapping[str, bytes] = field(default_factory=dict)
+    """The files that a kubelet made of the Pod's service account."""
 
 
 def config_map(name: str, source: Obj, given: Given) -> Contents:
@@ -73,9 +75,18 @@ def downward_api(name: str, source: Obj, given: Given) -> Contents:
     return _sized(name, files, source.get("volumeLabel") or LABEL)
 
 
+def service_account(name: str, source: Obj, given: Given) -> Contents:
+    """Return the token of a service account, its namespace and the cluster's certificate."""
+    if not given.account:
+        message = f"volume {name}: service account {source.get('serviceAccountName')}: a kubelet hands out their tokens"
+        raise AgentError(f"{message}, and this node has none; run the machine in a launcher Pod", retry=False)
+    return _sized(name, given.account, LABEL)
+
+
 KINDS: Mapping[str, Callable[[str, Obj, Given], Contents]] = {
     "configMap": config_map,
     "secret": secret,
+    "serviceAccount": service_account,
     "sysprep": sysprep,
     "downwardAPI": downward_api,
 }

@@ -20,12 +20,14 @@ from polyvisor.agent.storage import Inputs, Prepared
 from polyvisor.agent.virtual_node import pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
+from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import MACHINE_VOLUME
 from polyvisor.domain.kept import kept_state
 from polyvisor.drivers.base import Driver
 
 KUBELETS = {"secret": "kubernetes.io~secret", "configMap": "kubernetes.io~configmap"}
 """Kind of a Pod's volume, and the folder in which the kubelet keeps such volumes."""
+PROJECTED = "kubernetes.io~projected"
 MAX_TEXTS = 16 * 1024 * 1024
 
 
@@ -67,12 +69,25 @@ class PodMachineAgent(MachineAgent):
 
     async def _inputs(self, vmi: Obj, pod: Obj) -> Inputs:
         secrets, configmaps = await asyncio.to_thread(self._texts, pod)
-        return Inputs(secrets, await self._claims(vmi), configmaps, pod)
+        account = await asyncio.to_thread(self._account, vmi, pod)
+        return Inputs(secrets, await self._claims(vmi), configmaps, pod, account)
 
     async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
         """Return them as the kubelet has put them into the Pod, which it does again when they change."""
         pod = self.pod_of(vmi)
         return (await asyncio.to_thread(self._texts, pod))[0] if pod is not None else {}
+
+    def _account(self, vmi: Obj, pod: Obj) -> dict[str, bytes]:
+        """Return what the kubelet made of the service account that the machine's guest is given."""
+        for volume in vmi["spec"].get("volumes") or []:
+            if "serviceAccount" in volume:
+                place = self._launchers.root / str(pod["metadata"]["uid"]) / "volumes" / PROJECTED
+                with translated(self._launchers.root, f"reading volume {volume['name']} of the launcher Pod"):
+                    found = read_texts(place / pod_volume(volume["name"]))
+                if not found.get("token"):
+                    raise AgentError(f"volume {volume['name']}: the kubelet has put no token there yet; waiting for it")
+                return found
+        return {}
 
     def _texts(self, pod: Obj) -> tuple[dict[str, dict[str, bytes]], dict[str, dict[str, bytes]]]:
         """Return the data of the Secrets and ConfigMaps that are volumes of the Pod, by their names."""

@@ -35,12 +35,13 @@ RESULT = "prepared.json"
 
 @dataclass(frozen=True, repr=False)
 class Inputs:
-    """What the machine's volumes name in its namespace: data of Secrets and ConfigMaps, claims; and its own Pod."""
+    """What volumes name in their namespace: data of Secrets and ConfigMaps, claims; the Pod and its account's files."""
 
     secrets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     claims: Mapping[str, Obj] = field(default_factory=dict)
     configmaps: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     pod: Obj = field(default_factory=dict)
+    account: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Needed(NamedTuple):
@@ -329,7 +330,7 @@ class _Preparation:
 
     def _contents(self, make: Callable[[str, Obj, contents.Given], contents.Contents], name: str, source: Obj) -> None:
         inputs = self._inputs
-        found = make(name, source, contents.Given(inputs.secrets, inputs.configmaps, inputs.pod))
+        found = make(name, source, contents.Given(inputs.secrets, inputs.configmaps, inputs.pod, inputs.account))
         doing = f"making volume {name}"
         if self._driver.root == RootKind.FILESYSTEM:
             folder = self._scratch / f"{name}.files"

@@ -127,7 +127,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     # -- storage and networks ------------------------------------------------------------------------------------------
     "Volume": _fields(
         "cloudInitConfigDrive cloudInitNoCloud configMap containerDisk dataVolume downwardAPI emptyDisk ephemeral"
-        " hostDisk memoryDump name persistentVolumeClaim secret sysprep"
+        " hostDisk memoryDump name persistentVolumeClaim secret serviceAccount sysprep"
     ),
     "MemoryDumpVolumeSource": _fields("claimName hotpluggable"),
     "CloudInitConfigDriveSource": ALL,
@@ -146,6 +146,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "DownwardAPIVolumeSource": ALL,
     "EphemeralVolumeSource": ALL,
     "SecretVolumeSource": ALL,
+    "ServiceAccountVolumeSource": ALL,
     "SysprepSource": ALL,
     "ContainerDiskSource": ALL,
     "EmptyDiskSource": ALL,

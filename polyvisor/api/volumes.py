@@ -38,3 +38,9 @@ def hotpluggable(volume: Obj) -> bool:
 def passing(volume: Obj) -> bool:
     """Whether a volume is no lasting part of its machine, so that its coming and going needs no restart."""
     return hotpluggable(volume) or "memoryDump" in volume
+
+
+def service_account(spec: Obj) -> str:
+    """Return the name of the service account whose token a machine's guest is given, empty if it is given none."""
+    sources = (volume.get("serviceAccount") or {} for volume in spec.get("volumes") or [])
+    return next((str(name) for source in sources if (name := source.get("serviceAccountName"))), "")

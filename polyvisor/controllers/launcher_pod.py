@@ -20,6 +20,7 @@ from polyvisor import __version__
 from polyvisor.api import names, node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
 from polyvisor.api.resources import VMIS
+from polyvisor.api.volumes import service_account
 from polyvisor.controllers.objects import owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, PodStorage, console_log, pod_storage
 
@@ -123,6 +124,8 @@ def build_pod(
         "containers": [compute, *others],
         "volumes": [{"name": names.LAUNCHER_VOLUME, "emptyDir": {}}, *storage.volumes],
     }
+    if account := service_account(wanted):
+        pod_spec["serviceAccountName"] = account
     if storage.init_containers:
         pod_spec["initContainers"] = storage.init_containers
     if storage.pull_secrets:

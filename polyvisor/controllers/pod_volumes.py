@@ -3,7 +3,8 @@
 An image stays in a container of its own, which does nothing but live: its files are seen by the node's agent, who shows
 them to the launcher. Since an image need not hold a program, the container runs one that an init container brought.
 What isn't obvious: the machine's own folder is mounted read-only into an unprivileged launcher. The agent makes disks
-there and hands over the writing of each.
+there and hands over the writing of each. The token of a service account is the guest's: the agent puts it onto a disc,
+and no container that goes on running has it mounted.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ RESTRICTED: Mapping[str, object] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
 }
+TOKEN_CONTAINER = "service-account"
+"""A kubelet fills no volume that no container mounts."""
+TOKEN_SECONDS = 3607
+"""What Kubernetes' own mounts of tokens ask for: the API server then lets the token live for a year."""
 CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 
 
@@ -47,10 +52,30 @@ class PodStorage:
     init_containers: list[Obj] = field(default_factory=list)
     containers: list[Obj] = field(default_factory=list)
     pull_secrets: list[Obj] = field(default_factory=list)
+    token: str = ""
+    """The volume that a service account's token is in."""
 
     def _volume(self, name: str, source: Obj, place: str) -> None:
         self.volumes.append({"name": name, **source})
         self.mounts.append({"name": name, "mountPath": place, "readOnly": True})
+
+    def _token(self, name: str, launcher_image: str) -> None:
+        """Have the kubelet put the account's token into a folder of the Pod that the launcher does not see."""
+        token = {"path": "token", "expirationSeconds": TOKEN_SECONDS}
+        authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+        sources = [{"serviceAccountToken": token}, {"configMap": authority}, {"downwardAPI": {"items": [namespace]}}]
+        self.volumes.append({"name": name, "projected": {"sources": sources}})
+        self.init_containers.append(
+            {
+                "name": TOKEN_CONTAINER,
+                "image": launcher_image,
+                "command": ["/bin/busybox", "true"],
+                "volumeMounts": [{"name": name, "mountPath": "/token", "readOnly": True}],
+                "resources": IMAGE_RESOURCES,
+                "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
+            }
+        )
 
     def _claim(self, volume: str, claim: str, block: bool, read_only: bool) -> None:
         name = inside.pod_volume(volume)
@@ -108,6 +133,8 @@ def pod_storage(spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, pr
     if kernel:
         found._image(inside.KERNEL_CONTAINER, kernel)
     found._programs(launcher_image)
+    if found.token:
+        found._token(found.token, launcher_image)
     found.volumes.append({"name": names.MACHINE_VOLUME, "emptyDir": {}})
     mount: Obj = {"name": names.MACHINE_VOLUME, "mountPath": names.MACHINE_FOLDER}
     found.mounts.append(mount if privileged else mount | {"readOnly": True})
@@ -139,6 +166,8 @@ def _add(found: PodStorage, volume: Obj, claims: Mapping[str, Obj]) -> None:
     if secret := volume.get("secret"):
         wanted = {"secretName": secret.get("secretName"), "optional": bool(secret.get("optional"))}
         found._volume(inside.pod_volume(name), {"secret": wanted}, f"{inside.SECRETS}/{name}")
+    if volume.get("serviceAccount"):
+        found.token = inside.pod_volume(name)
     if about := volume.get("downwardAPI"):
         items = {"items": about.get("fields") or []}
         found._volume(inside.pod_volume(name), {"downwardAPI": items}, f"{inside.DOWNWARD_API}/{name}")

@@ -292,6 +292,7 @@ FEATURES: tuple[Feature, ...] = (
     _feature("volume.config-drive", "cloud-init data on a config drive", f"{VOLUME}.cloud_init_config_drive"),
     _feature("volume.config-map", "Files of a ConfigMap", f"{VOLUME}.config_map"),
     _feature("volume.secret", "Files of a Secret", f"{VOLUME}.secret"),
+    _feature("volume.service-account", "Token of a service account", f"{VOLUME}.service_account"),
     _feature("volume.downward-api", "Files about the machine itself", f"{VOLUME}.downward_api"),
     _feature("volume.sysprep", "Answer files for Windows (sysprep)", f"{VOLUME}.sysprep"),
     _feature("filesystem.virtiofs", "Shared folders (virtiofs)", f"{DEVICES}.filesystems[].virtiofs"),

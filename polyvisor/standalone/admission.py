@@ -26,6 +26,19 @@ def admitter(store: Store, drivers: DriverRegistry) -> Admit:
         kubevirt = store.get(*key_of(KUBEVIRTS, names.KUBEVIRT_NAMESPACE, names.KUBEVIRT_NAME)) or {}
         context = AdmissionContext((kubevirt.get("spec") or {}).get("configuration") or {}, drivers, lookup)
         found = admit(operation, resource, obj, old, context)  # type: ignore[arg-type]
-        return found.obj, found.problems, found.warnings
+        return found.obj, [*found.problems, *_accounts(found.obj)], found.warnings
 
     return decide
+
+
+def _accounts(obj: Obj) -> list[Problem]:
+    """Refuse service accounts, of which there are none without a cluster."""
+    spec, path = obj.get("spec") or {}, "spec"
+    if "template" in spec:
+        spec, path = (spec["template"] or {}).get("spec") or {}, "spec.template.spec"
+    message = "there are no service accounts in standalone mode, only in a cluster; use a secret volume"
+    return [
+        Problem(f"{path}.volumes[{number}].serviceAccount", message, "FieldValueNotSupported")
+        for number, volume in enumerate(spec.get("volumes") or [])
+        if isinstance(volume, dict) and "serviceAccount" in volume
+    ]

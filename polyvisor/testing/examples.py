@@ -175,6 +175,7 @@ _SKETCHES: dict[str, _Sketch] = {
     "volume.config-drive": _volume({"cloudInitConfigDrive": {"userData": "#cloud-config\n"}}),
     "volume.config-map": _volume({"configMap": {"name": "texts"}}),
     "volume.secret": _volume({"secret": {"secretName": "words"}}),
+    "volume.service-account": _volume({"serviceAccount": {"serviceAccountName": "worker"}}),
     "volume.downward-api": _volume({"downwardAPI": {"fields": [{"path": "n", "fieldRef": {"fieldPath": NAME}}]}}),
     "volume.sysprep": _volume({"sysprep": {"configMap": {"name": "answers"}}}),
     "filesystem.virtiofs": _Sketch(at("domain.devices.filesystems", [{"name": "disk", "virtiofs": {}}]), backed=True),

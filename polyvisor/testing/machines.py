@@ -46,7 +46,7 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "s390x": "s390x"}
 ENDINGS = {"raw": "img"}
 SEEDS = {"cloudInitNoCloud", "cloudInitConfigDrive"}
 """Kinds of volumes that become files of a root filesystem."""
-DISCS = SEEDS | {"configMap", "secret", "downwardAPI", "sysprep"}
+DISCS = SEEDS | {"configMap", "secret", "downwardAPI", "serviceAccount", "sysprep"}
 """Kinds of volumes that become a disc in a machine that has disks."""
 
 

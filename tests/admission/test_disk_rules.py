@@ -25,6 +25,19 @@ CASES: list[tuple[Change, str, str]] = [
         f"{DISKS}[0].name",
         "takes a memory dump, and no disk shows it",
     ),
+    (
+        put("volumes.2", {"name": "a", "serviceAccount": {}}),
+        "volumes[2].serviceAccount.serviceAccountName",
+        "required; the name of a ServiceAccount",
+    ),
+    (
+        both(
+            put("volumes.2", {"name": "a", "serviceAccount": {"serviceAccountName": "a"}}),
+            put("volumes.3", {"name": "b", "serviceAccount": {"serviceAccountName": "b"}}),
+        ),
+        "volumes[3].serviceAccount",
+        "one service account; the first is spec.volumes[2]",
+    ),
 ]
 
 

@@ -99,6 +99,26 @@ def test_texts_become_folders(layout: Layout, places: Places, home: Path, make_v
     assert (prepared.folders["self"] / "deep/name").read_text() == "virt-launcher-one"
 
 
+ACCOUNT = {"name": "account", "serviceAccount": {"serviceAccountName": "worker"}}
+TOKEN = Inputs(account={"token": b"t", "namespace": b"default", "ca.crt": b"c"})
+
+
+def test_a_service_account_is_a_disc_or_a_folder(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
+    disc = prepare(make_vmi(ACCOUNT), PlainDriver(), home, places, TOKEN).files["account"].path
+    assert (label(disc), on_disc(disc)) == ("cfgdata", {"token": "t", "namespace": "default", "ca.crt": "c"})
+    layout.image("t:1", tar(member("sbin/init", b"#!", mode=0o755)))
+    tree = home.with_name("tree")
+    tree.mkdir()
+    vmi = make_vmi({"name": "root", "containerDisk": {"image": "t:1"}}, ACCOUNT)
+    assert (prepare(vmi, TreeDriver(), tree, places, TOKEN).folders["account"] / "token").read_text() == "t"
+
+
+def test_without_a_kubelet_there_are_no_service_accounts(places: Places, home: Path, make_vmi: Make) -> None:
+    with pytest.raises(AgentError, match="service account worker: a kubelet hands out their tokens") as caught:
+        prepare(make_vmi(ACCOUNT), PlainDriver(), home, places, Inputs())
+    assert not caught.value.retry
+
+
 @pytest.mark.parametrize(
     ("volume", "message"),
     [

@@ -36,3 +36,15 @@ def test_the_rights_of_a_launcher(driver: Driver) -> None:
     else:
         assert compute["securityContext"] == UNPRIVILEGED
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_a_guests_service_account_gives_the_launcher_no_token() -> None:
+    driver = DRIVERS[0]
+    spec = {**SPEC, "volumes": [{"name": "account", "serviceAccount": {"serviceAccountName": "worker"}}]}
+    vmi: dict[str, Any] = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": spec}
+    placement = Placement(driver, driver.virt_types[0], (), {})
+    pod = build_pod(vmi, VirtualMachineInstanceSpec.model_validate(spec), placement, {}, {})["spec"]
+    assert pod["serviceAccountName"] == "worker"
+    assert pod["automountServiceAccountToken"] is False
+    mounts = [mount["name"] for container in pod["containers"] for mount in container.get("volumeMounts") or []]
+    assert "account" not in mounts

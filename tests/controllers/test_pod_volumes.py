@@ -153,3 +153,17 @@ async def test_a_launcher_is_told_to_fail_by_kubevirts_annotation(world: World) 
     await world.create_vmi("m", annotations={"kubevirt.io/func-test-virt-launcher-fail-fast": ""})
     compute = (await world.pod("m"))["spec"]["containers"][0]
     assert "SystemExit" in compute["command"][-1]
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_a_service_accounts_token_is_mounted_by_nothing_that_goes_on_running(privileged: bool) -> None:
+    found = storage({"name": "account", "serviceAccount": {"serviceAccountName": "worker"}}, privileged=privileged)
+    (volume,) = (one for one in found.volumes if one["name"] == "account")
+    token, authority, namespace = volume["projected"]["sources"]
+    assert token["serviceAccountToken"]["path"] == "token"
+    assert authority["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert namespace["downwardAPI"]["items"][0]["path"] == "namespace"
+    (once,) = found.init_containers
+    assert [mount["name"] for mount in once["volumeMounts"]] == ["account"]
+    assert "account" not in {mount["name"] for mount in found.mounts}
+    assert not found.containers

@@ -68,6 +68,7 @@ ELSEWHERE = {
     "tests/agent/test_storage.py": (
         *("volume.container-disk", "volume.cloud-init", "volume.config-drive", "volume.data-volume"),
     ),
+    "tests/agent/test_contents.py": ("volume.service-account",),
 }
 
 

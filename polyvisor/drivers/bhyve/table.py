@@ -193,6 +193,7 @@ FEATURES: Table = {
         "volume.config-drive",
         "volume.config-map",
         "volume.secret",
+        "volume.service-account",
         "volume.downward-api",
         "volume.sysprep",
     ),

@@ -107,6 +107,7 @@ FEATURES: dict[str, Support] = {
         "volume.data-volume",
         "volume.config-map",
         "volume.secret",
+        "volume.service-account",
         "volume.downward-api",
         source=f"{CONTAINER} lxcContainerMountAllFS",
     ),

@@ -113,6 +113,7 @@ FEATURES: Table = {
         "volume.ephemeral",
         "volume.config-map",
         "volume.secret",
+        "volume.service-account",
         "volume.downward-api",
         "volume.sysprep",
     ),

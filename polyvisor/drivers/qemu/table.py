@@ -117,6 +117,7 @@ FEATURES: dict[str, Support] = {
         "volume.config-drive",
         "volume.config-map",
         "volume.secret",
+        "volume.service-account",
         "volume.downward-api",
         "volume.sysprep",
         source=f"{COMMAND} qemuBuildDisksCommandLine (image files)",
