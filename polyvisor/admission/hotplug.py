@@ -22,7 +22,9 @@ INTERFACES = "domain.devices.interfaces"
 
 def may_change(new: Obj, old: Obj) -> bool:
     """Whether two specs differ in nothing but what may change."""
-    return RESTART not in changes(cards(old), cards(new)).values() and _permanent(new) == _permanent(old)
+    drives = _drives(old)
+    changing = changes(cards(old), cards(new)).values()
+    return RESTART not in changing and _permanent(new, drives) == _permanent(old, drives)
 
 
 def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findings) -> None:
@@ -41,6 +43,7 @@ def _volumes(new: Obj, old: Obj, path: str, found: Findings) -> None:
     had = {text(volume.get("name")) for _, volume in items(old.get("volumes"), "")}
     below = f"{path}.domain.devices.disks"
     disks = {text(disk.get("name")): (where, disk) for where, disk in items(_disks(new), below)}
+    drives = _drives(old)
     for where, volume in items(new.get("volumes"), f"{path}.volumes"):
         name = text(volume.get("name"))
         if name in had or "memoryDump" in volume:
@@ -50,13 +53,20 @@ def _volumes(new: Obj, old: Obj, path: str, found: Findings) -> None:
             continue
         place, disk = disks[name]
         bus = mapping(disk, "disk").get("bus")
+        if disk.get("cdrom") is not None and name in drives:
+            continue  # a disc is put into the drive
         if disk.get("cdrom") is not None or disk.get("lun") is not None:
             found.add(place, "only a target of kind disk can be attached while a machine runs")
         elif bus not in BUSES:
             found.add(f"{place}.disk.bus", f"found {text(bus)!r}, accepted for a running machine: {', '.join(BUSES)}")
 
 
-def _permanent(spec: Obj) -> Obj:
+def _drives(spec: Obj) -> set[str]:
+    """Return the names of the CD-ROM drives, which stay when their discs go."""
+    return {text(disk.get("name")) for _, disk in items(_disks(spec), "") if disk.get("cdrom") is not None}
+
+
+def _permanent(spec: Obj, drives: set[str]) -> Obj:
     kept = copy.deepcopy(spec)
     gone = {text(volume.get("name")) for _, volume in items(kept.get("volumes"), "") if passing(volume)}
     kept["volumes"] = [volume for _, volume in items(kept.get("volumes"), "") if text(volume.get("name")) not in gone]
@@ -64,7 +74,8 @@ def _permanent(spec: Obj) -> Obj:
         kept.pop(changing, None)
     devices = mapping(kept, "domain", "devices")
     devices.pop("interfaces", None)
-    devices["disks"] = [disk for _, disk in items(devices.get("disks"), "") if text(disk.get("name")) not in gone]
+    disks = items(devices.get("disks"), "")
+    devices["disks"] = [disk for _, disk in disks if text(disk.get("name")) not in gone - drives]
     return kept
 
 

@@ -46,7 +46,9 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     if len(disks) > MAX_DISKS:
         found.add(disks_path, f"has {len(disks)} disks; at most {MAX_DISKS} are accepted")
     for name, (where, disk) in disks.items():
-        if name not in volumes:
+        if name not in volumes and disk.get("cdrom") is not None:
+            pass  # a drive without a disc
+        elif name not in volumes:
             names = ", ".join(sorted(volumes)) or "none"
             found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
         elif mapping(volumes[name][1], "memoryDump"):

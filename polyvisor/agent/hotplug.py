@@ -20,7 +20,7 @@ from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.sources import Places
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
-from polyvisor.api.volumes import claim_of, hotpluggable
+from polyvisor.api.volumes import claim_of, drives, hotpluggable
 from polyvisor.drivers.base import Driver
 
 READY, PENDING, DETACHING = "Ready", "Pending", "Detaching"
@@ -65,7 +65,7 @@ class Plugger:
         have = described.disks(xml)
         volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or []}
         for name, target in have.items():
-            if name not in volumes:
+            if name not in volumes and name not in drives(vmi["spec"]):
                 outcome.leaving[name] = target
                 await link.request("detach", alias=f"ua-{name}")
         taken = set(have.values())
@@ -120,7 +120,7 @@ def tell(vmi: Obj, found: Obj, outcome: Outcome) -> None:
         if not hotpluggable(volumes[name]):
             continue
         entry["hotplugVolume"] = {}
-        if entry.get("target"):
+        if entry.get("target") and name not in outcome.troubles:
             entry["phase"], entry["reason"] = READY, "VolumeReady"
             entry["message"] = f"Successfully attach hotplugged volume {name} to VM"
         else:

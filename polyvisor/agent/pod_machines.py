@@ -35,7 +35,7 @@ class PodMachineAgent(MachineAgent):
     """Reconciles the VMIs whose launchers run in Pods."""
 
     plugs = False
-    dumps_memory = False
+    own_claims = False
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         if kept_state(vmi["spec"]):

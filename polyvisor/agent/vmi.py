@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import cards, described, dumps, holds, hotplug, render, status, storage
+from polyvisor.agent import cards, described, dumps, holds, hotplug, media, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
@@ -26,7 +26,7 @@ from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
 from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PODS, PVCS, SECRETS, VMIS, Resource
-from polyvisor.api.volumes import access_secrets
+from polyvisor.api.volumes import access_secrets, drives
 from polyvisor.domain import CardSource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
@@ -46,8 +46,8 @@ class MachineAgent:
 
     plugs = True
     """Whether disks can come while a machine runs."""
-    dumps_memory = True
-    """Whether a machine's memory can be dumped into a claim."""
+    own_claims = True
+    """Whether claims are folders of this node, found by all at the same place."""
 
     def __init__(
         self,
@@ -81,7 +81,8 @@ class MachineAgent:
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
         self._plugger = hotplug.Plugger(claims, places if self.plugs else None, self._unfilled)
-        self._dumper = dumps.Dumper(claims, places.volumes if self.dumps_memory else None, self.look)
+        self._drives = media.Drives(claims, places if self.own_claims else None, self._unfilled)
+        self._dumper = dumps.Dumper(claims, places.volumes if self.own_claims else None, self.look)
         self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
         self._patience = Patience()
         pods.on_change(self._pod_changed)
@@ -277,7 +278,7 @@ class MachineAgent:
         return found
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
-        changing = hotplug.due(vmi)
+        changing = hotplug.due(vmi) or media.due(vmi)
         outcome = await self._plugged(vmi, pod, link, driver) if changing else None
         carded = await self._carded(vmi, pod, link, driver) if cards.due(vmi, driver) else None
         there = cards.shown(vmi, carded)
@@ -319,7 +320,9 @@ class MachineAgent:
             if link.closed:
                 raise LauncherGone("the launcher has ended")
             folder = self._launchers.inside(id_)
-            outcome = await self._plugger.settle(vmi, driver, link, folder, await self._claims(vmi))
+            claims = await self._claims(vmi)
+            outcome = await self._plugger.settle(vmi, driver, link, folder, claims)
+            outcome.troubles |= await self._drives.settle(vmi, link, claims) if drives(vmi["spec"]) else {}
         for name, (reason, message) in outcome.troubles.items():
             self._events.event(vmi, EventType.WARNING, reason, f"volume {name}: {message}")
         return outcome

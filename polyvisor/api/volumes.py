@@ -44,3 +44,9 @@ def service_account(spec: Obj) -> str:
     """Return the name of the service account whose token a machine's guest is given, empty if it is given none."""
     sources = (volume.get("serviceAccount") or {} for volume in spec.get("volumes") or [])
     return next((str(name) for source in sources if (name := source.get("serviceAccountName"))), "")
+
+
+def drives(spec: Obj) -> set[str]:
+    """Return the names of an instance's CD-ROM drives."""
+    disks = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or []
+    return {disk["name"] for disk in disks if disk.get("cdrom") is not None}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvisor.admission.cards import Card, cards
 from polyvisor.api import names
-from polyvisor.api.volumes import passing
+from polyvisor.api.volumes import drives, passing
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -102,7 +102,8 @@ def _permanent(spec: Obj | None) -> Obj | None:
         return spec
     gone = {volume["name"] for volume in spec.get("volumes") or [] if passing(volume)}
     domain = spec.get("domain") or {}
-    devices = _filtered(domain.get("devices") or {}, "disks", gone)
+    given = domain.get("devices") or {}
+    devices = _filtered(given, "disks", gone - drives(spec))  # a disc goes, its drive stays
     return _filtered({**spec, "domain": {**domain, "devices": devices}}, "volumes", gone)
 
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 from polyvisor.api import names
 from polyvisor.api.names import EventType, Phase, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.resources import VMIS, VMS
-from polyvisor.controllers import live_cards, memory_dump
+from polyvisor.controllers import live_cards, live_media, memory_dump
 from polyvisor.controllers import template as template_of
 from polyvisor.controllers.data_volumes import make_templates
 from polyvisor.controllers.instancetypes import Unusable, capture, expanded
@@ -112,7 +112,7 @@ class VmController:
         except Unusable as error:
             unusable = error
         if vmi is not None and unusable is None:
-            vmi = await self._change_cards(vm, vmi)
+            vmi = await self._change_media(vm, await self._change_cards(vm, vmi))
         trouble = await self._templates(vm, key)
         decision = decide(vm, vmi, self._clock())
         generation = int(vm["metadata"].get("generation") or 0)
@@ -223,6 +223,18 @@ class VmController:
             if isinstance(error, ApiError) and (error.conflict or error.code not in REFUSALS):
                 raise
             what = f"network cards cannot be changed while the machine runs: {error}"
+            self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, what)
+            return vmi
+
+    async def _change_media(self, vm: Obj, vmi: Obj) -> Obj:
+        """Change the discs in a running instance's drives as the template has them now."""
+        new = live_media.step(vm, vmi) if phase_of(vmi) == Phase.RUNNING and not deleting(vmi) else None
+        try:
+            return vmi if new is None else await self._client.update(VMIS, new)
+        except ApiError as error:
+            if error.conflict or error.code not in REFUSALS:
+                raise
+            what = f"discs cannot be changed while the machine runs: {error}"
             self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, what)
             return vmi
 

@@ -46,14 +46,14 @@ def io_threads(spec: DomainSpec, context: DomainContext) -> IoThreads:
 
 
 def add_disks(devices: _Element, spec: DomainSpec, context: DomainContext, threads: IoThreads) -> None:
-    """Write every disk that has an image file; one that became the root filesystem is no disk."""
+    """Write every disk that has an image file, and drives without a disc; what became the root filesystem is none."""
     used: Counter[str] = Counter()
-    disks = [disk for disk in spec.devices.disks or [] if disk.name in context.disks]
+    disks = [disk for disk in spec.devices.disks or [] if disk.name in context.disks or disk.cdrom is not None]
     for disk in disks:
         bus, device, readonly = target_of(disk)
         prefix = PREFIXES.get(bus, "sd")
         element = _add_disk(
-            devices, disk, context.disks[disk.name], f"{prefix}{letters(used[prefix])}", bus, device, readonly
+            devices, disk, context.disks.get(disk.name), f"{prefix}{letters(used[prefix])}", bus, device, readonly
         )
         driver = element.find("driver")
         assert driver is not None
@@ -96,13 +96,16 @@ def letters(number: int) -> str:
 
 
 def _add_disk(
-    devices: _Element, disk: Disk, source: DiskSource, name: str, bus: str, device: str, readonly: bool
+    devices: _Element, disk: Disk, source: DiskSource | None, name: str, bus: str, device: str, readonly: bool
 ) -> _Element:
-    element = add(devices, "disk", type="block" if source.block else "file", device=device)
+    block = source is not None and source.block
+    element = add(devices, "disk", type="block" if block else "file", device=device)
     policy = disk.error_policy or None
     cache = disk.cache or ("none" if disk.shareable else None)  # what one writes is seen by the other at once
-    add(element, "driver", type=source.format, cache=cache, error_policy=policy, io=disk.io or None)
-    add(element, "source", **{"dev" if source.block else "file": str(source.path)})
+    form = source.format if source else "raw"
+    add(element, "driver", type=form, cache=cache, error_policy=policy, io=disk.io or None)
+    if source is not None:
+        add(element, "source", **{"dev" if block else "file": str(source.path)})
     tray = disk.cdrom.tray if disk.cdrom else None
     add(element, "target", dev=name, bus=bus, tray=tray or None)
     if readonly:

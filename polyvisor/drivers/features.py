@@ -66,6 +66,13 @@ def _no_root(spec: Any) -> list[str]:
     return [] if any(getattr(volume, kind) is not None for volume in volumes for kind in ROOTS) else ["spec.volumes"]
 
 
+def _empty_drives(spec: Any) -> list[str]:
+    """A CD-ROM drive has no disc if no volume has its name."""
+    volumes = {volume.name for volume in spec.volumes or []}
+    drives = [(n, disk.name) for n, disk in enumerate(spec.domain.devices.disks or []) if disk.cdrom is not None]
+    return [f"spec.domain.devices.disks[{number}]" for number, name in drives if name not in volumes]
+
+
 def _further_images(spec: Any) -> list[str]:
     """The first container image may become the root filesystem; what are the others?"""
     found = [n for n, volume in enumerate(spec.volumes or []) if volume.container_disk is not None]
@@ -260,6 +267,7 @@ FEATURES: tuple[Feature, ...] = (
     *_buses(),
     _feature("disk.bus.ide", "IDE disks"),
     _feature("disk.cdrom", "CD-ROM drives", f"{DISK}.cdrom"),
+    _feature("disk.cdrom.empty", "CD-ROM drives without a disc", Whole("domain.devices.disks[].cdrom", _empty_drives)),
     _feature("disk.cdrom.tray", "CD-ROM with its tray open", (f"{DISK}.cdrom.tray", "open")),
     _feature("disk.floppy", "Floppy drives"),
     _feature("disk.lun", "SCSI LUN passed through", f"{DISK}.lun"),

@@ -11,6 +11,7 @@ from polyvisor.launcher.machine import Machine, Refused
 
 ALIAS = re.compile(r"ua-[A-Za-z0-9._-]{1,128}")
 """The names of devices that are ours to change: libvirt's own begin otherwise."""
+DRIVE = re.compile(r"""^<disk [^>]*device=["']cdrom["']""")
 LEAVING = "in the process of unplug"
 """What libvirt says of a device that it was asked to detach before and that the guest has not let go of."""
 
@@ -26,6 +27,13 @@ def update(machine: Machine, xml: Any) -> None:
     """Change a device of the running domain, given as its XML is to be, as far as libvirt can."""
     if not isinstance(xml, str) or not xml:
         raise Refused("bad-request", "update wants the device's XML")
+    machine.domain().updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def change(machine: Machine, xml: Any) -> None:
+    """Give a drive of the running domain the disc that the XML of the drive names, or none."""
+    if not isinstance(xml, str) or not DRIVE.search(xml):
+        raise Refused("bad-request", "change wants the XML of a CD-ROM drive of ours")
     machine.domain().updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 

@@ -185,6 +185,7 @@ class Server:
             "capabilities": lambda: self._machine.capabilities(str(message.get("virtType", ""))),
             "attach": lambda: attached.attach(self._machine, message.get("xml")),
             "update": lambda: attached.update(self._machine, message.get("xml")),
+            "change": lambda: attached.change(self._machine, message.get("xml")),
             "detach": lambda: attached.detach(self._machine, message.get("alias")),
             "quit": self._quit,
         }

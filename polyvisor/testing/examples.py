@@ -151,6 +151,7 @@ _SKETCHES: dict[str, _Sketch] = {
     **{f"timer.{name}": _on(f"domain.clock.timer.{name}", {}) for name in ("hpet", "kvm", "pit", "rtc", "hyperv")},
     **{f"disk.bus.{bus}": _disk(disk={"bus": bus}) for bus in ("virtio", "sata", "scsi", "usb")},
     "disk.cdrom": _disk(cdrom={}),
+    "disk.cdrom.empty": _on("domain.devices.disks", [{"name": "drive", "cdrom": {}}], "disk.cdrom"),
     "disk.cdrom.tray": _disk(["disk.cdrom"], cdrom={"tray": "open"}),
     "disk.lun": _disk(lasting=True, lun={}),
     "disk.lun.reservation": _disk(["disk.lun"], lasting=True, lun={"reservation": True}),

@@ -51,6 +51,25 @@ def test_each_needs_a_disk_that_can_come(disk: Obj | None, words: str) -> None:
     assert [problem for problem in problems if words in problem], problems
 
 
+def test_discs_come_and_go_and_drives_stay() -> None:
+    vmi = instance()
+    vmi["spec"]["hypervisor"] = {"driver": "qemu"}
+    disks = vmi["spec"]["domain"]["devices"]["disks"]
+    disks.append({"name": "drive", "cdrom": {"bus": "sata"}})
+    empty = admit("CREATE", VMIS, vmi, None, CONTEXT)
+    assert empty.problems == []
+    full = copy.deepcopy(empty.obj)
+    disc = {"name": "drive", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
+    full["spec"]["volumes"].append(disc)
+    put_in = admit("UPDATE", VMIS, full, empty.obj, CONTEXT)
+    assert put_in.problems == []
+    assert admit("UPDATE", VMIS, copy.deepcopy(empty.obj), put_in.obj, CONTEXT).problems == []
+    without = copy.deepcopy(empty.obj)
+    without["spec"]["domain"]["devices"]["disks"].pop()
+    problems = admit("UPDATE", VMIS, without, put_in.obj, CONTEXT).problems
+    assert "an instance cannot be changed" in problems[0].message
+
+
 def test_nothing_else_may_change() -> None:
     fixed = {"persistentVolumeClaim": {"claimName": "c"}}
     for problems in (

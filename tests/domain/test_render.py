@@ -129,6 +129,14 @@ def test_devices_of_one_name_are_told_apart(qemu: Driver) -> None:
     assert len(aliases) == len(set(aliases)) == 5
 
 
+def test_a_drive_without_a_disc_has_no_source(qemu: Driver) -> None:
+    vmi = machine(qemu, {"devices": {"disks": [{"name": "drive", "cdrom": {"bus": "sata"}}]}})
+    drive = etree.fromstring(render(vmi, qemu, DomainContext("qemu"))).find("devices/disk")
+    assert drive is not None
+    assert (drive.get("device"), drive.find("source")) == ("cdrom", None)
+    assert drive.find("target").attrib == {"dev": "sda", "bus": "sata"}  # type: ignore[union-attr]
+
+
 def test_a_block_device_is_one_for_libvirt_too(qemu: Driver) -> None:
     vmi = machine(qemu, {"devices": {"disks": [{"name": "raw", "disk": {"bus": "virtio"}}]}})
     context = DomainContext("qemu", disks={"raw": DiskSource(Path("/dev/raw"), "raw", block=True)})

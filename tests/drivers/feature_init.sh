@@ -95,7 +95,7 @@ fact end
 case $(cat /proc/cmdline) in *then=watch*)
     while :; do
         now=
-        for disk in /sys/block/sd* /sys/block/vd*; do
+        for disk in /sys/block/sd* /sys/block/vd* /sys/block/sr*; do
             [ -e "$disk" ] || continue
             now="$now ${disk##*/}=$(dd if="/dev/${disk##*/}" bs=16 count=1 2>/dev/null | tr -cd 'a-zA-Z0-9-')"
         done

@@ -14,7 +14,7 @@ ELSEWHERE = {
     ),
     "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
     "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "lifecycle.hotplug.link", "interface.absent"),
-    "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk", "lifecycle.memory-dump"),
+    "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk", "lifecycle.memory-dump", "disk.cdrom.empty"),
     "tests/e2e/test_shared_disks.py": ("disk.shareable",),
     "tests/e2e/pods/test_service_account.py": ("volume.service-account",),
     "tests/e2e/test_daily_use.py": ("interface.ports",),

@@ -6,11 +6,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polyvisor.agent import media
+from polyvisor.agent.disks import DiskFile
 from polyvisor.testing import Bench, Client
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start
@@ -21,7 +24,8 @@ pytestmark = pytest.mark.e2e
 
 BASE = Path("/tmp/pvh")
 SECONDS = 120
-DOMAIN: dict[str, Any] = {"memory": {"guest": "160Mi"}, "devices": {"autoattachPodInterface": False}}
+DEVICES: dict[str, Any] = {"autoattachPodInterface": False}
+DOMAIN: dict[str, Any] = {"memory": {"guest": "160Mi"}, "devices": DEVICES}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,35 @@ def test_what_is_not_ours_stays(guest: Bench) -> None:
     assert agent.ask("attach", xml="")["error"]["code"] == "bad-request"
     assert agent.ask("update", xml="")["error"]["code"] == "bad-request"
     assert agent.ask("attach", xml="<disk")["error"]["code"] == "libvirt"
+
+
+def test_a_guest_sees_discs_come_and_go() -> None:
+    base = BASE.with_name("pvhc")
+    shutil.rmtree(base, ignore_errors=True)
+    (base / "scratch").mkdir(parents=True, mode=0o700)
+    drive = {**DOMAIN, "devices": {**DEVICES, "disks": [{"name": "drive", "cdrom": {"bus": "sata"}}]}}
+    one = start("drive", Guest(drive, args="then=watch"), base)
+    try:
+        one.says(b"DISKS sr0=.", SECONDS)
+        agent = Client(one.folder)
+
+        def change(name: str) -> None:
+            path = base / f"{name}.iso"
+            path.write_bytes(f"disc-{name}".encode().ljust(1 << 20, b"\0"))
+            xml = agent.result("describe")["xml"]
+            agent.result("change", xml=media.with_disc(media.found(xml)["drive"], DiskFile(path, "raw")))
+
+        change("one")
+        one.says(b"DISKS sr0=disc-one.", SECONDS)
+        change("two")
+        one.says(b"DISKS sr0=disc-two.", SECONDS)
+        empty = one.console_log().count(b"DISKS sr0=.")
+        agent.result("change", xml=media.with_disc(media.found(agent.result("describe")["xml"])["drive"], None))
+        one.says_again(b"DISKS sr0=.", empty, SECONDS)
+        assert agent.ask("change", xml="<disk device='disk'/>")["error"]["code"] == "bad-request"
+    finally:
+        one.close()
+        shutil.rmtree(base)
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +218,35 @@ def test_memory_is_dumped_into_a_claim(home: Standalone) -> None:
     assert not machine["spec"]["template"]["spec"].get("volumes")
     assert not [c for c in machine["status"]["conditions"] if c["type"] == "RestartRequired"]
     assert (folder / second["fileName"]).exists()
+
+
+def test_a_disc_is_put_in_and_taken_out_by_the_template(home: Standalone) -> None:
+    machine = vm("drive")
+    spec = machine["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["disks"] = [{"name": "drive", "cdrom": {"bus": "sata"}}]
+    manifest = home.folder / "drive.json"
+
+    def apply(claims: str) -> None:
+        disc = {"name": "drive", "persistentVolumeClaim": {"claimName": claims, "hotpluggable": True}}
+        spec["volumes"] = [disc] if claims else []
+        manifest.write_text(json.dumps(machine))
+        home.run("apply", "-f", manifest)
+
+    def holds(claimed: str, vmi: dict[str, Any]) -> bool:
+        told = volumes(vmi).get("drive", {})
+        return told.get("phase") == "Ready" and told["persistentVolumeClaimInfo"]["claimName"] == claimed
+
+    for name in ("disc", "other"):
+        (home.folder / f"{name}.json").write_text(json.dumps(claim(name)))
+        home.run("apply", "-f", home.folder / f"{name}.json")
+    apply("")
+    until(home, "vmi", "drive", lambda vmi: (vmi.get("status") or {}).get("phase") == "Running")
+    for name in ("disc", "other"):
+        apply(name)
+        vmi = until(home, "vmi", "drive", partial(holds, name))
+        assert volumes(vmi)["drive"]["target"] == "sda"
+    apply("")
+    vmi = until(home, "vmi", "drive", lambda vmi: "drive" not in volumes(vmi))
+    assert vmi["spec"]["domain"]["devices"]["disks"][0]["name"] == "drive"
+    started = json.loads(home.run("get", "vm", "drive", "-o", "json"))
+    assert not [c for c in started["status"]["conditions"] if c["type"] == "RestartRequired"]

@@ -146,6 +146,7 @@ FEATURES: Table = {
     ),
     **no(f"{DISK} (unsupported disk device)", "there are no floppy drives", "disk.floppy"),
     **no(f"{DISK} (unsupported disk device)", "disks are image files alone", "disk.lun", "disk.lun.reservation"),
+    **no(DISK, "a drive without a disc is not offered in this release", "disk.cdrom.empty"),
     **no(
         f"{DISK} (the path alone)",
         "libvirt does not tell bhyve, and the guest could write; use a cdrom",

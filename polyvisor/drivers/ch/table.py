@@ -146,7 +146,7 @@ FEATURES: Table = {
     **no(NOT_TOLD, "timers cannot be chosen; leave them out", *below("timer")),
     **yes(DISK, "disk.bus.virtio", "disk.readonly"),
     **no(DISK, "disks are on virtio alone", "disk.bus.sata", "disk.bus.scsi", "disk.bus.usb", "disk.bus.ide"),
-    **no(DISK, "there are no CD-ROM drives; use a read-only disk", "disk.cdrom", "disk.cdrom.tray"),
+    **no(DISK, "there are no CD-ROM drives; use a read-only disk", "disk.cdrom", "disk.cdrom.empty", "disk.cdrom.tray"),
     **no(DISK, "there are no floppy drives", "disk.floppy"),
     **no(DISK, "disks are image files alone", "disk.lun", "disk.lun.reservation"),
     **no(DISK, "disks are on virtio alone", "disk.readonly.sata"),

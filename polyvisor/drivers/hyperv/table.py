@@ -98,6 +98,11 @@ FEATURES: Table = {
         *(f"disk.format.{name}" for name in ("raw", "qcow2", "vmdk", "vdi", "ploop")),
     ),
     **no(
+        f"{DRIVER} hypervDomainAddOpticalDrive",
+        "drives without a disc come later",
+        "disk.cdrom.empty",
+    ),
+    **no(
         f"{DRIVER} hypervDomainAddVirtualHardDisk (the path alone)",
         DROPPED,
         "disk.cdrom.tray",

@@ -90,6 +90,7 @@ FEATURES: dict[str, Support] = {
         "disk.bus.scsi",
         "disk.bus.usb",
         "disk.cdrom",
+        "disk.cdrom.empty",
         "disk.cdrom.tray",
         "disk.lun",
         "disk.readonly.sata",

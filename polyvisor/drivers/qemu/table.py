@@ -87,6 +87,7 @@ FEATURES: dict[str, Support] = {
         "disk.bus.scsi",
         "disk.bus.usb",
         "disk.cdrom",
+        "disk.cdrom.empty",
         "disk.serial",
         "disk.boot-order",
         source=f"{COMMAND} qemuBuildDiskDeviceProps",

@@ -117,6 +117,7 @@ FEATURES: Table = {
         "disk.readonly",
         "disk.readonly.sata",
     ),
+    **no(DRIVES, "a drive without a disc is not offered in this release", "disk.cdrom.empty"),
     **no(
         f"{DRIVES} (nothing there reads it)",
         DROPPED,

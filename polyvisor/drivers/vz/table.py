@@ -97,6 +97,11 @@ FEATURES: Table = {
     ),
     **yes(f"{SDK} prlsdkConfigureDisk (PDE_OPTICAL_DISK)", "disk.cdrom"),
     **no(
+        f"{SDK} prlsdkConfigureDisk (PDE_OPTICAL_DISK)",
+        "drives without a disc come later",
+        "disk.cdrom.empty",
+    ),
+    **no(
         NOWHERE,
         "the driver does not read it",
         "disk.cdrom.tray",
