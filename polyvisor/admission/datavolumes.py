@@ -44,6 +44,9 @@ def validate_spec(spec: Obj, path: str, found: Findings) -> None:
         found.add(f"{path}.contentType", message, "FieldValueNotSupported")
     if content == "archive" and not {"http", "upload"} & set(kinds):
         found.add(f"{path}.contentType", "an archive comes by http or upload")
+    for target in targets if content == "archive" else ():
+        if mapping(spec, target).get("volumeMode") == "Block":
+            found.add(f"{path}.{target}.volumeMode", "an archive becomes a folder; Filesystem is accepted for it")
     for target in targets:
         _size(mapping(spec, target), f"{path}.{target}", "pvc" in kinds and target == "storage", found)
     for kind in kinds:
@@ -57,9 +60,6 @@ def _size(target: Obj, path: str, may_follow: bool, found: Findings) -> None:
         found.required(f"{path}.resources.requests.storage", "required; the size of the volume")
     elif size is not None and size <= 0:
         found.add(f"{path}.resources.requests.storage", f"found {given}; a number of bytes such as 1Gi is wanted")
-    if target.get("volumeMode") == "Block":
-        message = "claims are folders here, so Filesystem alone is accepted"
-        found.add(f"{path}.volumeMode", message, "FieldValueNotSupported")
 
 
 def _source(kind: str, source: Obj, path: str, found: Findings) -> None:

@@ -1,4 +1,9 @@
-"""Fetching an image over HTTP into a claim, as a DataVolume asks for it. Blocking."""
+"""Fetching an image over HTTP into a claim, as a DataVolume asks for it. Blocking.
+
+A connection that is cut is taken up again where it was (``Range``), as long as the server vouches that the file is
+still the same one: by a strong ``ETag``, or by its date (``If-Range``). What is written is a stream, so a server that
+begins anew cannot be followed; then the import fails, and the next try begins anew too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,9 @@ from polyvisor.agent.incoming import Incoming
 TIMEOUT = httpx.Timeout(20.0)
 """Seconds without a byte after which a server counts as gone; whoever gives an import up waits no longer either."""
 MOST_REDIRECTS = 5
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds before a cut connection is taken up again, longer while nothing comes; then it is given up."""
+CUT = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException)
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,33 +38,73 @@ class Request:
 
 def download(request: Request, into: Incoming, progress: Callable[[float], None]) -> None:
     """Fetch and hand over; ``progress`` is told how much has come, from 0 to 1, where the server says how much is."""
-    auth = httpx.BasicAuth(request.user, request.password) if request.user or request.password else None
-    headers = {"Accept-Encoding": "identity", **request.headers}
+    fetching = _Fetching(request, into, progress)
     try:
         context = ssl.create_default_context()
         if request.authorities:
             context.load_verify_locations(cadata=request.authorities)
-        with (
-            httpx.Client(
-                verify=context, timeout=TIMEOUT, follow_redirects=True, max_redirects=MOST_REDIRECTS, trust_env=True
-            ) as client,
-            client.stream("GET", request.url, headers=headers, auth=auth) as response,
-        ):
-            if response.status_code != httpx.codes.OK:
-                raise ImageError(
-                    f"{into.called}: the server answers {response.status_code} {response.reason_phrase}".rstrip()
-                )
-            whole = int(response.headers.get("Content-Length") or 0)
-            come = 0
-            for chunk in response.iter_raw():
-                into.write(chunk)
-                come += len(chunk)
-                if whole:
-                    progress(min(1.0, come / whole))
+        with httpx.Client(
+            verify=context, timeout=TIMEOUT, follow_redirects=True, max_redirects=MOST_REDIRECTS, trust_env=True
+        ) as client:
+            fetching.all(client)
     except ssl.SSLError as error:
         raise ImageError(f"{into.called}: the certificates in certConfigMap cannot be read: {error}") from None
     except httpx.InvalidURL as error:
         raise ImageError(f"{into.called}: {error}", retry=False) from None
     except httpx.HTTPError as error:
-        raise ImageError(f"{into.called} cannot be fetched: {error or type(error).__name__}") from None
+        come = f" after {fetching.come} bytes" if fetching.come else ""
+        raise ImageError(f"{into.called} cannot be fetched{come}: {error or type(error).__name__}") from None
     into.finish()
+
+
+class _Fetching:
+    """One file on its way, over as many connections as it takes."""
+
+    def __init__(self, request: Request, into: Incoming, progress: Callable[[float], None]) -> None:
+        self.come = 0
+        self._request = request
+        self._into = into
+        self._progress = progress
+        self._whole = 0
+        self._same = ""
+        """What the server knows this very file by."""
+
+    def all(self, client: httpx.Client) -> None:
+        tries = 0
+        while True:
+            before = self.come
+            try:
+                self._some(client)
+                return
+            except CUT:
+                tries = 1 if self.come > before else tries + 1
+                if not self._same or not self.come or tries > len(PAUSES):
+                    raise
+            self._into.pause(PAUSES[tries - 1])
+
+    def _some(self, client: httpx.Client) -> None:
+        given = self._request
+        auth = httpx.BasicAuth(given.user, given.password) if given.user or given.password else None
+        headers = {"Accept-Encoding": "identity", **given.headers}
+        if self.come:
+            headers |= {"Range": f"bytes={self.come}-", "If-Range": self._same}
+        with client.stream("GET", given.url, headers=headers, auth=auth) as response:
+            self._begin(response)
+            for chunk in response.iter_raw():
+                self._into.write(chunk)
+                self.come += len(chunk)
+                if self._whole:
+                    self._progress(min(1.0, self.come / self._whole))
+
+    def _begin(self, response: httpx.Response) -> None:
+        called = self._into.called
+        if self.come:
+            if not response.headers.get("Content-Range", "").startswith(f"bytes {self.come}-"):
+                what = f"the connection was cut after {self.come} bytes, and the server does not go on from there"
+                raise ImageError(f"{called}: {what} ({response.status_code})")
+            return
+        if response.status_code != httpx.codes.OK:
+            raise ImageError(f"{called}: the server answers {response.status_code} {response.reason_phrase}".rstrip())
+        self._whole = int(response.headers.get("Content-Length") or 0)
+        tag = response.headers.get("ETag", "")
+        self._same = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")

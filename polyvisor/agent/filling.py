@@ -17,6 +17,7 @@ from polyvisor.agent.images import ImageStore
 from polyvisor.agent.incoming import DISK, Incoming
 from polyvisor.agent.registry import Pull, Reference
 from polyvisor.api import Obj
+from polyvisor.api.launcher_pods import is_block
 from polyvisor.api.quantity import whole
 
 Tell = Callable[[float], None]
@@ -53,6 +54,9 @@ class Filler:
     def incoming(self, claim: Obj, called: str, archive: bool, tell: Tell, stop: threading.Event) -> Incoming:
         """Return what takes bytes into a claim."""
         metadata = claim["metadata"]
+        if archive and is_block(claim):
+            name = f"{metadata['namespace']}/{metadata['name']}"
+            raise AgentError(f"claim {name} is a block device, which takes a disk image and no archive", retry=False)
         size = whole(claim["spec"]["resources"]["requests"]["storage"])
         return Incoming(
             self._volumes,

@@ -66,6 +66,11 @@ class Incoming:
             self._stream.close()
         safepath.remove_path(self._scratch)
 
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the import is given up."""
+        if self._stop.wait(seconds):
+            raise AgentError(f"{self._doing} was given up")
+
     def write(self, chunk: bytes) -> None:
         """Take the next bytes of what is brought."""
         if self._stop.is_set():

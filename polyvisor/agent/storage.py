@@ -23,6 +23,7 @@ from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
+from polyvisor.api.launcher_pods import is_block
 from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import access_secrets, claim_of
 from polyvisor.domain.kept import state_claim
@@ -218,8 +219,7 @@ class _Preparation:
                 return
         for volume in ranked:
             if "ephemeral" not in volume and (claim := claim_of(volume)):
-                self._claim(claim)
-                self._root = self._sources.claim_folder(volume["name"], claim)
+                self._root = self._folder_of(volume["name"], claim)
                 self._root_volume = volume["name"]
                 return
         raise AgentError(
@@ -263,8 +263,8 @@ class _Preparation:
         """Take a raw disk that is somebody else's."""
         if not image.block and any(disk["name"] == name and "lun" in disk for disk in self._disks):
             raise AgentError(
-                f"volume {name} is a lun, a SCSI device of the node, but what is behind it is a file; a claim with"
-                " volumeMode: Block is wanted",
+                f"volume {name} is a lun, a SCSI device of the node, but what is behind it is a file; a cluster's claim"
+                " with volumeMode: Block is wanted",
                 retry=False,
             )
         self._sized(name, image, "raw")
@@ -299,10 +299,18 @@ class _Preparation:
 
     def _claim_disk(self, name: str, claim: str) -> None:
         if self._driver.root == RootKind.FILESYSTEM:
-            self._claim(claim)
-            self._folders[name] = self._sources.claim_folder(name, claim)
+            self._folders[name] = self._folder_of(name, claim)
         else:
             self._whole(name, self._disk_of(name, claim))
+
+    def _folder_of(self, name: str, claim: str) -> Path:
+        if is_block(self._claim(claim)):
+            raise AgentError(
+                f"volume {name}: claim {claim} is a block device, and {self._driver.title} wants a folder;"
+                " a claim with volumeMode: Filesystem is wanted",
+                retry=False,
+            )
+        return self._sources.claim_folder(name, claim)
 
     def _disk_of(self, name: str, claim: str) -> Image:
         requests = ((self._claim(claim)["spec"].get("resources") or {}).get("requests")) or {}

@@ -36,7 +36,11 @@ BAD: list[tuple[Obj, str, str]] = [
         "spec.storage.resources.requests.storage",
         "such as 1Gi",
     ),
-    ({"source": {"blank": {}}, "storage": {**STORAGE, "volumeMode": "Block"}}, "spec.storage.volumeMode", "Filesystem"),
+    (
+        {"source": {"upload": {}}, "storage": {**STORAGE, "volumeMode": "Block"}, "contentType": "archive"},
+        "spec.storage.volumeMode",
+        "an archive becomes a folder",
+    ),
     ({"source": {"http": {"url": "file:///etc/shadow"}}, "storage": STORAGE}, "spec.source.http.url", "http://"),
     ({"source": {"http": {"url": "http://["}}, "storage": STORAGE}, "spec.source.http.url", "http://"),
     (

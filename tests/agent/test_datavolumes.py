@@ -104,6 +104,17 @@ async def test_an_import_from_the_web(importer: Importer, site: Web) -> None:
         assert not (importer.state / "volumes/default/dv").exists()
 
 
+async def test_a_block_device_is_filled_with_a_disk(importer: Importer, site: Web) -> None:
+    site.answers["/disk"] = Answer(CONTENT)
+    storage = {"volumeMode": "Block", "resources": {"requests": {"storage": "1Mi"}}}
+    async with importer.agent_running():
+        await importer.volume({"http": {"url": site.url("/disk")}}, storage=storage)
+        await importer.reaches("Succeeded")
+        claim = await importer.client.get(PVCS, "dv", "default")
+        assert claim["spec"]["volumeMode"] == "Block"
+        assert importer.disk() == CONTENT.ljust(1 << 20, b"\0")
+
+
 async def test_what_fails_for_now_is_tried_again(importer: Importer, site: Web) -> None:
     site.answers["/disk"] = Answer(CONTENT, hang_up_after=5000)
     async with importer.agent_running():

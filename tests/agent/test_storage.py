@@ -376,5 +376,23 @@ def make_needy() -> dict[str, Any]:
 def test_a_lun_is_no_file(places: Places, home: Path, make_vmi: Make) -> None:
     vmi = make_vmi({"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
     vmi["spec"]["domain"]["devices"]["disks"] = [{"name": "data", "lun": {}}]
-    with pytest.raises(AgentError, match=r"volume data is a lun.*volumeMode: Block"):
+    with pytest.raises(AgentError, match=r"volume data is a lun.*with volumeMode: Block"):
         prepare(vmi, PlainDriver(), home, places, Inputs(claims={"c": CLAIM}))
+
+
+@pytest.mark.parametrize("names", [("root",), ("root", "data")])
+def test_a_block_device_is_no_folder(places: Places, home: Path, make_vmi: Make, names: tuple[str, ...]) -> None:
+    """Neither for a root filesystem nor for another folder of a container."""
+    claims = {name: {"spec": {**CLAIM["spec"], "volumeMode": "Filesystem"}} for name in names}
+    claims[names[-1]]["spec"]["volumeMode"] = "Block"
+    vmi = make_vmi(*({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names))
+    with pytest.raises(AgentError, match=f"volume {names[-1]}: claim {names[-1]} is a block device") as caught:
+        prepare(vmi, TreeDriver(), home, places, Inputs(claims=claims))
+    assert not caught.value.retry
+
+
+def test_a_block_device_is_a_disk_here_too(places: Places, home: Path, make_vmi: Make) -> None:
+    vmi = make_vmi({"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+    claim = {"spec": {**CLAIM["spec"], "volumeMode": "Block"}}
+    file = prepare(vmi, PlainDriver(), home, places, Inputs(claims={"c": claim})).files["data"]
+    assert (file.format, file.path.stat().st_size) == ("raw", 1 << 20)

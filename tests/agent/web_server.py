@@ -15,6 +15,8 @@ class Answer:
     code: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     hang_up_after: int | None = None
+    tag: str = ""
+    """With one it is a file that the server goes on with where it is asked to."""
     hold: threading.Event | None = None
     """Wait for this before the second half."""
 
@@ -37,12 +39,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(dict(self.headers))
         answer = self.server.answers.get(self.path, Answer(code=404))
-        self.send_response(answer.code)
-        for key, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+        whole, code, headers = answer.body, answer.code, dict(answer.headers)
+        if answer.tag:
+            headers["ETag"] = answer.tag
+            if "Range" in self.headers and self.headers["If-Range"] == answer.tag:
+                start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+                headers["Content-Range"] = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
+                whole, code = whole[start:], 206
+        self.send_response(code)
+        for key, value in {"Content-Length": str(len(whole)), **headers}.items():
             self.send_header(key, value)
         self.end_headers()
-        half = len(answer.body) // 2
-        body = answer.body if answer.hang_up_after is None else answer.body[: answer.hang_up_after]
+        half = len(whole) // 2
+        body = whole if answer.hang_up_after is None else whole[: answer.hang_up_after]
         self.wfile.write(body[:half])
         if answer.hold is not None:
             self.wfile.flush()

@@ -1,0 +1,82 @@
+"""Downloads whose connection is cut: taken up again where they were, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polyvisor.agent import downloads
+from polyvisor.agent.downloads import Request, download
+from polyvisor.agent.errors import ImageError
+from polyvisor.agent.incoming import Incoming
+
+from .web_server import Answer, Web, web
+
+CONTENT = bytes(range(256)) * 256
+
+
+@pytest.fixture
+def site() -> Iterator[Web]:
+    with web() as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "PAUSES", (0.0, 0.0))
+
+
+def fetch(site: Web, tmp_path: Path) -> tuple[bytes, list[float]]:
+    told: list[float] = []
+    with Incoming(tmp_path, "ns", "c", 1 << 20, "it") as into:
+        download(Request(site.url("/disk")), into, told.append)
+    return (tmp_path / "ns/c/disk.img").read_bytes()[: len(CONTENT)], told
+
+
+def ranges(site: Web) -> list[str]:
+    return [asked.get("Range", "") for asked in site.asked]
+
+
+def test_a_cut_download_goes_on_where_it_was(site: Web, tmp_path: Path) -> None:
+    site.answers["/disk"] = Answer(CONTENT, tag='"one"', hang_up_after=30_000)
+    found, told = fetch(site, tmp_path)
+    assert found == CONTENT
+    assert ranges(site) == ["", "bytes=30000-", "bytes=60000-"]
+    assert {asked.get("If-Range") for asked in site.asked[1:]} == {'"one"'}
+    assert (told, told[-1]) == (sorted(told), 1.0)
+
+
+def test_without_progress_it_is_given_up(site: Web, tmp_path: Path) -> None:
+    site.answers["/disk"] = Answer(CONTENT, tag='"one"', hang_up_after=30_000)
+
+    class Stubborn(dict[str, Answer]):
+        def get(self, path: str, default: Answer | None = None) -> Answer:  # type: ignore[override]
+            first = len(site.asked) == 1
+            return Answer(CONTENT, tag='"one"', hang_up_after=30_000 if first else 0)
+
+    site.answers = Stubborn()
+    with pytest.raises(ImageError, match="cannot be fetched after 30000 bytes") as failed:
+        fetch(site, tmp_path)
+    assert failed.value.retry
+    assert ranges(site) == ["", "bytes=30000-", "bytes=30000-"]
+
+
+@pytest.mark.parametrize("tag", ["", 'W/"weak"'])
+def test_a_file_that_the_server_does_not_vouch_for_is_not_pieced_together(site: Web, tmp_path: Path, tag: str) -> None:
+    site.answers["/disk"] = Answer(CONTENT, headers={"ETag": tag} if tag else {}, hang_up_after=30_000)
+    with pytest.raises(ImageError, match="cannot be fetched after 30000 bytes"):
+        fetch(site, tmp_path)
+    assert ranges(site) == [""]
+
+
+def test_a_file_that_changed_meanwhile_is_not_pieced_together(site: Web, tmp_path: Path) -> None:
+    class Changing(dict[str, Answer]):
+        def get(self, path: str, default: Answer | None = None) -> Answer:  # type: ignore[override]
+            return Answer(CONTENT, tag=f'"{len(site.asked)}"', hang_up_after=30_000)
+
+    site.answers = Changing()
+    with pytest.raises(ImageError, match="cut after 30000 bytes, and the server does not go on from there") as failed:
+        fetch(site, tmp_path)
+    assert failed.value.retry
