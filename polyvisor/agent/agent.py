@@ -39,9 +39,10 @@ from polyvisor.agent.probes import ProbeKeeper
 from polyvisor.agent.probing import gone
 from polyvisor.agent.real_node import RealNodeKeeper
 from polyvisor.agent.registry import Registries
+from polyvisor.agent.render import USB_SLOTS
 from polyvisor.agent.sources import Places
 from polyvisor.agent.statistics import Statistics
-from polyvisor.agent.streams import ByteStream, Screens, Stream
+from polyvisor.agent.streams import ByteStream, Screens, Stream, UsbSlots
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj, node_names
@@ -145,7 +146,7 @@ class Agent:
             self._vmis, self._events, self._link_of, self._machines.access_secrets, self._machines.look
         )
         self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look)
-        self._screens = Screens()
+        self._screens, self._usb_slots = Screens(), UsbSlots()
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
 
@@ -308,12 +309,14 @@ class Agent:
         raise LauncherError(f"unknown operation {operation!r}")
 
     async def open(self, namespace: str, name: str, stream: str, **arguments: Any) -> ByteStream:
-        """Open a stream to a machine: ``console``, ``vnc`` (``preserve``), ``screenshot``, or ``port``."""
+        """Open a stream to a machine: ``console``, ``vnc`` (``preserve``), ``screenshot``, ``usbredir`` or ``port``."""
         vmi, link = await self._running(namespace, name)
         if stream == "console":
             return Stream(*await launcher_link.open_console(link.path))
         if stream == "vnc":
             return await self._screens.open(vmi["metadata"]["uid"], link.path, preserve=bool(arguments.get("preserve")))
+        if stream == "usbredir":
+            return await self._usb_slots.open(vmi["metadata"]["uid"], link.path, USB_SLOTS)
         if stream == "screenshot":
             return await streams.screenshot(link.path, wake=bool(arguments.get("wake")))
         if stream == "port":

@@ -19,6 +19,8 @@ from polyvisor.drivers.base import Driver, Verdict
 
 SCREEN = "vnc.sock"
 AGENT = "agent.sock"
+USB_SLOTS = 4
+"""As many as KubeVirt has."""
 
 
 def domain_name(vmi: Obj) -> str:
@@ -48,6 +50,7 @@ def domain_xml(
         initrd=prepared.initrd,
         graphics_socket=folder / SCREEN if _has(driver, "lifecycle.vnc") else None,
         agent_socket=folder / AGENT if _has(driver, "lifecycle.guest-agent") else None,
+        usb_sockets=tuple(folder / f"usb{number}.sock" for number in range(USB_SLOTS)),
         cards=cards or {},
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)

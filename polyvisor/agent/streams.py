@@ -1,4 +1,4 @@
-"""Streams of bytes to a machine: its console, its screen, a picture of the screen, one of its ports.
+"""Streams of bytes to a machine: its console, its screen, a picture of the screen, one of its ports, a USB slot.
 
 A screen has one session at a time, as KubeVirt has it: whoever opens one ends the one before, or, if asked to keep the
 peace, is turned away.
@@ -173,6 +173,34 @@ class Screens:
     def _forget(self, uid: str, stream: Stream) -> None:
         if self._sessions.get(uid) is stream:
             del self._sessions[uid]
+
+
+class UsbSlots:
+    """Which of a machine's slots for USB devices are taken; they are free again once their streams have ended."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, set[int]] = {}
+
+    async def open(self, uid: str, path: Path, many: int) -> Stream:
+        """Open a free one of a machine's ``many`` slots; its launcher listens on ``path``."""
+        taken = self._taken.setdefault(uid, set())
+        slot = next((number for number in range(many) if number not in taken), None)
+        if slot is None:
+            raise LauncherError(f"all {many} slots for USB devices are taken", BUSY)
+        taken.add(slot)
+        try:
+            found, _ = await asyncio.to_thread(ask_for_descriptor, path, "usb", slot=slot)
+            reader, writer = await asyncio.open_connection(sock=_nonblocking(found.take()))
+        except BaseException:
+            self._free(uid, slot)
+            raise
+        return Stream(reader, writer, lambda: self._free(uid, slot))
+
+    def _free(self, uid: str, slot: int) -> None:
+        taken = self._taken.get(uid, set())
+        taken.discard(slot)
+        if not taken:
+            self._taken.pop(uid, None)
 
 
 async def screenshot(path: Path, *, wake: bool) -> Picture:

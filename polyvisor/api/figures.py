@@ -239,6 +239,7 @@ FIGURES: tuple[Figure, ...] = (
     _of(API, "gauge", "kubevirt_console_active_connections", "Open serial consoles.", *_VM),
     _of(API, "gauge", "kubevirt_vnc_active_connections", "Open screens.", *_VM),
     _of(API, "gauge", "kubevirt_portforward_active_tunnels", "Open tunnels to ports of guests.", *_VM),
+    _of(API, "gauge", "kubevirt_usbredir_active_connections", "USB devices that clients have brought.", *_VM),
     _of(
         API,
         "gauge",

@@ -27,7 +27,8 @@ ANYWHERE = ("--kubeconfig", "--context", "--state-dir")
 
 SWITCHES = frozenset(
     "--create-claim --dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor"
-    " --namespaced --paused --port-forward --preserve --preserve-session --proxy-only --recursive --stdio".split()
+    " --namespaced --no-launch --paused --port-forward --preserve --preserve-session --proxy-only --recursive"
+    " --stdio".split()
 )
 """Options of virtctl that are on or off."""
 
@@ -36,13 +37,12 @@ MODULES = {
     "commands_objects": "get describe apply delete",
     "commands_create": "create",
     "commands_machines": "start stop restart pause unpause console logs run",
-    "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc port-forward ssh scp expose"
+    "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc usbredir port-forward ssh scp expose"
     " permitted-devices",
     "commands_volumes": "addvolume removevolume memory-dump image-upload",
     "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
-    "commands_refused": "adm credentials evacuate-cancel guestfs migrate migrate-cancel objectgraph template usbredir"
-    " vmexport",
+    "commands_refused": "adm credentials evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",
 }
 """Where each command stands, in the order of the help."""
 

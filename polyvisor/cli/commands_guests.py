@@ -1,4 +1,4 @@
-"""The commands on running guests: soft-reboot, reset, vnc, guestosinfo, fslist, userlist, port-forward, ssh, scp."""
+"""The commands on running guests: what they do, what they tell, their screen, ports and USB devices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MachineWords = Annotated[list[str], typer.Argument(metavar="[vm|vmi] NAME")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (soft_reboot, reset, guestosinfo, fslist, userlist, vnc, port_forward, ssh, scp, expose):
+    for command in (soft_reboot, reset, guestosinfo, fslist, userlist, vnc, usbredir, port_forward, ssh, scp, expose):
         app.command()(command)
     app.command()(permitted_devices)
 
@@ -85,6 +85,23 @@ def vnc(
         return
     command = () if proxy_only else viewer(vnc_type, vnc_path)
     show(session.client, where, name, address, port, command, preserve_session)
+
+
+def usbredir(
+    ctx: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="[VENDOR:PRODUCT | BUS-DEVICE] NAME")],
+    namespace: Namespace = "",
+    no_launch: Annotated[bool, typer.Option("--no-launch", help="Start no program, print a local port.")] = False,
+) -> None:
+    """Give a USB device of this machine to a guest, until interrupted."""
+    from polyvisor.cli.lifecycle import machine_name
+    from polyvisor.cli.usbredir import command, redirect
+
+    if len(words) != 2 and not (no_launch and len(words) == 1):
+        raise CliError("usbredir takes a device and NAME; with --no-launch NAME alone will do", ExitCode.USAGE)
+    session = _context(ctx).connect()
+    program = () if no_launch else command(words[0])
+    redirect(session.client, namespace or session.namespace, machine_name(words[-1]), program)
 
 
 def port_forward(

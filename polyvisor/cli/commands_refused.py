@@ -21,7 +21,6 @@ REFUSED = {
     "migrate-cancel": _MIGRATION,
     "objectgraph": "`polyvisor describe` names what a machine needs",
     "template": "instance types and preferences, or kubectl's kustomize, make machines from one another",
-    "usbredir": "no client's USB devices are passed on",
     "vmexport": "shut the machine down and copy its volume",
 }
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}

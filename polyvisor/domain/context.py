@@ -36,7 +36,7 @@ class DomainContext:
 
     ``disks`` are image files, ``folders`` trees that are mounted into a machine that has a root filesystem; ``root`` is
     that filesystem, made of the volume ``root_volume``. ``cards`` are those that the node has joined to something, by
-    name. ``graphics_socket`` is where a graphical console listens.
+    name. ``graphics_socket`` is where a graphical console listens, ``usb_sockets`` where clients bring USB devices.
     """
 
     virt_type: str
@@ -49,4 +49,5 @@ class DomainContext:
     initrd: Path | None = None
     graphics_socket: Path | None = None
     agent_socket: Path | None = None
+    usb_sockets: tuple[Path, ...] = ()
     cards: Mapping[str, CardSource] = field(default_factory=dict)

@@ -131,6 +131,16 @@ def add_agent_channel(devices: _Element, context: DomainContext) -> None:
         add(channel, "target", type="virtio", name=AGENT_CHANNEL)
 
 
+def add_usb_slots(devices: _Element, spec: DomainSpec, context: DomainContext) -> None:
+    """Write the slots in which clients may put their USB devices."""
+    if spec.devices.client_passthrough is None or not context.usb_sockets:
+        return
+    for number, path in enumerate(context.usb_sockets):
+        slot = add(devices, "redirdev", bus="usb", type="unix")
+        add(slot, "source", mode="bind", path=str(path))
+        add(slot, "alias", name=f"ua-usb{number}")
+
+
 def add_balloon(devices: _Element, spec: DomainSpec) -> None:
     """Write the memory balloon; on unless switched off, as KubeVirt has it."""
     if spec.devices.autoattach_mem_balloon is not False:

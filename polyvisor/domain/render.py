@@ -62,6 +62,7 @@ def _domain(
     devices.add_interfaces(board, wanted, context, driver.cards)
     devices.add_console(board, wanted)
     devices.add_agent_channel(board, context)
+    devices.add_usb_slots(board, wanted, context)
     devices.add_inputs(board, wanted)
     devices.add_sound(board, wanted)
     devices.add_tpm(board, wanted)

@@ -31,6 +31,7 @@ SCREENSHOT_BYTES = 256 * 1024 * 1024
 TCP = re.compile(r"<graphics type='vnc' port='(\d+)'[^>]*listen='([^']+)'")
 UNIX = re.compile(r"<graphics type='vnc'[^>]* socket='([^']+)'")
 USER = re.compile(r"<interface type='user'>(?:(?!</interface>).)*<alias name='([^']+)'", re.DOTALL)
+USB = re.compile(r"<redirdev bus='usb' type='unix'>\s*<source mode='bind' path='([^']+)'")
 MODES = {
     "default": libvirt.VIR_DOMAIN_REBOOT_DEFAULT,
     "acpi": libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN,
@@ -124,6 +125,15 @@ class Guest:
             peer.setblocking(True)
         else:
             raise Refused("no-screen", "the domain has no screen that can be looked at from here")
+        return {"descriptor": peer.detach()}
+
+    def usb(self, slot: object) -> dict[str, Any]:
+        """Return a connection to one of the slots for USB devices, on which the hypervisor speaks first."""
+        found = USB.findall(self._machine.domain().XMLDesc())
+        if not isinstance(slot, int) or not 0 <= slot < len(found):
+            raise Refused("no-slot", f"the domain has {len(found)} slots for USB devices, not one of number {slot!r}")
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        peer.connect(found[slot])
         return {"descriptor": peer.detach()}
 
     def port(self, port: object, answer: object = 0) -> dict[str, Any]:

@@ -196,6 +196,7 @@ class Server:
             "thaw": self._guest.thaw,
             "agent": lambda: self._guest.command(message.get("command"), message.get("timeout")),
             "screen": self._guest.screen,
+            "usb": lambda: self._guest.usb(message.get("slot")),
             "port": lambda: self._guest.port(message.get("port"), message.get("answer")),
             "screenshot": self._guest.screenshot,
             "dump": lambda: self._guest.dump(message.get("path")),

@@ -28,6 +28,7 @@ OPEN = {
     "console": metrics.gauge("kubevirt_console_active_connections"),
     "vnc": metrics.gauge("kubevirt_vnc_active_connections"),
     "port": metrics.gauge("kubevirt_portforward_active_tunnels"),
+    "usbredir": metrics.gauge("kubevirt_usbredir_active_connections"),
 }
 _open: Counter[tuple[str, str, str]] = Counter()
 _last: OrderedDict[tuple[str, str], None] = OrderedDict()

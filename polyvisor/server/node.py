@@ -49,8 +49,8 @@ class NodeSide(Protocol):
         """Open a stream to a machine.
 
         ``console``: the serial console; whoever had it before is cut off. ``vnc``: the screen, likewise, or refused
-        with ``preserve``. ``screenshot``: a PNG. ``port``: a port of the guest, by ``port`` and ``protocol``
-        (``tcp``, or ``udp`` with a datagram a message).
+        with ``preserve``. ``screenshot``: a PNG. ``usbredir``: a free slot for a USB device, with usbredir's protocol.
+        ``port``: a port of the guest, by ``port`` and ``protocol`` (``tcp``, or ``udp`` with a datagram a message).
         """
 
     def read_log(self, pod: Obj, container: str, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:

@@ -38,6 +38,7 @@ ACTIONS: dict[Resource, dict[str, str]] = {
         "console": "get",
         "vnc": "get",
         "vnc/screenshot": "get",
+        "usbredir": "get",
         "portforward": "get",
         "guestosinfo": "get",
         "userlist": "get",

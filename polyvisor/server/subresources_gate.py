@@ -33,6 +33,7 @@ FEATURES = {
     "console": "lifecycle.console",
     "vnc": "lifecycle.vnc",
     "vnc/screenshot": "lifecycle.screenshot",
+    "usbredir": "usb-redirection",
 }
 """Subresource of a VirtualMachineInstance -> the feature that its driver has to have."""
 

@@ -18,7 +18,6 @@ SEV = "memory encryption is not offered"
 BACKUP = "shut the machine down and copy its volume"
 GRAPH = "`polyvisor describe` names what a machine needs"
 INSTANCES = {
-    "usbredir": "no client's USB devices are passed on",
     "vsock": "no vsock numbers are handed out; reach the guest by its network or its console",
     "objectgraph": GRAPH,
     "evacuate/cancel": MIGRATION,

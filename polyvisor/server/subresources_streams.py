@@ -1,4 +1,4 @@
-"""Streams to a machine over websockets: console, VNC, forwarded ports; and the screenshot, which is a plain answer.
+"""Streams to a machine over websockets: console, VNC, USB, forwarded ports; and the screenshot, which is an answer.
 
 A stream that cannot be had is refused before the upgrade, with a ``Status``, as a client that got a websocket could
 not tell a refusal from a guest that says nothing. Nothing is buffered here: a slow client slows its stream, and what
@@ -43,6 +43,7 @@ NO_MORE = {
     "console": "the guest's console has ended or another client has taken it",
     "vnc": "the guest's screen is gone or another client has taken it",
     "port": "",
+    "usbredir": "the machine let go of the USB device, or is over",
 }
 
 
@@ -60,6 +61,7 @@ class Streams:
         for path, stream, target in (
             (f"{vmi}/console", "console", self._console),
             (f"{vmi}/vnc", "vnc", self._screen),
+            (f"{vmi}/usbredir", "usbredir", self._usb),
             (f"{vmi}/portforward/{{port}}", "port", self._port(self._machines.existing)),
             (f"{vmi}/portforward/{{port}}/{{protocol}}", "port", self._port(self._machines.existing)),
             (f"{vm}/portforward/{{port}}", "port", self._port(self._machines.of_vm)),
@@ -104,6 +106,14 @@ class Streams:
         if requests.phase(vmi) != "Running":
             raise Refusal(400, VMI_NOT_RUNNING)
         return vmi, {"preserve": parameters.get("preserveSession") == "true"}
+
+    async def _usb(self, parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:
+        vmi = await self._machines.existing(parameters["namespace"], parameters["name"])
+        check(self._drivers, vmi, "usbredir")
+        require_running(vmi)
+        if devices(vmi).get("clientPassthrough") is None:
+            raise Refusal(400, "Not configured with USB Redirection: the machine's devices lack clientPassthrough: {}")
+        return vmi, {}
 
     def _port(self, find: Callable[[str, str], Awaitable[Obj]]) -> Target:
         async def target(parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:

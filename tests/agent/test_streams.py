@@ -18,7 +18,7 @@ import pytest
 from polyvisor.agent import link, streams
 from polyvisor.agent.link import LauncherError, LauncherGone, ask_for_descriptor
 from polyvisor.agent.picture import to_png
-from polyvisor.agent.streams import BUSY, Screens, address_of, dial, port_of
+from polyvisor.agent.streams import BUSY, Screens, UsbSlots, address_of, dial, port_of
 
 HELLO = b'{"hello": {"version": 1}}\n'
 
@@ -227,3 +227,21 @@ async def test_a_screen_is_woken_by_moving_the_pointer(tmp_path: Path, monkeypat
     assert done.wait(5)
     assert heard[:3] == [b"RFB 003.008\n", b"\1", b"\1"]
     assert heard[3].startswith(struct.pack(">BBHH", 5, 0, 0, 0))
+
+
+async def test_slots_for_usb_devices_are_free_again_once_their_streams_end(tmp_path: Path) -> None:
+    slots = UsbSlots()
+    with launcher(tmp_path, with_screen) as path:
+        first, second = await slots.open("uid", path, 2), await slots.open("uid", path, 2)
+        with pytest.raises(LauncherError, match="all 2 slots") as caught:
+            await slots.open("uid", path, 2)
+        assert caught.value.code == BUSY
+        other = await slots.open("another", path, 2)
+        await first.close()
+        third = await slots.open("uid", path, 2)
+        for stream in (second, third, other):
+            await stream.close()
+    with pytest.raises(LauncherGone):
+        await slots.open("uid", path, 1)
+    with pytest.raises(LauncherGone):  # the slot was not lost by that
+        await slots.open("uid", path, 1)

@@ -156,6 +156,38 @@ def test_vnc_proxy_joins_a_local_port(client: Client, server: Server) -> None:
     assert server.node.arguments == {"preserve": True}
 
 
+def test_a_usb_slot_joins_a_local_port(client: Client, server: Server) -> None:
+    make(client, domain={"devices": {"clientPassthrough": {}}, "memory": {"guest": "64Mi"}})
+    with running(server, "usbredir", "demo", "--no-launch") as proxy:
+        assert proxy.stdout
+        words = proxy.stdout.readline().decode()
+        assert words.startswith("User can connect usbredir client at: 127.0.0.1:")
+        with socket.create_connection(("127.0.0.1", int(words.rpartition(":")[2])), 10) as program:
+            assert program.recv(7) == b"login: "
+        assert proxy.wait(20) == 0
+    assert server.node.asked == [("usbredir", "demo")]
+
+
+def test_usb_devices_are_named_and_brought_by_a_program(
+    on_server: Cli, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from polyvisor.cli.usbredir import command
+
+    make(client)
+    refused = on_server("usbredir", "demo", "--no-launch")
+    assert (refused.code, refused.err[:57]) == (3, "polyvisor: Not configured with USB Redirection: the machi")
+    assert on_server("usbredir", "demo").code == 2
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CliError, match="no USB device"):
+        command("keyboard")
+    with pytest.raises(CliError, match="usbredirect is not installed"):
+        command("1-4")
+    program = tmp_path / "usbredirect"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert command("046d:c31c") == (str(program), "--device", "046d:c31c", "--to", "{address}:{port}")
+
+
 def test_viewers(on_server: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from polyvisor.cli.vnc import viewer
 

@@ -79,7 +79,8 @@ def _start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] |
     if guest.volumes:
         disks |= _prepared(name, guest, folder)
     kernel, initrd = kernel_and_initrd() if guest.args is not None else (None, None)
-    context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, graphics_socket=folder / "vnc.sock")
+    sockets = {"graphics_socket": folder / "vnc.sock", "usb_sockets": (folder / "usb0.sock",)}
+    context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, **sockets)
     one = Bench(folder, DRIVER.launcher(folder, base / "scratch"), domain_name(vmi), domain_uuid(vmi))
     answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
     assert "result" in answer, f"{name}: {answer}"

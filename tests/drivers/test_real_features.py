@@ -13,6 +13,7 @@ ELSEWHERE = {
         *("lifecycle.start-paused", "volume.container-disk", "volume.empty-disk", "volume.claim", "volume.cloud-init"),
     ),
     "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
+    "tests/e2e/test_usbredir.py": ("usb-redirection",),
     "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "lifecycle.hotplug.link", "interface.absent"),
     "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk", "lifecycle.memory-dump", "disk.cdrom.empty"),
     "tests/e2e/test_shared_disks.py": ("disk.shareable",),

@@ -50,10 +50,10 @@ def home() -> Iterator[Standalone]:
             definition = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
             definition |= {"metadata": {"name": "more", "namespace": "default"}, "spec": {"config": config}}
             home.run("create", "-f", "-", stdin=json.dumps(definition))
-            for name, cards, networks in (("one", [FIRST], [POD]), ("none", [], [])):
-                home.run("create", "-f", "-", stdin=json.dumps(machine(name, cards, networks)))
-            for name in ("one", "none"):
-                until(Client(from_kubeconfig(home.kubeconfig)), name, lambda s: s.get("phase") == "Running")
+            path = home.folder / "machines.json"
+            machines = [machine("one", [FIRST], [POD]), machine("none", [], [])]
+            path.write_text("\n---\n".join(map(json.dumps, machines)))
+            home.run("run", path)
             yield home
         finally:
             home.run("down")

@@ -258,3 +258,18 @@ def test_a_screenshot_comes_as_a_file(one: Played, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "SCREENSHOT_BYTES", 500)
     with pytest.raises(ValueError, match="too large"):
         one.guest().screenshot()
+
+
+def test_a_slot_for_usb_devices(one: Played, tmp_path: Path) -> None:
+    paths = [tmp_path / f"usb{number}.sock" for number in range(2)]
+    one.running.xml = "".join(
+        f"<redirdev bus='usb' type='unix'>\n  <source mode='bind' path='{path}'/><alias name='ua-usb'/></redirdev>"
+        for path in paths
+    )
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(paths[1]))
+        listener.listen()
+        os.close(one.guest().usb(1)["descriptor"])
+    for wrong in (2, -1, None, "0"):
+        with pytest.raises(Refused, match="2 slots for USB devices"):
+            one.guest().usb(wrong)

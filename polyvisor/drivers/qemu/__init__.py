@@ -81,6 +81,8 @@ class QemuDriver(Driver):
         assert devices is not None
         for driver in devices.iterfind("disk[@device='disk']/driver"):
             driver.set("discard", "unmap")
+        if devices.find("redirdev") is not None:  # clients' devices are fast and slow; one controller takes both
+            devices.append(devices.makeelement("controller", {"type": "usb", "index": "0", "model": "qemu-xhci"}))
         for kind, absent in (("controller", {"type": "usb", "model": "none"}), ("memballoon", {"model": "none"})):
             needed = devices.xpath("*[@bus='usb'] | *[target/@bus='usb']") if kind == "controller" else []
             if devices.find(kind) is None and not needed:

@@ -305,11 +305,7 @@ FEATURES: dict[str, Support] = {
     ),
     **no(f"{COMMAND} (a channel to vhostmd)", "the host's metrics are not offered yet", "downward-metrics"),
     **no(f"{COMMAND} qemuBuildIOMMUCommandLine", "KubeVirt's API has no IOMMU for guests", "iommu"),
-    **no(
-        f"{COMMAND} qemuBuildRedirdevCommandLine (libvirt has it)",
-        "no client's devices are passed on yet",
-        "usb-redirection",
-    ),
+    **yes(f"{COMMAND} qemuBuildRedirdevCommandLine", "usb-redirection"),
     **no(
         f"{COMMAND} qemuBuildHostdevCommandLine (libvirt has it)",
         "no devices of the node are handed out yet",
