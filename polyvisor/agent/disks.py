@@ -17,20 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyvisor.agent import safepath, tools
+from polyvisor.agent import formats, safepath, tools
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath, translated
 
 QCOW2 = b"QFI\xfb"
 EXTERNAL_DATA = 1 << 2
-FOREIGN = {
-    b"KDMV": "VMDK",
-    b"COWD": "VMDK",
-    b"vhdxfile": "VHDX",
-    b"conectix": "VHD",
-    b"QED\0": "QED",
+PACKED = {
     b"\x1f\x8b": "a gzip archive",
     b"\xfd7zXZ": "an xz archive",
 }
+LAYERED = ("raw", "qcow2")
+"""Formats of images that a machine's own layer lies above; others are converted."""
 ENDINGS = {"raw": "img"}
 """Names of files end in the format's name, which some hypervisors insist on; but a raw image is an ``img``."""
 MIN_CAPACITY = 512
@@ -79,16 +76,16 @@ class Image:
 
 
 def image_format(image: Image, called: str) -> str:
-    """Tell raw from qcow2 by the header, and refuse what reaches beyond the file itself."""
+    """Tell the format by the header, and refuse what reaches beyond the file itself."""
     with image.opened() as descriptor:
-        head = os.pread(descriptor, 112, 0)
+        head = os.pread(descriptor, formats.HEAD, 0)
     if not head:
         raise ImageError(f"{called} is an empty file, not a disk image", retry=False)
-    for magic, name in FOREIGN.items():
+    for magic, name in PACKED.items():
         if head.startswith(magic):
-            raise ImageError(f"{called} is {name}; only raw and qcow2 disk images are supported", retry=False)
+            raise ImageError(f"{called} is {name}; bring it as qcow2, raw, vmdk, vdi or vhdx", retry=False)
     if not head.startswith(QCOW2):
-        return "raw"
+        return formats.format_of(head, called)
     if len(head) < 72:
         raise ImageError(f"{called} is a damaged qcow2 image: its header is cut off", retry=False)
     version, backing = struct.unpack_from(">IQ", head, 4)
@@ -115,20 +112,26 @@ def size_of(image: Image, format_: str) -> int | None:
         return os.fstat(descriptor).st_size
 
 
-def overlay(image: Image, folder: Path, name: str, formats: tuple[str, ...], called: str, has: str = "") -> DiskFile:
+def overlay(
+    image: Image, folder: Path, name: str, wanted_formats: tuple[str, ...], called: str, has: str = ""
+) -> DiskFile:
     """Give a machine its own writable view of a read-only image, or a copy in a format that the hypervisor takes.
 
-    ``has`` is the image's format where that is known and must not be read off the image.
+    ``has`` is the image's format where that is known and must not be read off the image. An image that no layer can lie
+    above is copied, in the format that the hypervisor likes best.
     """
     has = has or image_format(image, called)
-    if "qcow2" in formats:
+    inside = None if has in LAYERED else formats.size_inside(image.path, has, called)
+    if inside is not None:
+        capacity(inside, called)
+    elif "qcow2" in wanted_formats:
         place = folder / f"{name}.qcow2"
         size = str(capacity(size_of(image, has) or 0, called))
         # -u: the image need not be where qemu-img would find it, and no other program has to read it here
         arguments: list[str | Path] = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", has, "-b", image.seen_at]
         tools.run([*arguments, place, size], f"making an overlay on {called}", folder)
         return DiskFile(place, "qcow2")
-    wanted = "raw" if "raw" in formats else formats[0]
+    wanted = wanted_formats[0] if inside is not None or "raw" not in wanted_formats else "raw"
     place = folder / f"{name}.{ENDINGS.get(wanted, wanted)}"
     source = image.path
     if has == wanted:
@@ -147,10 +150,10 @@ def capacity(size: int | float, what: str) -> int:
     return -(-int(size) // 512) * 512
 
 
-def empty(folder: Path, name: str, size: int, formats: tuple[str, ...]) -> DiskFile:
+def empty(folder: Path, name: str, size: int, wanted_formats: tuple[str, ...]) -> DiskFile:
     """Make an empty disk that takes room only as it is written."""
     size = capacity(size, f"empty disk {name}")
-    best = formats[0]
+    best = wanted_formats[0]
     place = folder / f"{name}.{ENDINGS.get(best, best)}"
     if best != "raw":
         tools.run(["qemu-img", "create", "-q", "-f", best, place, str(size)], f"making empty disk {name}", folder)

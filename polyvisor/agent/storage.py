@@ -281,7 +281,10 @@ class _Preparation:
     def _container_disk(self, name: str, source: Obj) -> None:
         image = self._image(self._sources.container_disk(name, source))
         called = f"the disk image of {source['image']}"
-        self._own(name, disks.overlay(image, self._scratch, name, self._driver.disk_formats, called))
+        has = disks.image_format(image, called)
+        if has not in disks.LAYERED:
+            self._progress(f"converting {called}, which is {has}")
+        self._own(name, disks.overlay(image, self._scratch, name, self._driver.disk_formats, called, has))
 
     def _empty_disk(self, name: str, source: Obj) -> None:
         self._own(name, disks.empty(self._scratch, name, whole(source["capacity"]), self._driver.disk_formats))

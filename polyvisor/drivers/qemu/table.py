@@ -238,7 +238,7 @@ FEATURES: dict[str, Support] = {
     ),
     **no(
         "libvirt 9.0.0 src/qemu/qemu_block.c qemuBlockStorageSourceGetBlockdevFormatProps (libvirt has it)",
-        "bring the image as qcow2 or raw (`qemu-img convert`)",
+        "a containerDisk or an import in this format is converted, and QEMU given qcow2 or raw",
         "disk.format.vmdk",
         "disk.format.vdi",
         "disk.format.vhdx",
