@@ -158,15 +158,18 @@ class MachineMetrics(Collector):
         if not phase or phase == last or old["metadata"]["uid"] != new["metadata"]["uid"]:
             return
         status, metadata = new.get("status") or {}, new["metadata"]
-        passed = {one.get("phase"): one for one in status.get("phaseTransitionTimestamps") or []}
-        if phase not in passed:
-            return
-        at = _seconds(passed[phase]["phaseTransitionTimestamp"])
+        passed = status.get("phaseTransitionTimestamps") or []
         driver = str((status.get("hypervisor") or {}).get("driver") or "")
+        known = len((old.get("status") or {}).get("phaseTransitionTimestamps") or [])
+        for number in range(known, len(passed)):  # one write may tell of several phases
+            self._took(metadata, driver, passed[number], passed[number - 1] if number else None)
+
+    def _took(self, metadata: Obj, driver: str, entered: Obj, left: Obj | None) -> None:
+        phase, at = entered["phase"], _seconds(entered["phaseTransitionTimestamp"])
         self._since_creation.labels(phase, driver).observe(max(0.0, at - _seconds(metadata["creationTimestamp"])))
-        if last in passed:
-            before = _seconds(passed[last]["phaseTransitionTimestamp"])
-            self._since_last.labels(phase, last, driver).observe(max(0.0, at - before))
+        if left is not None:
+            before = _seconds(left["phaseTransitionTimestamp"])
+            self._since_last.labels(phase, left["phase"], driver).observe(max(0.0, at - before))
         if deleted := metadata.get("deletionTimestamp"):
             asked = _seconds(deleted) - (metadata.get("deletionGracePeriodSeconds") or 0)
             self._since_deletion.labels(phase, driver).observe(max(0.0, at - asked))

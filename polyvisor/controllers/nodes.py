@@ -114,6 +114,16 @@ def trouble(name: str, node: Obj | None, at: datetime) -> tuple[Reason, str] | N
     return None
 
 
+def shown(node: Obj) -> tuple[object, object]:
+    """Return what of a node counts for placement."""
+    return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable")
+
+
+def is_open(node: Obj) -> bool:
+    """Whether a launcher Pod, which asks for the label, may go to the node at all."""
+    return _takes_machines(node) and not (node.get("spec") or {}).get("unschedulable")
+
+
 def is_silent(node: Obj, at: datetime) -> bool:
     """Whether a node's agent was heard of once and has not been for long."""
     text = (node["metadata"].get("annotations") or {}).get(names.HEARTBEAT_ANNOTATION)

@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
-from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
+from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason, VmiCondition
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
-from polyvisor.controllers.nodes import may_hold
+from polyvisor.controllers.nodes import is_open, may_hold, shown
 from polyvisor.controllers.objects import (
     add_finalizer,
     condition,
@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 GIVE_WAY_SECONDS = 30.0
 """How long a Pod may stay unschedulable before the next eligible driver is tried."""
+TELL_SECONDS = 5.0
+"""How long a launcher may take to run before the machine's status says that it is being scheduled.
+
+Most run sooner, and one write then says all that happened.
+"""
 AGENT_SECONDS = 10.0
 """After how long a machine is looked at again whose Pod is gone and whose node's agent has yet to say that it ended."""
 WORKERS = 16
@@ -69,6 +74,7 @@ class VmiController:
         kubevirts: Informer,
         clock: Callable[[], datetime] = now,
         give_way_seconds: float = GIVE_WAY_SECONDS,
+        tell_seconds: float = TELL_SECONDS,
         workers: int = WORKERS,
     ) -> None:
         self._client = client
@@ -78,11 +84,14 @@ class VmiController:
         self._shapes = NodeShapes()
         self._clock = clock
         self._give_way_seconds = give_way_seconds
+        self._tell_seconds = tell_seconds
+        self._decided: dict[str, Placement] = {}
+        """By a machine's uid, what its Pod was made for and its status does not tell yet."""
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-vmi", self.queue, self.reconcile, workers)
         pods.add_index(OWNER_INDEX, _owner_uids)
         vmis.add_index(CLAIM_INDEX, _claim_keys)
-        vmis.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
+        vmis.on_change(self._machine_changed)
         pods.on_change(self._pod_changed)
         nodes.on_change(self._node_changed)
         claims.on_change(self._claim_changed)
@@ -139,7 +148,10 @@ class VmiController:
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
             return None
         pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config, claims), placement)
-        changed = copy.deepcopy(fresh)
+        self._decided[uid(fresh)] = placement
+        if condition(fresh, VmiCondition.SYNCHRONIZED) is None:
+            return self._tell_seconds
+        changed = copy.deepcopy(fresh)  # it was said that the machine has to wait
         status_of.scheduling(changed, pod, self._clock(), placement)
         await self._write(fresh, changed)
         return None
@@ -177,10 +189,13 @@ class VmiController:
         if phase in ("", Phase.PENDING, Phase.SCHEDULING):
             if deleting(pod):
                 return None
+            decided = self._decision(vmi, pod)
             if status_of.pod_at_work(pod):
-                status_of.scheduled(changed, pod, at)
+                status_of.scheduled(changed, pod, at, decided)
+            elif (quiet := status_of.quiet_seconds(vmi, pod, at, self._tell_seconds)) > 0:
+                return quiet
             else:
-                again = self._unschedulable(changed, pod, at)
+                again = self._unschedulable(changed, pod, at, decided)
         elif phase == Phase.RUNNING and not deleting(pod) and (gates := status_of.gate_conditions(vmi, pod, at)):
             await self._client.patch(
                 PODS,
@@ -193,8 +208,17 @@ class VmiController:
         await self._write(vmi, changed)
         return again
 
-    def _unschedulable(self, vmi: Obj, pod: Obj, at: datetime) -> float | None:
-        status_of.scheduling(vmi, pod, at)
+    def _decision(self, vmi: Obj, pod: Obj) -> Placement | None:
+        """Return what a Pod was made for, if the machine's status does not tell."""
+        if phase_of(vmi) == Phase.SCHEDULING:
+            return None
+        if decided := self._decided.get(uid(vmi)):
+            return decided
+        spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])  # another controller made the Pod, and is gone
+        return self._place(spec, self.configuration(), status_of.unschedulable_drivers(vmi))
+
+    def _unschedulable(self, vmi: Obj, pod: Obj, at: datetime, decided: Placement | None) -> float | None:
+        status_of.scheduling(vmi, pod, at, decided)
         waiting = condition(pod, "PodScheduled")
         if waiting is None or waiting.get("status") != "False" or waiting.get("reason") != Reason.UNSCHEDULABLE:
             return None
@@ -326,6 +350,11 @@ class VmiController:
         parsed = KubeVirtConfiguration.model_validate(config)
         return place(spec, parsed, self._shapes.nodes(spec), self._drivers, unschedulable=tried)
 
+    def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
+        self.queue.add(key_of(new or old or {}))
+        if old is not None and (new is None or phase_of(new) not in ("", Phase.PENDING)):
+            self._decided.pop(uid(old), None)
+
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}
         owner = controller_of(pod)
@@ -333,11 +362,11 @@ class VmiController:
             self.queue.add((pod["metadata"]["namespace"], owner["name"]))
 
     def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
-        if new is not None and _open(new):
+        if new is not None and is_open(new):
             self._shapes.put(new)
         else:
             self._shapes.remove(key_of(new or old or {})[1])
-        if old is not None and new is not None and _shown(old) == _shown(new):
+        if old is not None and new is not None and shown(old) == shown(new):
             return
         self._wake_pending()
 
@@ -355,16 +384,6 @@ class VmiController:
         for vmi in self._vmis.items():
             if phase_of(vmi) in ("", Phase.PENDING):
                 self.queue.add(key_of(vmi))
-
-
-def _shown(node: Obj) -> tuple[object, object]:
-    return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable")
-
-
-def _open(node: Obj) -> bool:
-    """Whether a launcher Pod, which asks for the label, may go to the node at all."""
-    labels = node["metadata"].get("labels") or {}
-    return labels.get(names.NODE_SCHEDULABLE_LABEL) == "true" and not (node.get("spec") or {}).get("unschedulable")
 
 
 def _owner_uids(pod: Obj) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polyvisor.api import names
 from polyvisor.api.names import CandidateVerdict, ConditionStatus, Phase, PodPhase, Reason, VmiCondition
 from polyvisor.controllers.launcher_pod import driver_of
-from polyvisor.controllers.objects import condition, drop_condition, set_condition, set_phase, uid
+from polyvisor.controllers.objects import condition, drop_condition, moment, phase_of, set_condition, set_phase, uid
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -75,7 +75,8 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
     status = vmi.setdefault("status", {})
     if not status.get("phase"):
         pending(vmi, at)
-    set_phase(status, Phase.SCHEDULING, at)
+    made = moment(pod["metadata"].get("creationTimestamp")) or at
+    set_phase(status, Phase.SCHEDULING, min(made, at))  # the write may come later than the Pod
     drop_condition(status, VmiCondition.SYNCHRONIZED, WAITING)
     if condition(vmi, VmiCondition.DATA_VOLUMES_READY) is not None:
         ready = "All of the VMI's DVs are bound and ready"
@@ -99,10 +100,10 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
         set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
 
 
-def scheduled(vmi: Obj, pod: Obj, at: datetime) -> None:
+def scheduled(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = None) -> None:
     """Hand the machine over to the agent of the Pod's node, in place."""
     node = pod["spec"]["nodeName"]
-    scheduling(vmi, pod, at)
+    scheduling(vmi, pod, at, placement)
     status = vmi["status"]
     set_phase(status, Phase.SCHEDULED, at)
     status["nodeName"] = node
@@ -130,7 +131,10 @@ def gave_way(vmi: Obj, driver: str, message: str, at: datetime) -> None:
     hypervisor = status.setdefault("hypervisor", {})
     for field in ("driver", "virtType"):
         hypervisor.pop(field, None)
-    for candidate in hypervisor.get("candidates") or []:
+    candidates: list[Obj] = hypervisor.setdefault("candidates", [])
+    if not any(one.get("driver") == driver for one in candidates):
+        candidates.append({"driver": driver})
+    for candidate in candidates:
         if candidate.get("driver") == driver:
             candidate["verdict"] = str(CandidateVerdict.UNSCHEDULABLE)
             candidate["reasons"] = [{"message": message}]
@@ -175,6 +179,16 @@ def pod_failure(pod: Obj) -> str:
     return "; ".join(p for p in parts if p) or f"the Pod ended as {status.get('phase')}"
 
 
+def quiet_seconds(vmi: Obj, pod: Obj, at: datetime, limit: float) -> float:
+    """Return for how long nothing has to be said of a Pod that is being started and is in no trouble."""
+    scheduled = condition(pod, "PodScheduled")
+    waits = scheduled is not None and scheduled.get("status") == ConditionStatus.FALSE
+    if phase_of(vmi) == Phase.SCHEDULING or waits or container_trouble(pod) is not None:
+        return 0.0
+    made = moment(pod["metadata"].get("creationTimestamp")) or at
+    return limit - (at - made).total_seconds()
+
+
 def container_trouble(pod: Obj) -> tuple[Reason, str] | None:
     """Return what keeps a container from starting: its image, or what the node makes of it."""
     status = pod.get("status") or {}
@@ -214,7 +228,8 @@ def _is_true(obj: Obj, type_: str) -> bool:
 
 def _hypervisor(status: Obj, pod: Obj, placement: Placement | None) -> None:
     driver, virt_type = driver_of(pod)
-    if placement is not None and placement.driver is not None and placement.driver.name == driver:
+    decided = (placement.driver.name, placement.virt_type) if placement is not None and placement.driver else None
+    if placement is not None and decided == (driver, virt_type):
         status["hypervisor"] = (status.get("hypervisor") or {}) | placement.to_status()
         return
     hypervisor = status.setdefault("hypervisor", {})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 log = logging.getLogger("polyvisor.events")
-QUEUED = 1000
+QUEUED = 5000
 REMEMBERED = 4096
 BURST = 25
 REFILL_SECONDS = 30.0

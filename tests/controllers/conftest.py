@@ -173,14 +173,18 @@ def drivers() -> DriverRegistry:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, drivers: DriverRegistry, request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    marker = request.node.get_closest_marker("give_way")
-    give_way = marker.args[0] if marker else 30.0
+def tell_seconds() -> float:
+    """Return how long a launcher may take before its machine tells; a test gives another as its parameter."""
+    return 0.0
+
+
+@pytest.fixture
+async def world(tmp_path: Path, drivers: DriverRegistry, tell_seconds: float) -> AsyncIterator[World]:
     async with running(tmp_path) as client:
         for each in (node("n1", "alpha", "alpha.fast"), node("n2", "beta", "beta.box")):
             await client.create(NODES, each)
         ready = asyncio.Event()
-        controllers = asyncio.create_task(run_controllers(client, drivers, give_way_seconds=give_way, ready=ready))
+        controllers = asyncio.create_task(run_controllers(client, drivers, tell_seconds=tell_seconds, ready=ready))
         await asyncio.wait_for(ready.wait(), 10)
         async with Informer(client, VMS) as vms, Informer(client, VMIS) as vmis, Informer(client, PODS) as pods:
             yield World(client, vms, vmis, pods)

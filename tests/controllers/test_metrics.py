@@ -101,6 +101,19 @@ async def test_a_machine_its_hypervisor_and_how_long_it_took(tmp_path: Path) -> 
         assert one.samples("kubevirt_vmi_info") == []
 
 
+async def test_one_write_may_tell_of_several_phases(tmp_path: Path) -> None:
+    async with seen(tmp_path, vmis=instance("m")) as one:
+        made = one.informers["vmis"].items()[0]
+        created = made["metadata"]["creationTimestamp"]
+        steps = (("Pending", ".100000"), ("Scheduling", ".200000"), ("Scheduled", ".500000"))
+        passed = [{"phase": phase, "phaseTransitionTimestamp": at(created, seconds)} for phase, seconds in steps]
+        first = await one.vmi(made, phase="Pending", phaseTransitionTimestamps=passed[:1])
+        await one.vmi(first, phase="Scheduled", hypervisor={"driver": "qemu"}, phaseTransitionTimestamps=passed)
+        for phase, last, took in (("Scheduling", "Pending", 0.1), ("Scheduled", "Scheduling", 0.3)):
+            labels = {"phase": phase, "last_phase": last, "hypervisor": "qemu"}
+            assert round(one.registry.get_sample_value(f"{TOOK}_seconds_sum", labels) or 0, 3) == took
+
+
 async def test_how_long_an_end_took(tmp_path: Path) -> None:
     held = instance("m")
     held["metadata"]["finalizers"] = ["test/held"]

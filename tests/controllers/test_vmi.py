@@ -261,6 +261,7 @@ async def test_a_machine_without_a_pod_is_deleted_at_once(world: World) -> None:
     await world.gone(world.vmis, "m")
 
 
+@pytest.mark.parametrize("tell_seconds", [600.0])
 async def test_few_writes(world: World) -> None:
     made = await world.create_vmi("m", finalizers=["kubevirt.io/foregroundDeleteVirtualMachine"])
     seen: list[str] = []
@@ -275,7 +276,35 @@ async def test_few_writes(world: World) -> None:
     await world.pod("m", lambda p: (condition(p, gate) or {}).get("status") == "True")
     await world.vmi("m", lambda v: v["status"]["phase"] == "Running")
     versions = {*seen, made["metadata"]["resourceVersion"]}
-    assert len(versions) <= 4, "created, Scheduling, Scheduled and the agent's Running"
+    assert len(versions) <= 3, "created, Scheduled and the agent's Running"
+
+
+@pytest.mark.parametrize("tell_seconds", [600.0])
+async def test_a_launcher_that_starts_soon_is_told_of_in_one_write(world: World) -> None:
+    await world.create_vmi("m")
+    seen: list[str] = []
+    world.vmis.on_change(lambda _, new: seen.append(((new or {}).get("status") or {}).get("phase") or ""))
+    pod = await world.pod("m")
+    await world.run_pod(pod)
+    vmi = await world.vmi("m", lambda v: v["status"]["phase"] == "Scheduled")
+    assert "Scheduling" not in seen
+    passed = vmi["status"]["phaseTransitionTimestamps"]
+    assert [one["phase"] for one in passed] == ["Pending", "Scheduling", "Scheduled"]
+    assert passed[1]["phaseTransitionTimestamp"] == pod["metadata"]["creationTimestamp"]
+    assert [(c["driver"], c["verdict"]) for c in vmi["status"]["hypervisor"]["candidates"]] == [
+        ("alpha", "Chosen"),
+        ("beta", "Eligible"),
+    ]
+
+
+@pytest.mark.parametrize("tell_seconds", [600.0])
+async def test_trouble_of_a_pod_is_told_of_at_once(world: World) -> None:
+    await world.create_vmi("m")
+    pod = await world.pod("m")
+    await world.pod_status(pod, conditions=[unschedulable("2999-01-01T00:00:00Z")])
+    vmi = await world.vmi("m", lambda v: condition(v, "PodScheduled"))
+    assert vmi["status"]["phase"] == "Scheduling"
+    assert vmi["status"]["hypervisor"]["candidates"][0]["verdict"] == "Chosen"
 
 
 @pytest.mark.parametrize("count", [20])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,19 @@ def test_making_a_kind_that_is_known_by_name_alone_reaches_the_webhook() -> None
         for plural in rule["resources"]
     }
     assert {(one.group, one.version, one.plural) for one in REFUSED} <= reached
+
+
+def test_what_the_components_label_is_not_judged_and_what_they_specify_is() -> None:
+    objects = manifests("elsewhere")
+    accounts = {one["metadata"]["name"] for one in objects if one["kind"] == "ServiceAccount"}
+    for kind, name in (("Mutating", "machines-mutate"), ("Validating", "machines-validate")):
+        configuration = found(f"{kind}WebhookConfiguration", "virt-api", objects)
+        (webhook,) = [one for one in configuration["webhooks"] if one["name"] == f"{name}.kubevirt.io"]
+        expression = webhook["matchConditions"][0]["expression"]
+        spared = set(re.findall(r'"system:serviceaccount:elsewhere:([a-z-]+)"', expression))
+        assert spared == {"kubevirt-controller", "kubevirt-handler"}
+        assert spared <= accounts
+        assert expression.index("spec") < expression.index("username") < expression.index("labels")
 
 
 def test_the_namespace_is_the_one_that_was_asked_for() -> None:
