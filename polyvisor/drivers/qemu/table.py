@@ -269,8 +269,8 @@ FEATURES: dict[str, Support] = {
         "interface.sriov",
     ),
     **no(
-        "libvirt 9.0.0 src/qemu/qemu_passt.c qemuPasstStart (libvirt has it)",
-        "passt does not run beside a machine yet; masquerade reaches as far",
+        "libvirt 9.0.0 src/conf/domain_conf.c virDomainNetBackend (Debian's patch takes passt out)",
+        "Debian 12's libvirt refuses passt (\"Invalid value for attribute 'type'\"); masquerade reaches as far",
         "interface.passt",
     ),
     **when(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,9 @@ def test_a_link_is_set_and_a_card_comes_with_its_network(pods: NodesCluster) -> 
         lacks = f"interface more: the Pod has no interface {outer}"
         until(client, "cards", lambda s: any(lacks in c.get("message", "") for c in s["conditions"]))
         # what Multus's dynamic networks controller does
-        pods.nodes[0].run("ip", "link", "add", "pvcards0", "type", "dummy")
-        pods.nodes[0].run("ip", "link", "set", "pvcards0", "netns", str(process_of(pod)), "name", outer)
+        inside = ("nsenter", f"--net=/proc/{process_of(pod)}/ns/net")
+        made = ("ip", "link", "add", outer, "type", "veth", "peer", "name", "pvcards0")
+        subprocess.run([*inside, *made], check=True)
         status = until(client, "cards", lambda s: len(s["interfaces"]) == 2)
         awaits(console, f"grep {status['interfaces'][1]['mac']} /sys/class/net/eth1/address")
     assert pod_of(pods, "cards")["metadata"]["uid"] == pod["metadata"]["uid"]
