@@ -8,7 +8,7 @@ import typer
 
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode
-from polyvisor.cli.options import Machine, Namespace
+from polyvisor.cli.options import Machine, MachineWords, Namespace, names
 
 Identity = Annotated[str, typer.Option("-i", "--identity-file", help="Private key to log in with.")]
 KnownHosts = Annotated[str, typer.Option(help="File of known host keys; by default ssh's own.")]
@@ -19,7 +19,6 @@ LoginUser = Annotated[
 More = Annotated[
     list[str] | None, typer.Option("-t", "--local-ssh-opts", help="A further option for ssh; may be repeated.")
 ]
-MachineWords = Annotated[list[str], typer.Argument(metavar="[vm|vmi] NAME")]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +55,7 @@ def userlist(ctx: typer.Context, name: Machine, namespace: Namespace = "") -> No
 
 def vnc(
     ctx: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="NAME | screenshot NAME")],
+    words: Annotated[list[str], typer.Argument(metavar="NAME | screenshot NAME", autocompletion=names)],
     namespace: Namespace = "",
     address: Annotated[str, typer.Option(help="Local address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Local port to listen on; by default a free one.")] = 0,
@@ -89,7 +88,7 @@ def vnc(
 
 def usbredir(
     ctx: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="[VENDOR:PRODUCT | BUS-DEVICE] NAME")],
+    words: Annotated[list[str], typer.Argument(metavar="[VENDOR:PRODUCT | BUS-DEVICE] NAME", autocompletion=names)],
     namespace: Namespace = "",
     no_launch: Annotated[bool, typer.Option("--no-launch", help="Start no program, print a local port.")] = False,
 ) -> None:
@@ -106,7 +105,7 @@ def usbredir(
 
 def port_forward(
     ctx: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="TYPE/NAME")],
+    target: Annotated[str, typer.Argument(metavar="TYPE/NAME", autocompletion=names)],
     ports: Annotated[list[str], typer.Argument(metavar="[PROTOCOL/]LOCAL[:REMOTE]...")],
     namespace: Namespace = "",
     address: Annotated[str, typer.Option(help="Local address to listen on.")] = "127.0.0.1",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from polyvisor.cli.context import Context
-from polyvisor.cli.options import DryRun, Machine, Namespace, Timeout
+from polyvisor.cli.options import DryRun, Machine, MachineWords, Namespace, Timeout
 
 WaitFor = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the effect, not just for the answer.")]
 
@@ -66,7 +66,7 @@ def restart(
 
 def pause(
     ctx: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="[vm|vmi] NAME")],
+    words: MachineWords,
     namespace: Namespace = "",
     dry_run: DryRun = False,
 ) -> None:
@@ -79,7 +79,7 @@ def pause(
 
 def unpause(
     ctx: typer.Context,
-    words: Annotated[list[str], typer.Argument(metavar="[vm|vmi] NAME")],
+    words: MachineWords,
     namespace: Namespace = "",
     dry_run: DryRun = False,
 ) -> None:

@@ -17,4 +17,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Ask the server what it 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Give up waiting after so many seconds.")]
 Words = Annotated[list[str], typer.Argument(help="TYPE, TYPE NAME..., or TYPE/NAME...")]
-Machine = Annotated[str, typer.Argument(help="Name of the machine.")]
+
+
+def names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer names of machines to a shell; what that takes is imported when the key is pressed."""
+    from polyvisor.cli.completing import machines
+
+    return machines(ctx, incomplete)
+
+
+Machine = Annotated[str, typer.Argument(help="Name of the machine.", autocompletion=names)]
+MachineWords = Annotated[list[str], typer.Argument(metavar="[vm|vmi] NAME", autocompletion=names)]
