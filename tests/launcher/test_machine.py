@@ -31,6 +31,7 @@ class Domain:
     def __init__(self, *, can_start_paused: bool = True) -> None:
         self.can_start_paused = can_start_paused
         self.now = libvirt.VIR_DOMAIN_SHUTOFF
+        self.why = 0
         self.asked: list[str] = []
 
     def name(self) -> str:
@@ -46,7 +47,7 @@ class Domain:
         return bool(self.now != libvirt.VIR_DOMAIN_SHUTOFF)
 
     def state(self) -> tuple[int, int]:
-        return self.now, 0
+        return self.now, self.why
 
     def createWithFlags(self, flags: int) -> None:
         if flags and not self.can_start_paused:
@@ -127,6 +128,20 @@ def test_a_machine_that_shall_run_is_let_go_once_its_console_is_attached(
     one = machine(tmp_path, domain, monkeypatch)
     one.start("<domain/>", lambda: domain.asked.append("console"))
     assert domain.asked == ["create paused", "console", "resume"]
+
+
+@pytest.mark.parametrize(
+    ("why", "state"), [(libvirt.VIR_DOMAIN_PAUSED_DUMP, "running"), (libvirt.VIR_DOMAIN_PAUSED_USER, "paused")]
+)
+def test_a_guest_that_is_held_for_a_dump_was_not_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int, state: str
+) -> None:
+    domain = Domain()
+    one = machine(tmp_path, domain, monkeypatch)
+    one.start("<domain/>", lambda: None)
+    domain.now, domain.why = libvirt.VIR_DOMAIN_PAUSED, why
+    one.refresh()
+    assert one.state["state"] == state
 
 
 @pytest.mark.parametrize("paused", [True, False])
