@@ -83,7 +83,9 @@ def _start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] |
     context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, **sockets)
     one = Bench(folder, DRIVER.launcher(folder, base / "scratch"), domain_name(vmi), domain_uuid(vmi))
     answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
-    assert "result" in answer, f"{name}: {answer}"
+    if "result" not in answer:
+        one.close()
+        raise AssertionError(f"{name}: {answer}")
     return one
 
 
