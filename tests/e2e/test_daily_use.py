@@ -327,6 +327,11 @@ def test_ports_of_the_guest_are_forwarded(home: Standalone, client: Client, talk
         Websocket(url, **arguments)
 
 
+def test_a_network_in_user_mode_has_ipv6_too(client: Client, talk: str) -> None:
+    with shell(client, talk) as console:
+        console.says("until ip -6 -o address show dev eth0 | grep fec0:; do sleep 0.2; done", rb"fec0::[0-9a-f:]+/64")
+
+
 def test_a_port_of_a_guest_without_an_address_or_a_card(home: Standalone, client: Client) -> None:
     with pytest.raises(ApiError, match="no network interfaces are present") as caught:
         client.get(f"{BASE}/box/portforward/22")

@@ -173,9 +173,11 @@ def _queues(vmi: Obj, card: Obj) -> int:
 
 
 def reachable(card: Card, pod_addresses: list[str]) -> list[str]:
-    """Return the addresses by which others reach a card."""
+    """Return the addresses by which others reach a card; what comes for a Pod's IPv6 address reaches no guest."""
     if card.translated or card.shown:
-        return pod_addresses or ([str(card.address.ip)] if card.address and not card.translated else [])
+        return [address for address in pod_addresses if ":" not in address] or (
+            [str(card.address.ip)] if card.address and not card.translated else []
+        )
     return [str(card.address.ip)] if card.address else []
 
 
