@@ -148,10 +148,10 @@ FEATURES: Table = {
         "volume.config-drive",
         "volume.config-map",
         "volume.secret",
-        "volume.service-account",
         "volume.downward-api",
         "volume.sysprep",
     ),
+    **no(MANUAL, "a kubelet hands out the token, and this hypervisor's nodes have none", "volume.service-account"),
     **no(
         MANUAL,
         "these volumes are raw images in this release and VirtualBox wants vdi; use a containerDisk",

@@ -72,9 +72,13 @@ FEATURES: Table = {
         "volume.config-drive",
         "volume.config-map",
         "volume.secret",
-        "volume.service-account",
         "volume.downward-api",
         "volume.sysprep",
+    ),
+    **no(
+        "libvirt 9.0.0 src/vmx/vmx.c virVMXFormatDisk",
+        "a kubelet hands out the token, and this hypervisor's nodes have none",
+        "volume.service-account",
     ),
     **no(
         "libvirt 9.0.0 src/vmx/vmx.c virVMXFormatDisk",

@@ -235,10 +235,10 @@ FEATURES: Table = {
         "volume.config-drive",
         "volume.config-map",
         "volume.secret",
-        "volume.service-account",
         "volume.downward-api",
         "volume.sysprep",
     ),
+    **no(NOWHERE, "a kubelet hands out the token, and this hypervisor's nodes have none", "volume.service-account"),
     **no(NOWHERE, "Xen has no shared folders; use a disk", "filesystem.virtiofs"),
     **no(
         NIC,
