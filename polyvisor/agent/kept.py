@@ -1,19 +1,25 @@
-"""Where a machine's own state lies on this node: folders of its claim, to which its launcher's folders are linked.
+"""Where a machine's own state lies: folders of its claim, to which its launcher's folders are linked.
 
 libvirt's driver keeps such state in places below the launcher's own folder; the plan says which (``keeps``). Linking
-them to the claim before the launcher starts is all that it takes for the state to outlive the launcher.
+them to the claim before the launcher uses them is all that it takes for the state to outlive the launcher. On a node
+that a kubelet keeps the claim is a volume of the launcher's container, and the folders are made in there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from polyvisor.agent import disks, safepath
+from polyvisor.agent import containers, disks, safepath
 from polyvisor.agent.claims import ClaimKeeper
-from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError
+from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, UnsafePath, translated
 from polyvisor.api import Obj
+from polyvisor.api.launcher_pods import STATE_FOLDER
+from polyvisor.api.names import COMPUTE_CONTAINER, LAUNCHER_USER
 from polyvisor.api.resources import PVCS
 from polyvisor.domain.kept import kept_state, state_claim
 from polyvisor.drivers.base import LauncherPlan
@@ -40,9 +46,9 @@ class StateKeeper:
                 raise
             what = f"PersistentVolumeClaim {namespace}/{name} for the machine's state does not exist"
             raise AgentError(what, reason=PVC_NOT_FOUND) from None
-        places = {plan.keeps[part].format(uuid=uuid): part for part in kept_state(vmi["spec"]) if part in plan.keeps}
-        folder = await asyncio.to_thread(self._folders, namespace, name, list(places.values()))
-        return replace(plan, links={**plan.links, **{place: f"{folder}/{part}" for place, part in places.items()}})
+        parts = _parts(vmi, plan)
+        folder = await asyncio.to_thread(self._folders, namespace, name, parts)
+        return _linked(plan, parts, uuid, folder)
 
     def _folders(self, namespace: str, name: str, parts: list[str]) -> Path:
         folder = disks.claim_folder(self._volumes, namespace, name)
@@ -51,3 +57,48 @@ class StateKeeper:
                 with safepath.walk(top, [namespace, name, part], create=True):
                     pass
         return folder
+
+
+def link_in_pod(vmi: Obj, pod: Obj, plan: LauncherPlan, uuid: str) -> LauncherPlan:
+    """Return the plan of a launcher in a Pod, with links to the machine's claim, made ready there. Blocking."""
+    parts = _parts(vmi, plan)
+    if not parts:
+        return plan
+    uid, identity = str(pod["metadata"]["uid"]), containers.container_id(pod, COMPUTE_CONTAINER)
+    owner = 0 if plan.privileged else LAUNCHER_USER
+    with ExitStack() as stack:
+        pid = containers.first_of(uid, identity)
+        process = stack.enter_context(containers.held(pid, uid, identity))
+        root = containers.root_of(process, pid)
+        stack.callback(os.close, root)
+        place = safepath.real_folder(root, safepath.parts(STATE_FOLDER))
+        claim = stack.enter_context(safepath.walk(root, place))
+        with translated(Path(f"/proc/self/fd/{claim}"), "making folders in the claim of the machine's state"):
+            for part in parts:
+                _own_folder(claim, part, owner)
+    return _linked(plan, parts, uuid, Path(STATE_FOLDER))
+
+
+def _parts(vmi: Obj, plan: LauncherPlan) -> list[str]:
+    return [part for part in kept_state(vmi["spec"]) if part in plan.keeps]
+
+
+def _linked(plan: LauncherPlan, parts: list[str], uuid: str, folder: Path) -> LauncherPlan:
+    links = {plan.keeps[part].format(uuid=uuid): f"{folder}/{part}" for part in parts}
+    return replace(plan, links={**plan.links, **links})
+
+
+def _own_folder(claim: int, name: str, owner: int) -> None:
+    """Make a folder for the launcher's user; one that is there stays whose it is."""
+    scratch = f".{name}.{secrets.token_hex(8)}"
+    if name in os.listdir(claim):
+        return
+    os.mkdir(scratch, 0o700, dir_fd=claim)
+    folder = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=claim)
+    try:
+        if os.fstat(folder).st_uid != os.geteuid():
+            raise UnsafePath("the claim of the machine's state gives what root makes to another user")
+        os.fchown(folder, owner, owner)
+    finally:
+        os.close(folder)
+    os.rename(scratch, name, src_dir_fd=claim, dst_dir_fd=claim)

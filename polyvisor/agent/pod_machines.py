@@ -22,7 +22,6 @@ from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
 from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import MACHINE_VOLUME
-from polyvisor.domain.kept import kept_state
 from polyvisor.drivers.base import Driver
 
 KUBELETS = {"secret": "kubernetes.io~secret", "configMap": "kubernetes.io~configmap"}
@@ -38,11 +37,6 @@ class PodMachineAgent(MachineAgent):
     own_claims = False
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
-        if kept_state(vmi["spec"]):
-            raise AgentError(
-                "the state of a TPM or of UEFI is kept on virtual nodes only in this release, not in launcher Pods",
-                retry=False,
-            )
         link = self._launchers.get(pod_id(pod))
         if link is None:
             raise LauncherGone("the launcher has ended")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polyvisor.agent import containers
+from polyvisor.agent.errors import AgentError
+from polyvisor.agent.kept import link_in_pod
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError
 from polyvisor.agent.patience import Patience
@@ -88,9 +90,11 @@ class PodNode:
             uuid = domain_uuid(vmi)
             name = driver.domain_name(domain_name(vmi), uuid)
             try:
+                if not self._launchers.known(id_):
+                    plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
                 self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
                 link = await self._launchers.ensure(id_)
-            except (LauncherError, OSError) as error:
+            except (AgentError, LauncherError, OSError) as error:
                 pause = self._patience.failed(id_)
                 if pause > 2.0:  # a launcher that is still starting is no news
                     self._events.event(pod, EventType.WARNING, "Failed", f"its launcher cannot be reached: {error}")

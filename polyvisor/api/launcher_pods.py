@@ -11,7 +11,10 @@ import hashlib
 from polyvisor.api.base import Obj
 from polyvisor.api.names import LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
 
-OWN_VOLUMES = frozenset({LAUNCHER_VOLUME, MACHINE_VOLUME, PROGRAMS_VOLUME})
+STATE_VOLUME = "vm-state"
+"""The claim in which the state of the machine's own devices is kept."""
+STATE_FOLDER = f"{PRIVATE_FOLDER}/vm-state"
+OWN_VOLUMES = frozenset({LAUNCHER_VOLUME, MACHINE_VOLUME, PROGRAMS_VOLUME, STATE_VOLUME})
 KERNEL_CONTAINER = "volumekernel-boot-volume"
 MAX_NAME = 63
 CLAIMS = f"{PRIVATE_FOLDER}/vmi-disks"

@@ -23,6 +23,7 @@ from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers.objects import owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, PodStorage, console_log, pod_storage
+from polyvisor.domain.kept import state_claim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ def build_pod(
         raise ValueError("a Pod needs a driver")
     image = launcher_image(driver.name, placement.launcher_image)
     privileged = driver.launcher(FOLDER).privileged
-    storage = pod_storage(vmi["spec"], claims, launcher_image=image, privileged=privileged)
+    storage = pod_storage(vmi["spec"], claims, launcher_image=image, privileged=privileged, state=state_claim(vmi))
     metadata = vmi["metadata"]
     wanted = vmi["spec"]
     hostname = wanted.get("hostname") or metadata["name"].replace(".", "-")

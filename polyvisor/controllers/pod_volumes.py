@@ -120,8 +120,13 @@ class PodStorage:
         )
 
 
-def pod_storage(spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, privileged: bool) -> PodStorage:
-    """Return what the Pod of a machine with ``spec`` needs; ``claims`` are those of its namespace, by name."""
+def pod_storage(
+    spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, privileged: bool, state: str = ""
+) -> PodStorage:
+    """Return what the Pod of a machine with ``spec`` needs.
+
+    ``claims`` are those of its namespace, by name; ``state`` is the name of the one that its own state is kept in.
+    """
     found = PodStorage()
     kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
     for volume in spec.get("volumes") or []:
@@ -130,6 +135,9 @@ def pod_storage(spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, pr
         wanted = {"secretName": name, "optional": True}
         pod_volume = inside.pod_volume(name.replace(".", "-"), "access-cred")
         found._volume(pod_volume, {"secret": wanted}, f"{inside.SECRETS}/{pod_volume}")
+    if state:
+        found.volumes.append({"name": inside.STATE_VOLUME, "persistentVolumeClaim": {"claimName": state}})
+        found.mounts.append({"name": inside.STATE_VOLUME, "mountPath": inside.STATE_FOLDER})
     if kernel:
         found._image(inside.KERNEL_CONTAINER, kernel)
     found._programs(launcher_image)

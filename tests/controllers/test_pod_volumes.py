@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from polyvisor.api import launcher_pods, names
+from polyvisor.api.launcher_pods import STATE_FOLDER
 from polyvisor.controllers.pod_volumes import PodStorage, pod_storage
 
 from .conftest import World
@@ -167,3 +168,12 @@ def test_a_service_accounts_token_is_mounted_by_nothing_that_goes_on_running(pri
     assert [mount["name"] for mount in once["volumeMounts"]] == ["account"]
     assert "account" not in {mount["name"] for mount in found.mounts}
     assert not found.containers
+
+
+def test_the_claim_of_a_machines_own_state_is_the_launchers_to_write() -> None:
+    found = pod_storage({}, {}, launcher_image="l:1", privileged=False, state="persistent-state-for-m")
+    assert found.volumes[0] == {
+        "name": "vm-state",
+        "persistentVolumeClaim": {"claimName": "persistent-state-for-m"},
+    }
+    assert found.mounts[0] == {"name": "vm-state", "mountPath": STATE_FOLDER}

@@ -10,7 +10,8 @@ CLAIM = "persistent-state-for-m"
 
 async def test_state_of_an_instance_alone_belongs_to_it(world: World) -> None:
     vmi = await world.create_vmi(spec=KEPT)
-    await world.pod("m")
+    pod = await world.pod("m")
+    assert {"claimName": CLAIM} in [one.get("persistentVolumeClaim") for one in pod["spec"]["volumes"]]
     claim = await world.client.get(PVCS, CLAIM, NAMESPACE)
     assert claim["metadata"]["ownerReferences"][0]["uid"] == vmi["metadata"]["uid"]
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
