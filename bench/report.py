@@ -79,7 +79,8 @@ scheduler, virt-controller (one replica, which leads) and virt-api are real, as 
 webhooks every creation is judged. kwok plays the kubelets of {nodes} nodes. **The nodes' agents are played by the
 benchmark**: for each machine they write what the real agent writes (one status, two Events), made by the agent's own
 functions, and start nothing. The scheduler may make 500 calls a second (its default of 50 would be what is measured).
-Seconds are from each machine's POST until a watch says `Running`, with {at_once} POSTs under way at a time.
+Seconds are from each machine's POST until a watch says `Running`, with {at_once} POSTs under way at a time,
+each over a connection of its own.
 
 {goals}
 KubeVirt's figures are those of its own published benchmarks, on other machines, with real guests; they are quoted as
