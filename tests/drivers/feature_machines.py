@@ -16,6 +16,8 @@ UUID = "5d307ca9-b3ef-428c-8861-06e72d69f223"
 MIB = 1024
 KERNEL = {"image": "k", "kernelPath": "/vmlinuz", "initrdPath": "/initrd"}
 OFFSET = 3600
+IMAGES = ("first", "second")
+"""Container images, each with a disk that begins with its name."""
 CARDS = ("virtio", "e1000", "e1000e", "ne2k_pci", "pcnet", "rtl8139")
 
 
@@ -108,7 +110,7 @@ GUESTS: dict[str, Guest] = {
             "memory": {"guest": "160Mi"},
             "devices": {
                 "disks": [
-                    *(_disk(name, "virtio") for name in ("dv", "layer", "maps", "words", "self")),
+                    *(_disk(name, "virtio") for name in ("dv", "layer", "maps", "words", "self", *IMAGES)),
                     {"name": "answers", "cdrom": {"bus": "sata"}},
                     {"name": "drive", "cdrom": {"bus": "sata"}},
                 ],
@@ -130,6 +132,7 @@ GUESTS: dict[str, Guest] = {
             },
             {"name": "answers", "sysprep": {"configMap": {"name": "answers"}}},
             {"name": "drive", "cloudInitConfigDrive": {"userData": "the-user-data"}},
+            *({"name": name, "containerDisk": {"image": f"localhost/{name}:1"}} for name in IMAGES),
         ),
     ),
     "cards": Guest(
@@ -292,6 +295,8 @@ SEEN: dict[str, Check] = {
     "disk.discard": ("disks", lambda f: f["disk.vda.discard"] != "0"),
     "disk.format.raw": ("disks", lambda f: f[f"disk.{_by_start(f, 'v')}.bytes"] == str(1 << 20)),
     "volume.host-disk": ("disks", lambda f: f[f"disk.{_by_start(f, 'v')}.bytes"] == str(1 << 20)),
+    "volume.container-disk": ("volumes", lambda f: bool(_by_start(f, "first"))),
+    "volume.container-disk.further": ("volumes", lambda f: bool(_by_start(f, "second"))),
     "volume.data-volume": ("volumes", lambda f: bool(_by_start(f, "dv"))),
     "volume.ephemeral": ("volumes", lambda f: bool(_by_start(f, "below"))),
     "volume.config-map": ("volumes", lambda f: f["disc.maps/Some.Key"] == "a-value"),
@@ -323,6 +328,7 @@ SEEN: dict[str, Check] = {
     "video.type": ("cards", lambda f: bool(_pci(f, "0x1af4 0x1050"))),
     "lifecycle.reboot-policy": ("bare", lambda f: f["console"].count("FACT end") == 1 and f["state"] == "shutoff"),
     "boot.disk": ("disk", lambda f: "BOOTED" in f["console"]),
+    "boot.without-root": ("bare", lambda f: not [name for name in f if name.startswith("disk.")]),
     "boot.without-kernel": ("disk", lambda f: "BOOTED" in f["console"]),
     "disk.boot-order": ("disk", lambda f: "BOOTED two" in f["console"]),
     "firmware.bios": ("disk", lambda f: "SeaBIOS" in f["console"]),

@@ -19,8 +19,9 @@ from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.qemu import QemuDriver
 from polyvisor.testing import Bench, Client
+from tests.agent.conftest import Layout, member, tar
 from tests.drivers.feature_guest import Facts, facts, kernel_and_initrd
-from tests.drivers.feature_machines import KERNEL, Guest
+from tests.drivers.feature_machines import IMAGES, KERNEL, Guest
 
 DRIVER = QemuDriver()
 BASE = Path("/tmp/pvf")
@@ -96,6 +97,9 @@ def _prepared(name: str, guest: Guest, folder: Path) -> dict[str, DiskSource]:
     for each in ("dv", "below"):
         path = claim_disk(places.volumes, "real", each, 1 << 20).path
         path.write_bytes(f"disk-{each}".encode().ljust(1 << 20, b"\0"))
+    layout = Layout(folder / "store")
+    for each in IMAGES:
+        layout.image(f"localhost/{each}:1", tar(member("disk/disk.img", f"disk-{each}".encode().ljust(1 << 20, b"\0"))))
     inputs = Inputs(
         secrets={"words": {"password": b"a-secret"}},
         claims={"dv": claim, "below": claim},

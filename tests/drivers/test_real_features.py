@@ -10,7 +10,7 @@ from tests.drivers.feature_run import DRIVER
 ELSEWHERE = {
     "tests/drivers/test_real.py": (
         *("lifecycle.shutdown", "lifecycle.destroy", "lifecycle.pause", "lifecycle.adopt", "lifecycle.events"),
-        *("lifecycle.start-paused", "volume.container-disk", "volume.empty-disk", "volume.claim", "volume.cloud-init"),
+        *("lifecycle.start-paused", "volume.empty-disk", "volume.claim", "volume.cloud-init"),
     ),
     "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
     "tests/e2e/test_usbredir.py": ("usb-redirection",),
