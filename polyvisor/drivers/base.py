@@ -167,9 +167,11 @@ class LauncherPlan:
     namespace of its own, with ``binds`` (folder of the host -> folder relative to the launcher's) mounted over,
     ``unmounts`` taken away and ``environment`` added, before ``uri`` is opened; without it libvirt runs inside the
     launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is
-    lost. ``shutdown`` lists ways to ask a guest to power down, first to last: libvirt's modes (``default``, ``acpi``,
-    ``agent``, ``initctl``) or ``signal:N,M`` for a container's init, joined by ``+`` if asked together; what libvirt
-    refuses gives way at once, one that does not help in some seconds gives way to the next. ``reboot`` lists
+    lost. ``strays`` are beginnings of paths below the launcher's folder; a process with such a path among its arguments
+    is what libvirt tries the hypervisor with, and is ended if a launcher was killed meanwhile. ``shutdown`` lists ways
+    to ask a guest to power down, first to last: libvirt's modes (``default``, ``acpi``, ``agent``, ``initctl``) or
+    ``signal:N,M`` for a container's init, joined by ``+`` if asked together; what libvirt refuses gives way at once,
+    one that does not help in some seconds gives way to the next. ``reboot`` lists
     libvirt's modes of asking for a restart; the first that is taken is the one. ``forward`` says how a port of a guest
     on a user-mode network is reached: commands of the hypervisor's monitor that ``open`` and ``close`` a local port and
     ``list`` connections, in which the patterns ``accepted`` and ``answered`` find ours. ``keeps`` says where below the
@@ -189,6 +191,7 @@ class LauncherPlan:
     links: Mapping[str, str] = field(default_factory=dict)
     seeds: Mapping[str, str] = field(default_factory=dict)
     start_paused: bool = False
+    strays: Sequence[str] = ()
     shutdown: Sequence[str] = ("default",)
     reboot: Sequence[str] = ("default",)
     forward: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from polyvisor.launcher.files import Taken, lock, now, write_pid
 from polyvisor.launcher.first import step_aside
 from polyvisor.launcher.plan import PlanError, read_plan
 from polyvisor.launcher.server import Server
+from polyvisor.launcher.strays import end_strays
 
 
 def write_line(text: str, **about: str) -> None:
@@ -61,11 +62,14 @@ def main(arguments: list[str]) -> int:
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_events, daemon=True, name="events").start()
     say = partial(write_line, domain=plan.name, uuid=plan.uuid)
+    for pid in end_strays(folder, plan.strays):
+        say(f"ended process {pid}, which a killed launcher has left behind")
     server = Server(plan, say)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if in_pod else lambda *_: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if server.run():
+        end_strays(folder, plan.strays)
         for name in ("launcher.sock", "launcher.pid"):
             (folder / name).unlink(missing_ok=True)
         say("done")

@@ -37,6 +37,7 @@ class Plan:
     unmounts: list[str]
     start_paused: bool
     shutdown: list[str]
+    strays: list[str] = field(default_factory=list)
     poll_seconds: float = 0.0
     own_uuids: bool = False
     reboot: tuple[str, ...] = ("default",)
@@ -92,12 +93,13 @@ def read_plan(folder: Path) -> Plan:
         unmounts=_list(path, raw, "unmounts"),
         start_paused=_typed(path, raw, "start_paused", bool, False),
         shutdown=_list(path, raw, "shutdown") or ["default"],
+        strays=_list(path, raw, "strays"),
         own_uuids=_typed(path, raw, "own_uuids", bool, False),
         poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
         reboot=tuple(_list(path, raw, "reboot")) or ("default",),
         forward=_strings(path, raw, "forward"),
     )
-    for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values()):
+    for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values(), *plan.strays):
         _below(folder, relative)
     return plan
 

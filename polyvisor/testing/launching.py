@@ -95,9 +95,13 @@ class Bench:
 
     def launch(self) -> Client:
         """Start a launcher and connect to it."""
+        self.start()
+        return Client(self.folder)
+
+    def start(self) -> None:
+        """Start a launcher, and let it come up."""
         command = [sys.executable, "-m", "polyvisor.launcher", os.fspath(self.folder)]
         self.process = subprocess.Popen(command, start_new_session=True)
-        return Client(self.folder)
 
     def kill(self) -> None:
         """Kill the launcher as a crash would; its domain goes on."""

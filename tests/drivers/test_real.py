@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from polyvisor.api import VirtualMachineInstance
@@ -19,6 +20,16 @@ LIMIT_KIB = 40 * 1024
 def _pss(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def _arguments(paths: tuple[str, ...]) -> set[str]:
+    """Return what of all processes' arguments begins with one of the paths."""
+    found: set[str] = set()
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            arguments = file.read_bytes().decode(errors="replace").split("\0")
+            found.update(argument for argument in arguments if argument.startswith(paths))
+    return found
 
 
 def talkative(driver: Driver, bootable: DomainContext) -> VirtualMachineInstance:
@@ -111,6 +122,27 @@ def test_a_guest_that_shall_wait_waits_even_for_the_next_launcher(
         console = Client(one.folder).console()
         console.sendall(b"\n")
         assert console.recv(100)
+
+
+def test_what_libvirt_was_trying_ends_with_a_killed_launcher(
+    driver: Driver, bootable: DomainContext, scratch: Path
+) -> None:
+    prefixes = driver.launcher(scratch).strays
+    if not prefixes:
+        return
+    with bench(driver, talkative(driver, bootable)) as one:  # without what was found before, it tries anew
+        paths = tuple(f"{one.folder}/{prefix}" for prefix in prefixes)
+        left: set[str] = set()
+        while not left:  # a trial may just have ended
+            one.start()
+            while not _arguments(paths):
+                assert one.process
+                assert one.process.poll() is None
+            one.kill()
+            left = _arguments(paths)
+        agent = one.launch()
+        assert not left & _arguments(paths)
+        assert agent.result("state")["state"] == "none"
 
 
 def test_a_guest_without_a_console_runs_where_the_table_says_so(

@@ -75,6 +75,7 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         environment={"XDG_CONFIG_HOME": settings, "XDG_CACHE_HOME": f"{folder}/cache"},
         seeds={CACHE: os.fspath(warm_cache(scratch))} if scratch else {},
         start_paused=True,
+        strays=("root/lib/qemu/qmp-",),
         shutdown=("acpi",),
         forward=FORWARD,
         keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
