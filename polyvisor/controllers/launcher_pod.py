@@ -21,8 +21,9 @@ from polyvisor.api import names, node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
+from polyvisor.controllers.console_log import console_log
 from polyvisor.controllers.objects import owner_reference, uid
-from polyvisor.controllers.pod_volumes import RESTRICTED, PodStorage, console_log, pod_storage
+from polyvisor.controllers.pod_volumes import RESTRICTED, PodStorage, pod_storage
 from polyvisor.domain.kept import state_claim
 
 if TYPE_CHECKING:

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
 BUSYBOX = f"{names.PROGRAMS_FOLDER}/busybox"
 LIVE = f'trap "exit 0" TERM; while :; do {BUSYBOX} sleep 86400 & wait $!; done'
-CONSOLE_LOG = f'trap "exit 0" TERM; /bin/busybox tail -n +1 -F {names.LAUNCHER_FOLDER}/console.log 2>/dev/null & wait'
 IMAGE_RESOURCES = {
     "requests": {"cpu": "1m", "memory": "1M", "ephemeral-storage": "50M"},
     "limits": {"cpu": "10m", "memory": "40M"},
 }
-CONSOLE_RESOURCES = {"requests": {"cpu": "1m", "memory": "1M"}, "limits": {"cpu": "15m", "memory": "40M"}}
 RESTRICTED: Mapping[str, object] = {
     "runAsUser": names.LAUNCHER_USER,
     "runAsGroup": names.LAUNCHER_USER,
@@ -147,19 +145,6 @@ def pod_storage(
     mount: Obj = {"name": names.MACHINE_VOLUME, "mountPath": names.MACHINE_FOLDER}
     found.mounts.append(mount if privileged else mount | {"readOnly": True})
     return found
-
-
-def console_log(launcher_image: str, *, privileged: bool) -> Obj:
-    """Return the container whose log is what the guest writes to its serial console."""
-    rootly = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    return {
-        "name": names.CONSOLE_CONTAINER,
-        "image": launcher_image,
-        "command": ["/bin/busybox", "sh", "-c", CONSOLE_LOG],
-        "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": names.LAUNCHER_FOLDER, "readOnly": True}],
-        "resources": CONSOLE_RESOURCES,
-        "securityContext": {**(rootly if privileged else RESTRICTED), "readOnlyRootFilesystem": True},
-    }
 
 
 def _add(found: PodStorage, volume: Obj, claims: Mapping[str, Obj]) -> None:
