@@ -2,15 +2,17 @@
 
 A volume that is not hotpluggable stays as long as the machine. So a disk of ours that the domain has and the spec does
 not name is one that shall go, and nothing has to be remembered about it. What isn't obvious: the guest lets go of a
-disk in its own time, so a disk that is leaving is looked at again and asked again.
+disk in its own time, so a disk that is leaving is looked at again and asked again. Where the claims are,
+and how a launcher gets to see them, is for :class:`Shelves` to know.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from polyvisor.agent import described, render
 from polyvisor.agent.claims import ClaimKeeper
@@ -23,47 +25,102 @@ from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import claim_of, drives, hotpluggable
 from polyvisor.drivers.base import Driver
 
-READY, PENDING, DETACHING = "Ready", "Pending", "Detaching"
+READY, PENDING, BOUND, ATTACHED, MOUNTED, DETACHING = (
+    "Ready",
+    "Pending",
+    "Bound",
+    "AttachedToNode",
+    "MountedToPod",
+    "Detaching",
+)
 LOOK_SECONDS = 2.0
 """How soon to look again at what is not settled: a guest that lets go of a disk tells by an event, or never."""
+
+
+class NotYet(AgentError):
+    """A disk cannot come yet; ``phase`` is how far it is."""
+
+    def __init__(self, phase: str, reason: str, message: str, *, waits: bool = False) -> None:
+        super().__init__(message, reason=reason)
+        self.phase = phase
+        self.waits = waits
+
+
+class Trouble(NamedTuple):
+    """Why a disk is not there, and how far it is; one that ``waits`` for others only is no news."""
+
+    phase: str
+    reason: str
+    message: str
+    waits: bool = False
 
 
 @dataclass
 class Outcome:
     """What became of a machine's disks: those that could not be attached and why, and those that are leaving."""
 
-    troubles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    troubles: dict[str, Trouble] = field(default_factory=dict)
     leaving: dict[str, str] = field(default_factory=dict)
 
 
-def due(vmi: Obj) -> bool:
-    """Whether a running machine's disks may differ from what its spec wants."""
+@dataclass(frozen=True)
+class Runner:
+    """A machine that runs: its Pod, its launcher, and the launcher's folder as the launcher has it."""
+
+    vmi: Obj
+    pod: Obj
+    driver: Driver
+    link: Link
+    folder: Path
+
+
+class Shelves(Protocol):
+    """Who brings the disks that come, and clears away those that went. All that fails raises :class:`AgentError`."""
+
+    brought: str
+    """How far a disk is that was brought and could not be attached."""
+
+    def holders(self, vmi: Obj, pod: Obj) -> Mapping[str, Mapping[str, str]]:
+        """Return what the status tells, for each volume that may come and go, of the Pod that has its claim."""
+
+    async def bring(self, runner: Runner, volume: Obj, claim: Obj) -> DiskFile:
+        """Return the disk of a volume, where the hypervisor finds it."""
+
+    async def clear(self, runner: Runner, kept: Collection[str]) -> None:
+        """Let go of all disks that came but those of the volumes ``kept``."""
+
+
+def due(vmi: Obj, holders: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a running machine's disks may differ from what its spec wants, or are told of wrongly."""
     wanted = {volume["name"] for volume in vmi["spec"].get("volumes") or [] if hotpluggable(volume)}
     told = {
-        entry["name"]: entry.get("phase")
+        entry["name"]: entry
         for entry in (vmi.get("status") or {}).get("volumeStatus") or []
         if "hotplugVolume" in entry
     }
-    return told.keys() != wanted or any(phase != READY for phase in told.values())
+    if told.keys() != wanted:
+        return True
+    return any(
+        entry.get("phase") != READY or (holders.get(name) and dict(holders[name]) != entry["hotplugVolume"])
+        for name, entry in told.items()
+    )
 
 
 class Plugger:
-    """Attaches and detaches, for one agent.
+    """Attaches and detaches, for one agent. ``waits`` says why a claim cannot be used yet."""
 
-    ``waits`` says why a claim cannot be used yet; without ``places`` nothing can be attached on this node.
-    """
-
-    def __init__(self, claims: ClaimKeeper, places: Places | None, waits: Callable[[Obj], Awaitable[str]]) -> None:
-        self._claims = claims
-        self._places = places
+    def __init__(self, shelves: Shelves, waits: Callable[[Obj], Awaitable[str]]) -> None:
+        self.shelves = shelves
         self._waits = waits
 
-    async def settle(self, vmi: Obj, driver: Driver, link: Link, folder: Path, claims: Mapping[str, Obj]) -> Outcome:
+    async def settle(self, runner: Runner, claims: Mapping[str, Obj]) -> Outcome:
         """Take the next step with each disk that is not as the spec wants it."""
         outcome = Outcome()
+        vmi, link = runner.vmi, runner.link
         xml = str((await link.request("describe")).get("xml"))
         have = described.disks(xml)
         volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or []}
+        await self.shelves.clear(runner, have)
         for name, target in have.items():
             if name not in volumes and name not in drives(vmi["spec"]):
                 outcome.leaving[name] = target
@@ -72,60 +129,72 @@ class Plugger:
         for name, volume in volumes.items():
             if hotpluggable(volume) and name not in have:
                 try:
-                    taken.add(await self._attach(vmi, driver, link, folder, volume, claims, taken))
+                    taken.add(await self._attach(runner, volume, claims, taken))
                 except LauncherGone:
                     raise
+                except NotYet as error:
+                    outcome.troubles[name] = Trouble(error.phase, error.reason, str(error), error.waits)
                 except LauncherError as error:
-                    outcome.troubles[name] = ("FailedAttach", str(error))
+                    outcome.troubles[name] = Trouble(self.shelves.brought, "FailedAttach", str(error))
                 except AgentError as error:
-                    outcome.troubles[name] = (error.reason, str(error))
+                    outcome.troubles[name] = Trouble(PENDING, error.reason, str(error))
         return outcome
 
-    async def _attach(
-        self,
-        vmi: Obj,
-        driver: Driver,
-        link: Link,
-        folder: Path,
-        volume: Obj,
-        claims: Mapping[str, Obj],
-        taken: set[str],
-    ) -> str:
-        name, claim = volume["name"], claims.get(claim_of(volume))
+    async def _attach(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj], taken: set[str]) -> str:
+        vmi, name, claim = runner.vmi, volume["name"], claims.get(claim_of(volume))
         if claim is None:
             namespace = vmi["metadata"]["namespace"]
             message = f"PersistentVolumeClaim {namespace}/{claim_of(volume)} does not exist"
             raise AgentError(message, reason=PVC_NOT_FOUND)
         if why := await self._waits(claim):
             raise AgentError(why, reason="NotAllDVsReady")
-        await self._claims.bind(claim)
-        file = await asyncio.to_thread(self._disk, vmi, volume, claim, folder)
-        xml, target = await asyncio.to_thread(render.disk_xml, vmi, driver, name, file, taken, folder)
-        await link.request("attach", xml=xml)
+        file = await self.shelves.bring(runner, volume, claim)
+        xml, target = await asyncio.to_thread(render.disk_xml, vmi, runner.driver, name, file, taken, runner.folder)
+        await runner.link.request("attach", xml=xml)
         return target
 
-    def _disk(self, vmi: Obj, volume: Obj, claim: Obj, folder: Path) -> DiskFile:
-        if self._places is None:
-            raise AgentError("disks of a launcher Pod cannot come while it runs in this release")
+
+class NodeShelves:
+    """The claims of a node without a kubelet: folders of the node, which hypervisors find where they are."""
+
+    brought = PENDING
+
+    def __init__(self, claims: ClaimKeeper, places: Places) -> None:
+        self._claims = claims
+        self._places = places
+
+    def holders(self, vmi: Obj, pod: Obj) -> Mapping[str, Mapping[str, str]]:
+        """Return nothing: no Pod has the claims."""
+        return {}
+
+    async def bring(self, runner: Runner, volume: Obj, claim: Obj) -> DiskFile:
+        """Return the claim's disk image."""
+        await self._claims.bind(claim)
+        return await asyncio.to_thread(self._disk, runner, volume, claim)
+
+    def _disk(self, runner: Runner, volume: Obj, claim: Obj) -> DiskFile:
         size = whole(claim["spec"]["resources"]["requests"]["storage"])
-        with self._places.sources(vmi, folder, lambda _: None, {}) as sources:
+        with self._places.sources(runner.vmi, runner.folder, lambda _: None, {}) as sources:
             return DiskFile(sources.claim_disk(volume["name"], claim_of(volume), int(size)).seen_at, "raw")
 
+    async def clear(self, runner: Runner, kept: Collection[str]) -> None:
+        """There is nothing to clear away."""
 
-def tell(vmi: Obj, found: Obj, outcome: Outcome) -> None:
+
+def tell(vmi: Obj, found: Obj, outcome: Outcome, holders: Mapping[str, Mapping[str, str]]) -> None:
     """Add to what is told of a machine's volumes how those stand that come and go. In place."""
     volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or []}
     for entry in found["volumeStatus"]:
         name = entry["name"]
         if not hotpluggable(volumes[name]):
             continue
-        entry["hotplugVolume"] = {}
+        entry["hotplugVolume"] = dict(holders.get(name) or {})
         if entry.get("target") and name not in outcome.troubles:
             entry["phase"], entry["reason"] = READY, "VolumeReady"
             entry["message"] = f"Successfully attach hotplugged volume {name} to VM"
         else:
-            entry["phase"] = PENDING
-            entry["reason"], entry["message"] = outcome.troubles.get(name, ("Waiting", "the volume is being attached"))
+            waiting = Trouble(PENDING, "Waiting", "the volume is being attached")
+            entry["phase"], entry["reason"], entry["message"], _ = outcome.troubles.get(name, waiting)
     for name, target in outcome.leaving.items():
         found["volumeStatus"].append(
             {
@@ -134,6 +203,6 @@ def tell(vmi: Obj, found: Obj, outcome: Outcome) -> None:
                 "phase": DETACHING,
                 "reason": "VolumeUnplugging",
                 "message": "the guest was asked to let go of the volume",
-                "hotplugVolume": {},
+                "hotplugVolume": dict(holders.get(name) or {}),
             }
         )

@@ -9,6 +9,7 @@ which gets everything as descriptors. It leans on the standard library alone, al
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import subprocess
@@ -22,6 +23,8 @@ AT_EMPTY_PATH = 0x1000
 OPEN_TREE_CLONE = 1
 MOVE_FROM, MOVE_TO = 0x04, 0x40
 READ_ONLY, NO_SUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
+DETACH, NO_FOLLOW = 2, 8
+"""Flags of umount2: at once, though a program may not have closed a file yet; and of no link's target."""
 OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
 """Numbers of system calls, the same on all architectures."""
 SECONDS = 60.0
@@ -52,9 +55,18 @@ def clone_here(descriptor: int, *, read_only: bool = False) -> int:
 
 def clone_of(process: int, root: int) -> int:
     """Clone the root of another process's namespace, read-only; the caller owns the descriptor."""
+    return _cloned("clone", process, root)
+
+
+def share_of(process: int, file: int) -> int:
+    """Clone the mount of a file of another process's namespace, to be written to; the caller owns the descriptor."""
+    return _cloned("share", process, file)
+
+
+def _cloned(what: str, process: int, opened: int) -> int:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        _run("clone", process, root, theirs.fileno())
+        _run(what, [process, opened, theirs.fileno()])
         _, found, _, _ = socket.recv_fds(ours, 16, 1)
     os.set_inheritable(found[0], False)
     return found[0]
@@ -63,11 +75,18 @@ def clone_of(process: int, root: int) -> int:
 def place(process: int, pairs: Sequence[tuple[int, int]]) -> None:
     """Put cloned mounts over files or folders of another process's namespace, all given as descriptors."""
     if pairs:
-        _run("place", process, *(number for pair in pairs for number in pair))
+        _run("place", [process, *(number for pair in pairs for number in pair)])
 
 
-def _run(what: str, *descriptors: int) -> None:
-    command = [sys.executable, "-P", "-m", "polyvisor.agent.mounting", what, *map(str, descriptors)]
+def take_away(process: int, folder: int, names: Sequence[str]) -> None:
+    """Take what was put over files of a folder of another process's namespace away; one without is left as it is."""
+    if names:
+        _run("take", [process, folder], names)
+
+
+def _run(what: str, descriptors: Sequence[int], names: Sequence[str] = ()) -> None:
+    given = (what, str(len(descriptors)), *map(str, descriptors), *names)
+    command = [sys.executable, "-P", "-m", "polyvisor.agent.mounting", *given]
     try:
         done = subprocess.run(
             command, pass_fds=descriptors, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False
@@ -83,10 +102,10 @@ def _enter(process: int) -> None:
     _checked(_libc.setns(process, CLONE_NEWNS), "entering a mount namespace")
 
 
-def _clone(process: int, root: int, answer: int) -> None:
+def _clone(process: int, opened: int, answer: int, *, read_only: bool) -> None:
     _enter(process)
     with socket.socket(fileno=answer) as peer:
-        socket.send_fds(peer, [b"mount"], [clone_here(root, read_only=True)])
+        socket.send_fds(peer, [b"mount"], [clone_here(opened, read_only=read_only)])
 
 
 def _place(process: int, numbers: Sequence[int]) -> None:
@@ -96,14 +115,25 @@ def _place(process: int, numbers: Sequence[int]) -> None:
         _checked(moved, "putting a mount in its place")
 
 
+def _take(process: int, folder: int, names: Sequence[str]) -> None:
+    _enter(process)
+    os.fchdir(folder)  # so that the kernel walks nothing but the name
+    for name in names:
+        if _libc.umount2(os.fsencode(name), DETACH | NO_FOLLOW) < 0 and ctypes.get_errno() != errno.EINVAL:
+            _checked(-1, f"taking {name} away")
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Do one thing in another namespace; the arguments are what, and numbers of descriptors."""
-    process, *numbers = map(int, arguments[1:])
+    """Do one thing in another namespace; the arguments are what, a count, as many numbers of descriptors, and names."""
+    what, count, *rest = arguments
+    process, *numbers = map(int, rest[: int(count)])
     try:
-        if arguments[0] == "clone":
-            _clone(process, *numbers)
-        else:
+        if what in ("clone", "share"):
+            _clone(process, *numbers, read_only=what == "clone")
+        elif what == "place":
             _place(process, numbers)
+        else:
+            _take(process, numbers[0], rest[int(count) :])
     except OSError as error:
         os.write(2, str(error.strerror or error).encode())
         return 1

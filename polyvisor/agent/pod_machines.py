@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from polyvisor.agent import safepath, storage
+from polyvisor.agent import hotplug, pod_hotplug, safepath, storage
+from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError, UnsafePath, translated
-from polyvisor.agent.link import LauncherGone
+from polyvisor.agent.launchers import folder_id
+from polyvisor.agent.link import LauncherGone, Link
 from polyvisor.agent.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over
 from polyvisor.agent.storage import Inputs, Prepared
-from polyvisor.agent.virtual_node import pod_id
+from polyvisor.agent.virtual_node import owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
+from polyvisor.api import launcher_pods as inside
 from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import MACHINE_VOLUME
+from polyvisor.api.volumes import claim_of, plugged, without_plugged
 from polyvisor.drivers.base import Driver
+from polyvisor.kube import Informer
 
+ATTACHED_INDEX = "attached"
 KUBELETS = {"secret": "kubernetes.io~secret", "configMap": "kubernetes.io~configmap"}
 """Kind of a Pod's volume, and the folder in which the kubelet keeps such volumes."""
 PROJECTED = "kubernetes.io~projected"
@@ -33,16 +39,28 @@ MAX_TEXTS = 16 * 1024 * 1024
 class PodMachineAgent(MachineAgent):
     """Reconciles the VMIs whose launchers run in Pods."""
 
-    plugs = False
     own_claims = False
+
+    def _shelves(self) -> hotplug.Shelves:
+        return PodShelves(self._pods, self._launchers.root)
+
+    def _at_start(self, vmi: Obj) -> Obj:
+        """Return a machine without the volumes whose claims are in a Pod that is made once the launcher's is there."""
+        return without_plugged(vmi)
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        super()._pod_changed(old, new)
+        pod = new or old or {"metadata": {}}
+        if inside.is_attachment(pod):
+            for launcher in self._pods.by_index("id", folder_id(launcher_uid(pod))):
+                self.look(owner_uid(launcher))
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         link = self._launchers.get(pod_id(pod))
         if link is None:
             raise LauncherGone("the launcher has ended")
         inputs = await self._inputs(vmi, pod)
-        launcher = Launcher(link.pid, link.user, driver.launcher(Path()).privileged)
-        places = PodPlaces(pod, launcher, self._places.hostdisks, inputs.claims)
+        places = PodPlaces(pod, launcher_of(link, driver), self._places.hostdisks, inputs.claims)
         return await asyncio.to_thread(self._made, vmi, driver, self._folder(pod), places, inputs, self._progress(vmi))
 
     def _made(
@@ -95,6 +113,62 @@ class PodMachineAgent(MachineAgent):
                     if data:  # the kubelet makes an empty folder of one that is missing and may be
                         found[kind][str(source.get("secretName") or source.get("name"))] = data
         return found["secret"], found["configMap"]
+
+
+class PodShelves:
+    """Brings claims that attachment Pods have; the controller makes these."""
+
+    brought = hotplug.MOUNTED
+
+    def __init__(self, pods: Informer, root: Path) -> None:
+        self._pods = pods
+        self._root = root
+        pods.add_index(ATTACHED_INDEX, lambda pod: [launcher_uid(pod)] if inside.is_attachment(pod) else [])
+
+    def _holder(self, pod: Obj, volume: Obj) -> Obj | None:
+        found = self._pods.by_index(ATTACHED_INDEX, str(pod["metadata"]["uid"]))
+        here = [one for one in found if one["metadata"]["namespace"] == pod["metadata"]["namespace"]]
+        return pod_hotplug.holder_of(here, volume["name"], claim_of(volume))
+
+    def holders(self, vmi: Obj, pod: Obj) -> Mapping[str, Mapping[str, str]]:
+        """Return what the status tells of the Pod that has each claim."""
+        volumes = plugged(vmi["spec"])
+        return {volume["name"]: pod_hotplug.told_of(self._holder(pod, volume)) for volume in volumes}
+
+    async def bring(self, runner: hotplug.Runner, volume: Obj, claim: Obj) -> DiskFile:
+        """Show the launcher the claim's disk, once an attachment Pod has it."""
+        holder = self._holder(runner.pod, volume)
+        if holder is None:
+            bound = (claim.get("status") or {}).get("phase") == "Bound"
+            what = f"waiting for a Pod that has claim {claim['metadata']['name']} on this node"
+            raise hotplug.NotYet(hotplug.BOUND if bound else hotplug.PENDING, "WaitingForAttachment", what, waits=True)
+        shelf = self._shelf(runner)
+        try:
+            return await asyncio.to_thread(shelf.put, volume["name"], claim, holder)
+        except AgentError as error:
+            raise hotplug.NotYet(hotplug.ATTACHED, "FailedMount", str(error)) from error
+
+    async def clear(self, runner: hotplug.Runner, kept: Collection[str]) -> None:
+        """Take disks away from the launcher that its domain does not have."""
+        await asyncio.to_thread(self._shelf(runner).clear, kept)
+
+    def _shelf(self, runner: hotplug.Runner) -> pod_hotplug.Shelf:
+        launcher = launcher_of(runner.link, runner.driver)
+        folder = self._root / str(runner.pod["metadata"]["uid"]) / EMPTY_DIRS / inside.HOTPLUG_VOLUME
+        return pod_hotplug.Shelf(runner.pod, launcher, folder)
+
+
+def launcher_of(link: Link, driver: Driver) -> Launcher:
+    """Return the launcher at the other end of a link."""
+    return Launcher(link.pid, link.user, driver.launcher(Path()).privileged)
+
+
+def launcher_uid(attachment: Obj) -> str:
+    """Return the uid of the Pod that an attachment Pod belongs to."""
+    for owner in attachment["metadata"].get("ownerReferences") or []:
+        if owner.get("controller") and owner.get("kind") == "Pod":
+            return str(owner["uid"])
+    return ""
 
 
 def read_texts(folder: Path) -> dict[str, bytes]:

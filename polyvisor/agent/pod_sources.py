@@ -231,7 +231,7 @@ def hand_over(vmi: Obj, prepared: Prepared, folder: Path, places: PodPlaces) -> 
         pairs: list[tuple[int, int]] = []
         for name, source in sources.items():
             place = stack.enter_context(_closed(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)))
-            if _mount(place) == _mount(target):  # not handed over yet
+            if mount_of(place) == mount_of(target):  # not handed over yet
                 pairs.append((source, place))
         mounting.place(process, pairs)
 
@@ -240,7 +240,7 @@ def _cloned(stack: ExitStack, file: int) -> int:
     return stack.enter_context(_closed(mounting.clone_here(file)))
 
 
-def _mount(descriptor: int) -> str:
+def mount_of(descriptor: int) -> str:
     """Return which mount a descriptor was opened through."""
     lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
     return next(line for line in lines if line.startswith("mnt_id"))

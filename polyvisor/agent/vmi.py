@@ -44,8 +44,6 @@ log = logging.getLogger("polyvisor.vmi")
 class MachineAgent:
     """Reconciles one VMI at a time."""
 
-    plugs = True
-    """Whether disks can come while a machine runs."""
     own_claims = True
     """Whether claims are folders of this node, found by all at the same place."""
 
@@ -80,7 +78,7 @@ class MachineAgent:
         self._not_ready = not_ready
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._plugger = hotplug.Plugger(claims, places if self.plugs else None, self._unfilled)
+        self._plugger = hotplug.Plugger(self._shelves(), self._unfilled)
         self._drives = media.Drives(claims, places if self.own_claims else None, self._unfilled)
         self._dumper = dumps.Dumper(claims, places.volumes if self.own_claims else None, self.look)
         self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
@@ -100,6 +98,9 @@ class MachineAgent:
         if link is None:
             return bool(vmi["status"].get("phase") == Phase.RUNNING or self._launchers.exists(pod_id(pod)))
         return link.active
+
+    def _shelves(self) -> hotplug.Shelves:
+        return hotplug.NodeShelves(self._claim_keeper, self._places)
 
     def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None or (new.get("status") or {}).get("phase") in FINAL_PHASES:
@@ -207,12 +208,17 @@ class MachineAgent:
             self._events.event(vmi, EventType.WARNING, Reason.NO_EFFECT, f"{', '.join(fields)}: no effect, {what}")
         return None
 
+    def _at_start(self, vmi: Obj) -> Obj:
+        """Return a machine as it is started: with all of its volumes, where all are at hand."""
+        return vmi
+
     async def _start(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         id_ = pod_id(pod)
         async with self._launchers.lock(id_):
             if link.closed:
                 raise LauncherGone("the launcher has ended")
             with self._holds.starting(vmi, await self._claims(vmi)):
+                vmi = self._at_start(vmi)
                 folder = self._launchers.inside(id_)
                 prepared = await self._prepare(vmi, pod, driver)
                 joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
@@ -278,7 +284,8 @@ class MachineAgent:
         return found
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
-        changing = hotplug.due(vmi) or media.due(vmi)
+        holders = self._plugger.shelves.holders(vmi, pod)
+        changing = hotplug.due(vmi, holders) or media.due(vmi)
         outcome = await self._plugged(vmi, pod, link, driver) if changing else None
         carded = await self._carded(vmi, pod, link, driver) if cards.due(vmi, driver) else None
         there = cards.shown(vmi, carded)
@@ -286,7 +293,7 @@ class MachineAgent:
         known = described.described(there) and not changing and not dumping and carded is None
         found = {} if known else await self._describe(there, pod, link)
         if outcome is not None and found:
-            hotplug.tell(vmi, found, outcome)
+            hotplug.tell(vmi, found, outcome, holders)
         if found:
             dumps.tell(found, await self._dumper.settle(vmi, link, await self._claims(vmi)))
         joined = self._launchers.networks.joined(pod_id(pod))
@@ -319,12 +326,15 @@ class MachineAgent:
         async with self._launchers.lock(id_):
             if link.closed:
                 raise LauncherGone("the launcher has ended")
-            folder = self._launchers.inside(id_)
+            runner = hotplug.Runner(vmi, pod, driver, link, self._launchers.inside(id_))
             claims = await self._claims(vmi)
-            outcome = await self._plugger.settle(vmi, driver, link, folder, claims)
-            outcome.troubles |= await self._drives.settle(vmi, link, claims) if drives(vmi["spec"]) else {}
-        for name, (reason, message) in outcome.troubles.items():
-            self._events.event(vmi, EventType.WARNING, reason, f"volume {name}: {message}")
+            outcome = await self._plugger.settle(runner, claims)
+            if drives(vmi["spec"]):
+                failed = await self._drives.settle(vmi, link, claims)
+                outcome.troubles |= {name: hotplug.Trouble(hotplug.PENDING, *why) for name, why in failed.items()}
+        for name, trouble in outcome.troubles.items():
+            if not trouble.waits:
+                self._events.event(vmi, EventType.WARNING, trouble.reason, f"volume {name}: {trouble.message}")
         return outcome
 
     async def _carded(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> cards.Outcome:

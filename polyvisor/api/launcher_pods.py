@@ -9,12 +9,19 @@ from __future__ import annotations
 import hashlib
 
 from polyvisor.api.base import Obj
-from polyvisor.api.names import LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
+from polyvisor.api.names import APP_LABEL, LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
 
 STATE_VOLUME = "vm-state"
 """The claim in which the state of the machine's own devices is kept."""
 STATE_FOLDER = f"{PRIVATE_FOLDER}/vm-state"
-OWN_VOLUMES = frozenset({LAUNCHER_VOLUME, MACHINE_VOLUME, PROGRAMS_VOLUME, STATE_VOLUME})
+HOTPLUG_VOLUME = "hotplug-disks"
+HOTPLUG_FOLDER = "/var/run/kubevirt/hotplug-disks"
+"""Where a launcher finds disks that came while it ran; the agent puts them there."""
+ATTACHMENT_APP = "hotplug-disk"
+ATTACHMENT_PREFIX = "hp-volume-"
+ATTACHMENT_CONTAINER = "hotplug-disk"
+"""Label, prefix of the name and the one container of a Pod that has the claims which came to a running machine."""
+OWN_VOLUMES = frozenset({LAUNCHER_VOLUME, MACHINE_VOLUME, PROGRAMS_VOLUME, STATE_VOLUME, HOTPLUG_VOLUME})
 KERNEL_CONTAINER = "volumekernel-boot-volume"
 MAX_NAME = 63
 CLAIMS = f"{PRIVATE_FOLDER}/vmi-disks"
@@ -50,6 +57,31 @@ def claim_folder(volume: str) -> str:
 def claim_device(volume: str) -> str:
     """Return where the launcher finds the claim behind a volume, if that is a block device."""
     return f"/dev/{volume}"
+
+
+def attached_claim(volume: str) -> str:
+    """Return where an attachment Pod has the claim behind a volume, be it a folder or a device."""
+    return f"/path/{volume}"
+
+
+def is_attachment(pod: Obj) -> bool:
+    """Whether a Pod has claims for a machine that runs in another one."""
+    return (pod["metadata"].get("labels") or {}).get(APP_LABEL) == ATTACHMENT_APP
+
+
+def attached_claims(pod: Obj) -> dict[str, str]:
+    """Return which volumes an attachment Pod has, by their names there, with the claim of each."""
+    found = {}
+    for volume in pod["spec"].get("volumes") or []:
+        if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+            found[str(volume["name"])] = str(claim)
+    return found
+
+
+def attachment_holds(pod: Obj) -> bool:
+    """Whether an attachment Pod runs, so that its claims are mounted."""
+    found = (pod.get("status") or {}).get("containerStatuses") or []
+    return any(one.get("name") == ATTACHMENT_CONTAINER and "running" in (one.get("state") or {}) for one in found)
 
 
 def is_block(claim: Obj) -> bool:

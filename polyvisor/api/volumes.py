@@ -50,3 +50,22 @@ def drives(spec: Obj) -> set[str]:
     """Return the names of an instance's CD-ROM drives."""
     disks = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or []
     return {disk["name"] for disk in disks if disk.get("cdrom") is not None}
+
+
+def plugged(spec: Obj) -> list[Obj]:
+    """Return an instance's volumes that come and go with their disks, as the discs of drives do not."""
+    stay = drives(spec)
+    return [one for one in spec.get("volumes") or [] if hotpluggable(one) and one["name"] not in stay]
+
+
+def without_plugged(vmi: Obj) -> Obj:
+    """Return a machine without the volumes that come and go, and without their disks."""
+    spec = vmi["spec"]
+    gone = {volume["name"] for volume in plugged(spec)}
+    if not gone:
+        return vmi
+    devices = spec["domain"].get("devices") or {}
+    disks = [disk for disk in devices.get("disks") or [] if disk["name"] not in gone]
+    volumes = [volume for volume in spec["volumes"] if volume["name"] not in gone]
+    domain = {**spec["domain"], "devices": {**devices, "disks": disks}}
+    return {**vmi, "spec": {**spec, "volumes": volumes, "domain": domain}}

@@ -4,7 +4,8 @@ An image stays in a container of its own, which does nothing but live: its files
 them to the launcher. Since an image need not hold a program, the container runs one that an init container brought.
 What isn't obvious: the machine's own folder is mounted read-only into an unprivileged launcher. The agent makes disks
 there and hands over the writing of each. The token of a service account is the guest's: the agent puts it onto a disc,
-and no container that goes on running has it mounted.
+and no container that goes on running has it mounted. Volumes that come and go have a Pod of their own, which
+:mod:`.attachment_pod` makes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
-from polyvisor.api.volumes import access_secrets, claim_of
+from polyvisor.api.volumes import access_secrets, claim_of, plugged
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -127,8 +128,10 @@ def pod_storage(
     """
     found = PodStorage()
     kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
+    gone = {volume["name"] for volume in plugged(spec)}
     for volume in spec.get("volumes") or []:
-        _add(found, volume, claims)
+        if volume["name"] not in gone:
+            _add(found, volume, claims)
     for name in access_secrets(spec):
         wanted = {"secretName": name, "optional": True}
         pod_volume = inside.pod_volume(name.replace(".", "-"), "access-cred")
@@ -142,8 +145,10 @@ def pod_storage(
     if found.token:
         found._token(found.token, launcher_image)
     found.volumes.append({"name": names.MACHINE_VOLUME, "emptyDir": {}})
-    mount: Obj = {"name": names.MACHINE_VOLUME, "mountPath": names.MACHINE_FOLDER}
-    found.mounts.append(mount if privileged else mount | {"readOnly": True})
+    found.volumes.append({"name": inside.HOTPLUG_VOLUME, "emptyDir": {}})
+    for name, place in ((names.MACHINE_VOLUME, names.MACHINE_FOLDER), (inside.HOTPLUG_VOLUME, inside.HOTPLUG_FOLDER)):
+        mount: Obj = {"name": name, "mountPath": place}
+        found.mounts.append(mount if privileged else mount | {"readOnly": True})
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from polyvisor.api import names
 from polyvisor.api.cluster_resources import DISRUPTION_BUDGETS
+from polyvisor.api.launcher_pods import ATTACHMENT_APP
 from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, REPLICA_SETS, VMIS, VMS
 from polyvisor.controllers.budgets import BudgetController
 from polyvisor.controllers.kubevirt import KubeVirtController
@@ -48,10 +49,10 @@ async def run_controllers(
     is given the informers and drivers as :class:`~polyvisor.controllers.metrics.MachineMetrics` takes them, and lives
     as long as the controllers.
     """
-    launcher = f"{names.APP_LABEL}={names.LAUNCHER_APP}"
+    ours = f"{names.APP_LABEL} in ({names.LAUNCHER_APP},{ATTACHMENT_APP})"
     vms = Informer(client, VMS, resync_seconds=RESYNC_SECONDS)
     vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
-    pods = Informer(client, PODS, label_selector=launcher)
+    pods = Informer(client, PODS, label_selector=ours)
     nodes, claims, kubevirts = Informer(client, NODES), Informer(client, PVCS), Informer(client, KUBEVIRTS)
     replica_sets = Informer(client, REPLICA_SETS, resync_seconds=RESYNC_SECONDS)
     informers = (vms, vmis, replica_sets, pods, nodes, claims, kubevirts)

@@ -18,6 +18,7 @@ from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes
 from polyvisor.controllers import vmi_status as status_of
+from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
 from polyvisor.controllers.nodes import is_open, may_hold, shown
 from polyvisor.controllers.objects import (
@@ -54,7 +55,6 @@ AGENT_SECONDS = 10.0
 """After how long a machine is looked at again whose Pod is gone and whose node's agent has yet to say that it ended."""
 WORKERS = 16
 """A worker mostly waits for the API server; with few of them a busy one would set the pace of every machine."""
-OWNER_INDEX = "owner"
 CLAIM_INDEX = "claim"
 
 
@@ -82,6 +82,7 @@ class VmiController:
         self._recorder = recorder
         self._vmis, self._pods, self._nodes, self._claims, self._kubevirts = vmis, pods, nodes, claims, kubevirts
         self._shapes = NodeShapes()
+        self._attachments = Attachments(client, recorder, pods=pods, claims=claims, nodes=nodes)
         self._clock = clock
         self._give_way_seconds = give_way_seconds
         self._tell_seconds = tell_seconds
@@ -89,7 +90,7 @@ class VmiController:
         """By a machine's uid, what its Pod was made for and its status does not tell yet."""
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-vmi", self.queue, self.reconcile, workers)
-        pods.add_index(OWNER_INDEX, _owner_uids)
+        pods.add_index(OWNER_INDEX, owner_uids)
         vmis.add_index(CLAIM_INDEX, _claim_keys)
         vmis.on_change(self._machine_changed)
         pods.on_change(self._pod_changed)
@@ -112,6 +113,7 @@ class VmiController:
             return await self._delete(vmi, pods)
         phase = phase_of(vmi)
         if phase in FINAL_PHASES:
+            await self._attachments.release(vmi, pods)
             return None
         tried = status_of.unschedulable_drivers(vmi)
         stale = [p for p in pods if phase in ("", Phase.PENDING) and driver_of(p)[0] in tried]
@@ -206,6 +208,8 @@ class VmiController:
                 subresource="status",
             )
         await self._write(vmi, changed)
+        if phase == Phase.RUNNING and not deleting(pod):
+            again = await self._attachments.settle(vmi, pod)
         return again
 
     def _decision(self, vmi: Obj, pod: Obj) -> Placement | None:
@@ -286,6 +290,7 @@ class VmiController:
             return None
         if not pods and self._may_still_run(vmi):
             return AGENT_SECONDS
+        await self._attachments.release(vmi, pods)
         released = copy.deepcopy(vmi)
         remove_finalizer(released, names.VMI_FINALIZER)
         try:
@@ -357,9 +362,12 @@ class VmiController:
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}
+        namespace = pod["metadata"]["namespace"]
         owner = controller_of(pod)
+        if owner is not None and owner.get("kind") == PODS.kind:  # an attachment, of the Pod that a machine runs in
+            owner = controller_of(self._pods.get(namespace, owner["name"]) or {"metadata": {}})
         if owner is not None and owner.get("kind") == VMIS.kind:
-            self.queue.add((pod["metadata"]["namespace"], owner["name"]))
+            self.queue.add((namespace, owner["name"]))
 
     def _node_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is not None and is_open(new):
@@ -384,11 +392,6 @@ class VmiController:
         for vmi in self._vmis.items():
             if phase_of(vmi) in ("", Phase.PENDING):
                 self.queue.add(key_of(vmi))
-
-
-def _owner_uids(pod: Obj) -> list[str]:
-    owner = controller_of(pod)
-    return [owner["uid"]] if owner else []
 
 
 def _claim_keys(vmi: Obj) -> list[str]:

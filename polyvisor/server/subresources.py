@@ -42,13 +42,7 @@ class Subresources:
     """The routes, over a client of the API server and the node side."""
 
     def __init__(
-        self,
-        client: KubeClient,
-        node: NodeSide,
-        drivers: DriverRegistry | None = None,
-        *,
-        no_hotplug: str = "",
-        no_dumps: str = "",
+        self, client: KubeClient, node: NodeSide, drivers: DriverRegistry | None = None, *, no_dumps: str = ""
     ) -> None:
         self._client = client
         self._node = node
@@ -56,7 +50,7 @@ class Subresources:
         self._machines = Machines(client)
         self._instances = Instances(self._machines, node, drivers)
         self._streams = Streams(self._machines, node, drivers)
-        self._volumes = Volumes(client, self._machines, drivers, no_hotplug)
+        self._volumes = Volumes(client, self._machines, drivers)
         self._dumps = Dumps(client, self._machines, drivers, no_dumps)
 
     def routes(self) -> list[BaseRoute]:

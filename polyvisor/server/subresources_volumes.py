@@ -31,13 +31,12 @@ ATTEMPTS = 5
 
 
 class Volumes:
-    """The handlers. ``refused`` says why there are none, where volumes of running machines cannot change."""
+    """The handlers."""
 
-    def __init__(self, client: KubeClient, machines: Machines, drivers: DriverRegistry, refused: str = "") -> None:
+    def __init__(self, client: KubeClient, machines: Machines, drivers: DriverRegistry) -> None:
         self._client = client
         self._machines = machines
         self._drivers = drivers
-        self._refused = refused
 
     def routes(self, vm: str, vmi: str) -> list[BaseRoute]:
         """Return the routes below those of a VirtualMachine and of an instance."""
@@ -90,7 +89,7 @@ class Volumes:
 
     async def _instance(self, namespace: str, name: str, action: str) -> Obj:
         vmi = await self._machines.existing(namespace, name)
-        self._allowed(vmi, action)
+        check(self._drivers, vmi, action)
         return vmi
 
     async def _running(self, namespace: str, name: str, action: str) -> Obj | None:
@@ -99,13 +98,8 @@ class Volumes:
         vmi = await self._machines.vmi(namespace, name)
         if vmi is None or requests.is_final(vmi):
             return None
-        self._allowed(vmi, action)
-        return vmi
-
-    def _allowed(self, vmi: Obj, action: str) -> None:
-        if self._refused:
-            raise Refusal(400, f"{action} is not possible: {self._refused}")
         check(self._drivers, vmi, action)
+        return vmi
 
     async def _change(self, resource: Resource, namespace: str, name: str, change: Any, dry: bool) -> None:
         """Change the spec that describes the machine, whoever else changes the object meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from polyvisor.agent import hotplug, render, status
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.hotplug import Outcome, Plugger
+from polyvisor.agent.hotplug import NodeShelves, NotYet, Outcome, Plugger, Runner, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.sources import Places
 from polyvisor.drivers.qemu import QemuDriver
@@ -75,18 +76,22 @@ async def ready(_: Obj) -> str:
     return ""
 
 
-async def settle(vmi: Obj, link: PlayedLink, places: Places | None, home: Path, **claims: Obj) -> Outcome:
-    plugger = Plugger(PlayedClaims(), places, ready)  # type: ignore[arg-type]
-    return await plugger.settle(vmi, QemuDriver(), link, home, claims)  # type: ignore[arg-type]
+def runner(vmi: Obj, link: PlayedLink, home: Path) -> Runner:
+    return Runner(vmi, {}, QemuDriver(), link, home)  # type: ignore[arg-type]
+
+
+async def settle(vmi: Obj, link: PlayedLink, places: Places, home: Path, **claims: Obj) -> Outcome:
+    shelves = NodeShelves(PlayedClaims(), places)  # type: ignore[arg-type]
+    return await Plugger(shelves, ready).settle(runner(vmi, link, home), claims)
 
 
 def test_it_is_due_only_where_something_may_differ() -> None:
     settled = {"name": "a", "phase": "Ready", "hotplugVolume": {}}
-    assert not hotplug.due(machine(ROOT))
-    assert hotplug.due(machine(ROOT, plug("a")))
-    assert not hotplug.due(machine(ROOT, plug("a"), told=[{"name": "root"}, settled]))
-    assert hotplug.due(machine(ROOT, plug("a"), told=[settled | {"phase": "Pending"}]))
-    assert hotplug.due(machine(ROOT, told=[settled]))
+    assert not hotplug.due(machine(ROOT), {})
+    assert hotplug.due(machine(ROOT, plug("a")), {})
+    assert not hotplug.due(machine(ROOT, plug("a"), told=[{"name": "root"}, settled]), {})
+    assert hotplug.due(machine(ROOT, plug("a"), told=[settled | {"phase": "Pending"}]), {})
+    assert hotplug.due(machine(ROOT, told=[settled]), {})
 
 
 async def test_a_new_volume_is_attached_under_a_free_name(places: Places, home: Path) -> None:
@@ -110,7 +115,7 @@ async def test_what_the_spec_no_longer_names_is_detached(places: Places, home: P
     assert link.asked == [("detach", {"alias": "ua-old"})]
     assert outcome.leaving == {"old": "sdb"}
     found: Obj = {"volumeStatus": [{"name": "root", "target": "sda"}]}
-    hotplug.tell(machine(ROOT), found, outcome)
+    hotplug.tell(machine(ROOT), found, outcome, {})
     assert found["volumeStatus"][0] == {"name": "root", "target": "sda"}
     assert found["volumeStatus"][1]["phase"] == "Detaching"
 
@@ -119,22 +124,65 @@ async def test_what_cannot_be_attached_is_told_and_harms_nothing_else(places: Pl
     link = PlayedLink()
     vmi = machine(plug("gone", "none"), plug("new"))
     outcome = await settle(vmi, link, places, home, c=CLAIM)
-    assert outcome.troubles["gone"][0] == "FailedPvcNotFound"
+    assert outcome.troubles["gone"].reason == "FailedPvcNotFound"
     assert [operation for operation, _ in link.asked] == ["attach"]
     link.fails = LauncherError("no room")
     outcome = await settle(vmi, link, places, home, c=CLAIM)
-    assert outcome.troubles["new"] == ("FailedAttach", "no room")
+    assert outcome.troubles["new"] == Trouble("Pending", "FailedAttach", "no room")
     found: Obj = {"volumeStatus": [{"name": "gone", "target": ""}, {"name": "new", "target": ""}]}
-    hotplug.tell(vmi, found, outcome)
+    hotplug.tell(vmi, found, outcome, {})
     assert [(entry["phase"], entry["message"]) for entry in found["volumeStatus"]][1] == ("Pending", "no room")
     link.fails = LauncherGone("gone")
     with pytest.raises(LauncherGone):
         await settle(vmi, link, places, home, c=CLAIM)
 
 
-async def test_a_node_that_cannot_says_so(home: Path) -> None:
-    outcome = await settle(machine(plug("new")), PlayedLink(), None, home, c=CLAIM)
-    assert "cannot come while it runs" in outcome.troubles["new"][1]
+class PlayedShelves:
+    """Disks that another Pod has, one of them."""
+
+    brought = "MountedToPod"
+
+    def __init__(self) -> None:
+        self.kept: list[set[str]] = []
+
+    def holders(self, vmi: Obj, pod: Obj) -> dict[str, dict[str, str]]:
+        return {"new": HOLDER}
+
+    async def bring(self, runner: Runner, volume: Obj, claim: Obj) -> DiskFile:
+        if volume["name"] != "new":
+            raise NotYet("Bound", "WaitingForAttachment", "waiting for a Pod", waits=True)
+        return DiskFile(Path("/there/new.img"), "raw")
+
+    async def clear(self, runner: Runner, kept: Collection[str]) -> None:
+        self.kept.append(set(kept))
+
+
+HOLDER = {"attachPodName": "hp-volume-x", "attachPodUID": "u"}
+
+
+async def test_how_far_a_disk_is_that_another_pod_has(home: Path) -> None:
+    shelves, link = PlayedShelves(), PlayedLink(old="sda")
+    vmi = machine(plug("new"), plug("later"))
+    outcome = await Plugger(shelves, ready).settle(runner(vmi, link, home), {"c": CLAIM})
+    assert shelves.kept == [{"old"}], "what the domain still has is not taken away"
+    assert [operation for operation, _ in link.asked] == ["detach", "attach"]
+    assert "/there/new.img" in link.asked[1][1]["xml"]
+    assert outcome.troubles == {"later": Trouble("Bound", "WaitingForAttachment", "waiting for a Pod", waits=True)}
+    link.fails = LauncherError("no room")
+    link.have = {}
+    outcome = await Plugger(shelves, ready).settle(runner(machine(plug("new")), link, home), {"c": CLAIM})
+    assert outcome.troubles["new"] == Trouble("MountedToPod", "FailedAttach", "no room")
+    found: Obj = {"volumeStatus": [{"name": "new", "target": ""}]}
+    hotplug.tell(machine(plug("new")), found, outcome, {"new": HOLDER})
+    assert found["volumeStatus"][0]["hotplugVolume"] == HOLDER
+    assert found["volumeStatus"][0]["phase"] == "MountedToPod"
+
+
+def test_it_is_due_when_another_pod_has_the_claim() -> None:
+    told = [{"name": "a", "phase": "Ready", "hotplugVolume": HOLDER}]
+    assert not hotplug.due(machine(plug("a"), told=told), {"a": HOLDER})
+    assert not hotplug.due(machine(plug("a"), told=told), {"a": {}})
+    assert hotplug.due(machine(plug("a"), told=told), {"a": {**HOLDER, "attachPodUID": "v"}})
 
 
 async def test_a_claim_that_is_being_filled_is_waited_for(places: Places, home: Path) -> None:
@@ -142,9 +190,9 @@ async def test_a_claim_that_is_being_filled_is_waited_for(places: Places, home: 
         return "DataVolume c is being filled"
 
     link = PlayedLink()
-    plugger = Plugger(PlayedClaims(), places, filled)  # type: ignore[arg-type]
-    outcome = await plugger.settle(machine(plug("new")), QemuDriver(), link, home, {"c": CLAIM})  # type: ignore[arg-type]
-    assert outcome.troubles["new"] == ("NotAllDVsReady", "DataVolume c is being filled")
+    shelves = NodeShelves(PlayedClaims(), places)  # type: ignore[arg-type]
+    outcome = await Plugger(shelves, filled).settle(runner(machine(plug("new")), link, home), {"c": CLAIM})
+    assert outcome.troubles["new"] == Trouble("Pending", "NotAllDVsReady", "DataVolume c is being filled")
     assert link.asked == []
 
 

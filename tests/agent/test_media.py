@@ -9,7 +9,7 @@ import pytest
 
 from polyvisor.agent import hotplug, media
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.hotplug import Outcome
+from polyvisor.agent.hotplug import Outcome, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.media import Drives
 from polyvisor.agent.sources import Places
@@ -111,7 +111,8 @@ async def test_what_cannot_be_changed_is_told(places: Places) -> None:
     troubles = await settle(machine(disc()), link, places)
     assert troubles == {"drive": ("FailedAttach", "the tray is locked")}
     found: Obj = {"volumeStatus": [{"name": "root", "target": "vda"}, {"name": "drive", "target": "sda"}]}
-    hotplug.tell(machine(disc()), found, Outcome(troubles=dict(troubles)))
+    told = {name: Trouble("Pending", *why) for name, why in troubles.items()}
+    hotplug.tell(machine(disc()), found, Outcome(troubles=told), {})
     told = found["volumeStatus"][1]
     assert (told["phase"], told["message"]) == ("Pending", "the tray is locked")
     link.fails = LauncherGone("gone")

@@ -39,7 +39,7 @@ class World:
     async def pod(self, vmi: str, until: Callable[[Obj], Any] = lambda pod: True) -> Obj:
         def look(informer: Informer) -> Obj | None:
             for pod in informer.items():
-                if pod["metadata"]["annotations"]["kubevirt.io/domain"] == vmi and until(pod):
+                if (pod["metadata"].get("annotations") or {}).get("kubevirt.io/domain") == vmi and until(pod):
                     return pod
             return None
 

@@ -45,14 +45,14 @@ def test_without_images_there_is_nothing_that_brings_a_program() -> None:
     found = storage({"name": "data", "emptyDisk": {"capacity": "1Mi"}})
     assert not found.init_containers
     assert not found.containers
-    assert [one["name"] for one in found.volumes] == ["polyvisor-machine"]
+    assert [one["name"] for one in found.volumes] == ["polyvisor-machine", "hotplug-disks"]
 
 
 @pytest.mark.parametrize("privileged", [False, True])
-def test_the_machines_own_folder_is_not_the_launchers_to_write(privileged: bool) -> None:
-    mount = storage(privileged=privileged).mounts[-1]
-    assert mount["name"] == "polyvisor-machine"
-    assert mount.get("readOnly", False) is not privileged
+def test_the_agents_folders_are_not_the_launchers_to_write(privileged: bool) -> None:
+    mounts = storage(privileged=privileged).mounts
+    assert [mount["name"] for mount in mounts] == ["polyvisor-machine", "hotplug-disks"]
+    assert all(mount.get("readOnly", False) is not privileged for mount in mounts)
 
 
 def test_claims_are_volumes_of_the_pod() -> None:
@@ -63,13 +63,19 @@ def test_claims_are_volumes_of_the_pod() -> None:
         {"name": "raw", "persistentVolumeClaim": {"claimName": "block"}},
     ]
     found = storage(*volumes, claims={"block": {"spec": {"volumeMode": "Block"}}})
-    assert [one["persistentVolumeClaim"]["claimName"] for one in found.volumes[:-1]] == ["c", "d", "f", "block"]
-    assert found.mounts[:-1] == [
+    assert [one["persistentVolumeClaim"]["claimName"] for one in found.volumes[:-2]] == ["c", "d", "f", "block"]
+    assert found.mounts[:-2] == [
         {"name": "a", "mountPath": "/var/run/kubevirt-private/vmi-disks/a"},
         {"name": "b", "mountPath": "/var/run/kubevirt-private/vmi-disks/b"},
         {"name": "e", "mountPath": "/var/run/kubevirt-private/vmi-disks/e", "readOnly": True},
     ]
     assert found.devices == [{"name": "raw", "devicePath": "/dev/raw"}]
+
+
+def test_what_may_come_and_go_is_not_the_launcher_pods() -> None:
+    volume = {"name": "a", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
+    found = storage(volume, {"name": "b", "dataVolume": {"name": "d", "hotpluggable": True}})
+    assert [one["name"] for one in found.volumes] == ["polyvisor-machine", "hotplug-disks"]
 
 
 def test_texts_are_volumes_that_the_kubelet_makes() -> None:
@@ -83,7 +89,7 @@ def test_texts_are_volumes_that_the_kubelet_makes() -> None:
         {"name": "i", "cloudInitNoCloud": {"secretRef": {"name": "u"}, "networkDataSecretRef": {"name": "n"}}},
     ]
     found = storage(*volumes)
-    assert found.volumes[:-1] == [
+    assert found.volumes[:-2] == [
         {"name": "c", "configMap": {"name": "cm", "optional": True}},
         {"name": "s", "secret": {"secretName": "sec", "optional": False}},
         {"name": "d", "downwardAPI": {"items": [field]}},
@@ -96,7 +102,7 @@ def test_texts_are_volumes_that_the_kubelet_makes() -> None:
     assert len({mount["mountPath"] for mount in found.mounts}) == len(found.mounts)
 
 
-@pytest.mark.parametrize("name", ["polyvisor", "polyvisor-machine", "polyvisor-programs", "v" * 63])
+@pytest.mark.parametrize("name", ["polyvisor", "polyvisor-machine", "polyvisor-programs", "hotplug-disks", "v" * 63])
 def test_a_volumes_name_fits_and_meets_none_of_ours(name: str) -> None:
     assert launcher_pods.pod_volume(name) not in launcher_pods.OWN_VOLUMES
     assert len(launcher_pods.pod_volume(name, "udata")) <= 63

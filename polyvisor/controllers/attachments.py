@@ -1,0 +1,139 @@
+"""Keeps the one Pod with the claims that came to a running machine, and replaces it when another set is wanted.
+
+A claim belongs into it from the moment that it is usable until the machine's status no longer tells of its volume: the
+agent takes the volume out of the status when the guest and the launcher have let go. What isn't obvious: the Pod before
+stays until the next one runs, so that a claim in both is never without a Pod that keeps it on the node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polyvisor.api import launcher_pods as inside
+from polyvisor.api.names import FINAL_PHASES, VIRTUAL_NODE_TAINT, EventType, Reason
+from polyvisor.api.resources import PODS
+from polyvisor.api.volumes import claim_of, plugged
+from polyvisor.controllers import data_volumes
+from polyvisor.controllers.attachment_pod import attachment_name, build_attachment
+from polyvisor.controllers.objects import condition, controller_of, deleting, owned_by, phase_of, uid
+from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+
+OWNER_INDEX = "owner"
+TAKEN_SECONDS = 2.0
+"""How soon to look again when the Pod to make is still the one that goes."""
+
+
+def owner_uids(pod: Obj) -> list[str]:
+    """Return the uid of what controls a Pod, for :data:`OWNER_INDEX`."""
+    owner = controller_of(pod)
+    return [owner["uid"]] if owner else []
+
+
+class Attachments:
+    """The attachment Pods of all machines. ``pods`` is indexed by the uid of what controls a Pod."""
+
+    def __init__(
+        self, client: KubeClient, recorder: EventRecorder, *, pods: Informer, claims: Informer, nodes: Informer
+    ) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._pods, self._claims, self._nodes = pods, claims, nodes
+
+    async def settle(self, vmi: Obj, launcher: Obj) -> float | None:
+        """Bring the Pods of a running machine in line with its volumes; return when to look again."""
+        found = self._of(launcher)
+        if not found and not plugged(vmi["spec"]):
+            return None
+        if self._is_virtual(str(launcher["spec"].get("nodeName") or "")):
+            return None
+        wanted, again = await self._wanted(vmi, found)
+        if not wanted:
+            await self._remove(vmi, found)
+            return again
+        name = attachment_name(launcher, wanted)
+        target = next((pod for pod in found if pod["metadata"]["name"] == name), None)
+        if target is None:
+            return await self._create(vmi, launcher, wanted) or again
+        if deleting(target):
+            return TAKEN_SECONDS
+        if phase_of(target) in FINAL_PHASES:
+            await self._remove(vmi, [target])
+            return TAKEN_SECONDS
+        others = [pod for pod in found if pod is not target]
+        if inside.attachment_holds(target):
+            await self._remove(vmi, others)
+        else:
+            await self._remove(vmi, [pod for pod in others if not inside.attachment_holds(pod)])
+            self._tell(vmi, target)
+        return again
+
+    async def release(self, vmi: Obj, launchers: list[Obj]) -> None:
+        """Remove the Pods of a machine that is over."""
+        for launcher in launchers:
+            await self._remove(vmi, self._of(launcher))
+
+    def _of(self, launcher: Obj) -> list[Obj]:
+        pods = self._pods.by_index(OWNER_INDEX, uid(launcher))
+        return [pod for pod in pods if inside.is_attachment(pod) and owned_by(pod, launcher)]
+
+    def _is_virtual(self, node: str) -> bool:
+        """Whether a Node has no kubelet, which would mount claims: its agent finds them by itself."""
+        found = self._nodes.get(None, node) or {}
+        return any(taint.get("key") == VIRTUAL_NODE_TAINT for taint in (found.get("spec") or {}).get("taints") or [])
+
+    async def _wanted(self, vmi: Obj, found: list[Obj]) -> tuple[dict[str, str], float | None]:
+        """Return the volumes that a Pod is to have, by their names there, with their claims."""
+        wanted: dict[str, str] = {}
+        again: float | None = None
+        for volume in plugged(vmi["spec"]):
+            alone = {"metadata": vmi["metadata"], "spec": {"volumes": [volume]}}
+            if await data_volumes.waiting_for(self._client, self._claims, alone) is None:
+                wanted[inside.pod_volume(volume["name"])] = claim_of(volume)
+            else:
+                again = data_volumes.LOOK_SECONDS
+        for entry in (vmi.get("status") or {}).get("volumeStatus") or []:
+            if "hotplugVolume" not in entry:
+                continue
+            name = inside.pod_volume(entry["name"])
+            claims = (inside.attached_claims(pod).get(name) for pod in found)
+            if name not in wanted and (claim := next(filter(None, claims), None)):
+                wanted[name] = claim
+        return wanted, again
+
+    async def _create(self, vmi: Obj, launcher: Obj, wanted: dict[str, str]) -> float | None:
+        namespace = launcher["metadata"]["namespace"]
+        named = {claim: self._claims.get(namespace, claim) for claim in wanted.values()}
+        pod = build_attachment(launcher, wanted, {name: claim for name, claim in named.items() if claim is not None})
+        name = pod["metadata"]["name"]
+        try:
+            await self._client.create(PODS, pod)
+        except ApiError as error:
+            if error.already_exists:  # the copy is behind, or the last one of that name is on its way out
+                return TAKEN_SECONDS
+            self._recorder.event(vmi, EventType.WARNING, Reason.FAILED_CREATE, f"attachment Pod {name}: {error}")
+            raise
+        self._recorder.event(vmi, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, f"Created attachment pod {name}")
+        return None
+
+    async def _remove(self, vmi: Obj, pods: list[Obj]) -> None:
+        for pod in pods:
+            if deleting(pod):
+                continue
+            name = pod["metadata"]["name"]
+            try:
+                await self._client.delete(PODS, name, pod["metadata"]["namespace"], uid=uid(pod))
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+            else:
+                self._recorder.event(vmi, EventType.NORMAL, Reason.SUCCESSFUL_DELETE, f"Deleted attachment pod {name}")
+
+    def _tell(self, vmi: Obj, pod: Obj) -> None:
+        """Say why no node takes the Pod, which the node's agent cannot see yet."""
+        scheduled = condition(pod, "PodScheduled") or {}
+        if scheduled.get("status") == "False" and scheduled.get("reason") == Reason.UNSCHEDULABLE:
+            what = f"attachment Pod {pod['metadata']['name']}: {scheduled.get('message')}"
+            self._recorder.event(vmi, EventType.WARNING, Reason.UNSCHEDULABLE, what)

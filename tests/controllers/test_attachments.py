@@ -1,0 +1,196 @@
+"""The Pod that has the claims which came to a running machine: when it is made, replaced and removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polyvisor.api.resources import NODES, PODS, PVCS, VMIS
+from polyvisor.controllers.attachment_pod import attachment_name, build_attachment
+from tests.drivers_for_tests import node
+
+from .conftest import NAMESPACE, World
+
+Obj = dict[str, Any]
+LABEL = "kubevirt.io=hotplug-disk"
+LAUNCHER: Obj = {
+    "metadata": {"name": "virt-launcher-m", "namespace": NAMESPACE, "uid": "u"},
+    "spec": {
+        "nodeName": "n1",
+        "priorityClassName": "high",
+        "containers": [{"name": "guest-console-log", "image": "b"}, {"name": "compute", "image": "a"}],
+    },
+}
+
+
+def claim(name: str) -> Obj:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": spec,
+    }
+
+
+def plug(*names: str) -> Obj:
+    """Return the part of a machine's spec with these volumes."""
+    disks = [{"name": name, "disk": {"bus": "scsi"}} for name in names]
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name, "hotpluggable": True}} for name in names]
+    return {"volumes": volumes, "domain": {"devices": {"disks": disks}, "memory": {"guest": "64Mi"}}}
+
+
+def told(*names: str) -> list[Obj]:
+    return [{"name": name, "target": "sda", "phase": "Ready", "hotplugVolume": {}} for name in names]
+
+
+async def attachment(world: World, *volumes: str) -> Obj:
+    """Wait until the machine has one living attachment Pod, with these volumes."""
+
+    def look(pods: Any) -> Obj | None:
+        found = [pod for pod in pods.items() if pod["metadata"].get("labels", {}).get("kubevirt.io") == "hotplug-disk"]
+        living = [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+        names = [[volume["name"] for volume in pod["spec"]["volumes"]] for pod in living]
+        return living[0] if names == [list(volumes)] else None
+
+    found = await world.pods.wait_until(look, 10)
+    assert found is not None
+    return found
+
+
+async def none(world: World) -> None:
+    def look(pods: Any) -> bool:
+        return not [
+            pod for pod in pods.items() if pod["metadata"].get("labels", {}).get("kubevirt.io") == "hotplug-disk"
+        ]
+
+    await world.pods.wait_until(look, 10)
+
+
+async def runs(world: World, pod: Obj) -> None:
+    state = {"name": "hotplug-disk", "image": "i", "imageID": "", "ready": True, "restartCount": 0}
+    await world.pod_status(pod, phase="Running", containerStatuses=[state | {"state": {"running": {}}}])
+
+
+async def spec(world: World, part: Obj) -> None:
+    await world.client.patch(VMIS, "m", {"spec": part}, NAMESPACE)
+
+
+def test_it_is_as_bare_as_can_be() -> None:
+    block = {"spec": {"volumeMode": "Block"}}
+    pod = build_attachment(LAUNCHER, {"raw": "b", "data": "c"}, {"b": block, "c": claim("c")})
+    assert pod["metadata"]["labels"] == {"kubevirt.io": "hotplug-disk"}
+    (owner,) = pod["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Pod", "u", True)
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+    assert container["image"] == "a"
+    assert container["volumeMounts"] == [{"name": "data", "mountPath": "/path/data"}]
+    assert container["volumeDevices"] == [{"name": "raw", "devicePath": "/path/raw"}]
+    assert container["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert not spec["automountServiceAccountToken"]
+    assert spec["priorityClassName"] == "high"
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+    assert spec["tolerations"] == [{"operator": "Exists"}], "a cordoned node's machines go on"
+
+
+def test_its_name_is_its_set_of_volumes() -> None:
+    one = attachment_name(LAUNCHER, {"a": "c", "b": "d"})
+    assert one == attachment_name(LAUNCHER, {"b": "d", "a": "c"})
+    assert len({one, attachment_name(LAUNCHER, {"a": "c"}), attachment_name(LAUNCHER, {"a": "d", "b": "c"})}) == 3
+    assert one.startswith("hp-volume-")
+
+
+async def test_it_comes_is_replaced_and_goes_with_the_volumes(world: World) -> None:
+    for name in ("a", "b"):
+        await world.client.create(PVCS, claim(name))
+    await world.create_vmi("m", {"evictionStrategy": "None"})
+    launcher = await world.running("m")
+    await spec(world, plug("a"))
+    first = await attachment(world, "a")
+    assert first["metadata"]["ownerReferences"][0]["uid"] == launcher["metadata"]["uid"]
+    assert (await world.event("SuccessfulCreate", "VirtualMachineInstance"))["message"]
+    await runs(world, first)
+    await world.vmi_status("m", volumeStatus=told("a"))
+
+    await spec(world, plug("a", "b"))
+    second = await world.pods.wait_until(
+        lambda pods: next(
+            (p for p in pods.items() if len(p["spec"].get("volumes") or []) == 2 and "hp-" in name_of(p)), None
+        ),
+        10,
+    )
+    assert world.pods.get(NAMESPACE, name_of(first)) is not None, "it keeps the claim here until the next one does"
+    await runs(world, second)
+    await attachment(world, "a", "b")
+
+    await world.vmi_status("m", volumeStatus=told("a", "b"))
+    await spec(world, plug("b"))
+    await world.vmi("m", lambda v: len(v["spec"]["volumes"]) == 1)
+    await attachment(world, "a", "b")
+    await world.vmi_status("m", volumeStatus=told("b"))
+    third = await world.pods.wait_until(
+        lambda pods: next((p for p in pods.items() if "hp-" in name_of(p) and name_of(p) != name_of(second)), None), 10
+    )
+    await runs(world, third)
+    await attachment(world, "b")
+    await spec(world, plug())
+    await world.vmi_status("m", volumeStatus=[])
+    await none(world)
+
+
+def name_of(pod: Obj) -> str:
+    return str(pod["metadata"]["name"])
+
+
+async def test_a_claim_that_is_missing_holds_no_other_up(world: World) -> None:
+    await world.client.create(PVCS, claim("a"))
+    await world.create_vmi("m")
+    await world.running("m")
+    await spec(world, plug("a", "missing"))
+    await attachment(world, "a")
+    await world.client.create(PVCS, claim("missing"))
+    await attachment(world, "a", "missing")
+
+
+async def test_one_that_failed_is_made_again(world: World) -> None:
+    await world.client.create(PVCS, claim("a"))
+    await world.create_vmi("m")
+    await world.running("m")
+    await spec(world, plug("a"))
+    first = await attachment(world, "a")
+    await world.pod_status(first, phase="Failed", reason="Evicted")
+    await world.pods.wait_until(
+        lambda pods: any(
+            name_of(p) == name_of(first) and p["metadata"]["uid"] != first["metadata"]["uid"] for p in pods.items()
+        ),
+        10,
+    )
+
+
+async def test_it_goes_when_the_machine_is_over(world: World) -> None:
+    await world.client.create(PVCS, claim("a"))
+    await world.create_vmi("m")
+    await world.running("m")
+    await spec(world, plug("a"))
+    await attachment(world, "a")
+    await world.vmi_status("m", phase="Succeeded")
+    await none(world)
+
+
+async def test_a_node_without_a_kubelet_needs_none(world: World) -> None:
+    taint = {"key": "hypervisor.kubevirt.io/virtual-node", "effect": "NoSchedule"}
+    virtual = node("n3", "alpha", "alpha.fast")
+    virtual["spec"] = {**(virtual.get("spec") or {}), "taints": [taint]}
+    await world.client.create(NODES, virtual)
+    await world.client.create(PVCS, claim("a"))
+    for name, where in (("m", "n3"), ("other", "n1")):
+        await world.create_vmi(name, plug("a"))
+        await world.run_pod(await world.pod(name), where)
+        await world.vmi(name, lambda v: v["status"]["phase"] == "Scheduled")
+        await world.vmi_status(name, phase="Running")
+    pod = await attachment(world, "a")
+    launcher = await world.pod("other")
+    assert pod["metadata"]["ownerReferences"][0]["uid"] == launcher["metadata"]["uid"]
+    assert len(await world.client.list(PODS, NAMESPACE, label_selector=LABEL)) == 1

@@ -1,0 +1,264 @@
+"""Disks that come to and go from a machine in a launcher Pod of a real node, as its guest sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e import agent_guest
+from tests.e2e.installation import eventually
+from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
+
+TOP = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.e2e
+Obj = dict[str, Any]
+SECONDS = 180
+PREFIX = "localhost/polyvisor/"
+SIZE = {"storage": "4Mi"}
+WATCH = (
+    "(last=-; while :; do now=; for one in /sys/block/sd* /sys/block/vd[c-z]; do "
+    '[ -e $one ] || continue; disk=${one##*/}; word=$(dd if=/dev/$disk bs=4 count=1 2>/dev/null | tr -d "\\0"); '
+    '[ -n "$word" ] || printf mark | dd of=/dev/$disk conv=notrunc 2>/dev/null; '
+    'now="$now $disk=$(cat $one/size)=$word"; done; [ "$now" = "$last" ] || echo "DISKS$now."; '
+    "last=$now; sleep 0.2; done) &"
+)
+"""What the guest does: say which disks it has whenever that changes, and mark each that is empty."""
+
+
+def claim(name: str, **more: Any) -> list[Obj]:
+    """Return a claim and the volume for it, a folder of the node unless ``more`` says otherwise."""
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    if "volumeMode" in more:
+        common["volumeMode"] = more.pop("volumeMode")
+    place = more or {"hostPath": {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}}
+    wanted = {**common, "volumeName": name, "resources": {"requests": SIZE}}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {**common, "capacity": SIZE, **place},
+        },
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": wanted},
+    ]
+
+
+def image(name: str) -> Obj:
+    return {"image": f"{PREFIX}{name}:1", "imagePullPolicy": "Never"}
+
+
+def vm(name: str) -> Obj:
+    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+    seed = {"userData": f"#cloud-config\nruncmd:\n- {WATCH}\n"}
+    volumes = [{"name": "root", "containerDisk": image("demo-disk")}, {"name": "seed", "cloudInitNoCloud": seed}]
+    spec = {
+        "hypervisor": {"driver": "qemu"},
+        "terminationGracePeriodSeconds": 0,
+        "domain": {
+            "memory": {"guest": "96Mi"},
+            "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}},
+            "devices": {"disks": [{"name": volume["name"], "disk": {"bus": "virtio"}} for volume in volumes]},
+        },
+        "volumes": volumes,
+    }
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name},
+        "spec": {"runStrategy": "Always", "template": {"metadata": {}, "spec": spec}},
+    }
+
+
+def guests(folder: Path) -> Path:
+    """Make the guests' images; return the tar file of all of them."""
+    layout = folder / "guests"
+    subprocess.run([sys.executable, TOP / "tools/guest_images.py", layout], check=True)
+    agent_guest.add_image(layout)
+    with tarfile.open(folder / "guests.tar", "w") as tar:
+        tar.add(layout, ".")
+    return folder / "guests.tar"
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesCluster]:
+    tars = images("virt-api", "virt-controller", "virt-handler", "launcher-qemu")
+    with cluster_with_nodes(1, tars) as found:
+        found.nodes[0].load(guests(tmp_path_factory.mktemp("guests")))
+        found.install()
+        yield found
+
+
+def apply(nodes: NodesCluster, *objects: Obj) -> None:
+    nodes.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(objects))
+
+
+def get(nodes: NodesCluster, *what: str) -> Obj:
+    return dict(json.loads(nodes.kubectl("get", *what, "--output=json")))
+
+
+def volumes(nodes: NodesCluster, name: str) -> dict[str, Obj]:
+    found = get(nodes, "vmi", name).get("status", {}).get("volumeStatus") or []
+    return {entry["name"]: entry for entry in found}
+
+
+def attachments(nodes: NodesCluster) -> list[Obj]:
+    return list(get(nodes, "pods", "--selector=kubevirt.io=hotplug-disk")["items"])
+
+
+def launcher(nodes: NodesCluster, name: str) -> Obj:
+    found = get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"]
+    (pod,) = [pod for pod in found if pod["status"]["phase"] == "Running"]
+    return dict(pod)
+
+
+def said(nodes: NodesCluster, name: str) -> str:
+    """Return the last thing that a guest said of its disks."""
+    pods = get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"]
+    logs = [
+        str(nodes.kubectl("logs", pod["metadata"]["name"], "--container=guest-console-log", check=False))
+        for pod in pods
+        if pod["status"]["phase"] == "Running"
+    ]
+    lines = [line.strip() for line in "".join(logs).splitlines() if line.startswith("DISKS")]
+    return lines[-1] if lines else ""
+
+
+def says(nodes: NodesCluster, name: str, wanted: str) -> None:
+    def why() -> str:
+        pods = nodes.kubectl("describe", "pods", "--selector=kubevirt.io=hotplug-disk")
+        events = nodes.kubectl("get", "events", "--sort-by=.lastTimestamp")
+        return f"{said(nodes, name)!r}\n{volumes(nodes, name)}\n{pods[-3000:]}\n{events[-3000:]}"
+
+    eventually(lambda: said(nodes, name) == wanted, SECONDS, why)
+
+
+def ready(nodes: NodesCluster, name: str, *wanted: str) -> dict[str, Obj]:
+    """Wait until these volumes and no others have come, all from one Pod; return what the status tells of them."""
+
+    def settled() -> bool:
+        found = {k: v for k, v in volumes(nodes, name).items() if "hotplugVolume" in v}
+        pods = [pod["metadata"]["uid"] for pod in attachments(nodes)]
+        told = {v["hotplugVolume"].get("attachPodUID") for v in found.values()}
+        return found.keys() == set(wanted) and all(v["phase"] == "Ready" for v in found.values()) and told == set(pods)
+
+    def why() -> str:
+        pods = nodes.kubectl("describe", "pods", "--selector=kubevirt.io=hotplug-disk")
+        events = nodes.kubectl("get", "events", "--sort-by=.lastTimestamp")
+        return f"{volumes(nodes, name)}\n{pods[-3000:]}\n{events[-3000:]}"
+
+    eventually(settled, SECONDS, why)
+    return volumes(nodes, name)
+
+
+def mounts(nodes: NodesCluster, name: str) -> str:
+    """Return the mounts that a machine's launcher sees."""
+    return nodes.kubectl("exec", launcher(nodes, name)["metadata"]["name"], "--", "cat", "/proc/mounts")
+
+
+def restart_agent(nodes: NodesCluster) -> None:
+    nodes.kubectl("delete", "pods", "--namespace=kubevirt", "--selector=kubevirt.io=virt-handler")
+    nodes.kubectl("rollout", "status", "daemonset/virt-handler", "--namespace=kubevirt", "--timeout=100s")
+
+
+def gone(nodes: NodesCluster, name: str, *pods: str) -> None:
+    """Delete a machine; nothing of it may be left, nor of the Pods with these uids."""
+    pods = (*pods, launcher(nodes, name)["metadata"]["uid"])
+    nodes.kubectl("delete", "vm", name, "--wait=true", "--timeout=100s")
+    eventually(lambda: not attachments(nodes), SECONDS, lambda: str(attachments(nodes)))
+    eventually(lambda: not get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"], SECONDS)
+    mounted = Path(f"/proc/{nodes.nodes[0].pid}/mountinfo").read_text()
+    assert not [uid for uid in pods if uid in mounted]
+
+
+def test_claims_come_to_a_guest_and_go(nodes: NodesCluster) -> None:
+    apply(nodes, *claim("one"), *claim("two"), vm("plug"))
+    says(nodes, "plug", "DISKS.")
+    nodes.polyvisor("addvolume", "plug", "--volume-name", "one")
+    told = ready(nodes, "plug", "one")["one"]
+    says(nodes, "plug", "DISKS sda=8192=mark.")
+    assert (told["target"], told["persistentVolumeClaimInfo"]["claimName"]) == ("sda", "one")
+    (pod,) = attachments(nodes)
+    assert pod["metadata"]["name"] == told["hotplugVolume"]["attachPodName"]
+    (owner,) = pod["metadata"]["ownerReferences"]
+    assert owner["uid"] == launcher(nodes, "plug")["metadata"]["uid"]
+
+    nodes.polyvisor("addvolume", "plug", "--volume-name", "two", "--persist", "--bus", "virtio")
+    ready(nodes, "plug", "one", "two")
+    says(nodes, "plug", "DISKS sda=8192=mark vdc=8192=mark.")
+    (second,) = attachments(nodes)
+    assert second["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert [volume["name"] for volume in second["spec"]["volumes"]] == ["one", "two"]
+
+    restart_agent(nodes)
+    nodes.polyvisor("removevolume", "plug", "--volume-name", "one")
+    ready(nodes, "plug", "two")
+    says(nodes, "plug", "DISKS vdc=8192=mark.")
+    assert "hotplug-disks/one" not in mounts(nodes, "plug")
+    assert "hotplug-disks/two" in mounts(nodes, "plug")
+
+    old = launcher(nodes, "plug")["metadata"]["uid"]
+    nodes.polyvisor("restart", "plug", "--force", "--wait")
+    says(nodes, "plug", "DISKS vdc=8192=mark.")
+    assert ready(nodes, "plug", "two")["two"]["target"] == "vdc"
+    nodes.polyvisor("addvolume", "plug", "--volume-name", "one")
+    says(nodes, "plug", "DISKS sda=8192=mark vdc=8192=mark.")
+    uids = [pod["metadata"]["uid"] for pod in attachments(nodes)]
+    gone(nodes, "plug", old, second["metadata"]["uid"], *uids)
+    for name in ("one", "two"):
+        assert nodes.nodes[0].run("head", "-c4", f"/var/lib/polyvisor/claims/{name}/disk.img").stdout == "mark"
+
+
+@pytest.fixture
+def device(nodes: NodesCluster) -> Iterator[str]:
+    """A block device of the node, and the claim ``raw`` for it."""
+    node = nodes.nodes[0]
+    file = "/var/lib/polyvisor/hotplug.img"
+    node.run("truncate", "--size=4M", file)
+    found = node.run("losetup", "--find", "--show", file).stdout.strip()
+    here = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}
+    apply(nodes, *claim("raw", volumeMode="Block", local={"path": found}, nodeAffinity=affinity))
+    yield found
+    node.run("losetup", "--detach", found)
+
+
+def rights(nodes: NodesCluster, name: str) -> str:
+    """Return what the launcher of a machine may open, as the kernel has it."""
+    uid = launcher(nodes, name)["metadata"]["uid"]
+    found = Path("/sys/fs/cgroup/devices").glob(f"**/*pod{uid}/*/devices.list")
+    return "".join(file.read_text() for file in found)
+
+
+def test_a_block_device_comes_to_a_guest_and_goes(nodes: NodesCluster, device: str) -> None:
+    if not Path("/sys/fs/cgroup/devices").is_dir():
+        pytest.skip("control groups of version 2, where this is refused")
+    apply(nodes, vm("raw"))
+    says(nodes, "raw", "DISKS.")
+    number = Path(device).stat().st_rdev
+    right = f"b {os.major(number)}:{os.minor(number)} "
+    assert right not in rights(nodes, "raw")
+    nodes.polyvisor("addvolume", "raw", "--volume-name", "raw")
+    ready(nodes, "raw", "raw")
+    says(nodes, "raw", "DISKS sda=8192=mark.")
+    assert right in rights(nodes, "raw")
+    restart_agent(nodes)
+    nodes.polyvisor("removevolume", "raw", "--volume-name", "raw")
+    says(nodes, "raw", "DISKS.")
+    eventually(lambda: not attachments(nodes), SECONDS, lambda: str(volumes(nodes, "raw")))
+    assert right not in rights(nodes, "raw")
+    pod = launcher(nodes, "raw")["metadata"]["name"]
+    assert nodes.kubectl("exec", pod, "--", "ls", "/var/run/kubevirt/hotplug-disks") == ""
+    assert nodes.nodes[0].run("head", "-c4", device).stdout == "mark"
+    nodes.polyvisor("addvolume", "raw", "--volume-name", "raw")
+    says(nodes, "raw", "DISKS sda=8192=mark.")
+    gone(nodes, "raw", *[pod["metadata"]["uid"] for pod in attachments(nodes)])
