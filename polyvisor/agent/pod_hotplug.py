@@ -52,11 +52,10 @@ class Shelf:
     def _own(self) -> Iterator[int]:
         if self.launcher.privileged:  # it could have put anything here
             raise AgentError("a launcher with all privileges takes no disks while its machine runs")
-        try:
-            with safepath.opened_root(self.folder) as own:
-                yield own
-        except FileNotFoundError as error:
-            raise AgentError(OLD) from error
+        if not self.folder.exists():
+            raise AgentError(OLD)
+        with safepath.opened_root(self.folder) as own:
+            yield own
 
     def put(self, volume: str, claim: Obj, attachment: Obj) -> DiskFile:
         """Show the launcher the disk of a volume, which an attachment Pod has. Blocking; safe to repeat."""

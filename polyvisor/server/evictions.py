@@ -3,7 +3,7 @@
 What isn't obvious: a refusal is not the last word but "ask again later", which is how ``kubectl drain`` takes 429. So a
 machine whose strategy is to move, and that cannot, holds up the drain with the reason; one whose strategy is
 ``External`` is marked, and whoever looks after it moves or ends it. All others are let go, and the deletion of their
-Pod shuts the guest down.
+Pod shuts the guest down. The Pod that has a running machine's hotplugged claims goes after the machine's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from polyvisor.api.launcher_pods import is_attachment
 from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.kube import ApiError, KubeClient
@@ -67,6 +68,8 @@ class Evictions:
             return f"the machine of Pod {namespace}/{name} cannot be looked at: {error}"
 
     async def _judge(self, pod: Obj, *, dry: bool) -> str:
+        if is_attachment(pod):
+            return await self._goes_after(pod)
         vmi = await self._machine(pod)
         if vmi is None:
             return ""
@@ -82,6 +85,21 @@ class Evictions:
         if not dry:
             await self._mark(vmi, pod)
         return f'Eviction triggered evacuation of VMI "{namespace}/{name}"'
+
+    async def _goes_after(self, pod: Obj) -> str:
+        """Return why a Pod with claims that a guest writes to has to stay: while the Pod of its machine is there."""
+        metadata = pod["metadata"]
+        owner: Obj = next((one for one in metadata.get("ownerReferences") or [] if one.get("controller")), {})
+        try:
+            launcher = await self._client.get(PODS, str(owner.get("name")), metadata["namespace"])
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return ""
+        over = (launcher.get("status") or {}).get("phase") in FINAL_PHASES
+        if over or launcher["metadata"].get("uid") != owner.get("uid"):
+            return ""
+        return f"it has disks of the machine in Pod {owner['name']}, and goes when that has gone"
 
     async def _machine(self, pod: Obj) -> Obj | None:
         """Return the machine that still runs in a Pod."""

@@ -125,4 +125,4 @@ def test_another_claim_is_due() -> None:
     assert not media.due(machine(disc("c"), told=told))
     assert media.due(machine(disc("d"), told=told))
     assert not media.due(machine(told=told))
-    assert hotplug.due(machine(told=told))
+    assert hotplug.due(machine(told=told), {})

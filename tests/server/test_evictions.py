@@ -95,6 +95,23 @@ async def test_other_pods_and_machines_that_are_over_are_let_go(asked: Asked) ->
     assert await asked.answer(name="mine") == ""
 
 
+async def test_claims_of_a_running_machine_go_after_it(asked: Asked) -> None:
+    await asked.pod(await asked.machine("None"), name="launcher")
+    launcher = await asked.client.get(PODS, "launcher", SPACE)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "launcher", "controller": True}
+    labels = {"kubevirt.io": "hotplug-disk"}
+    mine = {**owner, "uid": launcher["metadata"]["uid"]}
+    await asked.pod(launcher, name="mine", labels=labels, ownerReferences=[mine])
+    await asked.pod(launcher, name="other", labels=labels, ownerReferences=[{**owner, "uid": "gone"}])
+    assert await asked.answer(name="mine") == "it has disks of the machine in Pod launcher, and goes when that has gone"
+    assert await asked.answer(name="other") == ""
+    over = {"status": {"phase": "Succeeded"}}
+    await asked.client.patch(PODS, "launcher", over, SPACE, patch_type="merge", subresource="status")
+    assert await asked.answer(name="mine") == ""
+    await asked.client.delete(PODS, "launcher", SPACE, grace_period_seconds=0)
+    assert await asked.answer(name="mine") == ""
+
+
 async def test_a_machine_that_cannot_be_looked_at_is_not_let_go(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     await asked.pod(await asked.machine("LiveMigrate"))
     read = asked.client.get
