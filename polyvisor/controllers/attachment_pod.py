@@ -56,7 +56,7 @@ def build_attachment(launcher: Obj, volumes: Mapping[str, str], claims: Mapping[
     pod_spec: Obj = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 0,
+        "terminationGracePeriodSeconds": 1,  # with 0 the Pod would be gone before the kubelet has unmounted anything
         "affinity": {"nodeAffinity": affinity},
         "tolerations": [{"operator": "Exists"}],
         "securityContext": {

@@ -90,6 +90,7 @@ def test_it_is_as_bare_as_can_be() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert not spec["automountServiceAccountToken"]
     assert spec["priorityClassName"] == "high"
+    assert spec["terminationGracePeriodSeconds"] > 0, "its object stays until the kubelet has unmounted its claims"
     (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
     assert spec["tolerations"] == [{"operator": "Exists"}], "a cordoned node's machines go on"

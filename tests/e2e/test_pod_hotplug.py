@@ -176,8 +176,12 @@ def gone(nodes: NodesCluster, name: str, *pods: str) -> None:
     nodes.kubectl("delete", "vm", name, "--wait=true", "--timeout=100s")
     eventually(lambda: not attachments(nodes), SECONDS, lambda: str(attachments(nodes)))
     eventually(lambda: not get(nodes, "pods", f"--selector=vm.kubevirt.io/name={name}")["items"], SECONDS)
-    mounted = Path(f"/proc/{nodes.nodes[0].pid}/mountinfo").read_text()
-    assert not [uid for uid in pods if uid in mounted]
+
+    def mounted() -> list[str]:
+        seen = Path(f"/proc/{nodes.nodes[0].pid}/mountinfo").read_text()
+        return [line for line in seen.splitlines() if any(uid in line for uid in pods)]
+
+    eventually(lambda: not mounted(), SECONDS, lambda: "\n".join(mounted()))
 
 
 def test_claims_come_to_a_guest_and_go(nodes: NodesCluster) -> None:
