@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 SCRIPT = """
-trap over=1 TERM
-(trap "" TERM; exec /bin/busybox tail -n +1 -F "$0" 2>/dev/null) &
-tail=$!
 behind() {
     [ -e "$0" ] || return 1
     [ "/proc/$tail/fd/3" -ef "$0" ] || return 0
     read -r _ at <"/proc/$tail/fdinfo/3"
     [ "$at" -lt "$(/bin/busybox stat -c %s "$0")" ]
 }
+finish() {
+    while kill -0 "$tail" && behind; do
+        late=1
+        /bin/busybox sleep 0.1
+    done
+    [ "$late" ] && /bin/busybox sleep 0.3
+    kill -KILL "$tail"
+    exit 0
+}
+trap finish TERM
+(trap "" TERM; exec /bin/busybox tail -n +1 -F "$0" 2>/dev/null) &
+tail=$!
 wait
-while [ "$over" ] && kill -0 "$tail" && behind; do
-    late=1
-    /bin/busybox sleep 0.1
-done
-[ "$late" ] && /bin/busybox sleep 0.3
-kill -KILL "$tail"
-exit 0
 """
 RESOURCES = {"requests": {"cpu": "1m", "memory": "1M"}, "limits": {"cpu": "15m", "memory": "40M"}}
 

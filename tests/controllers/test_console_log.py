@@ -17,7 +17,10 @@ def follow(log: Path) -> subprocess.Popen[bytes]:
     command = ["/bin/busybox", "sh", "-c", SCRIPT, str(log)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not any(b"tail" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children.read_text().split()):
+    arguments = [b"/bin/busybox", b"tail"]
+    while arguments not in [
+        Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[:2] for child in children.read_text().split()
+    ]:
         assert process.poll() is None
     return process
 
