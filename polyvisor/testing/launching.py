@@ -24,21 +24,22 @@ class Client:
     """One connection to a launcher."""
 
     def __init__(self, folder: Path, hello: dict[str, Any] | None = None) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(40)
-        deadline = time.monotonic() + 40
-        while True:
-            try:
-                self.socket.connect(os.fspath(folder / "launcher.sock"))
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (folder / "launcher.log").read_text()
-                time.sleep(0.01)
-        self.lines = self.socket.makefile("rb")
         self.events: list[dict[str, Any]] = []
         self.number = 0
-        self.send(hello or {"hello": {"versions": [1]}})
-        self.greeting = self.read()
+        deadline = time.monotonic() + 40
+        while True:
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.settimeout(40)
+            self.lines = self.socket.makefile("rb")
+            try:
+                self.socket.connect(os.fspath(folder / "launcher.sock"))
+                self.send(hello or {"hello": {"versions": [1]}})
+                self.greeting = self.read()
+                return
+            except OSError:  # a child of a launcher that was killed may still hold the socket for a moment
+                assert time.monotonic() < deadline, (folder / "launcher.log").read_text()
+                self.close()
+                time.sleep(0.01)
 
     def send(self, message: object) -> None:
         """Send one line."""
@@ -47,7 +48,8 @@ class Client:
     def read(self) -> dict[str, Any]:
         """Read one line."""
         line = self.lines.readline()
-        assert line, "the launcher closed the connection"
+        if not line:
+            raise ConnectionError("the launcher closed the connection")
         message: dict[str, Any] = json.loads(line)
         return message
 
