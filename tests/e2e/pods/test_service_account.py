@@ -53,6 +53,6 @@ def test_the_guest_has_the_token_and_the_launcher_has_not(pods: NodesCluster) ->
     pod = pod_of(pods, "account")
     assert pod["spec"]["serviceAccountName"] == "worker"
     mounts = {mount["name"] for one in pod["spec"]["containers"] for mount in one["volumeMounts"]}
-    assert mounts == {"polyvisor", "polyvisor-machine", "polyvisor-programs"}
+    assert mounts == {"hotplug-disks", "polyvisor", "polyvisor-machine", "polyvisor-programs"}
     assert get(pods, "serviceaccounts", "worker")
     gone(pods, "vmi", "account")

@@ -73,7 +73,8 @@ def report(nodes: NodesCluster, besides: str = "") -> tuple[str, Facts]:
 
     def uids() -> list[str]:
         found = get(nodes, "vmis")["items"]
-        return [one["metadata"]["uid"] for one in found if one["metadata"]["uid"] != besides]
+        ours = [one["metadata"]["uid"] for one in found if one["metadata"]["name"] == NAME]
+        return [uid for uid in ours if uid != besides]
 
     eventually(lambda: uids(), SECONDS, lambda: str(nodes.kubectl("describe", "vm", NAME)))
     (uid,) = uids()

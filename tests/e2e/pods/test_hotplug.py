@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e import agent_guest
 from tests.e2e.installation import eventually
-from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
-
-TOP = Path(__file__).resolve().parents[2]
+from tests.e2e.nodes import NodesCluster
 
 pytestmark = pytest.mark.e2e
 Obj = dict[str, Any]
-SECONDS = 180
+SECONDS = 300
 PREFIX = "localhost/polyvisor/"
 SIZE = {"storage": "4Mi"}
 WATCH = (
@@ -79,23 +73,9 @@ def vm(name: str) -> Obj:
     }
 
 
-def guests(folder: Path) -> Path:
-    """Make the guests' images; return the tar file of all of them."""
-    layout = folder / "guests"
-    subprocess.run([sys.executable, TOP / "tools/guest_images.py", layout], check=True)
-    agent_guest.add_image(layout)
-    with tarfile.open(folder / "guests.tar", "w") as tar:
-        tar.add(layout, ".")
-    return folder / "guests.tar"
-
-
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesCluster]:
-    tars = images("virt-api", "virt-controller", "virt-handler", "launcher-qemu")
-    with cluster_with_nodes(1, tars) as found:
-        found.nodes[0].load(guests(tmp_path_factory.mktemp("guests")))
-        found.install()
-        yield found
+def nodes(pods: NodesCluster) -> NodesCluster:
+    return pods
 
 
 def apply(nodes: NodesCluster, *objects: Obj) -> None:
@@ -224,14 +204,14 @@ def test_claims_come_to_a_guest_and_go(nodes: NodesCluster) -> None:
 
 @pytest.fixture
 def device(nodes: NodesCluster) -> Iterator[str]:
-    """A block device of the node, and the claim ``raw`` for it."""
+    """A block device of the node, and the claim ``hot`` for it."""
     node = nodes.nodes[0]
     file = "/var/lib/polyvisor/hotplug.img"
     node.run("truncate", "--size=4M", file)
     found = node.run("losetup", "--find", "--show", file).stdout.strip()
     here = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]
     affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}
-    apply(nodes, *claim("raw", volumeMode="Block", local={"path": found}, nodeAffinity=affinity))
+    apply(nodes, *claim("hot", volumeMode="Block", local={"path": found}, nodeAffinity=affinity))
     yield found
     node.run("losetup", "--detach", found)
 
@@ -246,23 +226,23 @@ def rights(nodes: NodesCluster, name: str) -> str:
 def test_a_block_device_comes_to_a_guest_and_goes(nodes: NodesCluster, device: str) -> None:
     if not Path("/sys/fs/cgroup/devices").is_dir():
         pytest.skip("control groups of version 2, where this is refused")
-    apply(nodes, vm("raw"))
-    says(nodes, "raw", "DISKS.")
+    apply(nodes, vm("hot"))
+    says(nodes, "hot", "DISKS.")
     number = Path(device).stat().st_rdev
     right = f"b {os.major(number)}:{os.minor(number)} "
-    assert right not in rights(nodes, "raw")
-    nodes.polyvisor("addvolume", "raw", "--volume-name", "raw")
-    ready(nodes, "raw", "raw")
-    says(nodes, "raw", "DISKS sda=8192=mark.")
-    assert right in rights(nodes, "raw")
+    assert right not in rights(nodes, "hot")
+    nodes.polyvisor("addvolume", "hot", "--volume-name", "hot")
+    ready(nodes, "hot", "hot")
+    says(nodes, "hot", "DISKS sda=8192=mark.")
+    assert right in rights(nodes, "hot")
     restart_agent(nodes)
-    nodes.polyvisor("removevolume", "raw", "--volume-name", "raw")
-    says(nodes, "raw", "DISKS.")
-    eventually(lambda: not attachments(nodes), SECONDS, lambda: str(volumes(nodes, "raw")))
-    assert right not in rights(nodes, "raw")
-    pod = launcher(nodes, "raw")["metadata"]["name"]
+    nodes.polyvisor("removevolume", "hot", "--volume-name", "hot")
+    says(nodes, "hot", "DISKS.")
+    eventually(lambda: not attachments(nodes), SECONDS, lambda: str(volumes(nodes, "hot")))
+    assert right not in rights(nodes, "hot")
+    pod = launcher(nodes, "hot")["metadata"]["name"]
     assert nodes.kubectl("exec", pod, "--", "ls", "/var/run/kubevirt/hotplug-disks") == ""
     assert nodes.nodes[0].run("head", "-c4", device).stdout == "mark"
-    nodes.polyvisor("addvolume", "raw", "--volume-name", "raw")
-    says(nodes, "raw", "DISKS sda=8192=mark.")
-    gone(nodes, "raw", *[pod["metadata"]["uid"] for pod in attachments(nodes)])
+    nodes.polyvisor("addvolume", "hot", "--volume-name", "hot")
+    says(nodes, "hot", "DISKS sda=8192=mark.")
+    gone(nodes, "hot", *[pod["metadata"]["uid"] for pod in attachments(nodes)])
