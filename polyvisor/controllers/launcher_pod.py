@@ -49,6 +49,8 @@ ACCELERATORS = ("kvm", "vhost-net")
 FOR_CARDS = ("tun", "vhost-net")
 LAUNCHER_IMAGES = os.environ.get("LAUNCHER_IMAGES", f"localhost/polyvisor/launcher-DRIVER:v{__version__}")
 """Where launchers' images are unless the KubeVirt object says otherwise; an installation gives its own registry."""
+PULL_POLICY = os.environ.get("LAUNCHER_PULL_POLICY", "IfNotPresent")
+PULL_SECRETS: list[Obj] = json.loads(os.environ.get("LAUNCHER_PULL_SECRETS", "[]"))
 FAIL_FAST_ANNOTATION = "kubevirt.io/func-test-virt-launcher-fail-fast"
 """KubeVirt's way to have a launcher end at once, by which its users try what becomes of a machine that never starts."""
 FAILING = ["python3", "-c", "raise SystemExit('this launcher was told to fail by an annotation')"]
@@ -107,6 +109,9 @@ def build_pod(
     if FAIL_FAST_ANNOTATION in annotations:
         compute["command"] = FAILING
     others = [*storage.containers, console_log(image, privileged=privileged)]
+    for container in (compute, *others, *storage.init_containers):
+        if container["image"] == image:
+            container["imagePullPolicy"] = PULL_POLICY
     if _guaranteed(compute["resources"]):
         for container in (*others, *storage.init_containers):
             container["resources"] = _firm(container["resources"])
@@ -130,8 +135,8 @@ def build_pod(
         pod_spec["serviceAccountName"] = account
     if storage.init_containers:
         pod_spec["initContainers"] = storage.init_containers
-    if storage.pull_secrets:
-        pod_spec["imagePullSecrets"] = storage.pull_secrets
+    if secrets := storage.pull_secrets + [one for one in PULL_SECRETS if one not in storage.pull_secrets]:
+        pod_spec["imagePullSecrets"] = secrets
     if not privileged:
         # the group lets the launcher write to claims on file systems that know owners
         pod_spec["securityContext"] = {

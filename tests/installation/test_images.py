@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from polyvisor.api import VirtualMachineInstanceSpec
 from polyvisor.controllers import launcher_pod
 from polyvisor.drivers import registry
 from polyvisor.installation.render import assignment, manifests
+from polyvisor.placement import Placement
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import images
@@ -48,3 +52,32 @@ def test_a_registry_holds_for_components_and_launchers(monkeypatch: pytest.Monke
     assert all(image.startswith(f"{ELSEWHERE}/virt-") and image.endswith(":v9") for image in components)
     monkeypatch.setattr(launcher_pod, "LAUNCHER_IMAGES", launchers)
     assert launcher_pod.launcher_image("qemu") == f"{ELSEWHERE}/launcher-qemu:v9"
+
+
+def test_how_images_are_pulled_holds_for_launchers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ("image.pullPolicy=Always", "image.pullSecrets=[{name: registry}]")
+    (controller,) = [obj for obj in manifests("kubevirt", map(assignment, given)) if name(obj) == "virt-controller"]
+    (container,) = controller["spec"]["template"]["spec"]["containers"]
+    said = {one["name"]: one.get("value") for one in container["env"]}
+    assert said["LAUNCHER_PULL_POLICY"] == "Always"
+    monkeypatch.setattr(launcher_pod, "PULL_POLICY", said["LAUNCHER_PULL_POLICY"])
+    monkeypatch.setattr(launcher_pod, "PULL_SECRETS", json.loads(said["LAUNCHER_PULL_SECRETS"]))
+    users = {"image": "of/the:user", "imagePullPolicy": "Never", "imagePullSecret": "mine"}
+    spec: dict[str, Any] = {
+        "domain": {"devices": {}, "memory": {"guest": "64Mi"}},
+        "volumes": [{"name": "root", "containerDisk": users}],
+    }
+    vmi = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": spec}
+    driver = registry().get("qemu")
+    placement = Placement(driver, driver.virt_types[0], (), {})
+    pod = launcher_pod.build_pod(vmi, VirtualMachineInstanceSpec.model_validate(spec), placement, {}, {})["spec"]
+    every = [*pod["containers"], *pod.get("initContainers", [])]
+    ours = launcher_pod.launcher_image("qemu")
+    assert {one["imagePullPolicy"] for one in every if one["image"] == ours} == {"Always"}
+    assert {one["imagePullPolicy"] for one in every if one["image"] == users["image"]} == {"Never"}
+    assert pod["imagePullSecrets"] == [{"name": "mine"}, {"name": "registry"}]
+
+
+def name(obj: dict[str, Any]) -> str:
+    """Return a Deployment's name; of others nothing."""
+    return str(obj["metadata"]["name"]) if obj["kind"] == "Deployment" else ""
