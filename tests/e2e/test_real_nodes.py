@@ -199,6 +199,7 @@ def test_a_deleted_machine_leaves_nothing_on_its_node(nodes: NodesCluster) -> No
 def test_uninstalling_leaves_nothing(nodes: NodesCluster) -> None:
     told = nodes.polyvisor("uninstall", "--delete-machines")
     assert "Polyvisor is uninstalled" in told
+    assert "/var/lib/polyvisor" in told, "what stays on nodes is said"
     assert "kubevirt" not in nodes.kubectl("get", "namespaces,crds,apiservices,clusterroles", "--output=name")
     for node in nodes.nodes:
         metadata = get(nodes, "node", node.name)["metadata"]
