@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,9 @@ def said(nodes: NodesCluster, name: str) -> str:
         for pod in pods
         if pod["status"]["phase"] == "Running"
     ]
-    lines = [line.strip() for line in "".join(logs).splitlines() if line.startswith("DISKS")]
-    return lines[-1] if lines else ""
+    # it may stand behind a login prompt
+    found = re.findall(r"DISKS[^.]*\.", "".join(logs))
+    return str(found[-1]) if found else ""
 
 
 def says(nodes: NodesCluster, name: str, wanted: str) -> None:
