@@ -44,7 +44,8 @@ class Machines:
         self.before = self.seen()
 
     def make(self, name: str, driver: str = "qemu") -> None:
-        spec = vm()["spec"]["template"]["spec"] | {"hypervisor": {"driver": driver}}
+        root = {"volumes": [{"name": "root", "containerDisk": {"image": "root"}}]}
+        spec = vm()["spec"]["template"]["spec"] | {"hypervisor": {"driver": driver}} | (root if driver == "lxc" else {})
         obj = {**vm(runStrategy="Always", template={"spec": spec})}
         self.installation.create(VMS, {**obj, "metadata": {"name": name, "namespace": "default"}})
 
