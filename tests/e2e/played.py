@@ -30,7 +30,7 @@ def node(number: int) -> Obj:
     driver, virt_type = DRIVERS[number % len(DRIVERS)]
     labels = {f"hypervisor.kubevirt.io/{word}": "true" for word in (driver, f"{driver}.{virt_type}")}
     labels |= {"kubernetes.io/hostname": name, "kubernetes.io/arch": "amd64", "kubevirt.io/schedulable": "true"}
-    room = {"cpu": "64", "memory": "512Gi", "pods": "250"}
+    room = {"cpu": "64", "memory": "512Gi", "pods": "250", "ephemeral-storage": "1Ti"}
     room |= {f"devices.kubevirt.io/{device}": "1000" for device in ("kvm", "tun", "vhost-net", "fuse")}
     return {
         "apiVersion": "v1",
