@@ -12,9 +12,9 @@ from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj
 from polyvisor.api.volumes import passing
-from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.base import Driver
 from polyvisor.drivers.features import BY_ID
-from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.drivers.verdict import UNKNOWN, supports
 
 BUSES = ("scsi", "virtio")
 INTERFACES = "domain.devices.interfaces"
@@ -32,9 +32,9 @@ def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findin
     _volumes(new, old, path, found)
     places = {text(card.get("name")): where for where, card in items(_interfaces(new), f"{path}.{INTERFACES}")}
     for name, feature in changes(cards(old), cards(new)).items():
-        support = driver.features.get(feature, UNKNOWN) if driver is not None else None
-        if driver is not None and support is not None and support.verdict is not Verdict.SUPPORTED:
-            message = f"{BY_ID[feature].title} with {driver.title}: {support.reason}"
+        if driver is not None and not supports(driver, feature):
+            reason = driver.features.get(feature, UNKNOWN).reason
+            message = f"{BY_ID[feature].title} with {driver.title}: {reason}"
             found.add(places.get(name, f"{path}.{INTERFACES}"), message, "FieldValueNotSupported", feature)
 
 

@@ -21,8 +21,9 @@ from polyvisor.agent.status import MAX_INTERFACES
 from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT, Phase
 from polyvisor.domain import CardSource
-from polyvisor.drivers.base import Driver, Verdict
-from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.domain.devices import CARD_ALIAS
+from polyvisor.drivers.base import Driver
+from polyvisor.drivers.verdict import supports
 
 INTERFACE = "lifecycle.hotplug.interface"
 Join = Callable[[Obj], Awaitable[dict[str, CardSource]]]
@@ -46,8 +47,7 @@ class Outcome:
 def due(vmi: Obj, driver: Driver) -> bool:
     """Whether a running machine's cards may differ from what its spec wants, where its driver can change them."""
     status = vmi.get("status") or {}
-    able = driver.features.get(INTERFACE, UNKNOWN).verdict is Verdict.SUPPORTED
-    if not able or status.get("phase") != Phase.RUNNING:
+    if not supports(driver, INTERFACE) or status.get("phase") != Phase.RUNNING:
         return False
     spec = {card["name"]: card for card, _ in list(wanted(vmi))[:MAX_INTERFACES]}
     told = {entry["name"]: entry.get("linkState") for entry in status.get("interfaces") or [] if entry.get("name")}
@@ -87,7 +87,7 @@ async def settle(vmi: Obj, driver: Driver, link: Link, folder: Path, join: Join)
     for name, element in have.items():
         if name not in spec:
             outcome.leaving.add(name)
-            await link.request("detach", alias=f"ua-nic_{name}")
+            await link.request("detach", alias=f"{CARD_ALIAS}{name}")
         elif described.element_state(element) != described.link_state(spec[name]):
             try:
                 await link.request("update", xml=described.switched(element, described.link_state(spec[name])))

@@ -98,6 +98,17 @@ def root_of(process: int, pid: int) -> int:
     return root
 
 
+@contextmanager
+def entered(pid: int, pod: str, container: str = "") -> Iterator[tuple[int, int]]:
+    """Hold a process of a Pod, and its root folder with it; both are descriptors. Raises as :func:`held` does."""
+    with held(pid, pod, container) as process:
+        root = root_of(process, pid)
+        try:
+            yield process, root
+        finally:
+            os.close(root)
+
+
 def end(pod: str, container: str) -> int:
     """Ask a container's processes to end; return how many there were."""
     found = processes_of(pod, container)

@@ -15,8 +15,9 @@ from lxml.etree import _Element
 from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT
 from polyvisor.api.volumes import claim_of
+from polyvisor.domain.devices import CARD_ALIAS
 
-ALIASES = ("ua-nic_", "ua-")
+ALIASES = (CARD_ALIAS, "ua-")
 """What aliases begin with, before the name that the manifest gives: of network cards, and of disks."""
 FOLDERS = "/mnt/"
 MAX_VOLUMES = 256
@@ -36,7 +37,7 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
 
     The domain's XML is what a launcher says, so no file that it names is opened; ``sizes`` are the agent's own.
     """
-    domain = _parsed(xml)
+    domain = parsed(xml)
     targets = _disks(domain) | _folders(domain, root_volume)
     found: Obj = {"volumeStatus": [], "interfaces": _interfaces(vmi, domain)}
     for volume in (vmi["spec"].get("volumes") or [])[:MAX_VOLUMES]:
@@ -55,12 +56,12 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
 
 def disks(xml: str) -> dict[str, str]:
     """Return the disks of a domain that are a machine's volumes: the volume's name -> the guest's."""
-    return {name: target for name, target in _disks(_parsed(xml)).items() if name}
+    return {name: target for name, target in _disks(parsed(xml)).items() if name}
 
 
 def cards(xml: str) -> dict[str, _Element]:
     """Return the network cards of a domain that are a machine's, by the manifest's names."""
-    return _by_name(_parsed(xml))
+    return _by_name(parsed(xml))
 
 
 def link_state(card: Obj) -> str:
@@ -83,18 +84,18 @@ def switched(element: _Element, state: str) -> str:
     return etree.tostring(element, encoding="unicode", with_tail=False)
 
 
-def _parsed(xml: str) -> _Element:
+def parsed(xml: str) -> _Element:
+    """Return a domain out of a launcher's hands: nothing that its XML names is opened."""
     return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
 
 
 def _by_name(domain: _Element) -> dict[str, _Element]:
-    start = ALIASES[0]
     aliases = (
         (card, str(alias.get("name")))
         for card in domain.iterfind("devices/interface")
         for alias in card.iterfind("alias")
     )
-    return {name.removeprefix(start): card for card, name in aliases if name.startswith(start)}
+    return {name.removeprefix(CARD_ALIAS): card for card, name in aliases if name.startswith(CARD_ALIAS)}
 
 
 def _cards(vmi: Obj) -> list[Obj]:

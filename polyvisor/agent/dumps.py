@@ -16,7 +16,7 @@ from pathlib import Path
 
 from polyvisor.agent import disks, safepath
 from polyvisor.agent.claims import ClaimKeeper
-from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
+from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
@@ -85,8 +85,8 @@ class Dumper:
         info = {"claimName": dump_claim(volume), "startTimestamp": now(), "targetFileName": file}
         entry: Obj = {"name": name, "target": "", "memoryDumpVolume": info}
         if claim is None:
-            message = f"PersistentVolumeClaim {vmi['metadata']['namespace']}/{info['claimName']} does not exist"
-            return entry | {"phase": PENDING, "reason": PVC_NOT_FOUND, "message": message}
+            missing = NoSuchClaim(vmi["metadata"]["namespace"], info["claimName"])
+            return entry | {"phase": PENDING, "reason": missing.reason, "message": str(missing)}
         try:
             await self._usable(claim)
         except AgentError as error:

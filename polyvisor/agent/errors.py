@@ -40,6 +40,13 @@ class NoSuchImage(ImageError):
     """The image store holds no image of that name."""
 
 
+class NoSuchClaim(AgentError):
+    """A claim that a machine names is not there."""
+
+    def __init__(self, namespace: str, name: str) -> None:
+        super().__init__(f"PersistentVolumeClaim {namespace}/{name} does not exist", reason=PVC_NOT_FOUND)
+
+
 class UnsafePath(AgentError):
     """A path leaves the folder that it belongs to, or goes through a link that nobody vouches for."""
 

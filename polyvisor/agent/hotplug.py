@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from polyvisor.agent import described, render
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError
+from polyvisor.agent.errors import AgentError, NoSuchClaim
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.sources import Places
 from polyvisor.api import Obj
@@ -35,6 +35,10 @@ READY, PENDING, BOUND, ATTACHED, MOUNTED, DETACHING = (
 )
 LOOK_SECONDS = 2.0
 """How soon to look again at what is not settled: a guest that lets go of a disk tells by an event, or never."""
+
+
+Waits = Callable[[Obj], Awaitable[str]]
+"""Says why a claim cannot be used yet, or nothing."""
 
 
 class NotYet(AgentError):
@@ -109,7 +113,7 @@ def due(vmi: Obj, holders: Mapping[str, Mapping[str, str]]) -> bool:
 class Plugger:
     """Attaches and detaches, for one agent. ``waits`` says why a claim cannot be used yet."""
 
-    def __init__(self, shelves: Shelves, waits: Callable[[Obj], Awaitable[str]]) -> None:
+    def __init__(self, shelves: Shelves, waits: Waits) -> None:
         self.shelves = shelves
         self._waits = waits
 
@@ -141,17 +145,21 @@ class Plugger:
         return outcome
 
     async def _attach(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj], taken: set[str]) -> str:
-        vmi, name, claim = runner.vmi, volume["name"], claims.get(claim_of(volume))
-        if claim is None:
-            namespace = vmi["metadata"]["namespace"]
-            message = f"PersistentVolumeClaim {namespace}/{claim_of(volume)} does not exist"
-            raise AgentError(message, reason=PVC_NOT_FOUND)
-        if why := await self._waits(claim):
-            raise AgentError(why, reason="NotAllDVsReady")
-        file = await self.shelves.bring(runner, volume, claim)
+        vmi, name = runner.vmi, volume["name"]
+        file = await brought(self.shelves, self._waits, runner, volume, claims)
         xml, target = await asyncio.to_thread(render.disk_xml, vmi, runner.driver, name, file, taken, runner.folder)
         await runner.link.request("attach", xml=xml)
         return target
+
+
+async def brought(shelves: Shelves, waits: Waits, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> DiskFile:
+    """Return the disk of a volume once its claim is there and filled."""
+    claim = claims.get(claim_of(volume))
+    if claim is None:
+        raise NoSuchClaim(runner.vmi["metadata"]["namespace"], claim_of(volume))
+    if why := await waits(claim):
+        raise AgentError(why, reason="NotAllDVsReady")
+    return await shelves.bring(runner, volume, claim)
 
 
 class NodeShelves:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,14 +65,12 @@ def link_in_pod(vmi: Obj, pod: Obj, plan: LauncherPlan, uuid: str) -> LauncherPl
         return plan
     uid, identity = str(pod["metadata"]["uid"]), containers.container_id(pod, COMPUTE_CONTAINER)
     owner = 0 if plan.privileged else LAUNCHER_USER
-    with ExitStack() as stack:
-        pid = containers.first_of(uid, identity)
-        process = stack.enter_context(containers.held(pid, uid, identity))
-        root = containers.root_of(process, pid)
-        stack.callback(os.close, root)
+    with containers.entered(containers.first_of(uid, identity), uid, identity) as (_, root):
         place = safepath.real_folder(root, safepath.parts(STATE_FOLDER))
-        claim = stack.enter_context(safepath.walk(root, place))
-        with translated(Path(f"/proc/self/fd/{claim}"), "making folders in the claim of the machine's state"):
+        with (
+            safepath.walk(root, place) as claim,
+            translated(Path(f"/proc/self/fd/{claim}"), "making folders in the claim of the machine's state"),
+        ):
             for part in parts:
                 _own_folder(claim, part, owner)
     return _linked(plan, parts, uuid, Path(STATE_FOLDER))

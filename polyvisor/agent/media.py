@@ -7,20 +7,18 @@ takes no other change of a drive along.
 
 from __future__ import annotations
 
-import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from lxml import etree
 from lxml.etree import _Element
 
-from polyvisor.agent.claims import ClaimKeeper
+from polyvisor.agent.described import parsed
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError
-from polyvisor.agent.link import LauncherError, LauncherGone, Link
-from polyvisor.agent.sources import Places
+from polyvisor.agent.errors import AgentError
+from polyvisor.agent.hotplug import Runner, Shelves, Waits, brought
+from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.api import Obj
-from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import claim_of, drives, hotpluggable
 
 Trouble = tuple[str, str]
@@ -37,21 +35,21 @@ def due(vmi: Obj) -> bool:
 
 
 class Drives:
-    """Puts discs in and takes them out, for one agent. Without ``places`` that is not possible on this node."""
+    """Puts discs in and takes them out, for one agent. Without ``shelves`` that is not possible on this node."""
 
-    def __init__(self, claims: ClaimKeeper, places: Places | None, waits: Callable[[Obj], Awaitable[str]]) -> None:
-        self._claims = claims
-        self._places = places
+    def __init__(self, shelves: Shelves | None, waits: Waits) -> None:
+        self._shelves = shelves
         self._waits = waits
 
-    async def settle(self, vmi: Obj, link: Link, claims: Mapping[str, Obj]) -> dict[str, Trouble]:
+    async def settle(self, runner: Runner, claims: Mapping[str, Obj]) -> dict[str, Trouble]:
         """Bring each drive in line with the spec; return why that failed, by the drive's name."""
+        vmi, link = runner.vmi, runner.link
         fixed = {volume["name"] for volume in vmi["spec"].get("volumes") or [] if not hotpluggable(volume)}
         wanted, troubles = _discs(vmi), {}
         there = found(str((await link.request("describe")).get("xml")))
         for name in sorted(drives(vmi["spec"]) - fixed):
             try:
-                file = await self._disc(vmi, wanted[name], claims) if name in wanted else None
+                file = await self._disc(runner, wanted[name], claims) if name in wanted else None
                 if name in there and path_of(there[name]) != (str(file.path) if file else ""):
                     await link.request("change", xml=with_disc(there[name], file))
             except LauncherGone:
@@ -62,29 +60,15 @@ class Drives:
                 troubles[name] = (error.reason, str(error))
         return troubles
 
-    async def _disc(self, vmi: Obj, volume: Obj, claims: Mapping[str, Obj]) -> DiskFile:
-        claim = claims.get(claim_of(volume))
-        if self._places is None:
+    async def _disc(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> DiskFile:
+        if self._shelves is None:
             raise AgentError("discs of a launcher Pod cannot be changed while it runs in this release")
-        if claim is None:
-            message = f"PersistentVolumeClaim {vmi['metadata']['namespace']}/{claim_of(volume)} does not exist"
-            raise AgentError(message, reason=PVC_NOT_FOUND)
-        if why := await self._waits(claim):
-            raise AgentError(why, reason="NotAllDVsReady")
-        await self._claims.bind(claim)
-        return await asyncio.to_thread(self._file, self._places, vmi, volume, claim)
-
-    @staticmethod
-    def _file(places: Places, vmi: Obj, volume: Obj, claim: Obj) -> DiskFile:
-        size = whole(claim["spec"]["resources"]["requests"]["storage"])
-        with places.sources(vmi, places.volumes, lambda _: None, {}) as sources:
-            return DiskFile(sources.claim_disk(volume["name"], claim_of(volume), int(size)).seen_at, "raw")
+        return await brought(self._shelves, self._waits, runner, volume, claims)
 
 
 def found(xml: str) -> dict[str, _Element]:
     """Return the CD-ROM drives of a domain by the names that the manifest gives them."""
-    domain = etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    aliased = ((drive.find("alias"), drive) for drive in domain.iterfind("devices/disk[@device='cdrom']"))
+    aliased = ((drive.find("alias"), drive) for drive in parsed(xml).iterfind("devices/disk[@device='cdrom']"))
     return {str(alias.get("name")).removeprefix("ua-"): drive for alias, drive in aliased if alias is not None}
 
 

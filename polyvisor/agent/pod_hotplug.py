@@ -164,12 +164,8 @@ def _container(attachment: Obj) -> Iterator[tuple[int, int, int]]:
         pid = containers.first_of(uid, identity) if identity else 0
         if not pid:
             raise ProcessLookupError
-        with containers.held(pid, uid, identity) as process:
-            root = containers.root_of(process, pid)
-            try:
-                yield process, pid, root
-            finally:
-                os.close(root)
+        with containers.entered(pid, uid, identity) as (process, root):
+            yield process, pid, root
     except ProcessLookupError as error:
         raise AgentError(f"attachment Pod {attachment['metadata']['name']} does not run any more") from error
 

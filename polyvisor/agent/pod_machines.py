@@ -25,6 +25,8 @@ from polyvisor.api import Obj
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import MACHINE_VOLUME
+from polyvisor.api.owners import controller_uid
+from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import claim_of, plugged, without_plugged
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import Informer
@@ -165,10 +167,7 @@ def launcher_of(link: Link, driver: Driver) -> Launcher:
 
 def launcher_uid(attachment: Obj) -> str:
     """Return the uid of the Pod that an attachment Pod belongs to."""
-    for owner in attachment["metadata"].get("ownerReferences") or []:
-        if owner.get("controller") and owner.get("kind") == "Pod":
-            return str(owner["uid"])
-    return ""
+    return controller_uid(attachment, PODS.kind)
 
 
 def read_texts(folder: Path) -> dict[str, bytes]:

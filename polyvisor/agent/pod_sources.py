@@ -69,7 +69,7 @@ class PodPlaces:
             raise AgentError(f"container {container}, which holds an image, does not run yet")
         try:
             pid = containers.first_of(self.uid, identity)
-            with containers.held(pid, self.uid, identity) as process, _closed(containers.root_of(process, pid)) as root:
+            with containers.entered(pid, self.uid, identity) as (process, root):
                 tree = mounting.clone_of(process, root)
         except (ProcessLookupError, FileNotFoundError) as error:
             raise AgentError(f"container {container}, which holds an image, does not run any more") from error
@@ -81,8 +81,8 @@ class PodPlaces:
         """Give the launcher's process and its root folder, held."""
         pid = self.launcher.pid
         try:
-            with containers.held(pid, self.uid) as process, _closed(containers.root_of(process, pid)) as root:
-                yield process, root
+            with containers.entered(pid, self.uid) as found:
+                yield found
         except (ProcessLookupError, FileNotFoundError) as error:
             raise AgentError("the launcher has ended") from error
 

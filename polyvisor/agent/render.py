@@ -9,6 +9,7 @@ from pathlib import Path
 from lxml import etree
 
 from polyvisor import domain
+from polyvisor.agent import described
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.storage import Prepared
@@ -81,14 +82,12 @@ def disk_xml(
 
 def card_xml(vmi: Obj, driver: Driver, name: str, sources: Mapping[str, CardSource], folder: Path) -> str:
     """Render one network card for a machine that runs."""
-    whole = etree.fromstring(domain_xml(vmi, driver, Prepared(), folder, sources))
-    for card in whole.iterfind("devices/interface"):
-        alias = card.find("alias")
-        if alias is not None and alias.get("name") == f"ua-nic_{name}":
-            for boot in card.findall("boot"):
-                card.remove(boot)
-            return etree.tostring(card, encoding="unicode")
-    raise AgentError(f"there is no interface {name} in spec.domain.devices.interfaces", retry=False)
+    card = described.cards(domain_xml(vmi, driver, Prepared(), folder, sources)).get(name)
+    if card is None:
+        raise AgentError(f"there is no interface {name} in spec.domain.devices.interfaces", retry=False)
+    for boot in card.findall("boot"):
+        card.remove(boot)
+    return etree.tostring(card, encoding="unicode")
 
 
 def _has(driver: Driver, feature: str) -> bool:

@@ -19,8 +19,7 @@ from prometheus_client.registry import Collector
 from polyvisor.agent.link import LauncherError, Link
 from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.base import Verdict
-from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.drivers.verdict import supports
 from polyvisor.kube.metrics import Families, Family
 
 FEATURE = "lifecycle.statistics"
@@ -109,7 +108,7 @@ class Statistics(Collector):
         asked = []
         for vmi, link in self._machines():
             driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver") or ""))
-            if driver is not None and driver.features.get(FEATURE, UNKNOWN).verdict is Verdict.SUPPORTED:
+            if driver is not None and supports(driver, FEATURE):
                 asked.append(ask(vmi, link, driver.name))
         self._told = [found for found in await asyncio.gather(*asked) if found is not None]
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from polyvisor.agent import access, cloudinit, contents, disks, iso, safepath, tools
 from polyvisor.agent.disks import DiskFile, Image
-from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, translated
+from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
 from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
@@ -296,8 +296,7 @@ class _Preparation:
     def _claim(self, name: str) -> Obj:
         claim = self._inputs.claims.get(name)
         if claim is None:
-            namespace = self._vmi["metadata"]["namespace"]
-            raise AgentError(f"PersistentVolumeClaim {namespace}/{name} does not exist", reason=PVC_NOT_FOUND)
+            raise NoSuchClaim(self._vmi["metadata"]["namespace"], name)
         return claim
 
     def _claim_disk(self, name: str, claim: str) -> None:

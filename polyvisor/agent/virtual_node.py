@@ -25,7 +25,8 @@ from polyvisor.agent.status import pod_status
 from polyvisor.agent.storage import DISKS, SCRATCH
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, HYPERVISOR_PREFIX, EventType
-from polyvisor.api.resources import PODS
+from polyvisor.api.owners import controller_uid
+from polyvisor.api.resources import PODS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
@@ -42,10 +43,7 @@ def pod_id(pod: Obj) -> str:
 
 def owner_uid(pod: Obj) -> str:
     """Return the uid of the machine that a Pod belongs to."""
-    for owner in pod["metadata"].get("ownerReferences") or []:
-        if owner.get("controller") and owner.get("kind") == "VirtualMachineInstance":
-            return str(owner["uid"])
-    return ""
+    return controller_uid(pod, VMIS.kind)
 
 
 class VirtualNode:

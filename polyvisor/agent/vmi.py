@@ -79,7 +79,7 @@ class MachineAgent:
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
         self._plugger = hotplug.Plugger(self._shelves(), self._unfilled)
-        self._drives = media.Drives(claims, places if self.own_claims else None, self._unfilled)
+        self._drives = media.Drives(self._plugger.shelves if self.own_claims else None, self._unfilled)
         self._dumper = dumps.Dumper(claims, places.volumes if self.own_claims else None, self.look)
         self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
         self._patience = Patience()
@@ -330,7 +330,7 @@ class MachineAgent:
             claims = await self._claims(vmi)
             outcome = await self._plugger.settle(runner, claims)
             if drives(vmi["spec"]):
-                failed = await self._drives.settle(vmi, link, claims)
+                failed = await self._drives.settle(runner, claims)
                 outcome.troubles |= {name: hotplug.Trouble(hotplug.PENDING, *why) for name, why in failed.items()}
         for name, trouble in outcome.troubles.items():
             if not trouble.waits:

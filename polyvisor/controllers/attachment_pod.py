@@ -16,12 +16,12 @@ from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
 from polyvisor.api.resources import PODS
 from polyvisor.controllers.objects import owner_reference, uid
-from polyvisor.controllers.pod_volumes import RESTRICTED
+from polyvisor.controllers.pod_volumes import RESTRICTED, STAY, UNPRIVILEGED
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
 
-LIVE = 'trap "exit 0" TERM; while :; do /bin/busybox sleep 86400 & wait $!; done'
+BUSYBOX = "/bin/busybox"
 RESOURCES = {"requests": {"cpu": "1m", "memory": "2M"}, "limits": {"cpu": "10m", "memory": "40M"}}
 
 
@@ -39,7 +39,7 @@ def build_attachment(launcher: Obj, volumes: Mapping[str, str], claims: Mapping[
     container: Obj = {
         "name": inside.ATTACHMENT_CONTAINER,
         "image": compute["image"],
-        "command": ["/bin/busybox", "sh", "-c", LIVE],
+        "command": [BUSYBOX, "sh", "-c", STAY, BUSYBOX],
         "resources": RESOURCES,
         "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
     }
@@ -59,11 +59,7 @@ def build_attachment(launcher: Obj, volumes: Mapping[str, str], claims: Mapping[
         "terminationGracePeriodSeconds": 1,  # with 0 the Pod would be gone before the kubelet has unmounted anything
         "affinity": {"nodeAffinity": affinity},
         "tolerations": [{"operator": "Exists"}],
-        "securityContext": {
-            "fsGroup": names.LAUNCHER_USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": UNPRIVILEGED,
         "containers": [container],
         "volumes": [
             {"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in sorted(volumes.items())

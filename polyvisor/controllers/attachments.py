@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.names import FINAL_PHASES, VIRTUAL_NODE_TAINT, EventType, Reason
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import claim_of, plugged
 from polyvisor.controllers import data_volumes
 from polyvisor.controllers.attachment_pod import attachment_name, build_attachment
-from polyvisor.controllers.objects import condition, controller_of, deleting, owned_by, phase_of, uid
+from polyvisor.controllers.objects import condition, deleting, owned_by, phase_of, uid
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient
 
 if TYPE_CHECKING:

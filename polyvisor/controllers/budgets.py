@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from polyvisor.api import names
 from polyvisor.api.cluster_resources import DISRUPTION_BUDGETS
 from polyvisor.api.names import FINAL_PHASES, EventType, EvictionStrategy, Reason, VmiCondition
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import VMIS
 from polyvisor.controllers.objects import (
     condition_is,
-    controller_of,
     deleting,
     owned_by,
     owner_reference,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import EventType, Reason
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import DATAVOLUMES, PVCS, VMS
 from polyvisor.api.volumes import claim_of
-from polyvisor.controllers.objects import condition, controller_of, owned_by, owner_reference, phase_of
+from polyvisor.controllers.objects import condition, owned_by, owner_reference, phase_of
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient
 
 if TYPE_CHECKING:

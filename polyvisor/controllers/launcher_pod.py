@@ -23,7 +23,7 @@ from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers.console_log import console_log
 from polyvisor.controllers.objects import owner_reference, uid
-from polyvisor.controllers.pod_volumes import RESTRICTED, PodStorage, pod_storage
+from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
 from polyvisor.domain.kept import state_claim
 
 if TYPE_CHECKING:
@@ -138,12 +138,7 @@ def build_pod(
     if secrets := storage.pull_secrets + [one for one in PULL_SECRETS if one not in storage.pull_secrets]:
         pod_spec["imagePullSecrets"] = secrets
     if not privileged:
-        # the group lets the launcher write to claims on file systems that know owners
-        pod_spec["securityContext"] = {
-            "fsGroup": names.LAUNCHER_USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
+        pod_spec["securityContext"] = UNPRIVILEGED
     for field in COPIED_FIELDS:
         if wanted.get(field):
             pod_spec[field] = copy.deepcopy(wanted[field])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.api.names import TEMPLATE_ANNOTATION
 from polyvisor.controllers.template import made_cards, with_cards
-from polyvisor.drivers.base import Driver, Verdict
-from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.drivers.base import Driver
+from polyvisor.drivers.verdict import supports
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -41,7 +41,7 @@ def step(vm: Obj, template: Obj, vmi: Obj, driver: Driver) -> Obj | None:
     told = {entry.get("name") for entry in (vmi.get("status") or {}).get("interfaces") or []}
     reached = dict(made)
     for name, feature in changes(made, wanted).items():
-        if feature == RESTART or driver.features.get(feature, UNKNOWN).verdict is not Verdict.SUPPORTED:
+        if feature == RESTART or not supports(driver, feature):
             continue
         if name not in wanted:
             if name in told or len(have) == 1:  # of no cards at all admission would make the default one

@@ -16,9 +16,10 @@ from prometheus_client.registry import Collector
 
 from polyvisor.api import Obj, VirtualMachineInstanceSpec, names
 from polyvisor.api.names import FINAL_PHASES, PrintableStatus, VmiCondition
+from polyvisor.api.owners import controller_of
 from polyvisor.api.quantity import QuantityError, parse_quantity
 from polyvisor.controllers.launcher_pod import driver_of, launcher_image
-from polyvisor.controllers.objects import condition_is, controller_of, moment, phase_of
+from polyvisor.controllers.objects import condition_is, moment, phase_of
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Informer
 from polyvisor.kube.metrics import Families, Family, histogram

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import ConditionStatus
+from polyvisor.api.owners import controller_of
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -44,14 +45,6 @@ def deleting(obj: Obj) -> bool:
 def phase_of(obj: Obj) -> str:
     """Return ``status.phase``, or an empty string."""
     return str((obj.get("status") or {}).get("phase") or "")
-
-
-def controller_of(obj: Obj) -> Obj | None:
-    """Return the ownerReference of the object's controller."""
-    for reference in obj["metadata"].get("ownerReferences") or []:
-        if reference.get("controller"):
-            return dict(reference)
-    return None
 
 
 def owned_by(obj: Obj, owner: Obj) -> bool:

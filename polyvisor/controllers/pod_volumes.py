@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 BUSYBOX = f"{names.PROGRAMS_FOLDER}/busybox"
-LIVE = f'trap "exit 0" TERM; while :; do {BUSYBOX} sleep 86400 & wait $!; done'
+STAY = 'trap "exit 0" TERM; while :; do "$0" sleep 86400 & wait $!; done'
+"""A shell's script for a container that does nothing but live; its first argument is the busybox to do that with."""
 IMAGE_RESOURCES = {
     "requests": {"cpu": "1m", "memory": "1M", "ephemeral-storage": "50M"},
     "limits": {"cpu": "10m", "memory": "40M"},
@@ -34,6 +35,12 @@ RESTRICTED: Mapping[str, object] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
 }
+UNPRIVILEGED: Mapping[str, object] = {
+    "fsGroup": names.LAUNCHER_USER,  # so that the launcher may write to claims on file systems that know owners
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""The security context of a Pod whose containers need no rights."""
 TOKEN_CONTAINER = "service-account"
 """A kubelet fills no volume that no container mounts."""
 TOKEN_SECONDS = 3607
@@ -89,7 +96,7 @@ class PodStorage:
         found: Obj = {
             "name": container,
             "image": source["image"],
-            "command": [BUSYBOX, "sh", "-c", LIVE],
+            "command": [BUSYBOX, "sh", "-c", STAY, BUSYBOX],
             "volumeMounts": [
                 {"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER, "readOnly": True},
             ],

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import names, selectors
 from polyvisor.api.names import FINAL_PHASES, ConditionStatus, EventType, Reason, ReplicaSetCondition, VmiCondition
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import REPLICA_SETS, VMIS
 from polyvisor.controllers.objects import (
     condition,
     condition_is,
-    controller_of,
     deleting,
     drop_condition,
     now,

@@ -6,8 +6,9 @@ It belongs to the VirtualMachine where there is one, so Kubernetes removes it wi
 from __future__ import annotations
 
 from polyvisor.api import Obj
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PVCS, VMIS, VMS
-from polyvisor.controllers.objects import controller_of, owner_reference
+from polyvisor.controllers.objects import owner_reference
 from polyvisor.domain.kept import state_claim
 from polyvisor.kube import ApiError, KubeClient
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from polyvisor.api import names
 from polyvisor.api.names import EventType, Phase, Reason, RunStrategy, StateChangeAction
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import live_cards, live_media, memory_dump
 from polyvisor.controllers import template as template_of
@@ -22,7 +23,6 @@ from polyvisor.controllers.data_volumes import make_templates
 from polyvisor.controllers.instancetypes import Unusable, capture, expanded
 from polyvisor.controllers.objects import (
     add_finalizer,
-    controller_of,
     deleting,
     has_finalizer,
     now,
@@ -112,7 +112,8 @@ class VmController:
         except Unusable as error:
             unusable = error
         if vmi is not None and unusable is None:
-            vmi = await self._change_media(vm, await self._change_cards(vm, vmi))
+            vmi = await self._change(vm, vmi, "network cards", self._cards)
+            vmi = await self._change(vm, vmi, "discs", self._media)
         trouble = await self._templates(vm, key)
         decision = decide(vm, vmi, self._clock())
         generation = int(vm["metadata"].get("generation") or 0)
@@ -209,34 +210,32 @@ class VmController:
         await drop_starts(self._client, vm)
         return vm, made
 
-    async def _change_cards(self, vm: Obj, vmi: Obj) -> Obj:
-        """Change a running instance's network cards as the template has them now; return it as it is after that."""
-        driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver")))
-        running = phase_of(vmi) == Phase.RUNNING and not deleting(vmi)
-        if driver is None or not running or not live_cards.due(vm, vmi):
+    async def _change(self, vm: Obj, vmi: Obj, what: str, step: Callable[[Obj, Obj], Awaitable[Obj | None]]) -> Obj:
+        """Change a running instance as ``step`` has it; return it as it is after that. A refusal is told."""
+        if phase_of(vmi) != Phase.RUNNING or deleting(vmi):
             return vmi
         try:
-            _, expansion = await expanded(self._client, vm)
-            new = live_cards.step(vm, expansion.spec, vmi, driver)
+            new = await step(vm, vmi)
             return vmi if new is None else await self._client.update(VMIS, new)
         except (Unusable, ApiError) as error:
             if isinstance(error, ApiError) and (error.conflict or error.code not in REFUSALS):
                 raise
-            what = f"network cards cannot be changed while the machine runs: {error}"
-            self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, what)
+            told = f"{what} cannot be changed while the machine runs: {error}"
+            self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, told)
             return vmi
 
-    async def _change_media(self, vm: Obj, vmi: Obj) -> Obj:
-        """Change the discs in a running instance's drives as the template has them now."""
-        new = live_media.step(vm, vmi) if phase_of(vmi) == Phase.RUNNING and not deleting(vmi) else None
-        try:
-            return vmi if new is None else await self._client.update(VMIS, new)
-        except ApiError as error:
-            if error.conflict or error.code not in REFUSALS:
-                raise
-            what = f"discs cannot be changed while the machine runs: {error}"
-            self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, what)
-            return vmi
+    async def _cards(self, vm: Obj, vmi: Obj) -> Obj | None:
+        """Return the instance with its network cards as the template has them now, None if there is nothing to do."""
+        driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver")))
+        if driver is None or not live_cards.due(vm, vmi):
+            return None
+        _, expansion = await expanded(self._client, vm)
+        return live_cards.step(vm, expansion.spec, vmi, driver)
+
+    @staticmethod
+    async def _media(vm: Obj, vmi: Obj) -> Obj | None:
+        """Return the instance with the discs in its drives as the template has them now."""
+        return live_media.step(vm, vmi)
 
     async def _stop(self, vm: Obj, vmi: Obj) -> Obj | None:
         if deleting(vmi):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason, VmiCondition
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes
@@ -24,7 +25,6 @@ from polyvisor.controllers.nodes import is_open, may_hold, shown
 from polyvisor.controllers.objects import (
     add_finalizer,
     condition,
-    controller_of,
     deleting,
     has_finalizer,
     moment,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SOURCES = {CardKind.TAP: "ethernet", CardKind.BRIDGE: "bridge"}
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+CARD_ALIAS = "ua-nic_"
+"""Before the name of a network card in its alias, by which it is found in a domain that runs."""
 
 
 def add_interfaces(devices: _Element, spec: DomainSpec, context: DomainContext, kind: CardKind) -> None:
@@ -42,7 +44,7 @@ def add_interfaces(devices: _Element, spec: DomainSpec, context: DomainContext, 
         if interface.acpi_index is not None:
             add(element, "acpi", index=interface.acpi_index)
         add_pci_address(element, interface.pci_address)
-        add(element, "alias", name=f"ua-nic_{interface.name}")
+        add(element, "alias", name=f"{CARD_ALIAS}{interface.name}")
 
 
 def _join(element: _Element, source: CardSource, kind: CardKind) -> None:

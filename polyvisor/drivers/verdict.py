@@ -16,6 +16,11 @@ Asked = Iterable[tuple[Feature, list[str]]]
 UNKNOWN = Support(Verdict.UNKNOWN, source="", reason="it is not known whether the driver can do this, so it is refused")
 
 
+def supports(driver: Driver, feature: str) -> bool:
+    """Whether a driver has a feature, whatever the node and its versions."""
+    return driver.features.get(feature, UNKNOWN).verdict is Verdict.SUPPORTED
+
+
 def unsupported(
     driver: Driver, spec: VirtualMachineInstanceSpec, virt_type: str | None = None
 ) -> list[tuple[Feature, str, Support]]:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from polyvisor.api.launcher_pods import is_attachment
 from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.server.webhooks import API_VERSION, BadReview, read_review
@@ -89,7 +90,7 @@ class Evictions:
     async def _goes_after(self, pod: Obj) -> str:
         """Return why a Pod with claims that a guest writes to has to stay: while the Pod of its machine is there."""
         metadata = pod["metadata"]
-        owner: Obj = next((one for one in metadata.get("ownerReferences") or [] if one.get("controller")), {})
+        owner = controller_of(pod) or {}
         try:
             launcher = await self._client.get(PODS, str(owner.get("name")), metadata["namespace"])
         except ApiError as error:
@@ -104,7 +105,7 @@ class Evictions:
     async def _machine(self, pod: Obj) -> Obj | None:
         """Return the machine that still runs in a Pod."""
         metadata = pod["metadata"]
-        owner: Obj = next((one for one in metadata.get("ownerReferences") or [] if one.get("controller")), {})
+        owner = controller_of(pod) or {}
         phase = (pod.get("status") or {}).get("phase")
         if owner.get("kind") != VMIS.kind or metadata.get("deletionTimestamp") or phase in FINAL_PHASES:
             return None

@@ -90,17 +90,21 @@ class Streams:
 
         return serve
 
-    async def _console(self, parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:
+    async def _able(self, parameters: dict[str, Any], action: str) -> Obj:
+        """Return a machine whose driver has a stream."""
         vmi = await self._machines.existing(parameters["namespace"], parameters["name"])
-        check(self._drivers, vmi, "console")
+        check(self._drivers, vmi, action)
+        return vmi
+
+    async def _console(self, parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:
+        vmi = await self._able(parameters, "console")
         require_running(vmi)
         if devices(vmi).get("autoattachSerialConsole") is False:
             raise Refusal(400, "No serial consoles are present.")
         return vmi, {}
 
     async def _screen(self, parameters: dict[str, Any], action: str = "vnc") -> tuple[Obj, dict[str, Any]]:
-        vmi = await self._machines.existing(parameters["namespace"], parameters["name"])
-        check(self._drivers, vmi, action)
+        vmi = await self._able(parameters, action)
         if devices(vmi).get("autoattachGraphicsDevice") is False:
             raise Refusal(400, "No graphics devices are present.")
         if requests.phase(vmi) != "Running":
@@ -108,8 +112,7 @@ class Streams:
         return vmi, {"preserve": parameters.get("preserveSession") == "true"}
 
     async def _usb(self, parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:
-        vmi = await self._machines.existing(parameters["namespace"], parameters["name"])
-        check(self._drivers, vmi, "usbredir")
+        vmi = await self._able(parameters, "usbredir")
         require_running(vmi)
         if devices(vmi).get("clientPassthrough") is None:
             raise Refusal(400, "Not configured with USB Redirection: the machine's devices lack clientPassthrough: {}")

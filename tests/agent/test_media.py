@@ -9,10 +9,11 @@ import pytest
 
 from polyvisor.agent import hotplug, media
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.hotplug import Outcome, Trouble
+from polyvisor.agent.hotplug import NodeShelves, Outcome, Runner, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.media import Drives
 from polyvisor.agent.sources import Places
+from polyvisor.drivers.qemu import QemuDriver
 
 Obj = dict[str, Any]
 CLAIM: Obj = {
@@ -69,8 +70,9 @@ async def ready(_: Obj) -> str:
 
 
 async def settle(vmi: Obj, link: PlayedLink, places: Places | None) -> dict[str, media.Trouble]:
-    drives = Drives(PlayedClaims(), places, ready)  # type: ignore[arg-type]
-    return await drives.settle(vmi, link, {"c": CLAIM, "d": OTHER})  # type: ignore[arg-type]
+    shelves = NodeShelves(PlayedClaims(), places) if places is not None else None  # type: ignore[arg-type]
+    runner = Runner(vmi, {}, QemuDriver(), link, Path())  # type: ignore[arg-type]
+    return await Drives(shelves, ready).settle(runner, {"c": CLAIM, "d": OTHER})
 
 
 def test_only_the_disc_of_a_drive_is_changed() -> None:

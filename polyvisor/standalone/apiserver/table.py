@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import Column, Resource
 
 from .clock import age
@@ -94,8 +95,7 @@ def _access_modes(claim: Obj) -> str:
 
 
 def _controller(revision: Obj) -> str:
-    owners = revision["metadata"].get("ownerReferences") or []
-    owner = next((one for one in owners if one.get("controller")), None)
+    owner = controller_of(revision)
     if owner is None:
         return "<none>"
     group = owner["apiVersion"].partition("/")[0]
