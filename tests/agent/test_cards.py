@@ -14,6 +14,8 @@ from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.qemu import QemuDriver
 
+from . import played_links
+
 Obj = dict[str, Any]
 FIRST: Obj = {"name": "default", "masquerade": {}}
 MORE: Obj = {"name": "more", "bridge": {}}
@@ -31,26 +33,13 @@ def machine(*found: Obj, told: list[Obj] | None = None, phase: str = "Running") 
     }
 
 
-class PlayedLink:
+class PlayedLink(played_links.PlayedLink):
     """A launcher whose domain has these cards, each with its link's state."""
 
-    def __init__(self, **have: str) -> None:
-        self.have = have
-        self.asked: list[tuple[str, Obj]] = []
-        self.fails: Exception | None = None
-
-    async def request(self, operation: str, **arguments: Any) -> Obj:
-        if operation == "describe":
-            found = "".join(
-                f"<interface type='user'><mac address='02:00:00:00:00:01'/>"
-                f"<link state='{state}'/><alias name='ua-nic_{name}'/></interface>"
-                for name, state in self.have.items()
-            )
-            return {"xml": f"<domain><devices>{found}</devices></domain>"}
-        self.asked.append((operation, arguments))
-        if self.fails:
-            raise self.fails
-        return {}
+    def device(self, name: str, what: str) -> str:
+        """Return a card."""
+        mac = "<mac address='02:00:00:00:00:01'/>"
+        return f"<interface type='user'>{mac}<link state='{what}'/><alias name='ua-nic_{name}'/></interface>"
 
 
 class Joins:

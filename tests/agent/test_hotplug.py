@@ -16,6 +16,8 @@ from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.sources import Places
 from polyvisor.drivers.qemu import QemuDriver
 
+from . import played_links
+
 Obj = dict[str, Any]
 CLAIM: Obj = {
     "metadata": {"name": "c", "namespace": "default"},
@@ -44,24 +46,12 @@ def plug(name: str, claim: str = "c") -> Obj:
 ROOT = {"name": "root", "emptyDisk": {"capacity": "1Mi"}}
 
 
-class PlayedLink:
-    """A launcher whose domain has these disks."""
+class PlayedLink(played_links.PlayedLink):
+    """A launcher whose domain has these disks, each with its target."""
 
-    def __init__(self, **have: str) -> None:
-        self.have = have
-        self.asked: list[tuple[str, Obj]] = []
-        self.fails: Exception | None = None
-
-    async def request(self, operation: str, **arguments: Any) -> Obj:
-        if operation == "describe":
-            disks = "".join(
-                f"<disk><target dev='{target}'/><alias name='ua-{name}'/></disk>" for name, target in self.have.items()
-            )
-            return {"xml": f"<domain><devices>{disks}</devices></domain>"}
-        self.asked.append((operation, arguments))
-        if self.fails:
-            raise self.fails
-        return {}
+    def device(self, name: str, what: str) -> str:
+        """Return a disk."""
+        return f"<disk><target dev='{what}'/><alias name='ua-{name}'/></disk>"
 
 
 class PlayedClaims:

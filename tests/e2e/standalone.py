@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -35,6 +36,12 @@ class Standalone:
         )
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def run_machines(self, *machines: dict[str, Any]) -> None:
+        """Create machines, and wait until they run."""
+        path = self.folder / "machines.json"
+        path.write_text("\n---\n".join(map(json.dumps, machines)))
+        self.run("run", path)
 
     @property
     def kubeconfig(self) -> Path:

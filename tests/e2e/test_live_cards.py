@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -17,7 +16,7 @@ from polyvisor.kube.config import from_kubeconfig
 
 from .guest_shell import Shell, shell, until
 from .standalone import Standalone, standalone
-from .test_networks import KERNEL, own_network
+from .test_networks import KERNEL, define_network, own_network
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 VMS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
@@ -46,22 +45,11 @@ def home() -> Iterator[Standalone]:
     with standalone() as home, own_network():
         home.run("up", "--network", "bridge")
         try:
-            config = json.dumps({"type": "bridge", "bridge": "pvlive0"})
-            definition = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
-            definition |= {"metadata": {"name": "more", "namespace": "default"}, "spec": {"config": config}}
-            home.run("create", "-f", "-", stdin=json.dumps(definition))
-            path = home.folder / "machines.json"
-            machines = [machine("one", [FIRST], [POD]), machine("none", [], [])]
-            path.write_text("\n---\n".join(map(json.dumps, machines)))
-            home.run("run", path)
+            define_network(home, "more", "pvlive0")
+            home.run_machines(machine("one", [FIRST], [POD]), machine("none", [], []))
             yield home
         finally:
             home.run("down")
-
-
-@pytest.fixture
-def client(home: Standalone) -> Client:
-    return Client(from_kubeconfig(home.kubeconfig))
 
 
 def change(client: Client, name: str, cards: list[dict[str, Any]], networks: list[dict[str, Any]]) -> None:

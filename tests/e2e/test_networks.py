@@ -90,6 +90,14 @@ def own_network() -> Iterator[None]:
         os.close(old)
 
 
+def define_network(home: Standalone, name: str, bridge: str) -> None:
+    """Make a further network, on a bridge."""
+    config = json.dumps({"type": "bridge", "bridge": bridge})
+    definition = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
+    definition |= {"metadata": {"name": name, "namespace": "default"}, "spec": {"config": config}}
+    home.run("create", "-f", "-", stdin=json.dumps(definition))
+
+
 @pytest.fixture(scope="module")
 def home() -> Iterator[Standalone]:
     if why := trial():
@@ -97,21 +105,11 @@ def home() -> Iterator[Standalone]:
     with standalone() as home, own_network():
         home.run("up", "--network", "bridge")
         try:
-            config = json.dumps({"type": "bridge", "bridge": "pvtest0"})
-            spec = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition"}
-            first = spec | {"metadata": {"name": "more", "namespace": "default"}, "spec": {"config": config}}
-            home.run("create", "-f", "-", stdin=json.dumps(first))
-            path = home.folder / "machines.json"
-            path.write_text("\n---\n".join(json.dumps(manifest(name)) for name in MACHINES))
-            home.run("run", path)
+            define_network(home, "more", "pvtest0")
+            home.run_machines(*map(manifest, MACHINES))
             yield home
         finally:
             home.run("down")
-
-
-@pytest.fixture
-def client(home: Standalone) -> Client:
-    return Client(from_kubeconfig(home.kubeconfig))
 
 
 def cards(client: Client, name: str) -> list[dict[str, Any]]:

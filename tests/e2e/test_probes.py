@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from polyvisor.cli.client import Client
-from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.errors import ApiError
 
 from .agent_guest import IMAGE, add_image
@@ -66,11 +65,6 @@ def home() -> Iterator[Standalone]:
             yield home
         finally:
             home.run("down")
-
-
-@pytest.fixture
-def client(home: Standalone) -> Client:
-    return Client(from_kubeconfig(home.kubeconfig))
 
 
 def running(client: Client, name: str, besides: str = "") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -18,7 +17,6 @@ from websockets.exceptions import InvalidStatus
 from polyvisor.cli.client import Client
 from polyvisor.cli.streams import options
 from polyvisor.cli.websocket import Websocket
-from polyvisor.kube.config import from_kubeconfig
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start
 
@@ -62,18 +60,10 @@ def home() -> Iterator[Standalone]:
     with standalone() as home:
         home.run("up")
         try:
-            path = home.folder / "machines.json"
-            machines = [machine("slots", {"clientPassthrough": {}}), machine("none", {})]
-            path.write_text("\n---\n".join(map(json.dumps, machines)))
-            home.run("run", path)
+            home.run_machines(machine("slots", {"clientPassthrough": {}}), machine("none", {}))
             yield home
         finally:
             home.run("down")
-
-
-@pytest.fixture
-def client(home: Standalone) -> Client:
-    return Client(from_kubeconfig(home.kubeconfig))
 
 
 class Redirection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import yaml
@@ -15,19 +17,34 @@ SECONDS = 300
 PREFIX = "localhost/polyvisor/"
 
 
-def claim(name: str) -> str:
-    """Return a claim and the volume for it, a folder of the node; nothing here provisions volumes."""
+def claim(name: str, mode: str = "Filesystem", **place: Any) -> str:
+    """Return a claim and the volume for it, by default a folder of the node; nothing here provisions volumes."""
     size = {"storage": "4Mi"}
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
-    folder = {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": mode}
+    folder = {"hostPath": {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}}
     volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
     wanted = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
     return yaml.safe_dump_all(
         [
-            {**volume, "spec": {**common, "capacity": size, "hostPath": folder}},
+            {**volume, "spec": {**common, "capacity": size, **(place or folder)}},
             {**wanted, "spec": {**common, "volumeName": name, "resources": {"requests": size}}},
         ]
     )
+
+
+@contextmanager
+def block_claim(nodes: NodesCluster, name: str) -> Iterator[str]:
+    """Make a block device of the node, and a claim for it; give the device."""
+    node, file = nodes.nodes[0], f"/var/lib/polyvisor/{name}.img"
+    node.run("truncate", "--size=4M", file)
+    device = node.run("losetup", "--find", "--show", file).stdout.strip()
+    here = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}
+    nodes.kubectl("apply", "-f-", stdin=claim(name, "Block", local={"path": device}, nodeAffinity=affinity))
+    try:
+        yield device
+    finally:
+        node.run("losetup", "--detach", device)
 
 
 def machine(name: str, driver: str, devices: Obj, volumes: list[Obj], **domain: Any) -> str:

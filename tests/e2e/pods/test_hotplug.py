@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,11 +13,9 @@ import yaml
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
+from .machines import SECONDS, Obj, block_claim, claim, get, image
+
 pytestmark = pytest.mark.e2e
-Obj = dict[str, Any]
-SECONDS = 300
-PREFIX = "localhost/polyvisor/"
-SIZE = {"storage": "4Mi"}
 WATCH = (
     "(last=-; while :; do now=; for one in /sys/block/sd* /sys/block/vd[c-z]; do "
     '[ -e $one ] || continue; disk=${one##*/}; word=$(dd if=/dev/$disk bs=4 count=1 2>/dev/null | tr -d "\\0"); '
@@ -30,29 +26,7 @@ WATCH = (
 """What the guest does: say which disks it has whenever that changes, and mark each that is empty."""
 
 
-def claim(name: str, **more: Any) -> list[Obj]:
-    """Return a claim and the volume for it, a folder of the node unless ``more`` says otherwise."""
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
-    if "volumeMode" in more:
-        common["volumeMode"] = more.pop("volumeMode")
-    place = more or {"hostPath": {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}}
-    wanted = {**common, "volumeName": name, "resources": {"requests": SIZE}}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {**common, "capacity": SIZE, **place},
-        },
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": wanted},
-    ]
-
-
-def image(name: str) -> Obj:
-    return {"image": f"{PREFIX}{name}:1", "imagePullPolicy": "Never"}
-
-
-def vm(name: str) -> Obj:
+def vm(name: str) -> str:
     kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     seed = {"userData": f"#cloud-config\nruncmd:\n- {WATCH}\n"}
     volumes = [{"name": "root", "containerDisk": image("demo-disk")}, {"name": "seed", "cloudInitNoCloud": seed}]
@@ -66,25 +40,14 @@ def vm(name: str) -> Obj:
         },
         "volumes": volumes,
     }
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachine",
-        "metadata": {"name": name},
-        "spec": {"runStrategy": "Always", "template": {"metadata": {}, "spec": spec}},
-    }
+    body = {"runStrategy": "Always", "template": {"metadata": {}, "spec": spec}}
+    kind = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine"}
+    return yaml.safe_dump({**kind, "metadata": {"name": name}, "spec": body})
 
 
 @pytest.fixture(scope="module")
 def nodes(pods: NodesCluster) -> NodesCluster:
     return pods
-
-
-def apply(nodes: NodesCluster, *objects: Obj) -> None:
-    nodes.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(objects))
-
-
-def get(nodes: NodesCluster, *what: str) -> Obj:
-    return dict(json.loads(nodes.kubectl("get", *what, "--output=json")))
 
 
 def volumes(nodes: NodesCluster, name: str) -> dict[str, Obj]:
@@ -167,7 +130,8 @@ def gone(nodes: NodesCluster, name: str, *pods: str) -> None:
 
 
 def test_claims_come_to_a_guest_and_go(nodes: NodesCluster) -> None:
-    apply(nodes, *claim("one"), *claim("two"), vm("plug"))
+    for text in (claim("one"), claim("two"), vm("plug")):
+        nodes.kubectl("apply", "--filename=-", stdin=text)
     says(nodes, "plug", "DISKS.")
     nodes.polyvisor("addvolume", "plug", "--volume-name", "one")
     told = ready(nodes, "plug", "one")["one"]
@@ -206,16 +170,8 @@ def test_claims_come_to_a_guest_and_go(nodes: NodesCluster) -> None:
 
 @pytest.fixture
 def device(nodes: NodesCluster) -> Iterator[str]:
-    """A block device of the node, and the claim ``hot`` for it."""
-    node = nodes.nodes[0]
-    file = "/var/lib/polyvisor/hotplug.img"
-    node.run("truncate", "--size=4M", file)
-    found = node.run("losetup", "--find", "--show", file).stdout.strip()
-    here = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]
-    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}
-    apply(nodes, *claim("hot", volumeMode="Block", local={"path": found}, nodeAffinity=affinity))
-    yield found
-    node.run("losetup", "--detach", found)
+    with block_claim(nodes, "hot") as found:
+        yield found
 
 
 def rights(nodes: NodesCluster, name: str) -> str:
@@ -228,7 +184,7 @@ def rights(nodes: NodesCluster, name: str) -> str:
 def test_a_block_device_comes_to_a_guest_and_goes(nodes: NodesCluster, device: str) -> None:
     if not Path("/sys/fs/cgroup/devices").is_dir():
         pytest.skip("control groups of version 2, where this is refused")
-    apply(nodes, vm("hot"))
+    nodes.kubectl("apply", "--filename=-", stdin=vm("hot"))
     says(nodes, "hot", "DISKS.")
     number = Path(device).stat().st_rdev
     right = f"b {os.major(number)}:{os.minor(number)} "

@@ -13,16 +13,15 @@ import yaml
 from tests.drivers.feature_guest import Facts, facts, kernel_and_initrd
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import TOP, NodesCluster
+from tests.e2e.test_kept_state import CLAIM, IMAGE, manifest
 
-from .machines import PREFIX, SECONDS, get, said
+from .machines import SECONDS, get, said
 
 sys.path.insert(0, str(TOP / "tools"))
 from oci_layout import Entry, Layout
 
 pytestmark = pytest.mark.e2e
-IMAGE = f"{PREFIX}feature-kernel:1"
 NAME = "keeper"
-CLAIM = f"persistent-state-for-{NAME}"
 VOLUME = f"""
 apiVersion: v1
 kind: PersistentVolume
@@ -47,19 +46,10 @@ def kernel_image(folder: Path) -> Path:
 
 
 def keeper() -> dict[str, Any]:
-    container = {"image": IMAGE, "imagePullPolicy": "Never"}
-    container |= {"kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
-    domain = {
-        "memory": {"guest": "256Mi"},
-        "firmware": {
-            "bootloader": {"efi": {"secureBoot": False, "persistent": True}},
-            "kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": container},
-        },
-        "devices": {"tpm": {"persistent": True}, "autoattachPodInterface": False, "autoattachGraphicsDevice": False},
-    }
-    spec = {"hypervisor": {"driver": "qemu"}, "terminationGracePeriodSeconds": 0, "domain": domain}
-    metadata = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": NAME}}
-    return {**metadata, "spec": {"runStrategy": "Always", "template": {"spec": spec}}}
+    found = manifest()
+    boot = found["spec"]["template"]["spec"]["domain"]["firmware"]["kernelBoot"]
+    boot["container"]["imagePullPolicy"] = "Never"
+    return found
 
 
 def told(nodes: NodesCluster) -> str:

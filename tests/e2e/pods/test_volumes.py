@@ -15,7 +15,7 @@ from polyvisor.agent.images import ImageStore
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import TOP, NodesCluster
 
-from .machines import PREFIX, SECONDS, claim, get, gone, image, machine, phase, pod_of, said, sights, why
+from .machines import PREFIX, SECONDS, block_claim, claim, get, gone, image, machine, phase, pod_of, said, sights, why
 
 sys.path.insert(0, str(TOP / "tools"))
 import guest_images
@@ -131,25 +131,8 @@ def test_a_machine_with_disks_of_every_kind(nodes: NodesCluster) -> None:
 
 @pytest.fixture
 def loop(nodes: NodesCluster) -> Iterator[str]:
-    """A block device of the node, and a claim for it."""
-    node = nodes.nodes[0]
-    file = "/var/lib/polyvisor/block.img"
-    node.run("truncate", "--size=4M", file)
-    device = node.run("losetup", "--find", "--show", file).stdout.strip()
-    size = {"storage": "4Mi"}
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": "Block"}
-    here = [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]
-    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}
-    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "raw"}}
-    wanted = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "raw"}}
-    spec = {**common, "capacity": size, "local": {"path": device}, "nodeAffinity": affinity}
-    claims = [
-        {**volume, "spec": spec},
-        {**wanted, "spec": {**common, "volumeName": "raw", "resources": {"requests": size}}},
-    ]
-    nodes.kubectl("apply", "--filename=-", stdin=yaml.safe_dump_all(claims))
-    yield device
-    node.run("losetup", "--detach", device)
+    with block_claim(nodes, "raw") as device:
+        yield device
 
 
 def test_a_claim_that_is_a_block_device(nodes: NodesCluster, loop: str) -> None:
