@@ -199,6 +199,7 @@ def rootfs(busybox: bytes) -> Tree:
     """Return the tree of the demo container."""
     tree = userland(busybox)
     tree["sbin/init"] = script("container-init")
+    tree["sbin/login-prompt"] = script("container-prompt")
     tree["etc/issue"] = text("", "Polyvisor demo container. Log in as root; there is no password.")
     return tree
 
