@@ -22,6 +22,7 @@ from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.daemon import Daemon
 from polyvisor.launcher.files import now, read_state, write_durably
 from polyvisor.launcher.plan import Plan
+from polyvisor.launcher.steady import on_one_cpu
 
 State = dict[str, Any]
 
@@ -101,7 +102,8 @@ class Machine:
         """Reach libvirt, then take over the domain if it is there. Raises what libvirt or the daemon raises."""
         if self._daemon:
             self._daemon.ensure()
-        connection = libvirt.openAuth(self._plan.uri, [[], lambda *_: -1, None])
+        with on_one_cpu():
+            connection = libvirt.openAuth(self._plan.uri, [[], lambda *_: -1, None])
         if self._plan.poll_seconds:
             self._poll()
         else:

@@ -145,6 +145,21 @@ def test_what_libvirt_was_trying_ends_with_a_killed_launcher(
         assert agent.result("state")["state"] == "none"
 
 
+def test_launchers_take_over_what_the_probe_found(
+    driver: Driver, bootable: DomainContext, probed: ProbeResult, scratch: Path
+) -> None:
+    """On whichever CPU each runs: some processors answer a bit differently on every one of theirs."""
+    assert probed.virt_types
+    seeds = driver.launcher(scratch, scratch / driver.name).seeds
+    for _ in range(6 if seeds else 0):
+        with bench(driver, talkative(driver, bootable), scratch / driver.name) as one:
+            one.launch()
+            for relative, source in seeds.items():
+                found = {file.name: file.read_bytes() for file in Path(source).iterdir()}
+                assert found
+                assert {name: (one.folder / relative / name).read_bytes() for name in found} == found
+
+
 def test_a_guest_without_a_console_runs_where_the_table_says_so(
     driver: Driver, bootable: DomainContext, scratch: Path
 ) -> None:
