@@ -18,7 +18,7 @@ from typing import Self
 
 from polyvisor.agent import disks, formats, safepath, tools
 from polyvisor.agent.errors import AgentError, ImageError, translated
-from polyvisor.agent.sparse import copy_sparse
+from polyvisor.agent.sparse import copy_sparse, only_zeros
 from polyvisor.agent.unpack import Unpacker
 from polyvisor.agent.unpacking import BROKEN, Unpacking, unpacking
 
@@ -187,6 +187,7 @@ class _Stream:
         self._file = place.open("wb")
         self._waiting = b""
         self._head = b""
+        self._most = 0
         self._end = 0
         self._unpacker: Unpacking | None = None
         self._begun = False
@@ -218,14 +219,15 @@ class _Stream:
     def _put(self, data: bytes) -> None:
         if len(self._head) < formats.HEAD:
             self._head += data[: formats.HEAD - len(self._head)]
-        raw = not self._archive and formats.format_of(self._head, self._called) == formats.RAW
-        if self._end + len(data) > self._size + (0 if raw else ROOM):
+            raw = not self._archive and formats.format_of(self._head, self._called) == formats.RAW
+            self._most = self._size + (0 if raw else ROOM)
+        if self._end + len(data) > self._most:
             raise ImageError(
                 f"{self._called} is larger than its claim, which has {self._size} bytes; ask for more storage",
                 retry=False,
             )
         self._end += len(data)
-        if data.count(0) == len(data):
+        if only_zeros(data):
             self._file.seek(self._end)
         else:
             self._file.write(data)

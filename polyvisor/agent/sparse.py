@@ -9,6 +9,11 @@ from collections.abc import Callable
 STEP = 64 * 1024 * 1024
 
 
+def only_zeros(data: bytes) -> bool:
+    """Return whether there is nothing but zeros, which a sparse file need not hold."""
+    return data == bytes(len(data))  # a comparison ends at the first byte that differs; counting zeros reads them all
+
+
 def copy_sparse(source: int, target: int, progress: Callable[[float], None] = lambda _: None) -> None:
     """Copy all of ``source`` into the empty file ``target``; ``progress`` is told how much is done, from 0 to 1."""
     size = os.fstat(source).st_size

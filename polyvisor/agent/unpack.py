@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from polyvisor.agent import safepath
 from polyvisor.agent.errors import ImageError, UnsafePath
+from polyvisor.agent.sparse import only_zeros
 
 CHUNK = 1024 * 1024
 WHITEOUT = ".wh."
@@ -152,7 +153,7 @@ class Unpacker:
             end = 0
             while chunk := source.read(CHUNK):
                 end += len(chunk)
-                if chunk.count(0) == len(chunk):  # keep disk images sparse
+                if only_zeros(chunk):  # keep disk images sparse
                     file.seek(end)
                 else:
                     file.write(chunk)
