@@ -6,6 +6,7 @@ import re
 import uuid
 from decimal import Decimal
 
+from polyvisor.admission import exclusive
 from polyvisor.admission.paths import absolute_path_error, image_error
 from polyvisor.admission.values import Findings, amount, items, mapping, number, text
 from polyvisor.api import Obj
@@ -28,6 +29,7 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     _cpu(domain, path, found)
     _memory(domain, path, found)
     _added_overhead(domain, path, found)
+    exclusive.validate(domain, path, found)
     _resources(domain, path, found)
     _firmware(domain, path, found)
     _boot_order(domain, path, found)

@@ -10,15 +10,16 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from polyvisor import __version__
-from polyvisor.agent import probing
+from polyvisor.agent import huge_pages, probing
 from polyvisor.agent.oci import host_architecture
 from polyvisor.agent.watching import LOOK_SECONDS, changes
 from polyvisor.api import Obj, names, node_names
+from polyvisor.api.quantity import whole
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.kube import ApiError, KubeClient
@@ -74,13 +75,21 @@ def capacity(folder: Path) -> dict[str, str]:
     cpus = len(os.sched_getaffinity(0))
     room = os.statvfs(folder)
     storage = room.f_blocks * room.f_frsize // 1024
+    pages = {node_names.huge_pages(size): f"{size // 1024 * count}Ki" for size, count in huge_pages.reserved().items()}
     return {
         "cpu": str(cpus),
         "memory": f"{memory}Ki",
         "ephemeral-storage": f"{storage}Ki",
         "pods": str(MAX_PODS),
+        **pages,
         **devices,
     }
+
+
+def allocatable(has: Mapping[str, str]) -> dict[str, str]:
+    """Return what machines can have of a capacity: memory in huge pages cannot be had as ordinary memory as well."""
+    huge = sum(whole(amount) for name, amount in has.items() if name.startswith(node_names.HUGE_PAGES_PREFIX))
+    return {**has, "memory": f"{(whole(has['memory']) - huge) // 1024}Ki"}
 
 
 class NodeKeeper:
@@ -230,7 +239,7 @@ class NodeKeeper:
         conditions = [condition] if self._said is None else [condition, self._drivers_condition(self._said)]
         return {
             "capacity": has,
-            "allocatable": has,
+            "allocatable": allocatable(has),
             "conditions": conditions,
             "addresses": [
                 {"type": "InternalIP", "address": self.address},

@@ -13,7 +13,7 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import cards, described, dumps, holds, hotplug, media, render, status, storage
+from polyvisor.agent import cards, described, dumps, holds, hotplug, huge_pages, media, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
@@ -217,6 +217,7 @@ class MachineAgent:
         async with self._launchers.lock(id_):
             if link.closed:
                 raise LauncherGone("the launcher has ended")
+            await asyncio.to_thread(huge_pages.check, vmi["spec"])
             with self._holds.starting(vmi, await self._claims(vmi)):
                 vmi = self._at_start(vmi)
                 folder = self._launchers.inside(id_)

@@ -5,9 +5,19 @@ Like :mod:`polyvisor.api.names`, of which this is the part that only nodes, thei
 
 from __future__ import annotations
 
+from polyvisor.api.quantity import format_quantity
+
 DEVICE_PREFIX = "devices.kubevirt.io/"
 DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
 """What Pods can ask a node for below that prefix, and the device node that they get."""
+
+HUGE_PAGES_PREFIX = "hugepages-"
+
+
+def huge_pages(size: int) -> str:
+    """Return Kubernetes' name of the memory in huge pages of a size in bytes, as a resource."""
+    return f"{HUGE_PAGES_PREFIX}{format_quantity(size)}"
+
 
 DRIVERS_CONDITION = "HypervisorsWork"
 """Condition of a Node: what works there, and why what does not."""

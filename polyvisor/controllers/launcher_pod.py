@@ -12,16 +12,15 @@ import hashlib
 import json
 import os
 from base64 import b32encode
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polyvisor import __version__
 from polyvisor.api import names, node_names
-from polyvisor.api.quantity import format_quantity, parse_quantity, whole
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers.console_log import console_log
+from polyvisor.controllers.launcher_resources import firm, guaranteed, resources_of
 from polyvisor.controllers.objects import owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
 from polyvisor.domain.kept import state_claim
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 DRIVER_ANNOTATION = f"{names.HYPERVISOR_PREFIX}driver"
 VIRT_TYPE_ANNOTATION = f"{names.HYPERVISOR_PREFIX}virt-type"
 FOLDER = Path(names.LAUNCHER_FOLDER)
-CPU_ALLOCATION_RATIO = 10
 COPIED_FIELDS = (
     "schedulerName",
     "priorityClassName",
@@ -112,9 +110,9 @@ def build_pod(
     for container in (compute, *others, *storage.init_containers):
         if container["image"] == image:
             container["imagePullPolicy"] = PULL_POLICY
-    if _guaranteed(compute["resources"]):
+    if guaranteed(compute["resources"]):
         for container in (*others, *storage.init_containers):
-            container["resources"] = _firm(container["resources"])
+            container["resources"] = firm(container["resources"])
     pod_spec: Obj = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -183,29 +181,11 @@ def grace_period(vmi: Obj) -> int:
     return names.DEFAULT_GRACE_PERIOD_SECONDS if given is None else int(given)
 
 
-def guest_memory(spec: VirtualMachineInstanceSpec) -> int:
-    """Return the guest's memory in bytes."""
-    memory = spec.domain.memory
-    if memory is not None and memory.guest is not None:
-        return whole(memory.guest)
-    resources = spec.domain.resources
-    for given in (resources.requests, resources.limits) if resources else ():
-        if given and "memory" in given:
-            return whole(given["memory"])
-    return 0
-
-
-def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
-    """Return how many CPUs the guest sees."""
-    cpu = spec.domain.cpu
-    return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
-
-
 def _compute(
     driver: Driver, spec: VirtualMachineInstanceSpec, image: str, config: Obj, storage: PodStorage, *, emulated: bool
 ) -> Obj:
     plan = driver.launcher(FOLDER)
-    resources = _resources(driver, spec, config)
+    resources = resources_of(driver, spec, config)
     if devices := _devices(plan, emulated=emulated, cards=bool(spec.domain.devices.interfaces)):
         resources["requests"] |= devices
         resources["limits"] = resources.get("limits", {}) | devices
@@ -225,20 +205,6 @@ def _compute(
     return container
 
 
-def _guaranteed(resources: Obj) -> bool:
-    """Whether a container alone would have Kubernetes' quality of service ``Guaranteed``."""
-    requests, limits = resources["requests"], resources.get("limits", {})
-    return all(
-        name in limits and parse_quantity(requests[name]) == parse_quantity(limits[name]) for name in ("cpu", "memory")
-    )
-
-
-def _firm(resources: Obj) -> Obj:
-    """Return the resources with as much asked for as is allowed, so that a small container spoils no guarantee."""
-    limits = resources["limits"]
-    return {"requests": resources["requests"] | limits, "limits": limits}
-
-
 def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:
     """Return what the container asks a node's device plugins for; nothing hastens what is emulated in software."""
     needless = {*(ACCELERATORS if emulated else ()), *(() if cards else FOR_CARDS)}
@@ -247,32 +213,6 @@ def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:
         for name, path in node_names.DEVICES.items()
         if path in plan.devices and name not in needless
     }
-
-
-def _resources(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:
-    overhead = driver.overhead_bytes(spec) + _added_overhead(spec)
-    given = spec.domain.resources
-    requests: dict[str, Any] = dict((given.requests if given else None) or {})
-    limits: dict[str, Any] = dict((given.limits if given else None) or {})
-    memory = whole(requests["memory"]) if "memory" in requests else guest_memory(spec)
-    overcommitted = given is not None and given.overcommit_guest_overhead is True
-    requests["memory"] = format_quantity(memory + (0 if overcommitted else overhead))
-    if "memory" in limits:
-        limits["memory"] = format_quantity(whole(limits["memory"]) + overhead)
-    if "cpu" not in requests:
-        if "cpu" in limits:
-            requests["cpu"] = limits["cpu"]
-        else:
-            ratio = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
-            share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(ratio))).quantize(Decimal("0.001"))
-            requests["cpu"] = format_quantity(share, binary=False)
-    return {"requests": requests} | ({"limits": limits} if limits else {})
-
-
-def _added_overhead(spec: VirtualMachineInstanceSpec) -> int:
-    memory = spec.domain.memory
-    reserved = memory.reserved_overhead if memory else None
-    return whole(reserved.added_overhead) if reserved and reserved.added_overhead is not None else 0
 
 
 def _affinity(given: Obj | None, expressions: list[Obj]) -> Obj:

@@ -30,6 +30,12 @@ def memory_bytes(spec: DomainSpec) -> int:
     raise ValueError("spec.domain.memory.guest: the machine has no memory size")
 
 
+def huge_page_bytes(spec: DomainSpec) -> int:
+    """Return the size of the huge pages that the guest's memory is to be made of; 0 for ordinary memory."""
+    pages = spec.memory.hugepages if spec.memory else None
+    return int(parse_quantity(pages.page_size)) if pages and pages.page_size else 0
+
+
 def vcpus(spec: DomainSpec) -> int:
     """Return how many CPUs the guest has."""
     cpu = spec.cpu
@@ -42,8 +48,12 @@ def vcpus(spec: DomainSpec) -> int:
 
 
 def add_memory(domain: _Element, spec: DomainSpec) -> None:
-    """Write the memory in bytes."""
+    """Write the memory in bytes, and what it is made of where that is asked for."""
     add(domain, "memory", memory_bytes(spec), unit="B")
+    if page := huge_page_bytes(spec):
+        backing = add(domain, "memoryBacking")
+        add(add(backing, "hugepages"), "page", size=page // 1024, unit="KiB")
+        add(backing, "source", type="memfd")  # for which no file system of such pages has to be mounted
 
 
 def most_vcpus(spec: DomainSpec) -> int:

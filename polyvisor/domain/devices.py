@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvisor.domain.compute import huge_page_bytes
 from polyvisor.domain.xml import add, add_pci_address
 from polyvisor.drivers.base import CardKind
 
@@ -146,5 +147,7 @@ def add_usb_slots(devices: _Element, spec: DomainSpec, context: DomainContext) -
 def add_balloon(devices: _Element, spec: DomainSpec) -> None:
     """Write the memory balloon; on unless switched off, as KubeVirt has it."""
     if spec.devices.autoattach_mem_balloon is not False:
-        element = add(devices, "memballoon", model="virtio", freePageReporting="on")
+        # a guest tells of free pages of its own size, which is no part of a huge page that could be given back
+        reporting = "off" if huge_page_bytes(spec) else "on"
+        element = add(devices, "memballoon", model="virtio", freePageReporting=reporting)
         add(element, "stats", period=10)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from polyvisor.api.names import ConditionStatus, EventType, Reason
 from polyvisor.api.resources import NODES, PODS
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
-from polyvisor.standalone.scheduling import is_final, preference, requests_of, room, summary, why_not
+from polyvisor.standalone.scheduling import advice, is_final, preference, requests_of, room, summary, why_not
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -48,18 +48,20 @@ class Scheduler:
             return
         fitting: list[tuple[int, object, str]] = []
         reasons: list[list[str]] = []
+        hints: list[str] = []
         for node in self._nodes.items():
             left = room(node, self._pods_on(node["metadata"]["name"]))
             why = why_not(pod, node, left)
             if why:
                 reasons.append(why)
+                hints.append(advice(pod, node, left))
             else:
                 rest = left.get("memory", 0) - requests_of(pod).get("memory", 0)
                 fitting.append((preference(pod, node), rest, node["metadata"]["name"]))
         if fitting:
             await self._bind(pod, max(fitting)[2])
         else:
-            await self._unschedulable(pod, summary(reasons))
+            await self._unschedulable(pod, " ".join([summary(reasons), *filter(None, hints)]))
 
     async def _bind(self, pod: Obj, node: str) -> None:
         metadata = pod["metadata"]

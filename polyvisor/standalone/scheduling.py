@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from polyvisor.api.quantity import parse_quantity
+from polyvisor.api import node_names
+from polyvisor.api.quantity import parse_quantity, whole
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -103,6 +104,24 @@ def summary(reasons: Sequence[Sequence[str]]) -> str:
     counted = Counter(reason for why in reasons for reason in why)
     parts = ", ".join(f"{count} {reason}" for reason, count in sorted(counted.items()))
     return f"0/{len(reasons)} nodes are available: {parts or 'there are none'}."
+
+
+def advice(pod: Obj, node: Obj, left: Mapping[str, Decimal]) -> str:
+    """Say how a node comes to have the huge pages that the Pod lacks there; empty if it lacks none."""
+    has = (node.get("status") or {}).get("allocatable") or {}
+    for name, amount in requests_of(pod).items():
+        size = name.removeprefix(node_names.HUGE_PAGES_PREFIX)
+        lacking = amount - left.get(name, Decimal(0))
+        if size == name or lacking <= 0:
+            continue
+        page = whole(size)
+        pages, there = whole(lacking / page), whole(has.get(name, 0)) // page
+        return (
+            f"Node {node['metadata']['name']} has {there} huge pages of {size}, and {pages} more are wanted; set them "
+            f"aside by: echo {there + pages} > /sys/kernel/mm/hugepages/hugepages-{page // 1024}kB/nr_hugepages "
+            "(seen within a minute)"
+        )
+    return ""
 
 
 def _requests(container: Obj) -> dict[str, Decimal]:

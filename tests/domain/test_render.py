@@ -29,6 +29,7 @@ CORPUS: dict[str, dict[str, Any]] = {
     "bios": {"firmware": {"bootloader": {"bios": {"useSerial": True}}}},
     "efi": {"firmware": {"bootloader": {"efi": {"secureBoot": False}}}},
     "secure": {"firmware": {"bootloader": {"efi": {}}}},
+    "pages": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "1Gi"}}},
     "zone": {"clock": {"timezone": "Europe/Berlin"}},
     "clock": {
         "clock": {
@@ -73,7 +74,7 @@ def _render(name: str, driver: Driver) -> etree._Element:
     base = CORPUS[name]
     domain = {key: value for key, value in base.items() if value is not None}
     vmi = machine(driver, domain)
-    if "memory" in base:
+    if base.get("memory", {}) is None:
         vmi.spec.domain.memory = None
     before = vmi.model_dump()
     text = render(vmi, driver, context(driver, driver.virt_types[-1]))
@@ -102,6 +103,15 @@ def test_hostile_text_stays_text(qemu: Driver) -> None:
     assert domain.findtext("os/cmdline") == EVIL
     assert domain.findtext("sysinfo/system/entry[@name='serial']") == EVIL
     assert domain.findtext("os/kernel") == f"/nowhere/{EVIL}/vmlinuz"
+
+
+def test_memory_in_huge_pages_is_of_one_size_and_needs_no_mount(qemu: Driver) -> None:
+    domain = _render("pages", qemu)
+    (page,) = domain.findall("memoryBacking/hugepages/page")
+    assert dict(page.attrib) == {"size": "1048576", "unit": "KiB"}
+    assert domain.xpath("string(memoryBacking/source/@type)") == "memfd"
+    assert domain.xpath("string(devices/memballoon/@freePageReporting)") == "off"
+    assert _render("plain", qemu).find("memoryBacking") is None
 
 
 def test_disks_have_names_by_bus_and_order(qemu: Driver) -> None:

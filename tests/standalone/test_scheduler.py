@@ -12,7 +12,7 @@ import pytest
 from polyvisor.api.resources import EVENTS, NODES, PODS
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.standalone.scheduler import run_scheduler
-from polyvisor.standalone.scheduling import preference, requests_of, room, selects, summary, why_not
+from polyvisor.standalone.scheduling import advice, preference, requests_of, room, selects, summary, why_not
 from tests.cluster import running
 
 Obj = dict[str, Any]
@@ -140,6 +140,20 @@ def test_init_containers_count_by_their_largest() -> None:
     wanted = pod(requests={"memory": "10Mi"})
     wanted["spec"]["initContainers"] = [{"resources": {"requests": {"memory": size}}} for size in ("30Mi", "20Mi")]
     assert requests_of(wanted)["memory"] == 30 * 1024 * 1024
+
+
+def test_huge_pages_that_lack_are_counted_and_the_way_to_have_them_told() -> None:
+    here = node(allocatable={**ROOMY, "hugepages-2Mi": "16Mi"})
+    taken = pod("before", {"hugepages-2Mi": "8Mi"})
+    wanting = pod(requests={"hugepages-2Mi": "64Mi"})
+    left = room(here, [taken])
+    assert why_not(wanting, here, left) == ["Insufficient hugepages-2Mi"]
+    assert advice(wanting, here, left) == (
+        "Node n has 8 huge pages of 2Mi, and 28 more are wanted; set them aside by: "
+        "echo 36 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages (seen within a minute)"
+    )
+    assert advice(pod(requests={"hugepages-2Mi": "8Mi"}), here, left) == ""
+    assert advice(pod(requests={"memory": "64Gi"}), here, left) == ""
 
 
 def test_the_summary_counts_the_reasons() -> None:

@@ -186,9 +186,9 @@ FEATURES: dict[str, Support] = {
         "cpu.emulator-pinning",
         "cpu.numa",
         "cpu.realtime",
-        "memory.hugepages",
         "memory.max",
     ),
+    **yes(f"{COMMAND} qemuBuildMemoryBackendProps (memory-backend-memfd, hugetlbsize)", "memory.hugepages"),
     **yes(f"{COMMAND} qemuBuildMachineCommandLine (smm)", "features.smm"),
     **when(
         f"{COMMAND} qemuBuildCpuCommandLine (kvm=off, kvm_pv_unhalt)",

@@ -1,0 +1,57 @@
+"""Rules for what a machine has of its node to itself: memory in huge pages.
+
+The guest's memory is made of whole pages, and Kubernetes gives a container exactly as many as it asks for; so what
+does not add up is told here, not when the machine is to start.
+"""
+
+from __future__ import annotations
+
+from polyvisor.admission.values import Findings, amount, mapping
+from polyvisor.api import Obj
+from polyvisor.api.quantity import format_quantity
+
+LEAST_PAGE = 64 * 1024
+"""The smallest huge page of any architecture that Kubernetes knows."""
+
+
+def validate(domain: Obj, path: str, found: Findings) -> None:
+    """Check the ``domain`` of an instance's spec, which stands at ``path``."""
+    _huge_pages(domain, path, found)
+
+
+def _huge_pages(domain: Obj, path: str, found: Findings) -> None:
+    memory, resources = mapping(domain, "memory"), mapping(domain, "resources")
+    pages, where = mapping(memory, "hugepages"), f"{path}.memory.hugepages.pageSize"
+    if memory.get("hugepages") is None:
+        return
+    if not pages.get("pageSize"):
+        found.required(where, "required; the size of the pages, such as 2Mi or 1Gi")
+        return
+    size = amount(pages["pageSize"])
+    if size is None or size != int(size) or size < LEAST_PAGE or int(size) & (int(size) - 1):
+        found.add(where, f"{str(pages['pageSize'])[:60]!r} is no size of a page such as 2Mi or 1Gi")
+        return
+    given = [
+        (f"{path}.memory.guest", amount(memory.get("guest"))),
+        (f"{path}.resources.requests[memory]", amount(mapping(resources, "requests").get("memory"))),
+        (f"{path}.resources.limits[memory]", amount(mapping(resources, "limits").get("memory"))),
+    ]
+    place, guest = next(((at, value) for at, value in given if value is not None), ("", None))
+    if guest is None:
+        return
+    if guest < size:
+        message = f"found {format_quantity(guest)}; with huge pages of {format_quantity(size)} it is at least one page"
+        found.add(place, message)
+    elif guest % size:
+        below = guest - guest % size
+        message = (
+            f"found {format_quantity(guest)}, no multiple of the page size {format_quantity(size)} ({where}); "
+            f"{format_quantity(below)} or {format_quantity(below + size)} would do"
+        )
+        found.add(place, message)
+    for at, value in given[1:]:
+        if value is not None and value < guest:
+            message = (
+                f"found {format_quantity(value)}; memory in huge pages is never lent, so it is at least the guest's"
+            )
+            found.add(at, f"{message}, {format_quantity(guest)}")

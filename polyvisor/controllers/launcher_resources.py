@@ -1,0 +1,84 @@
+"""How much of its node a launcher's container asks for: memory and CPU, with what KubeVirt's fields say of it. Pure.
+
+Memory in huge pages is a resource of its own, of which a container has exactly what it asks for; what is left to ask
+for as ordinary memory is then what the hypervisor and the launcher need beside the guest.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from polyvisor.api import node_names
+from polyvisor.api.quantity import format_quantity, parse_quantity, whole
+from polyvisor.domain.compute import huge_page_bytes
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj, VirtualMachineInstanceSpec
+    from polyvisor.drivers.base import Driver
+
+CPU_ALLOCATION_RATIO = 10
+
+
+def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:
+    """Return ``resources`` of the container that runs a machine."""
+    overhead = driver.overhead_bytes(spec) + _added_overhead(spec)
+    given = spec.domain.resources
+    requests: dict[str, Any] = dict((given.requests if given else None) or {})
+    limits: dict[str, Any] = dict((given.limits if given else None) or {})
+    memory = whole(requests["memory"]) if "memory" in requests else guest_memory(spec)
+    overcommitted = given is not None and given.overcommit_guest_overhead is True
+    page = huge_page_bytes(spec.domain)
+    huge = guest_memory(spec) if page else 0
+    requests["memory"] = format_quantity(memory - huge + (0 if overcommitted and not huge else overhead))
+    if "memory" in limits:
+        limits["memory"] = format_quantity(whole(limits["memory"]) - huge + overhead)
+    if page:
+        pages = {node_names.huge_pages(page): format_quantity(huge)}
+        requests, limits = requests | pages, limits | pages
+    if "cpu" not in requests:
+        if "cpu" in limits:
+            requests["cpu"] = limits["cpu"]
+        else:
+            ratio = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
+            share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(ratio))).quantize(Decimal("0.001"))
+            requests["cpu"] = format_quantity(share, binary=False)
+    return {"requests": requests} | ({"limits": limits} if limits else {})
+
+
+def _added_overhead(spec: VirtualMachineInstanceSpec) -> int:
+    memory = spec.domain.memory
+    reserved = memory.reserved_overhead if memory else None
+    return whole(reserved.added_overhead) if reserved and reserved.added_overhead is not None else 0
+
+
+def guest_memory(spec: VirtualMachineInstanceSpec) -> int:
+    """Return the guest's memory in bytes."""
+    memory = spec.domain.memory
+    if memory is not None and memory.guest is not None:
+        return whole(memory.guest)
+    resources = spec.domain.resources
+    for given in (resources.requests, resources.limits) if resources else ():
+        if given and "memory" in given:
+            return whole(given["memory"])
+    return 0
+
+
+def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
+    """Return how many CPUs the guest sees."""
+    cpu = spec.domain.cpu
+    return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
+
+
+def guaranteed(resources: Obj) -> bool:
+    """Whether a container alone would have Kubernetes' quality of service ``Guaranteed``."""
+    requests, limits = resources["requests"], resources.get("limits", {})
+    return all(
+        name in limits and parse_quantity(requests[name]) == parse_quantity(limits[name]) for name in ("cpu", "memory")
+    )
+
+
+def firm(resources: Obj) -> Obj:
+    """Return the resources with as much asked for as is allowed, so that a small container spoils no guarantee."""
+    limits = resources["limits"]
+    return {"requests": resources["requests"] | limits, "limits": limits}
