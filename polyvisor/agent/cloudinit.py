@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyvisor.agent import safepath
-from polyvisor.agent.errors import AgentError, translated
+from polyvisor.agent import rootfs
+from polyvisor.agent.errors import AgentError
 from polyvisor.agent.iso import write_iso
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -131,30 +130,12 @@ def write_disc(seed: Seed, folder: Path, name: str) -> Path:
     return write_iso(seed.files, folder, name, seed.kind.label, "making the cloud-init image")
 
 
-def write_into(seed: Seed, root: Path) -> None:
+def write_into(seed: Seed, root: int) -> None:
     """Write the seed where cloud-init looks in a root filesystem."""
-    doing = "writing the cloud-init seed"
     folders: dict[str, dict[str, bytes]] = {}
     for path, data in seed.files.items():
         folder, _, name = path.rpartition("/")
         folders.setdefault(folder, {})[name] = data
     for folder, files in folders.items():
         below = [part for part in folder.split("/") if part]
-        write_below(root, [*SEEDS, seed.kind.folder, *below], files, doing)
-
-
-def write_hostname(name: str, root: Path) -> None:
-    """Give a root filesystem its machine's host name, which an init sets while it starts."""
-    write_below(root, ["etc"], {"hostname": f"{name}\n".encode()}, "writing the host name", 0o644)
-
-
-def write_below(root: Path, folder: list[str], files: Mapping[str, bytes], doing: str, mode: int = 0o600) -> None:
-    """Write files into a folder of a root filesystem, without leaving it through a link of the image."""
-    with translated(root, doing), safepath.opened_root(root) as top:
-        found = safepath.real_folder(top, folder, missing_ok=True)
-        with safepath.walk(top, found, create=True) as at:
-            for file, data in files.items():
-                safepath.remove(at, file)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                with os.fdopen(os.open(file, flags, mode, dir_fd=at), "wb") as handle:
-                    handle.write(data)
+        rootfs.write(root, [*SEEDS, seed.kind.folder, *below], files)

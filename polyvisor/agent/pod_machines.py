@@ -84,7 +84,8 @@ class PodMachineAgent(MachineAgent):
     async def _inputs(self, vmi: Obj, pod: Obj) -> Inputs:
         secrets, configmaps = await asyncio.to_thread(self._texts, pod)
         account = await asyncio.to_thread(self._account, vmi, pod)
-        return Inputs(secrets, await self._claims(vmi), configmaps, pod, account)
+        resolver = self._launchers.networks.resolver(vmi, pod)
+        return Inputs(secrets, await self._claims(vmi), configmaps, pod, account, resolver)
 
     async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
         """Return them as the kubelet has put them into the Pod, which it does again when they change."""

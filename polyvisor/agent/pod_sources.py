@@ -157,6 +157,14 @@ class PodSources(Sources):
         """Return where the Pod has the claim."""
         return Path(inside.claim_folder(volume))
 
+    @contextmanager
+    def opened_claim(self, volume: str, claim: str) -> Iterator[int]:
+        """Give the claim's folder as the launcher has it, open."""
+        with self._places.launchers() as (_, root):
+            names = safepath.real_folder(root, safepath.parts(inside.claim_folder(volume)))
+            with safepath.walk(root, names) as folder:
+                yield folder
+
     def claim_disk(self, volume: str, claim: str, size: int) -> Image:
         """Return the claim's device, or ``disk.img`` in the claim, which is made if it is not there."""
         doing = f"preparing claim {claim}"

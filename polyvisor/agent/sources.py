@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from polyvisor.agent import disks
+from polyvisor.agent import disks, safepath
 from polyvisor.agent.disks import Image
 from polyvisor.agent.errors import ImageError
 from polyvisor.agent.images import ImageStore, Progress
@@ -45,6 +45,9 @@ class Sources(AbstractContextManager["Sources"], Protocol):
 
     def claim_folder(self, volume: str, claim: str) -> Path:
         """Return the folder of a claim, by the hypervisor's name."""
+
+    def opened_claim(self, volume: str, claim: str) -> AbstractContextManager[int]:
+        """Give the folder of a claim, open."""
 
     def claim_disk(self, volume: str, claim: str, size: int) -> Image:
         """Return the raw disk of a claim, made if it is not there."""
@@ -137,6 +140,10 @@ class NodeSources(Sources):
     def claim_folder(self, volume: str, claim: str) -> Path:
         """Return the claim's folder, made if it is not there."""
         return disks.claim_folder(self._places.volumes, self._namespace, claim)
+
+    def opened_claim(self, volume: str, claim: str) -> AbstractContextManager[int]:
+        """Give the claim's folder, open."""
+        return safepath.opened_root(self.claim_folder(volume, claim))
 
     def claim_disk(self, volume: str, claim: str, size: int) -> Image:
         """Return ``disk.img`` in the claim's folder."""

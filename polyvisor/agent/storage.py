@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyvisor.agent import access, cloudinit, contents, disks, iso, safepath, tools
+from polyvisor.agent import access, cloudinit, contents, disks, iso, rootfs, safepath, tools
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
 from polyvisor.agent.images import Progress, silent
@@ -36,13 +37,17 @@ RESULT = "prepared.json"
 
 @dataclass(frozen=True, repr=False)
 class Inputs:
-    """What volumes name in their namespace: data of Secrets and ConfigMaps, claims; the Pod and its account's files."""
+    """What volumes name in their namespace: data of Secrets and ConfigMaps, claims; the Pod and its account's files.
+
+    ``resolver`` is what a root file system is told of where names are looked up; empty: nothing.
+    """
 
     secrets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     claims: Mapping[str, Obj] = field(default_factory=dict)
     configmaps: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     pod: Obj = field(default_factory=dict)
     account: Mapping[str, bytes] = field(default_factory=dict)
+    resolver: str = ""
 
 
 class Needed(NamedTuple):
@@ -178,6 +183,7 @@ class _Preparation:
         self._folders: dict[str, Path] = {}
         self._root: Path | None = None
         self._root_volume = ""
+        self._opened: Callable[[], AbstractContextManager[int]] | None = None
         self._trees: set[str] = set()
         self._sizes: dict[str, int] = {}
 
@@ -214,13 +220,19 @@ class _Preparation:
                 tools.run(
                     ["cp", "-axH", "--reflink=auto", "-T", "--", tree, self._root], "copying the root", self._scratch
                 )
-                cloudinit.write_hostname(self._hostname, self._root)
                 self._root_volume = volume["name"]
+                self._opened = partial(safepath.opened_root, self._root)
+                with translated(self._root, "writing the host name"), self._opened() as root:
+                    rootfs.write_hostname(root, self._hostname)
+                    rootfs.write_resolver(root, self._inputs.resolver, private=True)
                 return
         for volume in ranked:
             if "ephemeral" not in volume and (claim := claim_of(volume)):
                 self._root = self._folder_of(volume["name"], claim)
                 self._root_volume = volume["name"]
+                self._opened = partial(self._sources.opened_claim, volume["name"], claim)
+                with translated(self._root, f"writing to the root in claim {claim}"), self._opened() as root:
+                    rootfs.write_resolver(root, self._inputs.resolver, private=False)
                 return
         raise AgentError(
             f"{self._driver.title} needs a root filesystem: a volume with containerDisk, dataVolume or "
@@ -333,8 +345,9 @@ class _Preparation:
         keys = access.seed_keys(self._spec, way[:1].lower() + way[1:], self._inputs.secrets)
         identity = replace(identity, keys=tuple(keys))
         seed = cloudinit.seed(kind, source, identity, self._inputs.secrets)
-        if self._root is not None:
-            cloudinit.write_into(seed, self._root)
+        if self._opened is not None:
+            with translated(self._scratch, "writing the cloud-init seed"), self._opened() as root:
+                cloudinit.write_into(seed, root)
         else:
             self._own(name, DiskFile(cloudinit.write_disc(seed, self._scratch, name), "raw"))
 

@@ -257,7 +257,8 @@ class MachineAgent:
             plain = {key: text.encode() for key, text in (found.get("data") or {}).items()}
             binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
             configmaps[name] = plain | binary
-        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod)
+        resolver = self._launchers.networks.resolver(vmi, pod)
+        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, resolver=resolver)
 
     async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
         found: dict[str, dict[str, bytes]] = {}

@@ -278,6 +278,25 @@ def test_a_root_filesystem_is_a_copy_of_the_image(node: Node, make_vmi: Make) ->
     assert (image / "etc/issue").read_bytes() == b"mine"
 
 
+def test_a_root_in_a_claim_is_the_launchers(node: Node, make_vmi: Make) -> None:
+    node.privileged = True
+    outside = node.folder / "outside"
+    outside.mkdir()
+    claim = node.launcher / "run/kubevirt-private/vmi-disks/root"
+    claim.mkdir()
+    (claim / "var").symlink_to(outside)
+    seed = {"name": "seed", "cloudInitNoCloud": {"userData": "#cloud-config"}}
+    vmi = make_vmi({"name": "root", "persistentVolumeClaim": {"claimName": "c"}}, seed)
+    places = node.places(c=CLAIM)
+    inputs = Inputs(claims={"c": CLAIM}, resolver="nameserver 10.96.0.10\n")
+    prepared = prepare(vmi, TreeDriver(), node.machine, places, inputs)
+    assert prepared.root == Path("/var/run/kubevirt-private/vmi-disks/root")
+    assert (claim / "etc/resolv.conf").read_text().endswith("\nnameserver 10.96.0.10\n")
+    seeded = str(outside / "lib/cloud/seed/nocloud/user-data").lstrip("/")
+    assert (claim / seeded).read_text() == "#cloud-config", "a link leads where the guest has it lead"
+    assert not list(outside.iterdir())
+
+
 def test_texts_are_read_where_the_kubelet_puts_them(tmp_path: Path) -> None:
     (tmp_path / "..2026").mkdir()
     (tmp_path / "..2026/userdata").write_bytes(b"secret")

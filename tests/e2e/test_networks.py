@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.pods import trial
 from polyvisor.cli.client import Client
 from polyvisor.cli.streams import options
@@ -198,6 +199,8 @@ def test_a_container(client: Client) -> None:
     pod = address(client, "box")
     with shell(client, "box") as console:
         assert seen(console, "ip -4 -o address", rb"eth0 +inet [0-9./]+").split()[-1] == "10.0.2.2/24"
+        for server in Resolver.read().servers[:3]:
+            console.says("cat /etc/resolv.conf", b"nameserver " + server.encode())
         console.says(WEB.format(name="box", port=9090), rb"serving")
         assert seen(console, f"wget -q -O - http://{address(client, 'flat')}:9090", b"page of flat")
     assert page(pod, 9090) == "page of box"

@@ -47,6 +47,12 @@ class Resolver:
         domains += [name for name in given.get("searches") or [] if _DOMAIN.fullmatch(name)]
         return Resolver(tuple(servers[:MOST]), tuple(domains[: 2 * MOST]))
 
+    def text(self) -> str:
+        """Return it as a ``resolv.conf``; empty where there is no server to ask."""
+        search = [f"search {' '.join(self.domains)}"] if self.domains else []
+        lines = [*(f"nameserver {server}" for server in self.servers), *search]
+        return "".join(f"{line}\n" for line in lines) if self.servers else ""
+
     @classmethod
     def read(cls, path: Path = Path("/etc/resolv.conf")) -> Resolver:
         """Read this process's own; a server on this host's loopback cannot be reached from a guest and is left out."""

@@ -66,6 +66,10 @@ class Networks:
         """Join a machine's cards to its Pod's networks; repeated after each start of the agent."""
         return []
 
+    def resolver(self, vmi: Obj, pod: Obj) -> str:
+        """Return the ``resolv.conf`` of a machine that cannot be relied on to ask for one; empty: it has none."""
+        return ""
+
     def joined(self, id_: str) -> list[Card] | None:
         """Return the cards of a machine, None if this agent has not joined them yet."""
         return []
@@ -142,6 +146,10 @@ class PodNetworks(Networks):
                 old.namespace.close()
             self._joined[id_] = _Joined(namespace, cards)
             return cards
+
+    def resolver(self, vmi: Obj, pod: Obj) -> str:
+        """Return what the DHCP server tells of the Pod's names, as a ``resolv.conf``."""
+        return "" if self.reason or not list(wanted(vmi)) else self._resolver.of(pod).text()
 
     def _has_tun(self, pod: Obj) -> bool:
         """Whether a launcher may open the device behind taps: its container was given it, or all devices."""

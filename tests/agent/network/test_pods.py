@@ -130,6 +130,16 @@ async def test_a_guest_behind_the_pods_address(
         assert ask(guest, OUTSIDE, 80, 1) == "TimeoutError", "another's address is not let through"
 
 
+async def test_what_a_root_is_told_of_names(networks: PodNetworks) -> None:
+    machine = vmi(({"masquerade": {}}, POD_NETWORK))
+    told = "nameserver 198.51.100.53\nsearch default.svc.cluster.local svc.cluster.local\n"
+    assert networks.resolver(machine, LAUNCHER) == told
+    assert networks.resolver(vmi(), LAUNCHER) == "", "a machine without a network has nobody to ask"
+    own = {**LAUNCHER, "spec": {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.53"]}}}
+    assert networks.resolver(machine, own) == "nameserver 192.0.2.53\n"
+    assert networks.resolver(machine, {**LAUNCHER, "spec": {"dnsPolicy": "None"}}) == ""
+
+
 async def test_a_guest_that_has_the_pods_address(
     net: Net, networks: PodNetworks, link: Any, spaces: list[Space], script: Path
 ) -> None:
