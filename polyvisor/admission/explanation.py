@@ -18,7 +18,7 @@ from polyvisor.admission.changes import Change, smallest
 from polyvisor.admission.hypervisor import Lack, allowed, lacks
 from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec
-from polyvisor.api.resources import VMS, Resource
+from polyvisor.api.resources import VMIS, VMS, Resource
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
@@ -103,11 +103,10 @@ class Explanation:
 
 
 def explain(resource: Resource, obj: Obj, context: AdmissionContext) -> Explanation:
-    """Judge a VirtualMachine or VirtualMachineInstance against every driver that is installed."""
+    """Judge a VirtualMachine, a VirtualMachineInstance or a set of these against every driver that is installed."""
     decided = admit("CREATE", resource, obj, None, context)
-    machine = resource == VMS
-    path = "spec.template.spec" if machine else "spec"
-    spec = filled_in(obj, context) if machine else mapping(obj, "spec")
+    path = "spec" if resource == VMIS else "spec.template.spec"
+    spec = filled_in(obj, context) if resource == VMS else mapping(obj, *path.split("."))
     metadata = mapping(obj, "metadata")
     try:
         parsed = VirtualMachineInstanceSpec.model_validate(spec)

@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Manifest, folder, or - for standard input.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE...", help="Manifest, folder, or - for standard input.")
+    ] = None,
+    filename: Annotated[list[str] | None, typer.Option("-f", "--filename", help="The same as FILE.")] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="KUBECONFIG", help="Judge by this cluster's nodes and configuration too.")
     ] = None,
@@ -32,7 +35,7 @@ def explain(
     """
     from polyvisor.cli.explain import explain as act
 
-    act(files, against, output)
+    act([*(files or []), *(filename or [])], against, output)
 
 
 def features(

@@ -16,7 +16,7 @@ from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit, fil
 from polyvisor.admission.explanation import explain as judge
 from polyvisor.api import Obj
 from polyvisor.api.names import CandidateVerdict
-from polyvisor.api.resources import KUBEVIRTS, NODES, VMIS, VMS, Resource
+from polyvisor.api.resources import KUBEVIRTS, NODES, REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import Manifest, load
 from polyvisor.cli.output import Output, print_structured, say
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from polyvisor.cli.client import Client
     from polyvisor.placement import Placement
 
-KINDS = {resource.kind: resource for resource in (VMS, VMIS)}
+KINDS = {resource.kind: resource for resource in (VMS, VMIS, REPLICA_SETS)}
 NAMED = 4
 """How many features the table names; the rest is counted."""
 STYLES = {Fit.RUNS: "green", Fit.CONDITIONAL: "yellow", Fit.UNSUPPORTED: "red"}
@@ -67,11 +67,14 @@ class Answer:
 
 def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
     """Print the verdicts; raise with exit code 3 if a machine cannot run."""
+    if not files:
+        raise CliError("explain which manifest?", ExitCode.USAGE, "For example: polyvisor explain vm.yaml")
     given = load(files)
     manifests = [m for m in given if m.obj.get("kind") in KINDS]
     if not manifests:
-        what = f"no {' or '.join(KINDS)} in {', '.join(files)}"
-        raise CliError(what, ExitCode.INVALID, "explain judges machines; other kinds are passed over.")
+        there = ", ".join(sorted({str(one.obj.get("kind")) for one in given})) or "nothing"
+        what = f"no machine in {', '.join(files)}: found {there}"
+        raise CliError(what, ExitCode.INVALID, f"explain judges {', '.join(KINDS)}; it reads others beside them.")
     tell_left_out()
     cluster = _cluster(against) if against else None
     lookup = _lookup(given, cluster)
@@ -97,6 +100,8 @@ def _answer(manifest: Manifest, cluster: Cluster | None, lookup: Lookup) -> Answ
         from polyvisor.placement import place
 
         spec = filled_in(obj, context) if resource == VMS else admit("CREATE", resource, obj, None, context).obj["spec"]
+        if resource == REPLICA_SETS:
+            spec = spec["template"]["spec"]
         config = KubeVirtConfiguration.model_validate(cluster.config)
         placement = place(VirtualMachineInstanceSpec.model_validate(spec), config, cluster.nodes, registry())
     return Answer(manifest, explanation, placement)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from polyvisor.cli.app import run
 from polyvisor.drivers import registry
@@ -75,6 +76,19 @@ def test_driver_that_cannot_is_told_with_line_and_change(manifest: Path, capsys:
     assert "cannot run as written" in said.err
 
 
+def test_the_template_of_a_replica_set_is_judged(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = yaml.safe_load(MACHINE.format(hypervisor="{driver: lxc}").partition("---")[2])
+    one["metadata"] |= {"labels": {"app": "web"}}
+    spec = {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}}
+    spec["template"] = {"metadata": one["metadata"], "spec": one.pop("spec")}
+    one |= {"kind": "VirtualMachineInstanceReplicaSet", "spec": spec}
+    manifest.write_text(yaml.safe_dump(one))
+    assert run(["explain", "-f", str(manifest)]) == 3
+    said = capsys.readouterr()
+    assert "spec.template.spec.domain.devices.watchdog.i6300esb" in said.out
+    assert "leave out spec.template.spec.domain.devices.watchdog" in said.out
+
+
 def test_a_container_without_a_root_volume_cannot_run_and_is_told_what_to_add(
     manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +147,9 @@ def test_bad_words(arguments: list[str], code: int, says: str, capsys: pytest.Ca
 def test_file_without_a_machine(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest.write_text("kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n")
     assert run(["explain", str(manifest)]) == 3
-    assert "no VirtualMachine" in capsys.readouterr().err
+    assert "found ConfigMap" in capsys.readouterr().err
+    assert run(["explain"]) == 2
+    assert "explain which manifest?" in capsys.readouterr().err
 
 
 def test_features_have_a_source_for_each_claim(capsys: pytest.CaptureFixture[str]) -> None:
