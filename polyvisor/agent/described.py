@@ -59,6 +59,12 @@ def disks(xml: str) -> dict[str, str]:
     return {name: target for name, target in _disks(parsed(xml)).items() if name}
 
 
+def sources(xml: str) -> set[str]:
+    """Return the files and devices that a domain's disks are."""
+    found = parsed(xml).iterfind("devices/disk/source")
+    return {str(source.get("file") or source.get("dev")) for source in found} - {"None"}
+
+
 def cards(xml: str) -> dict[str, _Element]:
     """Return the network cards of a domain that are a machine's, by the manifest's names."""
     return _by_name(parsed(xml))

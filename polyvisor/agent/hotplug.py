@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from polyvisor.agent import described, render
+from polyvisor.agent import described, disks, render, safepath
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.errors import AgentError, NoSuchClaim
+from polyvisor.agent.dump_files import DumpFile, dump_file
+from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.sources import Places
 from polyvisor.api import Obj
@@ -91,7 +92,13 @@ class Shelves(Protocol):
         """Return the disk of a volume, where the hypervisor finds it."""
 
     async def clear(self, runner: Runner, kept: Collection[str]) -> None:
-        """Let go of all disks that came but those of the volumes ``kept``."""
+        """Let go of all disks that came but the files and devices ``kept``, as the hypervisor finds them."""
+
+    async def dump_file(self, runner: Runner, volume: Obj, claim: Obj, name: str) -> DumpFile:
+        """Make the file for a memory dump in a volume's claim, where the launcher finds it."""
+
+    async def forget_dump(self, runner: Runner, volume: str) -> None:
+        """Let go of what a former agent left of a memory dump."""
 
 
 def due(vmi: Obj, holders: Mapping[str, Mapping[str, str]]) -> bool:
@@ -100,7 +107,7 @@ def due(vmi: Obj, holders: Mapping[str, Mapping[str, str]]) -> bool:
     told = {
         entry["name"]: entry
         for entry in (vmi.get("status") or {}).get("volumeStatus") or []
-        if "hotplugVolume" in entry
+        if "hotplugVolume" in entry and "memoryDumpVolume" not in entry
     }
     if told.keys() != wanted:
         return True
@@ -124,7 +131,7 @@ class Plugger:
         xml = str((await link.request("describe")).get("xml"))
         have = described.disks(xml)
         volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or []}
-        await self.shelves.clear(runner, have)
+        await self.shelves.clear(runner, described.sources(xml))
         for name, target in have.items():
             if name not in volumes and name not in drives(vmi["spec"]):
                 outcome.leaving[name] = target
@@ -187,6 +194,25 @@ class NodeShelves:
 
     async def clear(self, runner: Runner, kept: Collection[str]) -> None:
         """There is nothing to clear away."""
+
+    async def dump_file(self, runner: Runner, volume: Obj, claim: Obj, name: str) -> DumpFile:
+        """Make the file in the claim's folder; the launcher, who has all rights here, opens it as this agent has it."""
+        await self._claims.bind(claim)
+        return await asyncio.to_thread(self._dump_file, claim, name)
+
+    def _dump_file(self, claim: Obj, name: str) -> DumpFile:
+        volumes, metadata = self._places.volumes, claim["metadata"]
+        names = [metadata["namespace"], metadata["name"]]
+        disks.claim_folder(volumes, *names)
+        with (
+            translated(volumes, f"dumping into claim {'/'.join(names)}"),
+            safepath.opened_root(volumes) as top,
+            safepath.walk(top, names) as folder,
+        ):
+            return dump_file(folder, name)
+
+    async def forget_dump(self, runner: Runner, volume: str) -> None:
+        """There is nothing to let go of."""
 
 
 def tell(vmi: Obj, found: Obj, outcome: Outcome, holders: Mapping[str, Mapping[str, str]]) -> None:

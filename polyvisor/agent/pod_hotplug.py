@@ -1,8 +1,9 @@
 """Disks that come to and go from a launcher Pod: claims that another Pod has, shown to the launcher one by one.
 
 The kubelet mounts the claims for an attachment Pod, which the controller makes. A disk image in one is bind-mounted
-over a file in the launcher's ``hotplug-disks``; a block device gets a node there. The mounts are in the launcher's own
-namespace, so the kernel takes them away with it, whoever else is dead by then.
+over a file in the launcher's ``hotplug-disks``, and so is the file that a memory dump becomes; a block device gets a
+node there. The mounts are in the launcher's own namespace, so the kernel takes them away with it, whoever else is dead
+by then.
 
 What isn't obvious: neither Pod is believed. An attachment Pod may be anybody's who may make Pods; what it can bring
 about is that a file of its own is shown, or a device that its container was really given (:mod:`.device_rights`).
@@ -15,17 +16,19 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from polyvisor.agent import containers, device_rights, disks, mounting, safepath
 from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.dump_files import DumpFile, dump_file
 from polyvisor.agent.errors import AgentError, UnsafePath, translated
 from polyvisor.agent.pod_sources import Launcher, PodPlaces, mount_of
 from polyvisor.api import Obj
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.quantity import whole
 
-IMAGE, DEVICE = ".img", ".dev"
+IMAGE, DEVICE, DUMP = ".img", ".dev", ".dump"
 OLD = (
     "this launcher Pod is of a release that took no disks while a machine ran; they come with the machine's next start"
 )
@@ -57,10 +60,9 @@ class Shelf:
         with safepath.opened_root(self.folder) as own:
             yield own
 
-    def put(self, volume: str, claim: Obj, attachment: Obj) -> DiskFile:
-        """Show the launcher the disk of a volume, which an attachment Pod has. Blocking; safe to repeat."""
-        name = inside.pod_volume(volume)
-        doing = f"showing the disk of volume {volume} to the launcher"
+    def put(self, name: str, claim: Obj, attachment: Obj) -> DiskFile:
+        """Show the launcher the disk of a volume, by its name in the attachment Pod. Blocking; safe to repeat."""
+        doing = f"showing the disk of volume {name} to the launcher"
         with translated(self.folder, doing), self._own() as own, ExitStack() as stack:
             process, pid, root = stack.enter_context(_container(attachment))
             place = safepath.parts(inside.attached_claim(name))
@@ -68,7 +70,7 @@ class Shelf:
                 self._put_device(own, name, _device(root, place, pid))
                 return DiskFile(Path(inside.HOTPLUG_FOLDER, name + DEVICE), "raw", block=True)
             file = stack.enter_context(self._image(root, place, claim))
-            self._put_image(own, name, process, file)
+            self._put_file(own, name + IMAGE, process, file)
             return DiskFile(Path(inside.HOTPLUG_FOLDER, name + IMAGE), "raw")
 
     @contextmanager
@@ -87,12 +89,12 @@ class Shelf:
         finally:
             os.close(file)
 
-    def _put_image(self, own: int, name: str, process: int, file: int) -> None:
+    def _put_file(self, own: int, name: str, process: int, file: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(name + IMAGE, flags, 0o600, dir_fd=own))
+        os.close(os.open(name, flags, 0o600, dir_fd=own))
         with self._launchers() as (launcher, folder):
             flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-            place = os.open(name + IMAGE, flags, dir_fd=folder)
+            place = os.open(name, flags, dir_fd=folder)
             try:
                 if mount_of(place) != mount_of(folder):
                     return  # it was put there before
@@ -114,20 +116,46 @@ class Shelf:
         os.mknod(name + DEVICE, stat.S_IFBLK | 0o600, device, dir_fd=own)
         os.chown(name + DEVICE, self.launcher.user, self.launcher.user, dir_fd=own, follow_symlinks=False)
 
+    def dump_file(self, name: str, attachment: Obj, file: str) -> DumpFile:
+        """Make the file for a memory dump in a claim that an attachment Pod has, and show it to the launcher."""
+        place = safepath.parts(inside.attached_claim(name))
+        doing = f"dumping into the claim of volume {name}"
+        with translated(self.folder, doing), self._own() as own, ExitStack() as stack:
+            process, _, root = stack.enter_context(_container(attachment))
+            folder = stack.enter_context(safepath.walk(root, safepath.real_folder(root, place)))
+            self.forget_dump(name)  # an agent that died over it had another file
+            made = dump_file(folder, file, self.launcher.user or None)
+            try:
+                self._put_file(own, name + DUMP, process, made.descriptor)
+            except BaseException:
+                made.close()
+                raise
+            made.path = f"{inside.HOTPLUG_FOLDER}/{name}{DUMP}"
+            made.hide = partial(self.forget_dump, name)
+            return made
+
+    def forget_dump(self, name: str) -> None:
+        """Take the file of a memory dump away from the launcher. Blocking; safe to repeat."""
+        if name + DUMP in self._there():
+            with translated(self.folder, "taking a memory dump away from the launcher"), self._own() as own:
+                self._take(own, [name + DUMP], set())
+
     def clear(self, kept: Collection[str]) -> None:
-        """Take away all but the disks of the volumes ``kept``. Blocking; safe to repeat."""
-        wanted = {inside.pod_volume(volume) + ending for volume in kept for ending in (IMAGE, DEVICE)}
-        try:
-            there = {name.name for name in self.folder.iterdir()}
-        except FileNotFoundError:
-            return  # a Pod of a release that had no such folder
-        if gone := sorted(there - wanted):
+        """Take away all disks but those with the names ``kept``. Blocking; safe to repeat."""
+        there = {name for name in self._there() if not name.endswith(DUMP)}
+        if gone := sorted(there - set(kept)):
             with translated(self.folder, "taking disks away from the launcher"), self._own() as own:
-                self._take(own, gone, there & wanted)
+                self._take(own, gone, there & set(kept))
+
+    def _there(self) -> set[str]:
+        try:
+            return {name.name for name in self.folder.iterdir()}
+        except FileNotFoundError:
+            return set()  # a Pod of a release that had no such folder
 
     def _take(self, own: int, gone: list[str], kept: set[str]) -> None:
         with self._launchers() as (process, folder):
-            mounting.take_away(process, folder, [name for name in gone if name.endswith(IMAGE)])
+            mounting.take_away(process, folder, [name for name in gone if not name.endswith(DEVICE)])
             held = {_number(own, name) for name in kept}
             for name in gone:
                 device = _number(own, name)
@@ -136,9 +164,8 @@ class Shelf:
                 os.unlink(name, dir_fd=own)
 
 
-def holder_of(attachments: Collection[Obj], volume: str, claim: str) -> Obj | None:
-    """Return the newest of a machine's attachment Pods that has a volume mounted."""
-    name = inside.pod_volume(volume)
+def holder_of(attachments: Collection[Obj], name: str, claim: str) -> Obj | None:
+    """Return the newest of a machine's attachment Pods that has a volume mounted, by its name there."""
     found = [
         pod
         for pod in attachments

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from polyvisor.agent import hotplug, pod_hotplug, safepath, storage
 from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.dump_files import DumpFile
 from polyvisor.agent.errors import AgentError, UnsafePath, translated
 from polyvisor.agent.launchers import folder_id
 from polyvisor.agent.link import LauncherGone, Link
@@ -27,7 +28,7 @@ from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import MACHINE_VOLUME
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS
-from polyvisor.api.volumes import claim_of, plugged, without_plugged
+from polyvisor.api.volumes import drives, without_plugged
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import Informer
 
@@ -128,32 +129,53 @@ class PodShelves:
         self._root = root
         pods.add_index(ATTACHED_INDEX, lambda pod: [launcher_uid(pod)] if inside.is_attachment(pod) else [])
 
-    def _holder(self, pod: Obj, volume: Obj) -> Obj | None:
+    def _holder(self, pod: Obj, name: str, volume: Obj) -> Obj | None:
         found = self._pods.by_index(ATTACHED_INDEX, str(pod["metadata"]["uid"]))
         here = [one for one in found if one["metadata"]["namespace"] == pod["metadata"]["namespace"]]
-        return pod_hotplug.holder_of(here, volume["name"], claim_of(volume))
+        return pod_hotplug.holder_of(here, name, inside.brought_claim(volume))
 
     def holders(self, vmi: Obj, pod: Obj) -> Mapping[str, Mapping[str, str]]:
         """Return what the status tells of the Pod that has each claim."""
-        volumes = plugged(vmi["spec"])
-        return {volume["name"]: pod_hotplug.told_of(self._holder(pod, volume)) for volume in volumes}
+        volumes = inside.to_attach(vmi["spec"], pod)
+        return {
+            volume["name"]: pod_hotplug.told_of(self._holder(pod, name, volume)) for name, volume in volumes.items()
+        }
 
-    async def bring(self, runner: hotplug.Runner, volume: Obj, claim: Obj) -> DiskFile:
-        """Show the launcher the claim's disk, once an attachment Pod has it."""
-        holder = self._holder(runner.pod, volume)
+    def _attached(self, runner: hotplug.Runner, volume: Obj, claim: Obj) -> tuple[str, Obj]:
+        """Return the name in its attachment Pod of a volume, and the Pod."""
+        name = inside.attached_name(volume, disc=volume["name"] in drives(runner.vmi["spec"]))
+        holder = self._holder(runner.pod, name, volume)
         if holder is None:
             bound = (claim.get("status") or {}).get("phase") == "Bound"
             what = f"waiting for a Pod that has claim {claim['metadata']['name']} on this node"
             raise hotplug.NotYet(hotplug.BOUND if bound else hotplug.PENDING, "WaitingForAttachment", what, waits=True)
-        shelf = self._shelf(runner)
+        return name, holder
+
+    async def bring(self, runner: hotplug.Runner, volume: Obj, claim: Obj) -> DiskFile:
+        """Show the launcher the claim's disk, once an attachment Pod has it; a drive's first disc is in its own Pod."""
+        if volume not in inside.to_attach(runner.vmi["spec"], runner.pod).values():
+            if inside.is_block(claim):
+                return DiskFile(Path(inside.claim_device(volume["name"])), "raw", block=True)
+            return DiskFile(Path(inside.claim_folder(volume["name"]), "disk.img"), "raw")
+        name, holder = self._attached(runner, volume, claim)
         try:
-            return await asyncio.to_thread(shelf.put, volume["name"], claim, holder)
+            return await asyncio.to_thread(self._shelf(runner).put, name, claim, holder)
         except AgentError as error:
             raise hotplug.NotYet(hotplug.ATTACHED, "FailedMount", str(error)) from error
 
     async def clear(self, runner: hotplug.Runner, kept: Collection[str]) -> None:
         """Take disks away from the launcher that its domain does not have."""
-        await asyncio.to_thread(self._shelf(runner).clear, kept)
+        names = {Path(path).name for path in kept if path.startswith(f"{inside.HOTPLUG_FOLDER}/")}
+        await asyncio.to_thread(self._shelf(runner).clear, names)
+
+    async def dump_file(self, runner: hotplug.Runner, volume: Obj, claim: Obj, name: str) -> DumpFile:
+        """Make the file for a memory dump, once an attachment Pod has the claim, and show it to the launcher."""
+        attached, holder = self._attached(runner, volume, claim)
+        return await asyncio.to_thread(self._shelf(runner).dump_file, attached, holder, name)
+
+    async def forget_dump(self, runner: hotplug.Runner, volume: str) -> None:
+        """Take away what a former agent showed the launcher."""
+        await asyncio.to_thread(self._shelf(runner).forget_dump, inside.pod_volume(volume))
 
     def _shelf(self, runner: hotplug.Runner) -> pod_hotplug.Shelf:
         launcher = launcher_of(runner.link, runner.driver)

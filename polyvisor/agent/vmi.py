@@ -80,7 +80,7 @@ class MachineAgent:
         self.queue: WorkQueue[Key] = WorkQueue()
         self._plugger = hotplug.Plugger(self._shelves(), self._unfilled)
         self._drives = media.Drives(self._plugger.shelves if self.own_claims else None, self._unfilled)
-        self._dumper = dumps.Dumper(claims, places.volumes if self.own_claims else None, self.look)
+        self._dumper = dumps.Dumper(self._plugger.shelves, self.look)
         self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
         self._patience = Patience()
         pods.on_change(self._pod_changed)
@@ -297,7 +297,8 @@ class MachineAgent:
         if outcome is not None and found:
             hotplug.tell(vmi, found, outcome, holders)
         if found:
-            dumps.tell(found, await self._dumper.settle(vmi, link, await self._claims(vmi)))
+            runner = hotplug.Runner(vmi, pod, driver, link, self._launchers.inside(pod_id(pod)))
+            dumps.tell(found, await self._dumper.settle(runner, await self._claims(vmi)))
         joined = self._launchers.networks.joined(pod_id(pod))
         if joined is None:  # another agent did, whose work is seen through again
             joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 
 from polyvisor.api.base import Obj
+from polyvisor.api.dumps import dump_claim
 from polyvisor.api.names import APP_LABEL, LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
+from polyvisor.api.volumes import claim_of, drives, passing
 
 STATE_VOLUME = "vm-state"
 """The claim in which the state of the machine's own devices is kept."""
@@ -64,13 +66,37 @@ def attached_claim(volume: str) -> str:
     return f"/path/{volume}"
 
 
+def attached_name(volume: Obj, *, disc: bool) -> str:
+    """Return the name in an attachment Pod of a volume; a drive's discs, which follow each other, have one each."""
+    ending = hashlib.sha256(claim_of(volume).encode()).hexdigest()[:10] if disc else ""
+    return pod_volume(volume["name"], ending)
+
+
+def to_attach(spec: Obj, launcher: Obj) -> dict[str, Obj]:
+    """Return an instance's volumes whose claims another Pod than its launcher's has to have, by their names there.
+
+    They are disks that come and go, discs that came while the machine ran, and claims that take a memory dump.
+    """
+    here, named = attached_claims(launcher), drives(spec)
+    return {
+        attached_name(volume, disc=volume["name"] in named): volume
+        for volume in spec.get("volumes") or []
+        if passing(volume) and here.get(pod_volume(volume["name"])) != brought_claim(volume)
+    }
+
+
+def brought_claim(volume: Obj) -> str:
+    """Return the name of the claim behind a volume, be it a disk's or one that takes a memory dump."""
+    return claim_of(volume) or dump_claim(volume)
+
+
 def is_attachment(pod: Obj) -> bool:
     """Whether a Pod has claims for a machine that runs in another one."""
     return (pod["metadata"].get("labels") or {}).get(APP_LABEL) == ATTACHMENT_APP
 
 
 def attached_claims(pod: Obj) -> dict[str, str]:
-    """Return which volumes an attachment Pod has, by their names there, with the claim of each."""
+    """Return which claims a Pod has, by the names of its volumes."""
     found = {}
     for volume in pod["spec"].get("volumes") or []:
         if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):

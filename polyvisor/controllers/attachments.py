@@ -1,8 +1,9 @@
-"""Keeps the one Pod with the claims that came to a running machine, and replaces it when another set is wanted.
+"""Keeps the Pod with the claims that came to a running machine, and replaces it when another set is wanted.
 
 A claim belongs into it from the moment that it is usable until the machine's status no longer tells of its volume: the
 agent takes the volume out of the status when the guest and the launcher have let go. What isn't obvious: the Pod before
-stays until the next one runs, so that a claim in both is never without a Pod that keeps it on the node.
+stays until the next one runs, so that a claim in both is never without a Pod that keeps it on the node. A claim that
+one Pod alone may have could not be in both, so it is in a Pod of its own, which is not replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from polyvisor.api import launcher_pods as inside
 from polyvisor.api.names import FINAL_PHASES, VIRTUAL_NODE_TAINT, EventType, Reason
 from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS
-from polyvisor.api.volumes import claim_of, plugged
+from polyvisor.api.volumes import drives
 from polyvisor.controllers import data_volumes
 from polyvisor.controllers.attachment_pod import attachment_name, build_attachment
 from polyvisor.controllers.objects import condition, deleting, owned_by, phase_of, uid
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 OWNER_INDEX = "owner"
+ONE_POD = "ReadWriteOncePod"
+READY = "Ready"
 TAKEN_SECONDS = 2.0
 """How soon to look again when the Pod to make is still the one that goes."""
 
@@ -46,30 +49,30 @@ class Attachments:
     async def settle(self, vmi: Obj, launcher: Obj) -> float | None:
         """Bring the Pods of a running machine in line with its volumes; return when to look again."""
         found = self._of(launcher)
-        if not found and not plugged(vmi["spec"]):
+        if not found and not inside.to_attach(vmi["spec"], launcher):
             return None
         if self._is_virtual(str(launcher["spec"].get("nodeName") or "")):
             return None
-        wanted, again = await self._wanted(vmi, found)
-        if not wanted:
-            await self._remove(vmi, found)
-            return again
-        name = attachment_name(launcher, wanted)
-        target = next((pod for pod in found if pod["metadata"]["name"] == name), None)
-        if target is None:
-            return await self._create(vmi, launcher, wanted) or again
-        if deleting(target):
-            return TAKEN_SECONDS
-        if phase_of(target) in FINAL_PHASES:
-            await self._remove(vmi, [target])
-            return TAKEN_SECONDS
-        others = [pod for pod in found if pod is not target]
-        if inside.attachment_holds(target):
-            await self._remove(vmi, others)
-        else:
-            await self._remove(vmi, [pod for pod in others if not inside.attachment_holds(pod)])
-            self._tell(vmi, target)
-        return again
+        wanted, again = await self._wanted(vmi, launcher, found)
+        there = {pod["metadata"]["name"]: pod for pod in found}
+        targets = {attachment_name(launcher, one): one for one in self._sets(launcher, wanted)}
+        waits = [again] if again else []
+        complete = True
+        for name, volumes in targets.items():
+            target = there.get(name)
+            if target is None:
+                waits += filter(None, [await self._create(vmi, launcher, volumes)])
+            elif phase_of(target) in FINAL_PHASES or deleting(target):
+                await self._remove(vmi, [target])
+                waits.append(TAKEN_SECONDS)
+            elif not inside.attachment_holds(target):
+                self._tell(vmi, target)
+            else:
+                continue
+            complete = False
+        others = [pod for name, pod in there.items() if name not in targets]
+        await self._remove(vmi, [pod for pod in others if complete or not inside.attachment_holds(pod)])
+        return min(waits, default=None)
 
     async def release(self, vmi: Obj, launchers: list[Obj]) -> None:
         """Remove the Pods of a machine that is over."""
@@ -85,24 +88,31 @@ class Attachments:
         found = self._nodes.get(None, node) or {}
         return any(taint.get("key") == VIRTUAL_NODE_TAINT for taint in (found.get("spec") or {}).get("taints") or [])
 
-    async def _wanted(self, vmi: Obj, found: list[Obj]) -> tuple[dict[str, str], float | None]:
-        """Return the volumes that a Pod is to have, by their names there, with their claims."""
+    async def _wanted(self, vmi: Obj, launcher: Obj, found: list[Obj]) -> tuple[dict[str, str], float | None]:
+        """Return the volumes that Pods are to have, by their names there, with their claims."""
         wanted: dict[str, str] = {}
         again: float | None = None
-        for volume in plugged(vmi["spec"]):
+        for name, volume in inside.to_attach(vmi["spec"], launcher).items():
+            claim = inside.brought_claim(volume)
             alone = {"metadata": vmi["metadata"], "spec": {"volumes": [volume]}}
-            if await data_volumes.waiting_for(self._client, self._claims, alone) is None:
-                wanted[inside.pod_volume(volume["name"])] = claim_of(volume)
+            missing = "memoryDump" in volume and self._claims.get(vmi["metadata"]["namespace"], claim) is None
+            if not missing and await data_volumes.waiting_for(self._client, self._claims, alone) is None:
+                wanted[name] = claim
             else:
                 again = data_volumes.LOOK_SECONDS
-        for entry in (vmi.get("status") or {}).get("volumeStatus") or []:
-            if "hotplugVolume" not in entry:
-                continue
-            name = inside.pod_volume(entry["name"])
-            claims = (inside.attached_claims(pod).get(name) for pod in found)
-            if name not in wanted and (claim := next(filter(None, claims), None)):
-                wanted[name] = claim
-        return wanted, again
+        there = {name: claim for pod in found for name, claim in inside.attached_claims(pod).items()}
+        return {name: claim for name, claim in there.items() if _in_use(vmi, name, claim)} | wanted, again
+
+    def _sets(self, launcher: Obj, wanted: dict[str, str]) -> list[dict[str, str]]:
+        """Return what each Pod is to have."""
+        alone, together = [], {}
+        for name, claim in wanted.items():
+            found = self._claims.get(launcher["metadata"]["namespace"], claim) or {}
+            if ONE_POD in ((found.get("spec") or {}).get("accessModes") or []):
+                alone.append({name: claim})
+            else:
+                together[name] = claim
+        return [*alone, *filter(None, [together])]
 
     async def _create(self, vmi: Obj, launcher: Obj, wanted: dict[str, str]) -> float | None:
         namespace = launcher["metadata"]["namespace"]
@@ -138,3 +148,20 @@ class Attachments:
         if scheduled.get("status") == "False" and scheduled.get("reason") == Reason.UNSCHEDULABLE:
             what = f"attachment Pod {pod['metadata']['name']}: {scheduled.get('message')}"
             self._recorder.event(vmi, EventType.WARNING, Reason.UNSCHEDULABLE, what)
+
+
+def _in_use(vmi: Obj, name: str, claim: str) -> bool:
+    """Whether a machine's status still tells of a volume that a Pod has; a drive may hold the disc before."""
+    stay = drives(vmi["spec"])
+    for entry in (vmi.get("status") or {}).get("volumeStatus") or []:
+        if "hotplugVolume" not in entry:
+            continue
+        if entry["name"] not in stay:
+            if name == inside.pod_volume(entry["name"]):
+                return True
+            continue
+        volume = {"name": entry["name"], "persistentVolumeClaim": {"claimName": claim}}
+        told = (entry.get("persistentVolumeClaimInfo") or {}).get("claimName")
+        if name == inside.attached_name(volume, disc=True) and (entry.get("phase") != READY or told == claim):
+            return True
+    return False

@@ -38,7 +38,6 @@ from polyvisor.server.subresources import Subresources
 from polyvisor.server.webhooks import Webhooks
 
 PORT = 8443
-NO_DUMPS = "the memory of a machine in a launcher Pod cannot be dumped in this release"
 AUTHENTICATION = "extension-apiserver-authentication"
 
 
@@ -102,7 +101,7 @@ class Server:
         routes = [
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
-            *Subresources(client, node, self._drivers, no_dumps=NO_DUMPS).routes(),
+            *Subresources(client, node, self._drivers).routes(),
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]
         with listen(self._options.bind, self._options.port) as listener:

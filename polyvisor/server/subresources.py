@@ -41,9 +41,7 @@ Obj = dict[str, Any]
 class Subresources:
     """The routes, over a client of the API server and the node side."""
 
-    def __init__(
-        self, client: KubeClient, node: NodeSide, drivers: DriverRegistry | None = None, *, no_dumps: str = ""
-    ) -> None:
+    def __init__(self, client: KubeClient, node: NodeSide, drivers: DriverRegistry | None = None) -> None:
         self._client = client
         self._node = node
         drivers = registry() if drivers is None else drivers
@@ -51,7 +49,7 @@ class Subresources:
         self._instances = Instances(self._machines, node, drivers)
         self._streams = Streams(self._machines, node, drivers)
         self._volumes = Volumes(client, self._machines, drivers)
-        self._dumps = Dumps(client, self._machines, drivers, no_dumps)
+        self._dumps = Dumps(client, self._machines, drivers)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes, to be mounted into the API server's application, behind its authentication."""

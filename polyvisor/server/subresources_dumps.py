@@ -25,13 +25,12 @@ CLAIM = "persistentvolumeclaim"
 
 
 class Dumps:
-    """The handlers. ``refused`` says why there are none, where memory cannot be dumped."""
+    """The handlers."""
 
-    def __init__(self, client: KubeClient, machines: Machines, drivers: DriverRegistry, refused: str = "") -> None:
+    def __init__(self, client: KubeClient, machines: Machines, drivers: DriverRegistry) -> None:
         self._client = client
         self._machines = machines
         self._drivers = drivers
-        self._refused = refused
 
     def routes(self, vm: str) -> list[BaseRoute]:
         """Return the routes below that of a VirtualMachine."""
@@ -42,8 +41,6 @@ class Dumps:
         body = await body_of(request)
         if not isinstance(body.get("claimName", ""), str):
             raise Refusal(400, f"claimName: found {body['claimName']!r}, the name of a PersistentVolumeClaim is wanted")
-        if self._refused:
-            raise Refusal(400, f"memorydump is not possible: {self._refused}")
         vm = await self._vm(request)
         name, before = vm["metadata"]["name"], (vm.get("status") or {}).get("memoryDumpRequest") or {}
         claim = body.get("claimName") or before.get("claimName")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from polyvisor.agent import dumps
+from polyvisor.agent import dumps, hotplug
+from polyvisor.agent.dump_files import DumpFile
 from polyvisor.agent.dumps import Dumper
+from polyvisor.agent.hotplug import NodeShelves, NotYet, Runner
 from polyvisor.agent.link import LauncherError, LauncherGone
 
 Obj = dict[str, Any]
@@ -49,14 +52,39 @@ class PlayedClaims:
         """Nothing to do."""
 
 
+HOLDER = {"attachPodName": "hp-volume-x", "attachPodUID": "u"}
+
+
+class PlayedShelves(NodeShelves):
+    """Claims that another Pod has to have first."""
+
+    def __init__(self, claims: Any, places: Any) -> None:
+        super().__init__(claims, places)
+        self.there = False
+        self.forgotten: list[str] = []
+
+    def holders(self, vmi: Obj, pod: Obj) -> dict[str, dict[str, str]]:
+        return {"c": HOLDER if self.there else {}}
+
+    async def dump_file(self, runner: Runner, volume: Obj, claim: Obj, name: str) -> DumpFile:
+        if not self.there:
+            raise NotYet("Bound", "WaitingForAttachment", "waiting for a Pod", waits=True)
+        return await super().dump_file(runner, volume, claim, name)
+
+    async def forget_dump(self, runner: Runner, volume: str) -> None:
+        self.forgotten.append(volume)
+
+
 class Played:
-    def __init__(self, volumes: Path | None) -> None:
+    def __init__(self, volumes: Path, shelves: type[NodeShelves] = NodeShelves) -> None:
         self.link = PlayedLink()
         self.looked = asyncio.Event()
-        self.dumper = Dumper(PlayedClaims(), volumes, lambda _: self.looked.set())  # type: ignore[arg-type]
+        self.shelves = shelves(PlayedClaims(), SimpleNamespace(volumes=volumes))  # type: ignore[arg-type]
+        self.dumper = Dumper(self.shelves, lambda _: self.looked.set())
 
     async def settle(self, vmi: Obj, claim: Obj | None = CLAIM) -> dict[str, Obj]:
-        return await self.dumper.settle(vmi, self.link, {"c": claim} if claim else {})  # type: ignore[arg-type]
+        runner = Runner(vmi, {}, None, self.link, Path())  # type: ignore[arg-type]
+        return await self.dumper.settle(runner, {"c": claim} if claim else {})
 
     async def ended(self, vmi: Obj) -> Obj:
         self.link.go.set()
@@ -127,8 +155,7 @@ async def test_a_link_in_the_claim_leads_nowhere(tmp_path: Path) -> None:
     outside.mkdir()
     (tmp_path / "volumes/default").mkdir(parents=True)
     (tmp_path / "volumes/default/c").symlink_to(outside)
-    await one.settle(machine(DUMP))
-    ended = await one.ended(machine(DUMP))
+    ended = (await one.settle(machine(DUMP)))["c"]
     assert (ended["phase"], "symbolic link" in ended["message"]) == ("MemoryDumpFailed", True)
     assert list(outside.iterdir()) == []
 
@@ -146,19 +173,31 @@ def refused(words: str) -> Callable[[Obj], bool]:
 
 
 @pytest.mark.parametrize(
-    ("volumes", "claim", "holds"),
+    ("claim", "holds"),
     [
-        (True, None, no_claim),
-        (True, {**CLAIM, "spec": {"volumeMode": "Block"}}, refused("block device")),
-        (False, CLAIM, refused("launcher Pods")),
+        (None, no_claim),
+        ({**CLAIM, "spec": {"volumeMode": "Block"}}, refused("block device")),
     ],
 )
-async def test_what_cannot_be_done(
-    tmp_path: Path, volumes: bool, claim: Obj | None, holds: Callable[[Obj], bool]
-) -> None:
-    one = Played(tmp_path if volumes else None)
+async def test_what_cannot_be_done(tmp_path: Path, claim: Obj | None, holds: Callable[[Obj], bool]) -> None:
+    one = Played(tmp_path)
     assert holds((await one.settle(machine(DUMP), claim))["c"])
     assert one.link.asked == 0
+
+
+async def test_a_pod_that_has_the_claim_is_waited_for_and_told_of(tmp_path: Path) -> None:
+    one = Played(tmp_path, PlayedShelves)
+    entry = (await one.settle(machine(DUMP)))["c"]
+    assert (entry["phase"], entry["reason"], entry["hotplugVolume"]) == ("Bound", "WaitingForAttachment", {})
+    one.shelves.there = True  # type: ignore[attr-defined]
+    entry = (await one.settle(machine(DUMP, told=[entry])))["c"]
+    assert (entry["phase"], entry["hotplugVolume"]) == ("MemoryDumpInProgress", HOLDER)
+    ended = await one.ended(machine(DUMP, told=[entry]))
+    assert (ended["phase"], ended["hotplugVolume"]) == ("MemoryDumpCompleted", HOLDER)
+    assert not hotplug.due(machine(DUMP, told=[ended]), {}), "it is no disk"
+    assert one.shelves.forgotten == []  # type: ignore[attr-defined]
+    await one.settle(machine(told=[ended]))
+    assert one.shelves.forgotten == ["c"]  # type: ignore[attr-defined]
 
 
 def test_dumps_are_told_beside_disks() -> None:

@@ -51,7 +51,7 @@ class PlayedLink(played_links.PlayedLink):
 
     def device(self, name: str, what: str) -> str:
         """Return a disk."""
-        return f"<disk><target dev='{what}'/><alias name='ua-{name}'/></disk>"
+        return f"<disk><source file='/there/{name}.img'/><target dev='{what}'/><alias name='ua-{name}'/></disk>"
 
 
 class PlayedClaims:
@@ -154,7 +154,7 @@ async def test_how_far_a_disk_is_that_another_pod_has(home: Path) -> None:
     shelves, link = PlayedShelves(), PlayedLink(old="sda")
     vmi = machine(plug("new"), plug("later"))
     outcome = await Plugger(shelves, ready).settle(runner(vmi, link, home), {"c": CLAIM})
-    assert shelves.kept == [{"old"}], "what the domain still has is not taken away"
+    assert shelves.kept == [{"/there/old.img"}], "what the domain still has is not taken away"
     assert [operation for operation, _ in link.asked] == ["detach", "attach"]
     assert "/there/new.img" in link.asked[1][1]["xml"]
     assert outcome.troubles == {"later": Trouble("Bound", "WaitingForAttachment", "waiting for a Pod", waits=True)}

@@ -100,12 +100,12 @@ def test_a_claims_disk_is_made_and_shown_to_be_written_to(pods: Pods) -> None:
 def test_what_the_domain_does_not_have_is_taken_away(pods: Pods) -> None:
     for name in ("data", "more"):
         pods.shelf().put(name, CLAIM, pods.holder)
-    pods.shelf().clear({"more", "root"})
+    pods.shelf().clear({"more.img", "root.img"})
     assert "data.img" not in pods.seen_mounts()
     assert "more.img" in pods.seen_mounts()
     assert [file.name for file in pods.shelf_folder.iterdir()] == ["more.img"]
     assert (pods.path / "data/disk.img").exists(), "the claim's own stays"
-    pods.shelf().clear({"more", "root"})
+    pods.shelf().clear({"more.img", "root.img"})
     pods.shelf().put("data", CLAIM, pods.holder)
     assert "data.img" in pods.seen_mounts()
     pods.shelf().clear(())
@@ -150,6 +150,26 @@ def test_a_launcher_of_an_older_release_is_told_of(pods: Pods) -> None:
         pods.shelf().put("data", CLAIM, pods.holder)
 
 
+def test_a_dump_is_written_by_the_launcher_and_named_by_the_agent(pods: Pods) -> None:
+    (pods.path / "data/a.memory.dump").touch()
+    file = pods.shelf().dump_file("data", pods.holder, "b.memory.dump")
+    assert file.path == "/var/run/kubevirt/hotplug-disks/data.dump"
+    as_launcher(pods, file.path, "w+b")
+    assert [one.name for one in (pods.path / "data").iterdir()] == ["b.memory.dump.part"]
+    again = pods.shelf().dump_file("data", pods.holder, "c.memory.dump")  # the agent before died over it
+    as_launcher(pods, again.path, "w+b")
+    os.write(again.descriptor, b"\x7fELF")
+    pods.shelf().clear(())
+    assert "data.dump" in pods.seen_mounts(), "it is no disk"
+    again.keep()
+    again.close()
+    assert [one.name for one in (pods.path / "data").iterdir()] == ["c.memory.dump"]
+    kept = pods.path / "data/c.memory.dump"
+    assert (kept.read_bytes(), kept.stat().st_uid) == (b"\x7fELF", USER)
+    assert "data.dump" not in pods.seen_mounts()
+    assert not list(pods.shelf_folder.iterdir())
+
+
 def block(pods: Pods) -> Path:
     """Give the attachment Pod a device in its files; return it."""
     (pods.path / "data").rmdir()
@@ -167,7 +187,7 @@ def test_a_device_comes_with_the_right_to_it_and_goes_with_it(pods: Pods) -> Non
     assert (info.st_rdev, info.st_uid, stat.S_IMODE(info.st_mode)) == (LOOP, USER, 0o600)
     assert (rights / "devices.allow").read_text() == "b 7:0 rwm"
     pods.shelf().put("data", BLOCK, pods.holder)
-    pods.shelf().clear({"data"})
+    pods.shelf().clear({"data.dev"})
     assert not (rights / "devices.deny").exists()
     pods.shelf().clear(())
     assert (rights / "devices.deny").read_text() == "b 7:0 rwm"

@@ -6,6 +6,7 @@ from typing import Any
 
 from polyvisor.api.resources import NODES, PODS, PVCS, VMIS
 from polyvisor.controllers.attachment_pod import attachment_name, build_attachment
+from polyvisor.controllers.objects import uid
 from tests.drivers_for_tests import node
 
 from .conftest import NAMESPACE, World
@@ -22,8 +23,8 @@ LAUNCHER: Obj = {
 }
 
 
-def claim(name: str) -> Obj:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+def claim(name: str, mode: str = "ReadWriteOnce") -> Obj:
+    spec = {"accessModes": [mode], "resources": {"requests": {"storage": "1Mi"}}}
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -143,6 +144,60 @@ async def test_it_comes_is_replaced_and_goes_with_the_volumes(world: World) -> N
 
 def name_of(pod: Obj) -> str:
     return str(pod["metadata"]["name"])
+
+
+async def test_a_claim_that_one_pod_alone_may_have_stays_where_it_is(world: World) -> None:
+    for one in (claim("a"), claim("b"), claim("one", "ReadWriteOncePod")):
+        await world.client.create(PVCS, one)
+    await world.create_vmi("m")
+    await world.running("m")
+    await spec(world, plug("one"))
+    alone = await attachment(world, "one")
+    await runs(world, alone)
+    for wanted in (["a"], ["a", "b"]):
+        await spec(world, plug("one", *wanted))
+        await runs(world, await holding(world, *wanted))
+        await only(world, ["one"], wanted)
+    await spec(world, plug("one"))
+    await world.vmi_status("m", volumeStatus=told("one"))
+    assert uid(await attachment(world, "one")) == uid(alone)
+
+
+async def holding(world: World, *volumes: str) -> Obj:
+    """Wait until there is an attachment Pod with these volumes."""
+
+    def look(pods: Any) -> Obj | None:
+        found = [pod for pod in pods.items() if "hp-" in name_of(pod)]
+        return next((pod for pod in found if [v["name"] for v in pod["spec"]["volumes"]] == list(volumes)), None)
+
+    found = await world.pods.wait_until(look, 10)
+    assert found is not None
+    return found
+
+
+async def only(world: World, *sets: list[str]) -> None:
+    """Wait until the living attachment Pods are those with these volumes."""
+
+    def look(pods: Any) -> bool:
+        living = [p for p in pods.items() if "hp-" in name_of(p) and not p["metadata"].get("deletionTimestamp")]
+        return sorted([v["name"] for v in pod["spec"]["volumes"]] for pod in living) == sorted(sets)
+
+    await world.pods.wait_until(look, 10)
+
+
+async def test_a_claim_for_a_memory_dump_comes_and_goes_too(world: World) -> None:
+    await world.create_vmi("m")
+    await world.running("m")
+    dump = {"name": "d", "memoryDump": {"claimName": "d", "hotpluggable": True}}
+    await spec(world, {"volumes": [dump]})
+    await world.client.create(PVCS, claim("d"))
+    await runs(world, await attachment(world, "d"))
+    await world.vmi_status("m", volumeStatus=[{"name": "d", "target": "", "memoryDumpVolume": {}, "hotplugVolume": {}}])
+    await spec(world, {"volumes": []})
+    await world.vmi("m", lambda v: not v["spec"]["volumes"])
+    await attachment(world, "d")
+    await world.vmi_status("m", volumeStatus=[])
+    await none(world)
 
 
 async def test_a_claim_that_is_missing_holds_no_other_up(world: World) -> None:

@@ -17,17 +17,17 @@ SECONDS = 300
 PREFIX = "localhost/polyvisor/"
 
 
-def claim(name: str, mode: str = "Filesystem", **place: Any) -> str:
+def claim(name: str, mode: str = "Filesystem", size: str = "4Mi", access: str = "ReadWriteOnce", **place: Any) -> str:
     """Return a claim and the volume for it, by default a folder of the node; nothing here provisions volumes."""
-    size = {"storage": "4Mi"}
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": mode}
+    room = {"storage": size}
+    common = {"accessModes": [access], "storageClassName": "", "volumeMode": mode}
     folder = {"hostPath": {"path": f"/var/lib/polyvisor/claims/{name}", "type": "DirectoryOrCreate"}}
     volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
     wanted = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}}
     return yaml.safe_dump_all(
         [
-            {**volume, "spec": {**common, "capacity": size, **(place or folder)}},
-            {**wanted, "spec": {**common, "volumeName": name, "resources": {"requests": size}}},
+            {**volume, "spec": {**common, "capacity": room, **(place or folder)}},
+            {**wanted, "spec": {**common, "volumeName": name, "resources": {"requests": room}}},
         ]
     )
 

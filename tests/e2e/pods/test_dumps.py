@@ -1,0 +1,86 @@
+"""The memory of a machine in a launcher Pod, dumped into a claim that another Pod brings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.e2e.installation import eventually
+from tests.e2e.nodes import NodesCluster
+
+from .machines import SECONDS, Obj, claim, get, image, pod_of
+
+pytestmark = pytest.mark.e2e
+MEMORY = 64 << 20
+
+
+def vm(name: str) -> str:
+    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+    spec = {
+        "hypervisor": {"driver": "qemu"},
+        "terminationGracePeriodSeconds": 0,
+        "domain": {
+            "memory": {"guest": "64Mi"},
+            "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}},
+            "devices": {"autoattachPodInterface": False},
+        },
+    }
+    body = {"runStrategy": "Always", "template": {"metadata": {}, "spec": spec}}
+    kind = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine"}
+    return yaml.safe_dump({**kind, "metadata": {"name": name}, "spec": body})
+
+
+def request(nodes: NodesCluster) -> Obj:
+    return dict(get(nodes, "vm", "dumped")["status"].get("memoryDumpRequest") or {})
+
+
+def told(nodes: NodesCluster) -> list[Obj]:
+    return list(get(nodes, "vmi", "dumped")["status"].get("volumeStatus") or [])
+
+
+def dumped(nodes: NodesCluster) -> str:
+    """Wait until the dump is done; return its file's name."""
+
+    def why() -> str:
+        events = nodes.kubectl("get", "events", "--sort-by=.lastTimestamp")
+        return f"{request(nodes)}\n{told(nodes)}\n{events[-3000:]}"
+
+    def done() -> bool:
+        found = request(nodes)
+        assert found.get("phase") != "Failed", why()
+        return found.get("phase") == "Completed"
+
+    eventually(done, SECONDS, why)
+    return str(request(nodes)["fileName"])
+
+
+def test_memory_is_dumped_into_a_claim(pods: NodesCluster) -> None:
+    for text in (claim("memory", size="200Mi"), claim("small"), vm("dumped")):
+        pods.kubectl("apply", "--filename=-", stdin=text)
+    eventually(lambda: get(pods, "vm", "dumped").get("status", {}).get("ready") is True, SECONDS)
+    refused = pods.polyvisor("memory-dump", "get", "dumped", "--claim-name", "small", check=False)
+    assert "pvc size [4194304] should be bigger then" in refused
+    pods.polyvisor("memory-dump", "get", "dumped", "--claim-name", "memory")
+    name = dumped(pods)
+    (file,) = (pods.nodes[0].root / "var/lib/polyvisor/claims/memory").iterdir()
+    assert (file.name, head(file), file.stat().st_size > MEMORY) == (name, b"\x7fELF", True)
+    (volume,) = get(pods, "vm", "dumped")["spec"]["template"]["spec"]["volumes"]
+    assert volume == {"name": "memory", "memoryDump": {"claimName": "memory", "hotpluggable": True}}
+    assert get(pods, "pvc", "memory")["metadata"]["annotations"]["kubevirt.io/memory-dump"] == name
+    attached = "--selector=kubevirt.io=hotplug-disk"
+    eventually(lambda: not told(pods) and not get(pods, "pods", attached)["items"], SECONDS)
+    launcher = pod_of(pods, "dumped")["metadata"]["name"]
+    assert pods.kubectl("exec", launcher, "--", "ls", "/var/run/kubevirt/hotplug-disks") == ""
+    pods.polyvisor("memory-dump", "remove", "dumped")
+    eventually(lambda: not request(pods), SECONDS, lambda: json.dumps(request(pods)))
+    assert not get(pods, "vm", "dumped")["spec"]["template"]["spec"].get("volumes")
+    pods.kubectl("delete", "vm", "dumped", "--wait=true", "--timeout=100s")
+    assert file.exists(), "what was dumped outlives the machine"
+
+
+def head(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(4)
