@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 from starlette.routing import BaseRoute
 
+from polyvisor.api import Obj
 from polyvisor.kube import Connection, KubeClient
 from polyvisor.process.serving import serve
 from polyvisor.standalone.apiserver import create_app
@@ -27,3 +30,22 @@ async def running(
         connection = Connection(f"http://127.0.0.1:{server.port}", token=TOKEN)
         async with KubeClient(connection) as client:
             yield client
+
+
+KUBEVIRT = {
+    "apiVersion": "kubevirt.io/v1",
+    "kind": "KubeVirt",
+    "metadata": {"name": "kubevirt", "namespace": "kubevirt"},
+    "spec": {},
+}
+
+
+async def told_version(port: int, kubevirt: Obj) -> None:
+    """Wait until a process tells by TLS, as KubeVirt's do, that it has seen the KubeVirt object."""
+    wanted = int(kubevirt["metadata"]["resourceVersion"])
+    async with httpx.AsyncClient(trust_env=False, verify=False) as web, asyncio.timeout(30):
+        while True:
+            answer = (await web.get(f"https://127.0.0.1:{port}/healthz")).json()
+            if int(answer["config-resource-version"] or 0) >= wanted:
+                return
+            await asyncio.sleep(0.05)

@@ -18,12 +18,13 @@ from pathlib import Path
 from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.serving import application
 from polyvisor.api import names
+from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.drivers import DriverRegistry, registry
-from polyvisor.kube import ApiError
+from polyvisor.kube import ApiError, Informer
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
 from polyvisor.process.certificates import Pair
-from polyvisor.process.health import Health, serve_health
+from polyvisor.process.health import Health, own_context, serve_health, tls_option
 from polyvisor.process.kept import KeptPair
 from polyvisor.process.serving import WebServer, listen
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run until told to stop; return the exit code."""
     parser = running.options("agent", "virt-handler: the agent of one node")
     parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server")
+    tls_option(parser)
     parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="by default $NODE_NAME")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/polyvisor"))
     parser.add_argument("--pods-dir", type=Path, default=Path("/pods"), help="the kubelet's folder of Pods")
@@ -57,6 +59,7 @@ class Handler:
         self.health = Health()
         self.port = 0
         self.health_port = 0
+        self.health_tls_port = 0
 
     async def run(self) -> None:
         """Work until cancelled; say then that nobody looks after the node."""
@@ -65,6 +68,7 @@ class Handler:
         async with (
             running.client_of(options, names.HANDLER_APP) as client,
             serve_health(self.health, options.bind, options.health_port) as self.health_port,
+            serve_health(self.health, options.bind, options.health_tls_port, own_context()) as self.health_tls_port,
         ):
             settings = Settings(
                 options.node_name,
@@ -75,8 +79,10 @@ class Handler:
             agent = Agent(client, self._drivers, settings)
             self.health.before_figures = [agent.statistics.refresh]
             shown = KeptPair(client, running.namespace_of(options), names.HANDLER_SECRET)
+            self.health.kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
             try:
                 async with asyncio.TaskGroup() as group:
+                    group.create_task(self.health.kubevirts.run(), name="kubevirts")
                     group.create_task(agent.run(), name="agent")
                     group.create_task(shown.run(), name="certificates")
                     group.create_task(self._serve(agent, shown), name="server")

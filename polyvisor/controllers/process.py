@@ -11,14 +11,15 @@ from functools import partial
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from polyvisor.api import names
+from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.controllers.leading import leading, lease_options
 from polyvisor.controllers.metrics import MachineMetrics
 from polyvisor.controllers.run import run_controllers
 from polyvisor.drivers import DriverRegistry, registry
-from polyvisor.kube import KubeClient
+from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
-from polyvisor.process.health import Health, serve_health
+from polyvisor.process.health import Health, own_context, serve_health, tls_option
 
 LEADING = gauge("kubevirt_virt_controller_leading_status")
 READY = gauge("kubevirt_virt_controller_ready_status")
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run until told to stop; return the exit code."""
     parser = running.options("controllers", "virt-controller: what makes machines of objects")
     lease_options(parser)
+    tls_option(parser)
     found = parser.parse_args(arguments)
     return running.run(found, lambda: Controllers(found).run(), names.CONTROLLER_APP)
 
@@ -46,23 +48,31 @@ class Controllers:
         self._drivers = registry() if drivers is None else drivers
         self.health = Health()
         self.health_port = 0
+        self.health_tls_port = 0
         self.working = asyncio.Event()
         """Set while this replica leads and its controllers have seen the cluster."""
 
     async def run(self) -> None:
         """Work until cancelled, or until leadership is lost."""
+        options, own = self._options, own_context()
         async with (
-            running.client_of(self._options, names.CONTROLLER_APP) as client,
-            serve_health(self.health, self._options.bind, self._options.health_port) as self.health_port,
+            running.client_of(options, names.CONTROLLER_APP) as client,
+            serve_health(self.health, options.bind, options.health_port) as self.health_port,
+            serve_health(self.health, options.bind, options.health_tls_port, own) as self.health_tls_port,
         ):
-            READY.set(1)
-            await leading(
-                client,
-                self._options,
-                names.CONTROLLER_APP,
-                lambda: self._lead(client),
-                lambda leads: LEADING.set(int(leads)),
-            )
+            self.health.kubevirts = kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
+            await kubevirts.start()
+            try:
+                READY.set(1)
+                await leading(
+                    client,
+                    options,
+                    names.CONTROLLER_APP,
+                    lambda: self._lead(client),
+                    lambda leads: LEADING.set(int(leads)),
+                )
+            finally:
+                await kubevirts.stop()
 
     async def _lead(self, client: KubeClient) -> None:
         measure = partial(MachineMetrics, registry=self._metrics)

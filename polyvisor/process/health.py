@@ -1,21 +1,36 @@
 """What a cluster asks of a process: whether it lives, whether it is ready, and its figures for Prometheus.
 
-They have a plain HTTP port of their own, as they must answer before there is a certificate to serve with.
+They have a plain HTTP port of their own, as they must answer before there is a certificate to serve with. Where a
+process serves nothing else on KubeVirt's port, the same answers are there too, by TLS: KubeVirt's tools ask each
+component for the configuration that it goes by, as ``/healthz`` on 8443, and believe any certificate.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from polyvisor.kube.informer import Informer
+from polyvisor.process.certificates import issue_server, load_pair, make_authority
 from polyvisor.process.serving import WebServer, listen
+
+TLS_PORT = 8443
+LIFE = timedelta(days=3650)
+
+
+def tls_option(parser: argparse.ArgumentParser) -> None:
+    """Let a process say where it answers by TLS."""
+    parser.add_argument("--health-tls-port", type=int, default=TLS_PORT, help="port of the same answers by TLS")
 
 
 class Health:
@@ -26,6 +41,8 @@ class Health:
         self._changed = asyncio.Event()
         self.before_figures: list[Callable[[], Awaitable[None]]] = []
         """What is to be done before figures are shown, where they have to be asked for elsewhere."""
+        self.kubevirts: Informer | None = None
+        """What knows the KubeVirt object, whose version the process tells."""
 
     def waits(self, what: str, why: str) -> None:
         """Say that something is missing."""
@@ -62,7 +79,18 @@ class Health:
         async def metrics(_: Request) -> Response:
             return await figures(self.before_figures, registry)
 
-        return [Route("/livez", alive), Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", metrics)]
+        return [
+            Route("/livez", alive),
+            Route("/healthz", self.healthy),
+            Route("/readyz", ready),
+            Route("/metrics", metrics),
+        ]
+
+    async def healthy(self, _: Request) -> Response:
+        """Say that the process lives, and which version of the KubeVirt object it has seen."""
+        found = self.kubevirts.items() if self.kubevirts else []
+        versions = (str(one["metadata"]["resourceVersion"]) for one in found)
+        return JSONResponse({"config-resource-version": max(versions, key=lambda v: (len(v), v), default="")})
 
 
 async def figures(
@@ -75,12 +103,19 @@ async def figures(
 
 
 @asynccontextmanager
-async def serve_health(health: Health, host: str, port: int) -> AsyncIterator[int]:
+async def serve_health(health: Health, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Answer while the context lasts; gives the port."""
     with listen(host, port) as listener:
-        server = WebServer(Starlette(routes=health.routes()), listener)
+        server = WebServer(Starlette(routes=health.routes()), listener, tls)
         await server.start()
         try:
             yield server.port
         finally:
             await server.stop()
+
+
+def own_context() -> ssl.SSLContext:
+    """Return a TLS context with a certificate that nobody else knows, for who only wants to be understood."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(context, issue_server(make_authority("polyvisor-health", LIFE), ("localhost",), LIFE))
+    return context

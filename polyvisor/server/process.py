@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from polyvisor.admission import AdmissionContext
@@ -86,6 +85,7 @@ class Server:
             for follower in (kubevirts, proxy, shown, ours):
                 group.create_task(follower.run())
             self.health.waits("certificates", f"Secrets {shown.name} and {ours.name}, which virt-operator makes")
+            self.health.kubevirts = kubevirts
             await asyncio.gather(kubevirts.synced(), proxy.synced(), shown.wait(), ours.wait())
             self.health.has("certificates")
             shown.shown_by(self._tls)
@@ -102,7 +102,7 @@ class Server:
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
-            Route("/healthz", lambda _: PlainTextResponse("ok")),
+            Route("/healthz", self.health.healthy),
         ]
         with listen(self._options.bind, self._options.port) as listener:
             web = WebServer(

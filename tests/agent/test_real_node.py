@@ -25,7 +25,7 @@ from polyvisor.agent.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.process import Handler
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
 from polyvisor.api import names
-from polyvisor.api.resources import LEASES, NODES, PODS, SECRETS, VMIS
+from polyvisor.api.resources import KUBEVIRTS, LEASES, NODES, PODS, SECRETS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.kube import Informer, KubeClient
@@ -34,7 +34,7 @@ from polyvisor.process.certificates import Pair, issue_client, issue_server, loa
 from polyvisor.server.node import NodeError
 from polyvisor.server.remote_node import RemoteNode
 
-from ..cluster import TOKEN, running
+from ..cluster import KUBEVIRT, TOKEN, running, told_version
 from .conftest import PlainDriver
 from .test_machines import xml
 
@@ -130,6 +130,7 @@ class Kubelet:
                 bind="127.0.0.1",
                 port=0,
                 health_port=0,
+                health_tls_port=0,
                 node_name="n1",
                 state_dir=folder / "state",
                 pods_dir=self.pods,
@@ -240,6 +241,7 @@ async def test_a_launcher_in_its_pod_gets_its_plan_runs_its_machine_and_ends_wit
     labels = 'hypervisor="plain",name="one",namespace="default",node="n1"'
     assert f"kubevirt_vmi_memory_domain_bytes{{{labels}}}" in shown
     assert "kubevirt_virt_handler_ready_status 1.0" in shown
+    await told_version(handler.health_tls_port, await kubelet.client.create(KUBEVIRTS, KUBEVIRT))
     assert 'kubevirt_workqueue_adds_total{name="virt-handler-vmi"}' in shown
     pod = await kubelet.client.get(PODS, "virt-launcher-one", "default")
     assert set(pod["status"]) == {"phase", "containerStatuses"}, "the Pod's status is the kubelet's"

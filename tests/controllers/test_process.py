@@ -13,13 +13,13 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from polyvisor.api import names
-from polyvisor.api.resources import EVENTS, LEASES, NODES, VMIS, VMS
+from polyvisor.api.resources import EVENTS, KUBEVIRTS, LEASES, NODES, VMIS, VMS
 from polyvisor.controllers.process import Controllers
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Informer
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.running import Restart
-from tests.cluster import TOKEN, running
+from tests.cluster import KUBEVIRT, TOKEN, running, told_version
 from tests.controllers.conftest import instance
 from tests.drivers_for_tests import FakeDriver, node
 
@@ -41,6 +41,7 @@ def options(server: str, folder: Path, identity: str) -> argparse.Namespace:
         namespace="kubevirt",
         bind="127.0.0.1",
         health_port=0,
+        health_tls_port=0,
         identity=identity,
         lease_seconds=9.0,  # a busy machine must not lose it by being slow
     )
@@ -70,6 +71,7 @@ async def test_the_second_replica_takes_over_and_the_first_ends(tmp_path: Path) 
             assert not two.working.is_set()
             async with httpx.AsyncClient(trust_env=False) as web:
                 assert (await web.get(f"http://127.0.0.1:{two.health_port}/readyz")).status_code == 200
+            await told_version(two.health_tls_port, await client.create(KUBEVIRTS, KUBEVIRT))
             await client.patch(LEASES, names.CONTROLLER_APP, {"spec": {"holderIdentity": "two"}}, "kubevirt")
             with pytest.raises(Restart, match="two has it"):
                 await asyncio.wait_for(first, 10)

@@ -96,6 +96,7 @@ class Installation:
         log = self._stack.enter_context((self.cluster.folder / f"{name}.log").open("ab"))
         command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={kubeconfig}"]
         command += ["--namespace=kubevirt", f"--health-port={self.health[name]}", *arguments]
+        command += ["--health-tls-port=0"] if module in ("controllers", "agent") else []
         environment = {**os.environ, "NO_PROXY": "*"}
         self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._stack.callback(self.running[name].kill)

@@ -61,7 +61,7 @@ def _works(installation: Installation, name: str) -> None:
 def test_a_broken_kubeconfig_ends_a_process_with_one_sentence(module: str, tmp_path: Path) -> None:
     broken = tmp_path / "kubeconfig"
     broken.write_text("current-context: x\ncontexts: []\n")
-    more = ["--node-name=n"] if module == "agent" else []
+    more = {"agent": ["--node-name=n", "--health-tls-port=0"], "controllers": ["--health-tls-port=0"]}.get(module, [])
     command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={broken}", "--health-port=0", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

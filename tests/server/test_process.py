@@ -21,13 +21,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from polyvisor.api import names
-from polyvisor.api.resources import CONFIGMAPS, SECRETS, VMS
+from polyvisor.api.resources import CONFIGMAPS, KUBEVIRTS, SECRETS, VMS
 from polyvisor.kube import KubeClient
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.certificates import Pair, issue_client, issue_server, load_pair, make_authority
 from polyvisor.process.running import Restart
 from polyvisor.server.process import Server
-from tests.cluster import TOKEN, running
+from tests.cluster import KUBEVIRT, TOKEN, running, told_version
 from tests.server.test_webhooks import request, vm
 
 Obj = dict[str, Any]
@@ -133,6 +133,8 @@ async def test_a_review_over_tls(cluster: Cluster, tmp_path: Path) -> None:
         assert answer["kind"] == "AdmissionReview"
         assert answer["response"]["status"]["details"]["causes"][0]["field"] == "spec.runStrategy"
         assert (await caller.post("/validate", content=b"nonsense")).status_code == 400
+        assert cluster.server is not None
+        await told_version(cluster.server.port, await cluster.client.create(KUBEVIRTS, KUBEVIRT))
 
 
 async def test_the_aggregator_may_start_a_machine_for_a_user_who_may(cluster: Cluster, tmp_path: Path) -> None:
