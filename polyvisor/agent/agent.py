@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from polyvisor.agent import guests, logs, storage, streams
 from polyvisor.agent import link as launcher_link
 from polyvisor.agent.access import AccessKeeper
 from polyvisor.agent.claims import ClaimKeeper
+from polyvisor.agent.cpus import CpuSource, HostCpus, PodCpus
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
@@ -120,8 +121,12 @@ class Agent:
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
         self.networks = self._networks_of(settings)
         self._launchers = self._launchers_of(settings)
+        kubelet = settings.device_plugins.parent if settings.device_plugins else None
+        self._host_cpus = HostCpus(state / "cpus.json", self._launchers) if settings.pods is None else None
+        cpus = self._host_cpus or PodCpus(kubelet)
+        self._launchers.ended = cpus.changed
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
-        self.node = keeper(client, settings.node_name, registry, state / "probe", self.networks.facts)
+        self.node = keeper(client, settings.node_name, registry, state / "probe", self._facts_of(cpus), cpus.watched)
         self.node.changed = self._look_at_all
         self._pod_keeper = self._pod_keeper_of(settings)
         machines = MachineAgent if settings.pods is None else PodMachineAgent
@@ -135,6 +140,7 @@ class Agent:
             node_name=settings.node_name,
             places=self._places,
             claims=self._claim_keeper,
+            cpus=cpus,
             guest_report=lambda vmi: self._guests.report(vmi),
             gone=lambda driver, virt_type: gone(self.node.results, driver, virt_type),
             not_ready=lambda vmi: self._probes.not_ready(vmi),
@@ -184,6 +190,9 @@ class Agent:
             look=look,
             kept=StateKeeper(self._client, self._claim_keeper, self._places.volumes).link,
         )
+
+    def _facts_of(self, cpus: CpuSource) -> Callable[[], frozenset[str]]:
+        return lambda: self.networks.facts() | cpus.facts()
 
     def _look_at_all(self) -> None:
         """Look at every machine of this node: what works here has changed."""
@@ -237,6 +246,10 @@ class Agent:
                     group.create_task(claims.run(), name="agent-claims")
                     group.create_task(self._prune(), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
+                if self._host_cpus is not None:
+                    shared = Controller("virt-handler-cpus", self._host_cpus.queue, self._host_cpus.reconcile, 1)
+                    self._host_cpus.changed()
+                    group.create_task(shared.run(), name="agent-cpus")
                 self.synced.set()
         finally:
             await self._pods.stop()

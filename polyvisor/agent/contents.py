@@ -7,6 +7,7 @@ volume says that it is optional.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -133,3 +134,9 @@ def _sized(name: str, files: Mapping[str, bytes], label: str) -> Contents:
     if sum(map(len, files.values())) > MAX_BYTES:
         raise AgentError(f"volume {name}: its files are larger than {MAX_BYTES} bytes together", retry=False)
     return Contents(files, label)
+
+
+def data_of(obj: Obj, plain: str, coded: str) -> dict[str, bytes]:
+    """Return what a Secret or a ConfigMap holds: the field with plain texts, and the one that is in base64."""
+    found = {key: base64.b64decode(value) for key, value in (obj.get(coded) or {}).items()}
+    return found | {key: text.encode() for key, text in (obj.get(plain) or {}).items()}

@@ -44,6 +44,8 @@ class Launchers:
         self.root = root
         self.changed = changed
         self.networks = networks or Networks()
+        self.ended: Callable[[], None] = lambda: None
+        """Called when a machine is over and its launcher has ended."""
         self.started = 0
         self._links: dict[str, Link] = {}
         self._children: dict[str, asyncio.subprocess.Process] = {}
@@ -190,6 +192,7 @@ class Launchers:
         await _gone(link.pid)
         (self.folder(id_) / "state.json").unlink(missing_ok=True)  # there is no domain to come back to
         await self.networks.release(id_)
+        self.ended()
 
     async def close(self) -> None:
         """Let go of all launchers; they go on."""

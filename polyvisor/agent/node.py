@@ -102,6 +102,7 @@ class NodeKeeper:
         drivers: Iterable[Driver],
         scratch: Path,
         more: Callable[[], frozenset[str]] = frozenset,
+        watched: Iterable[str] = (),
     ) -> None:
         self._client = client
         self._name = name
@@ -109,6 +110,7 @@ class NodeKeeper:
         self._scratch = scratch
         self._probing = asyncio.Lock()
         self._more = more  # features that the node has, whatever the drivers find
+        self._watched = tuple(watched)
         self._ready_since = now()
         self._said: tuple[bool, str, str] | None = None
         self._said_since = self._ready_since
@@ -127,7 +129,7 @@ class NodeKeeper:
 
     async def watch(self, seconds: float = LOOK_SECONDS) -> None:
         """Probe again at once when something comes or goes that a driver needs."""
-        paths = sorted({path for driver in self._drivers for path in driver.watched})
+        paths = sorted({*self._watched, *(path for driver in self._drivers for path in driver.watched)})
         async for _ in changes(paths, seconds=seconds):
             log.info("node %s: one of %s has changed; looking what works", self._name, ", ".join(paths))
             try:
@@ -158,6 +160,9 @@ class NodeKeeper:
         """Bring the Node's labels and report in line with the last probe."""
         node = await self._node()
         changes = probing.label_changes(node, probing.labels_of(self.results))
+        whole_cpus = str("cpu.pinning" in self._more()).lower()
+        if (node["metadata"].get("labels") or {}).get(node_names.CPU_MANAGER_LABEL) != whole_cpus:
+            changes[node_names.CPU_MANAGER_LABEL] = whole_cpus
         report = probing.annotation_of(self._drivers, self.results)
         annotations = node["metadata"].get("annotations") or {}
         if changes or annotations.get(probing.DRIVERS_ANNOTATION) != report:

@@ -35,7 +35,12 @@ def domain_uuid(vmi: Obj) -> str:
 
 
 def domain_xml(
-    vmi: Obj, driver: Driver, prepared: Prepared, folder: Path, cards: Mapping[str, CardSource] | None = None
+    vmi: Obj,
+    driver: Driver,
+    prepared: Prepared,
+    folder: Path,
+    cards: Mapping[str, CardSource] | None = None,
+    cpus: tuple[int, ...] = (),
 ) -> str:
     """Render the domain XML of a machine, with the virt type that placement chose and sockets in its ``folder``."""
     chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
@@ -53,6 +58,7 @@ def domain_xml(
         agent_socket=folder / AGENT if _has(driver, "lifecycle.guest-agent") else None,
         usb_sockets=tuple(folder / f"usb{number}.sock" for number in range(USB_SLOTS)),
         cards=cards or {},
+        cpus=cpus,
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
 

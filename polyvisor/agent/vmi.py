@@ -8,13 +8,14 @@ folder, because the virtual node may remove that folder when the Pod goes.
 from __future__ import annotations
 
 import asyncio
-import base64
 import copy
 import logging
 from collections.abc import Callable
 
 from polyvisor.agent import cards, described, dumps, holds, hotplug, huge_pages, media, render, status, storage
 from polyvisor.agent.claims import ClaimKeeper
+from polyvisor.agent.contents import data_of
+from polyvisor.agent.cpus import CpuSource
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -59,6 +60,7 @@ class MachineAgent:
         node_name: str,
         places: Places,
         claims: ClaimKeeper,
+        cpus: CpuSource,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
         gone: Callable[[str, str], str] = lambda *_: "",
         not_ready: Callable[[Obj], str] = lambda _: "",
@@ -73,6 +75,7 @@ class MachineAgent:
         self._node_name = node_name
         self._places = places
         self._claim_keeper = claims
+        self._cpus = cpus
         self._guest_report = guest_report
         self._gone = gone
         self._not_ready = not_ready
@@ -223,9 +226,11 @@ class MachineAgent:
                 folder = self._launchers.inside(id_)
                 prepared = await self._prepare(vmi, pod, driver)
                 joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
-                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, joined)
+                own = await self._cpus.given(vmi["spec"], id_, link)
+                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, joined, own)
                 paused = vmi["spec"].get("startStrategy") == START_PAUSED
                 await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
+        self._cpus.changed()
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Prepared:
         """Make all that a machine boots from."""
@@ -252,20 +257,14 @@ class MachineAgent:
         """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
         wanted = storage.needed(vmi)
         secrets = await self._secrets(wanted.secrets, vmi)
-        configmaps: dict[str, dict[str, bytes]] = {}
-        for name, found in (await self._named(CONFIGMAPS, wanted.configmaps, vmi)).items():
-            plain = {key: text.encode() for key, text in (found.get("data") or {}).items()}
-            binary = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
-            configmaps[name] = plain | binary
+        named = await self._named(CONFIGMAPS, wanted.configmaps, vmi)
+        configmaps = {name: data_of(found, "data", "binaryData") for name, found in named.items()}
         resolver = self._launchers.networks.resolver(vmi, pod)
         return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, resolver=resolver)
 
     async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
-        found: dict[str, dict[str, bytes]] = {}
-        for name, secret in (await self._named(SECRETS, names, vmi)).items():
-            data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-            found[name] = data | {key: text.encode() for key, text in (secret.get("stringData") or {}).items()}
-        return found
+        found = await self._named(SECRETS, names, vmi)
+        return {name: data_of(secret, "stringData", "data") for name, secret in found.items()}
 
     async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
         """Return those of the Secrets with a machine's access credentials that exist, as they are now."""

@@ -11,6 +11,9 @@ DEVICE_PREFIX = "devices.kubevirt.io/"
 DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
 """What Pods can ask a node for below that prefix, and the device node that they get."""
 
+CPU_MANAGER_LABEL = "cpumanager"
+"""On a Node: whether it hands out whole CPUs."""
+
 HUGE_PAGES_PREFIX = "hugepages-"
 
 

@@ -23,6 +23,7 @@ from polyvisor.controllers.console_log import console_log
 from polyvisor.controllers.launcher_resources import firm, guaranteed, resources_of
 from polyvisor.controllers.objects import owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
+from polyvisor.domain.compute import own_cpus
 from polyvisor.domain.kept import state_claim
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def build_pod(
         "hostname": hostname[:MAX_LABEL].rstrip("-"),
         "terminationGracePeriodSeconds": grace_period(vmi),
         "readinessGates": [{"conditionType": gate} for gate in _gates(wanted)],
-        "nodeSelector": {names.NODE_SCHEDULABLE_LABEL: "true"} | (wanted.get("nodeSelector") or {}),
+        "nodeSelector": _node_selector(spec),
         "affinity": _affinity(wanted.get("affinity"), placement.node_affinity),
         "tolerations": [
             *(wanted.get("tolerations") or []),
@@ -158,6 +159,13 @@ def build_pod(
 def launcher_image(driver: str, configured: str = "") -> str:
     """Return the image of a driver's launcher; ``configured`` is what the KubeVirt object says."""
     return configured or LAUNCHER_IMAGES.replace("DRIVER", driver)
+
+
+def _node_selector(spec: VirtualMachineInstanceSpec) -> dict[str, str]:
+    wanted = {names.NODE_SCHEDULABLE_LABEL: "true"}
+    if own_cpus(spec.domain):
+        wanted[node_names.CPU_MANAGER_LABEL] = "true"
+    return wanted | (spec.node_selector or {})
 
 
 def _gates(spec: Obj) -> list[str]:

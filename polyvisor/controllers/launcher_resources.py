@@ -1,7 +1,8 @@
 """How much of its node a launcher's container asks for: memory and CPU, with what KubeVirt's fields say of it. Pure.
 
 Memory in huge pages is a resource of its own, of which a container has exactly what it asks for; what is left to ask
-for as ordinary memory is then what the hypervisor and the launcher need beside the guest.
+for as ordinary memory is then what the hypervisor and the launcher need beside the guest. A kubelet gives CPUs away
+only to a container that asks for whole ones, in a Pod that asks for no less of anything than it is allowed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvisor.api import node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
-from polyvisor.domain.compute import huge_page_bytes
+from polyvisor.domain.compute import huge_page_bytes, own_cpus
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
@@ -26,12 +27,19 @@ def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) 
     given = spec.domain.resources
     requests: dict[str, Any] = dict((given.requests if given else None) or {})
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
+    own = own_cpus(spec.domain)
+    if own:
+        requests["cpu"] = limits["cpu"] = str(own)
+        if "memory" in limits:
+            requests["memory"] = limits["memory"]
     memory = whole(requests["memory"]) if "memory" in requests else guest_memory(spec)
-    overcommitted = given is not None and given.overcommit_guest_overhead is True
+    overcommitted = given is not None and given.overcommit_guest_overhead is True and not own
     page = huge_page_bytes(spec.domain)
     huge = guest_memory(spec) if page else 0
     requests["memory"] = format_quantity(memory - huge + (0 if overcommitted and not huge else overhead))
-    if "memory" in limits:
+    if own:
+        limits["memory"] = requests["memory"]
+    elif "memory" in limits:
         limits["memory"] = format_quantity(whole(limits["memory"]) - huge + overhead)
     if page:
         pages = {node_names.huge_pages(page): format_quantity(huge)}

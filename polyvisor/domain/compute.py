@@ -6,6 +6,7 @@ request rounded up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -64,10 +65,30 @@ def most_vcpus(spec: DomainSpec) -> int:
     return vcpus(spec)
 
 
-def add_vcpus(domain: _Element, spec: DomainSpec) -> None:
-    """Write the number of CPUs; those that may come later are there and switched off."""
+def own_cpus(spec: DomainSpec) -> int:
+    """Return how many CPUs of the node the machine is to have to itself; 0 if it shares them."""
+    cpu = spec.cpu
+    if not (cpu and cpu.dedicated_cpu_placement):
+        return 0
+    return vcpus(spec) + bool(cpu.isolate_emulator_thread)
+
+
+def add_vcpus(domain: _Element, spec: DomainSpec, own: Sequence[int] = ()) -> None:
+    """Write the number of CPUs; those that may come later are there and switched off. ``own`` are the node's for it."""
     now, most = vcpus(spec), most_vcpus(spec)
-    add(domain, "vcpu", most, placement="static", current=now if now != most else None)
+    allowed = ",".join(map(str, own)) or None
+    add(domain, "vcpu", most, placement="static", cpuset=allowed, current=now if now != most else None)
+
+
+def add_pins(domain: _Element, spec: DomainSpec, own: Sequence[int]) -> None:
+    """Write which CPU of the node each of the guest's has; one that is over is the emulator's."""
+    if not own:
+        return
+    pins, count = add(domain, "cputune"), vcpus(spec)
+    for number, cpu in enumerate(own[:count]):
+        add(pins, "vcpupin", vcpu=number, cpuset=cpu)
+    if own[count:]:
+        add(pins, "emulatorpin", cpuset=",".join(map(str, own[count:])))
 
 
 def add_cpu(domain: _Element, spec: DomainSpec) -> None:

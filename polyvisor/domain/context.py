@@ -37,6 +37,8 @@ class DomainContext:
     ``disks`` are image files, ``folders`` trees that are mounted into a machine that has a root filesystem; ``root`` is
     that filesystem, made of the volume ``root_volume``. ``cards`` are those that the node has joined to something, by
     name. ``graphics_socket`` is where a graphical console listens, ``usb_sockets`` where clients bring USB devices.
+    ``cpus`` are those of the node that a machine has to itself, one for each of the guest's, and one more for the rest
+    of the hypervisor if that was asked for.
     """
 
     virt_type: str
@@ -51,3 +53,4 @@ class DomainContext:
     agent_socket: Path | None = None
     usb_sockets: tuple[Path, ...] = ()
     cards: Mapping[str, CardSource] = field(default_factory=dict)
+    cpus: tuple[int, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvisor.domain.compute import huge_page_bytes
+from polyvisor.domain.compute import huge_page_bytes, own_cpus
 from polyvisor.domain.xml import add, add_pci_address
 from polyvisor.drivers.base import CardKind
 
@@ -148,6 +148,7 @@ def add_balloon(devices: _Element, spec: DomainSpec) -> None:
     """Write the memory balloon; on unless switched off, as KubeVirt has it."""
     if spec.devices.autoattach_mem_balloon is not False:
         # a guest tells of free pages of its own size, which is no part of a huge page that could be given back
-        reporting = "off" if huge_page_bytes(spec) else "on"
+        # and one with CPUs of its own is not to be disturbed by it
+        reporting = "off" if huge_page_bytes(spec) or own_cpus(spec) else "on"
         element = add(devices, "memballoon", model="virtio", freePageReporting=reporting)
         add(element, "stats", period=10)

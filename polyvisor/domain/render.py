@@ -44,10 +44,11 @@ def _domain(
     add(domain, "name", driver.domain_name(domain_name(vmi), uuid))
     add(domain, "uuid", uuid)
     compute.add_memory(domain, wanted)
-    compute.add_vcpus(domain, wanted)
+    compute.add_vcpus(domain, wanted, context.cpus)
     threads = disks.io_threads(wanted, context)
     if threads.count:
         add(domain, "iothreads", threads.count)
+    compute.add_pins(domain, wanted, context.cpus)
     boot.add_sysinfo(domain, wanted, uuid)
     boot.add_os(domain, wanted, driver.os_types[0], context)
     compute.add_features(domain, wanted)

@@ -20,6 +20,7 @@ from typing import Any
 import libvirt
 
 from polyvisor.launcher import attached, statistics
+from polyvisor.launcher.confined import confine
 from polyvisor.launcher.console import Console
 from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
@@ -186,6 +187,7 @@ class Server:
             "attach": lambda: attached.attach(self._machine, message.get("xml")),
             "update": lambda: attached.update(self._machine, message.get("xml")),
             "change": lambda: attached.change(self._machine, message.get("xml")),
+            "confine": lambda: confine(self._machine, self._plan.folder, message.get("cpus")),
             "detach": lambda: attached.detach(self._machine, message.get("alias")),
             "quit": self._quit,
         }

@@ -112,7 +112,9 @@ _SKETCHES: dict[str, _Sketch] = {
     "cpu.model.named": _on("domain.cpu.model", "Nehalem"),
     "cpu.features": _on("domain.cpu.features", [{"name": "aes"}]),
     "cpu.pinning": _on("domain.cpu.dedicatedCpuPlacement", True),
-    "cpu.emulator-pinning": _on("domain.cpu.isolateEmulatorThread", True),
+    "cpu.emulator-pinning": _on(
+        "domain.cpu", {"dedicatedCpuPlacement": True, "isolateEmulatorThread": True}, "cpu.pinning"
+    ),
     "cpu.numa": _on("domain.cpu.numa.guestMappingPassthrough", {}),
     "cpu.realtime": _on("domain.cpu.realtime", {}),
     "memory.guest": _Sketch({}),

@@ -55,3 +55,47 @@ def test_pages_that_do_not_add_up_are_refused(domain: Obj, field: str, words: st
 )
 def test_pages_that_add_up_are_accepted(domain: Obj, context: AdmissionContext) -> None:
     assert problems(domain, context) == {}
+
+
+def own(cpu: Obj, **resources: Any) -> Obj:
+    domain = {"memory": {"guest": "96Mi"}, "cpu": {"dedicatedCpuPlacement": True, **cpu}}
+    return {**domain, "resources": resources}
+
+
+@pytest.mark.parametrize(
+    ("domain", "field", "words"),
+    [
+        (
+            {"memory": {"guest": "96Mi"}, "cpu": {"isolateEmulatorThread": True}},
+            "cpu.isolateEmulatorThread",
+            "set dedicatedCpuPlacement as well",
+        ),
+        (own({}, requests={"cpu": "1500m"}), "resources.requests[cpu]", "found 1500m; a whole number"),
+        (own({}, limits={"cpu": "0"}), "resources.limits[cpu]", "found 0; a whole number"),
+        (own({"cores": 2}, requests={"cpu": "3"}), "resources.requests[cpu]", "make 2, and both are the same"),
+        (own({}, requests={"cpu": 1}, limits={"cpu": 2}), "resources.requests[cpu]", "found 1; with CPUs of its own"),
+        (
+            own({"cores": 1}, requests={"memory": "96Mi"}, limits={"memory": "128Mi"}),
+            "resources.requests[memory]",
+            "requests its limit, 128Mi",
+        ),
+        (own({"sockets": 1, "maxSockets": 2}), "cpu.maxSockets", "found 2; a machine with CPUs of its own"),
+    ],
+)
+def test_cpus_that_no_kubelet_would_give_are_refused(
+    domain: Obj, field: str, words: str, context: AdmissionContext
+) -> None:
+    assert words in problems(domain, context)[field]
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        own({}),
+        own({"cores": 2, "threads": 2, "isolateEmulatorThread": True}),
+        own({}, limits={"cpu": "2", "memory": "128Mi"}),
+        own({"cores": 2}, requests={"cpu": 2, "memory": "96Mi"}, limits={"cpu": "2", "memory": "96Mi"}),
+    ],
+)
+def test_cpus_of_a_machines_own_are_accepted(domain: Obj, context: AdmissionContext) -> None:
+    assert problems(domain, context) == {}

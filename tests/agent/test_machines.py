@@ -171,6 +171,7 @@ async def test_node_shows_what_works(home: Home) -> None:
         assert labels["hypervisor.kubevirt.io/plain.plain"] == "true"
         assert labels["feature.hypervisor.kubevirt.io/plain.tpm"] == "true"
         assert labels["kubevirt.io/schedulable"] == "true"
+        assert labels["cpumanager"] == ("true" if len(os.sched_getaffinity(0)) > 1 else "false")
         assert {"cpu", "memory", "ephemeral-storage", "pods"} <= node["status"]["allocatable"].keys()
         assert condition(node, "Ready")["status"] == "True"
         assert driver_report(node)[0]["virtTypes"] == ["plain"]

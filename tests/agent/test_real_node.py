@@ -184,6 +184,7 @@ async def test_the_node_is_labelled_and_otherwise_left_alone(kubelet: Kubelet, h
     labels = node["metadata"]["labels"]
     assert labels["hypervisor.kubevirt.io/plain"] == "true"
     assert labels["kept"] == "yes"
+    assert labels["cpumanager"] == "false"
     assert node["metadata"]["annotations"]["kubevirt.io/heartbeat"]
     assert {c["type"] for c in (node.get("status") or {}).get("conditions", [])} <= {"HypervisorsWork"}
     assert not await kubelet.client.list(LEASES), "so is the Lease"
@@ -258,7 +259,7 @@ async def test_the_domain_names_folders_as_the_launcher_sees_them(
 ) -> None:
     given: list[Path] = []
 
-    def noted(vmi: Obj, driver: Any, prepared: Any, folder: Path, cards: Any) -> str:
+    def noted(vmi: Obj, driver: Any, prepared: Any, folder: Path, cards: Any, cpus: Any) -> str:
         given.append(folder)
         return xml(vmi)
 
@@ -319,7 +320,7 @@ async def test_a_machine_gets_its_disks_and_its_pods_other_containers_end_with_i
 ) -> None:
     prepared: list[Any] = []
 
-    def noted(vmi: Obj, driver: Any, found: Any, folder: Path, cards: Any) -> str:
+    def noted(vmi: Obj, driver: Any, found: Any, folder: Path, cards: Any, cpus: Any) -> str:
         prepared.append(found)
         return xml(vmi)
 

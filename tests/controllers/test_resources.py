@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from polyvisor.api import VirtualMachineInstanceSpec
-from polyvisor.controllers.launcher_resources import resources_of
+from polyvisor.controllers.launcher_pod import build_pod
+from polyvisor.controllers.launcher_resources import guaranteed, resources_of
+from polyvisor.placement import Placement
 from tests.drivers_for_tests import FakeDriver
 
 OVERHEAD = 40
@@ -35,6 +37,25 @@ def test_memory(domain: dict[str, Any], requested: str, limited: str | None) -> 
     found = resources_of(FakeDriver("alpha"), spec, {})
     assert found["requests"]["memory"] == requested
     assert found.get("limits", {}).get("memory") == limited
+
+
+@pytest.mark.parametrize(
+    ("cpu", "resources", "cpus", "memory"),
+    [
+        ({"cores": 2}, {}, "2", "104Mi"),
+        ({"cores": 2, "isolateEmulatorThread": True}, {}, "3", "104Mi"),
+        ({}, {"limits": {"cpu": "2", "memory": "96Mi"}}, "2", "136Mi"),
+        ({}, {"requests": {"cpu": "2", "memory": "96Mi"}, "overcommitGuestOverhead": True}, "2", "136Mi"),
+    ],
+)
+def test_whole_cpus_are_asked_for_with_all_that_is_allowed(
+    cpu: dict[str, Any], resources: dict[str, Any], cpus: str, memory: str
+) -> None:
+    domain = {"cpu": {"dedicatedCpuPlacement": True, **cpu}, "resources": resources, "memory": {"guest": "64Mi"}}
+    spec = VirtualMachineInstanceSpec.model_validate({"domain": {"devices": {}, **domain}})
+    found = resources_of(FakeDriver("alpha"), spec, {})
+    assert found["requests"] == found["limits"] == {"cpu": cpus, "memory": memory}
+    assert guaranteed(found)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +91,17 @@ def test_memory_in_huge_pages_is_asked_for_as_such(
     assert found["requests"][name] == found["limits"][name] == pages
     assert found["requests"]["memory"] == requested
     assert found["limits"].get("memory") == limited
+
+
+def test_a_pod_with_cpus_of_its_own_is_guaranteed_and_goes_where_they_are_given() -> None:
+    spec = {"domain": {"devices": {}, "memory": {"guest": "64Mi"}, "cpu": {"cores": 2, "dedicatedCpuPlacement": True}}}
+    vmi = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": spec}
+    placement = Placement(FakeDriver("alpha"), "fast", (), {})
+    pod = build_pod(vmi, VirtualMachineInstanceSpec.model_validate(spec), placement, {}, {})["spec"]
+    assert pod["nodeSelector"]["cpumanager"] == "true"
+    containers = [*pod["containers"], *pod.get("initContainers", [])]
+    assert len(containers) > 1
+    for container in containers:
+        asked, allowed = container["resources"]["requests"], container["resources"]["limits"]
+        assert {name: asked[name] for name in ("cpu", "memory")} == {name: allowed[name] for name in ("cpu", "memory")}
+    assert containers[0]["resources"]["requests"]["cpu"] == "2"

@@ -114,6 +114,18 @@ def test_memory_in_huge_pages_is_of_one_size_and_needs_no_mount(qemu: Driver) ->
     assert _render("plain", qemu).find("memoryBacking") is None
 
 
+def test_each_cpu_has_one_of_the_nodes_and_emulation_the_last(qemu: Driver) -> None:
+    vmi = machine(qemu, {"cpu": {"cores": 2, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True}})
+    domain = etree.fromstring(render(vmi, qemu, replace(context(qemu, "qemu"), cpus=(3, 5, 7))))
+    assert domain.xpath("string(vcpu/@cpuset)") == "3,5,7"
+    pins = [(pin.get("vcpu"), pin.get("cpuset")) for pin in domain.iterfind("cputune/vcpupin")]
+    assert pins == [("0", "3"), ("1", "5")]
+    assert [pin.get("cpuset") for pin in domain.iterfind("cputune/emulatorpin")] == ["7"]
+    assert domain.xpath("string(devices/memballoon/@freePageReporting)") == "off"
+    both = etree.fromstring(render(machine(qemu, {"cpu": {"cores": 2}}), qemu, context(qemu, "qemu")))
+    assert (both.find("cputune"), both.find("vcpu").get("cpuset")) == (None, None)  # type: ignore[union-attr]
+
+
 def test_disks_have_names_by_bus_and_order(qemu: Driver) -> None:
     disks = _render("disks", qemu).findall("devices/disk")
     assert [(d.xpath("string(target/@dev)"), d.xpath("string(target/@bus)")) for d in disks] == [
