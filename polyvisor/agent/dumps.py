@@ -14,6 +14,7 @@ from pathlib import Path
 
 from polyvisor.agent.dump_files import SUFFIX, DumpFile
 from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
+from polyvisor.agent.holds import Holds
 from polyvisor.agent.hotplug import NotYet, Runner, Shelves
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.node import now
@@ -40,8 +41,9 @@ def due(vmi: Obj) -> bool:
 class Dumper:
     """Has memory dumped, for one agent."""
 
-    def __init__(self, shelves: Shelves, look: Callable[[str], None]) -> None:
+    def __init__(self, shelves: Shelves, holds: Holds, look: Callable[[str], None]) -> None:
         self._shelves = shelves
+        self._holds = holds
         self._look = look
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._entries: dict[Key, Obj] = {}
@@ -58,7 +60,7 @@ class Dumper:
             elif (told.get(name) or {}).get("phase") in SETTLED:
                 found[name] = told[name]
             else:
-                found[name] = await self._begin(key, runner, volume, claims.get(dump_claim(volume)))
+                found[name] = await self._begin(key, runner, volume, claims)
         for key in [key for key in self._entries if key[0] == uid and key[1] not in wanted]:
             if key in self._tasks:  # it cannot be broken off; the claim is in use until it is over
                 found[key[1]] = self._entries[key]
@@ -82,8 +84,9 @@ class Dumper:
         for task in list(self._tasks.values()):
             await end_task(task)
 
-    async def _begin(self, key: Key, runner: Runner, volume: Obj, claim: Obj | None) -> Obj:
+    async def _begin(self, key: Key, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> Obj:
         vmi, name, began = runner.vmi, volume["name"], datetime.now(UTC)
+        claim = claims.get(dump_claim(volume))
         file = f"{vmi['metadata']['name']}-{dump_claim(volume)}-{began:%Y%m%d-%H%M%S}{SUFFIX}"
         info = {"claimName": dump_claim(volume), "startTimestamp": now(), "targetFileName": file}
         entry: Obj = {"name": name, "target": "", "memoryDumpVolume": info}
@@ -93,10 +96,13 @@ class Dumper:
         try:
             if claim["spec"].get("volumeMode") == "Block":
                 raise AgentError("the claim is a block device; a dump is a file and wants volumeMode Filesystem")
+            self._holds.take(vmi, volume, claims)
             target = await self._shelves.dump_file(runner, volume, claim, file)
         except NotYet as error:
+            self._holds.release(*key)
             return entry | {"phase": error.phase, "reason": error.reason, "message": str(error)}
         except AgentError as error:
+            self._holds.release(*key)
             return _failed(entry, str(error))
         self._entries[key] = entry | {"phase": str(DumpVolumePhase.IN_PROGRESS)}
         task = asyncio.create_task(self._dump(key, runner.link, target), name=f"dump-{key[0]}-{name}")
@@ -119,6 +125,7 @@ class Dumper:
             self._entries[key] = _failed(entry, str(error))
         finally:
             del self._tasks[key]
+            self._holds.release(*key)
             self._look(key[0])
 
     async def _close(self, key: Key, target: DumpFile) -> None:

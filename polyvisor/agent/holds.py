@@ -1,24 +1,27 @@
 """Which claims and host disks a machine has to itself: no two machines of a node write to one at the same time.
 
 Some hypervisors lock their images and some do not, and a root filesystem in a claim is no image; so it is held here,
-for all. Nothing is written down: who has what follows from the machines that run, or are being started now. A claim
-with the access mode ReadWriteMany is its user's to share, and so is a disk that says ``shareable`` in both machines.
+for all. Nothing is written down: who has what follows from the machines that run, or are being started now, and what
+came to one while it ran stands in its status; until that is written, it is remembered here. A claim with the access
+mode ReadWriteMany is its user's to share, and so is a disk that says ``shareable`` in both machines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
 from polyvisor.agent.errors import AgentError
 from polyvisor.api import Obj
-from polyvisor.api.dumps import dump_claim
+from polyvisor.api.dumps import DumpVolumePhase, dump_claim
 from polyvisor.api.names import FINAL_PHASES
-from polyvisor.api.volumes import claim_of, hotpluggable
+from polyvisor.api.volumes import claim_of, passing
 
 IN_USE = "VolumeInUse"
+HELD = (None, "Ready", "Detaching", DumpVolumePhase.IN_PROGRESS)
+"""Phases of a volume that its machine has; one that has none came with the machine."""
 Thing = tuple[str, str]
 """What is held: its kind in words, and its name there."""
 
@@ -39,15 +42,14 @@ class Holds:
         self._runs = runs
         self._hostdisks = hostdisks
         self._starting: set[str] = set()
+        self._taken: dict[str, dict[str, dict[Thing, Use]]] = {}
         self._waiting: set[str] = set()
 
     @contextmanager
     def starting(self, vmi: Obj, claims: Mapping[str, Obj]) -> Iterator[None]:
         """Have a machine take what it uses, until it runs; raise :class:`AgentError` if another one has it."""
         uid = vmi["metadata"]["uid"]
-        mine = uses(vmi, claims, self._hostdisks)
-        others = ((one, uses(one, claims, self._hostdisks)) for one in self._machines() if mine and self._has(one, uid))
-        if taken := conflict(mine, others):
+        if taken := self._conflict(uid, uses(vmi, claims, self._hostdisks), claims):
             self._waiting.add(uid)
             raise AgentError(taken, reason=IN_USE)
         self._starting.add(uid)
@@ -55,6 +57,37 @@ class Holds:
             yield
         finally:
             self._starting.discard(uid)
+
+    def take(self, vmi: Obj, volume: Obj, claims: Mapping[str, Obj]) -> None:
+        """Have a machine that runs take what one more volume uses; raise :class:`AgentError` if another one has it."""
+        uid = vmi["metadata"]["uid"]
+        mine = _used(vmi, [volume], claims, self._hostdisks)
+        if taken := self._conflict(uid, mine, claims):
+            raise AgentError(taken, reason=IN_USE)
+        self._taken.setdefault(uid, {})[volume["name"]] = mine
+
+    def keep(self, uid: str, volumes: Collection[str]) -> None:
+        """Let go of what came to a machine while it ran, but for the volumes named."""
+        for name in self._taken.get(uid, {}).keys() - set(volumes):
+            self.release(uid, name)
+
+    def release(self, uid: str, volume: str) -> None:
+        """Let go of what one volume used."""
+        self._taken.get(uid, {}).pop(volume, None)
+
+    def forget(self, uid: str) -> None:
+        """Let go of all that came to a machine that is over."""
+        self._taken.pop(uid, None)
+
+    def _conflict(self, uid: str, mine: dict[Thing, Use], claims: Mapping[str, Obj]) -> str:
+        machines = [one for one in self._machines() if self._has(one, uid)] if mine else []
+        return conflict(mine, ((one, self._uses(one, claims)) for one in machines))
+
+    def _uses(self, vmi: Obj, claims: Mapping[str, Obj]) -> dict[Thing, Use]:
+        found = uses(vmi, claims, self._hostdisks)
+        for used in self._taken.get(vmi["metadata"]["uid"], {}).values():
+            found |= used
+        return found
 
     def waiting(self) -> set[str]:
         """Return the machines that were refused since the last call: one of those in their way is over."""
@@ -70,13 +103,20 @@ class Holds:
 
 def uses(vmi: Obj, claims: Mapping[str, Obj], hostdisks: Path) -> dict[Thing, Use]:
     """Return what the volumes of a machine use; ``claims`` are those of its namespace, by name."""
+    told = (vmi.get("status") or {}).get("volumeStatus") or []
+    here = {
+        one["name"] for one in told if one.get("phase") in HELD and ("memoryDumpVolume" in one or one.get("target"))
+    }
+    volumes = vmi["spec"].get("volumes") or []
+    there = [volume for volume in volumes if not passing(volume) or volume["name"] in here]
+    return _used(vmi, there, claims, hostdisks)
+
+
+def _used(vmi: Obj, volumes: Iterable[Obj], claims: Mapping[str, Obj], hostdisks: Path) -> dict[Thing, Use]:
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
     disks = {disk["name"]: disk for disk in devices.get("disks") or []}
-    told = {entry["name"] for entry in (vmi.get("status") or {}).get("volumeStatus") or [] if entry.get("target")}
     found: dict[Thing, Use] = {}
-    for volume in vmi["spec"].get("volumes") or []:
-        if hotpluggable(volume) and volume["name"] not in told:
-            continue  # it is not attached yet
+    for volume in volumes:
         claim = claim_of(volume) or dump_claim(volume)
         if claim and "ReadWriteMany" not in ((claims.get(claim) or {}).get("spec") or {}).get("accessModes", ()):
             thing = ("PersistentVolumeClaim", f"{vmi['metadata']['namespace']}/{claim}")

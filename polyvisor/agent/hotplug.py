@@ -9,7 +9,8 @@ and how a launcher gets to see them, is for :class:`Shelves` to know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,6 +20,7 @@ from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.dump_files import DumpFile, dump_file
 from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
+from polyvisor.agent.holds import Holds
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.sources import Places
 from polyvisor.api import Obj
@@ -34,6 +36,7 @@ READY, PENDING, BOUND, ATTACHED, MOUNTED, DETACHING = (
     "MountedToPod",
     "Detaching",
 )
+LEAVING = "the guest was asked to let go of the volume"
 LOOK_SECONDS = 2.0
 """How soon to look again at what is not settled: a guest that lets go of a disk tells by an event, or never."""
 
@@ -120,18 +123,18 @@ def due(vmi: Obj, holders: Mapping[str, Mapping[str, str]]) -> bool:
 class Plugger:
     """Attaches and detaches, for one agent. ``waits`` says why a claim cannot be used yet."""
 
-    def __init__(self, shelves: Shelves, waits: Waits) -> None:
+    def __init__(self, shelves: Shelves, waits: Waits, holds: Holds) -> None:
         self.shelves = shelves
         self._waits = waits
+        self._holds = holds
 
     async def settle(self, runner: Runner, claims: Mapping[str, Obj]) -> Outcome:
         """Take the next step with each disk that is not as the spec wants it."""
         outcome = Outcome()
         vmi, link = runner.vmi, runner.link
-        xml = str((await link.request("describe")).get("xml"))
-        have = described.disks(xml)
+        have = described.disks(await self.clear(runner))
         volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or []}
-        await self.shelves.clear(runner, described.sources(xml))
+        self._holds.keep(vmi["metadata"]["uid"], have)
         for name, target in have.items():
             if name not in volumes and name not in drives(vmi["spec"]):
                 outcome.leaving[name] = target
@@ -151,22 +154,38 @@ class Plugger:
                     outcome.troubles[name] = Trouble(PENDING, error.reason, str(error))
         return outcome
 
+    async def clear(self, runner: Runner) -> str:
+        """Clear away the disks that the domain does not have; return what it is like."""
+        xml = str((await runner.link.request("describe")).get("xml"))
+        await self.shelves.clear(runner, described.sources(xml))
+        return xml
+
     async def _attach(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj], taken: set[str]) -> str:
         vmi, name = runner.vmi, volume["name"]
-        file = await brought(self.shelves, self._waits, runner, volume, claims)
-        xml, target = await asyncio.to_thread(render.disk_xml, vmi, runner.driver, name, file, taken, runner.folder)
-        await runner.link.request("attach", xml=xml)
+        with self.taking(runner, volume, claims):
+            file = await self.brought(runner, volume, claims)
+            xml, target = await asyncio.to_thread(render.disk_xml, vmi, runner.driver, name, file, taken, runner.folder)
+            await runner.link.request("attach", xml=xml)
         return target
 
+    @contextmanager
+    def taking(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> Iterator[None]:
+        """Have the machine take a volume, unless that fails or another machine has it."""
+        self._holds.take(runner.vmi, volume, claims)
+        try:
+            yield
+        except BaseException:
+            self._holds.release(runner.vmi["metadata"]["uid"], volume["name"])
+            raise
 
-async def brought(shelves: Shelves, waits: Waits, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> DiskFile:
-    """Return the disk of a volume once its claim is there and filled."""
-    claim = claims.get(claim_of(volume))
-    if claim is None:
-        raise NoSuchClaim(runner.vmi["metadata"]["namespace"], claim_of(volume))
-    if why := await waits(claim):
-        raise AgentError(why, reason="NotAllDVsReady")
-    return await shelves.bring(runner, volume, claim)
+    async def brought(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> DiskFile:
+        """Return the disk of a volume once its claim is there and filled."""
+        claim = claims.get(claim_of(volume))
+        if claim is None:
+            raise NoSuchClaim(runner.vmi["metadata"]["namespace"], claim_of(volume))
+        if why := await self._waits(claim):
+            raise AgentError(why, reason="NotAllDVsReady")
+        return await self.shelves.bring(runner, volume, claim)
 
 
 class NodeShelves:
@@ -236,7 +255,7 @@ def tell(vmi: Obj, found: Obj, outcome: Outcome, holders: Mapping[str, Mapping[s
                 "target": target,
                 "phase": DETACHING,
                 "reason": "VolumeUnplugging",
-                "message": "the guest was asked to let go of the volume",
+                "message": outcome.troubles[name].message if name in outcome.troubles else LEAVING,
                 "hotplugVolume": dict(holders.get(name) or {}),
             }
         )

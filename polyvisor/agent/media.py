@@ -16,13 +16,10 @@ from lxml.etree import _Element
 from polyvisor.agent.described import parsed
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.hotplug import Runner, Shelves, Waits, brought
+from polyvisor.agent.hotplug import PENDING, NotYet, Outcome, Plugger, Runner, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.api import Obj
 from polyvisor.api.volumes import claim_of, drives, hotpluggable
-
-Trouble = tuple[str, str]
-"""The reason and the words."""
 
 
 def due(vmi: Obj) -> bool:
@@ -35,35 +32,46 @@ def due(vmi: Obj) -> bool:
 
 
 class Drives:
-    """Puts discs in and takes them out, for one agent. Without ``shelves`` that is not possible on this node."""
+    """Puts discs in and takes them out, for one agent, which brings them as it brings disks."""
 
-    def __init__(self, shelves: Shelves | None, waits: Waits) -> None:
-        self._shelves = shelves
-        self._waits = waits
+    def __init__(self, plugger: Plugger) -> None:
+        self._plugger = plugger
 
-    async def settle(self, runner: Runner, claims: Mapping[str, Obj]) -> dict[str, Trouble]:
-        """Bring each drive in line with the spec; return why that failed, by the drive's name."""
-        vmi, link = runner.vmi, runner.link
+    async def settle(self, runner: Runner, claims: Mapping[str, Obj]) -> Outcome:
+        """Bring each drive in line with the spec; return why that failed, and which discs shall leave and have not."""
+        vmi, link, outcome = runner.vmi, runner.link, Outcome()
         fixed = {volume["name"] for volume in vmi["spec"].get("volumes") or [] if not hotpluggable(volume)}
-        wanted, troubles = _discs(vmi), {}
+        wanted, changed = _discs(vmi), False
         there = found(str((await link.request("describe")).get("xml")))
-        for name in sorted(drives(vmi["spec"]) - fixed):
+        for name in sorted(there.keys() & drives(vmi["spec"]) - fixed):
             try:
-                file = await self._disc(runner, wanted[name], claims) if name in wanted else None
-                if name in there and path_of(there[name]) != (str(file.path) if file else ""):
-                    await link.request("change", xml=with_disc(there[name], file))
+                if name in wanted:
+                    changed |= await self._put(runner, there[name], wanted[name], claims)
+                elif path_of(there[name]):
+                    outcome.leaving[name] = target_of(there[name])
+                    await link.request("change", xml=with_disc(there[name], None))
+                    del outcome.leaving[name]
+                    changed = True
             except LauncherGone:
                 raise
+            except NotYet as error:
+                outcome.troubles[name] = Trouble(error.phase, error.reason, str(error), error.waits)
             except LauncherError as error:
-                troubles[name] = ("FailedAttach", str(error))
+                outcome.troubles[name] = Trouble(self._plugger.shelves.brought, "FailedAttach", str(error))
             except AgentError as error:
-                troubles[name] = (error.reason, str(error))
-        return troubles
+                outcome.troubles[name] = Trouble(PENDING, error.reason, str(error))
+        if changed:
+            await self._plugger.clear(runner)
+        return outcome
 
-    async def _disc(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> DiskFile:
-        if self._shelves is None:
-            raise AgentError("discs of a launcher Pod cannot be changed while it runs in this release")
-        return await brought(self._shelves, self._waits, runner, volume, claims)
+    async def _put(self, runner: Runner, drive: _Element, volume: Obj, claims: Mapping[str, Obj]) -> bool:
+        """Put a disc in, in the place of any other; return whether it was not there."""
+        with self._plugger.taking(runner, volume, claims):
+            file = await self._plugger.brought(runner, volume, claims)
+            if path_of(drive) == str(file.path):
+                return False
+            await runner.link.request("change", xml=with_disc(drive, file))
+        return True
 
 
 def found(xml: str) -> dict[str, _Element]:
@@ -76,6 +84,12 @@ def path_of(drive: _Element) -> str:
     """Return the file in a drive, empty if there is none."""
     source = drive.find("source")
     return "" if source is None else str(source.get("file") or source.get("dev") or "")
+
+
+def target_of(drive: _Element) -> str:
+    """Return the name that the guest has for a drive."""
+    target = drive.find("target")
+    return "" if target is None else str(target.get("dev") or "")
 
 
 def with_disc(drive: _Element, file: DiskFile | None) -> str:

@@ -28,7 +28,7 @@ from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import MACHINE_VOLUME
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS
-from polyvisor.api.volumes import drives, without_plugged
+from polyvisor.api.volumes import drives, without
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import Informer
 
@@ -42,14 +42,12 @@ MAX_TEXTS = 16 * 1024 * 1024
 class PodMachineAgent(MachineAgent):
     """Reconciles the VMIs whose launchers run in Pods."""
 
-    own_claims = False
-
     def _shelves(self) -> hotplug.Shelves:
         return PodShelves(self._pods, self._launchers.root)
 
-    def _at_start(self, vmi: Obj) -> Obj:
+    def _at_start(self, vmi: Obj, pod: Obj) -> Obj:
         """Return a machine without the volumes whose claims are in a Pod that is made once the launcher's is there."""
-        return without_plugged(vmi)
+        return without(vmi, {volume["name"] for volume in inside.to_attach(vmi["spec"], pod).values()})
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         super()._pod_changed(old, new)

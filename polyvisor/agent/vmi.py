@@ -45,9 +45,6 @@ log = logging.getLogger("polyvisor.vmi")
 class MachineAgent:
     """Reconciles one VMI at a time."""
 
-    own_claims = True
-    """Whether claims are folders of this node, found by all at the same place."""
-
     def __init__(
         self,
         client: KubeClient,
@@ -81,10 +78,10 @@ class MachineAgent:
         self._not_ready = not_ready
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._plugger = hotplug.Plugger(self._shelves(), self._unfilled)
-        self._drives = media.Drives(self._plugger.shelves if self.own_claims else None, self._unfilled)
-        self._dumper = dumps.Dumper(self._plugger.shelves, self.look)
         self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
+        self._plugger = hotplug.Plugger(self._shelves(), self._unfilled, self._holds)
+        self._drives = media.Drives(self._plugger)
+        self._dumper = dumps.Dumper(self._plugger.shelves, self._holds, self.look)
         self._patience = Patience()
         pods.on_change(self._pod_changed)
         vmis.on_change(self._vmi_changed)
@@ -176,6 +173,7 @@ class MachineAgent:
         deadline = vmi_deadline(vmi)
         if link.ended:
             self._dumper.forget(vmi["metadata"]["uid"])
+            self._holds.forget(vmi["metadata"]["uid"])
             new, message = status.ended(vmi, link.state, driver)
             kind = EventType.WARNING if new["phase"] == Phase.FAILED else EventType.NORMAL
             await self._write(vmi, new)
@@ -211,7 +209,7 @@ class MachineAgent:
             self._events.event(vmi, EventType.WARNING, Reason.NO_EFFECT, f"{', '.join(fields)}: no effect, {what}")
         return None
 
-    def _at_start(self, vmi: Obj) -> Obj:
+    def _at_start(self, vmi: Obj, pod: Obj) -> Obj:
         """Return a machine as it is started: with all of its volumes, where all are at hand."""
         return vmi
 
@@ -222,7 +220,7 @@ class MachineAgent:
                 raise LauncherGone("the launcher has ended")
             await asyncio.to_thread(huge_pages.check, vmi["spec"])
             with self._holds.starting(vmi, await self._claims(vmi)):
-                vmi = self._at_start(vmi)
+                vmi = self._at_start(vmi, pod)
                 folder = self._launchers.inside(id_)
                 prepared = await self._prepare(vmi, pod, driver)
                 joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
@@ -332,8 +330,9 @@ class MachineAgent:
             claims = await self._claims(vmi)
             outcome = await self._plugger.settle(runner, claims)
             if drives(vmi["spec"]):
-                failed = await self._drives.settle(runner, claims)
-                outcome.troubles |= {name: hotplug.Trouble(hotplug.PENDING, *why) for name, why in failed.items()}
+                discs = await self._drives.settle(runner, claims)
+                outcome.troubles |= discs.troubles
+                outcome.leaving |= discs.leaving
         for name, trouble in outcome.troubles.items():
             if not trouble.waits:
                 self._events.event(vmi, EventType.WARNING, trouble.reason, f"volume {name}: {trouble.message}")

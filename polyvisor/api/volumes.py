@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from polyvisor.api.base import Obj
 
 
@@ -58,14 +60,13 @@ def plugged(spec: Obj) -> list[Obj]:
     return [one for one in spec.get("volumes") or [] if hotpluggable(one) and one["name"] not in stay]
 
 
-def without_plugged(vmi: Obj) -> Obj:
-    """Return a machine without the volumes that come and go, and without their disks."""
-    spec = vmi["spec"]
-    gone = {volume["name"] for volume in plugged(spec)}
+def without(vmi: Obj, gone: Collection[str]) -> Obj:
+    """Return a machine without the volumes named, and without their disks; a drive stays, and is empty."""
     if not gone:
         return vmi
+    spec, stay = vmi["spec"], drives(vmi["spec"])
     devices = spec["domain"].get("devices") or {}
-    disks = [disk for disk in devices.get("disks") or [] if disk["name"] not in gone]
+    disks = [disk for disk in devices.get("disks") or [] if disk["name"] not in gone or disk["name"] in stay]
     volumes = [volume for volume in spec["volumes"] if volume["name"] not in gone]
     domain = {**spec["domain"], "devices": {**devices, "disks": disks}}
     return {**vmi, "spec": {**spec, "volumes": volumes, "domain": domain}}

@@ -13,6 +13,7 @@ import pytest
 from polyvisor.agent import dumps, hotplug
 from polyvisor.agent.dump_files import DumpFile
 from polyvisor.agent.dumps import Dumper
+from polyvisor.agent.holds import Holds
 from polyvisor.agent.hotplug import NodeShelves, NotYet, Runner
 from polyvisor.agent.link import LauncherError, LauncherGone
 
@@ -80,7 +81,9 @@ class Played:
         self.link = PlayedLink()
         self.looked = asyncio.Event()
         self.shelves = shelves(PlayedClaims(), SimpleNamespace(volumes=volumes))  # type: ignore[arg-type]
-        self.dumper = Dumper(self.shelves, lambda _: self.looked.set())
+        self.others: list[Obj] = []
+        holds = Holds(lambda: self.others, lambda _: True, Path())
+        self.dumper = Dumper(self.shelves, holds, lambda _: self.looked.set())
 
     async def settle(self, vmi: Obj, claim: Obj | None = CLAIM) -> dict[str, Obj]:
         runner = Runner(vmi, {}, None, self.link, Path())  # type: ignore[arg-type]
@@ -198,6 +201,15 @@ async def test_a_pod_that_has_the_claim_is_waited_for_and_told_of(tmp_path: Path
     assert one.shelves.forgotten == []  # type: ignore[attr-defined]
     await one.settle(machine(told=[ended]))
     assert one.shelves.forgotten == ["c"]  # type: ignore[attr-defined]
+
+
+async def test_a_claim_of_another_machine_takes_no_dump(tmp_path: Path) -> None:
+    one = Played(tmp_path)
+    other = machine({"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+    one.others = [{**other, "metadata": {**other["metadata"], "name": "other", "uid": "o"}}]
+    entry = (await one.settle(machine(DUMP)))["c"]
+    assert (entry["phase"], "default/other" in entry["message"]) == ("MemoryDumpFailed", True)
+    assert not (tmp_path / "default/c").exists()
 
 
 def test_dumps_are_told_beside_disks() -> None:

@@ -37,7 +37,6 @@ def claims(*modes: str) -> dict[str, Obj]:
         (PVC, {"disk": {}}, Use.WRITE),
         (PVC, {"lun": {}}, Use.WRITE),
         ({"dataVolume": {"name": "c"}}, {"disk": {}}, Use.WRITE),
-        ({"memoryDump": {"claimName": "c"}}, None, Use.WRITE),
         ({"ephemeral": PVC}, {"disk": {}}, Use.READ),
         (PVC, READ, Use.READ),
         (PVC, {"lun": {"readonly": True}}, Use.READ),
@@ -62,6 +61,13 @@ def test_what_is_not_held() -> None:
     plugged = {"persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
     assert uses(machine("m", plugged), {}, ROOT) == {}
     assert len(uses(machine("m", plugged, target="sda"), {}, ROOT)) == 1
+    drive = machine("m", plugged, {"cdrom": {}}, target="sda")
+    drive["status"]["volumeStatus"][0] |= {"phase": "Pending", "hotplugVolume": {}}
+    assert uses(drive, {}, ROOT) == {}, "a drive has its name though its disc has not come"
+    dump = machine("m", {"memoryDump": {"claimName": "c"}})
+    assert uses(dump, {}, ROOT) == {}
+    dump["status"]["volumeStatus"][0] |= {"phase": "MemoryDumpInProgress", "memoryDumpVolume": {}}
+    assert list(uses(dump, {}, ROOT).values()) == [Use.WRITE]
 
 
 @pytest.mark.parametrize(
@@ -111,3 +117,29 @@ def test_who_starts_first_has_it_until_it_is_over() -> None:
     start(two)  # nobody is in its own way
     two["status"]["phase"] = "Succeeded"
     start(one)
+
+
+def test_what_came_while_it_ran_is_held_before_the_status_tells_of_it() -> None:
+    plug = {"persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
+    one, two = machine("one", plug), machine("two", plug)
+    holds = Holds(lambda: [one, two], lambda _: True, ROOT)
+
+    def take(vmi: Obj) -> None:
+        holds.take(vmi, vmi["spec"]["volumes"][0], {})
+
+    take(one)
+    take(one)
+    with pytest.raises(AgentError, match="default/one") as refused:
+        take(two)
+    assert refused.value.reason == "VolumeInUse"
+    with pytest.raises(AgentError), holds.starting(machine("three", PVC), {}):
+        pass
+    holds.keep("one", {"v"})
+    with pytest.raises(AgentError):
+        take(two)
+    holds.keep("one", ())
+    take(two)
+    holds.forget("two")
+    take(one)
+    one["status"]["phase"] = "Succeeded"
+    take(two)

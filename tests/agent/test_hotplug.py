@@ -11,6 +11,7 @@ import pytest
 from polyvisor.agent import hotplug, render, status
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.holds import Holds
 from polyvisor.agent.hotplug import NodeShelves, NotYet, Outcome, Plugger, Runner, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.sources import Places
@@ -62,6 +63,10 @@ class PlayedClaims:
         self.bound.append(claim["metadata"]["name"])
 
 
+FREE = Holds(list, lambda _: True, Path())
+"""Nothing is another machine's."""
+
+
 async def ready(_: Obj) -> str:
     return ""
 
@@ -72,7 +77,7 @@ def runner(vmi: Obj, link: PlayedLink, home: Path) -> Runner:
 
 async def settle(vmi: Obj, link: PlayedLink, places: Places, home: Path, **claims: Obj) -> Outcome:
     shelves = NodeShelves(PlayedClaims(), places)  # type: ignore[arg-type]
-    return await Plugger(shelves, ready).settle(runner(vmi, link, home), claims)
+    return await Plugger(shelves, ready, FREE).settle(runner(vmi, link, home), claims)
 
 
 def test_it_is_due_only_where_something_may_differ() -> None:
@@ -153,14 +158,14 @@ HOLDER = {"attachPodName": "hp-volume-x", "attachPodUID": "u"}
 async def test_how_far_a_disk_is_that_another_pod_has(home: Path) -> None:
     shelves, link = PlayedShelves(), PlayedLink(old="sda")
     vmi = machine(plug("new"), plug("later"))
-    outcome = await Plugger(shelves, ready).settle(runner(vmi, link, home), {"c": CLAIM})
+    outcome = await Plugger(shelves, ready, FREE).settle(runner(vmi, link, home), {"c": CLAIM})
     assert shelves.kept == [{"/there/old.img"}], "what the domain still has is not taken away"
     assert [operation for operation, _ in link.asked] == ["detach", "attach"]
     assert "/there/new.img" in link.asked[1][1]["xml"]
     assert outcome.troubles == {"later": Trouble("Bound", "WaitingForAttachment", "waiting for a Pod", waits=True)}
     link.fails = LauncherError("no room")
     link.have = {}
-    outcome = await Plugger(shelves, ready).settle(runner(machine(plug("new")), link, home), {"c": CLAIM})
+    outcome = await Plugger(shelves, ready, FREE).settle(runner(machine(plug("new")), link, home), {"c": CLAIM})
     assert outcome.troubles["new"] == Trouble("MountedToPod", "FailedAttach", "no room")
     found: Obj = {"volumeStatus": [{"name": "new", "target": ""}]}
     hotplug.tell(machine(plug("new")), found, outcome, {"new": HOLDER})
@@ -181,7 +186,7 @@ async def test_a_claim_that_is_being_filled_is_waited_for(places: Places, home: 
 
     link = PlayedLink()
     shelves = NodeShelves(PlayedClaims(), places)  # type: ignore[arg-type]
-    outcome = await Plugger(shelves, filled).settle(runner(machine(plug("new")), link, home), {"c": CLAIM})
+    outcome = await Plugger(shelves, filled, FREE).settle(runner(machine(plug("new")), link, home), {"c": CLAIM})
     assert outcome.troubles["new"] == Trouble("Pending", "NotAllDVsReady", "DataVolume c is being filled")
     assert link.asked == []
 

@@ -9,7 +9,8 @@ import pytest
 
 from polyvisor.agent import hotplug, media
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.hotplug import NodeShelves, Outcome, Runner, Trouble
+from polyvisor.agent.holds import Holds
+from polyvisor.agent.hotplug import NodeShelves, Outcome, Plugger, Runner, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.media import Drives
 from polyvisor.agent.sources import Places
@@ -69,10 +70,11 @@ async def ready(_: Obj) -> str:
     return ""
 
 
-async def settle(vmi: Obj, link: PlayedLink, places: Places | None) -> dict[str, media.Trouble]:
-    shelves = NodeShelves(PlayedClaims(), places) if places is not None else None  # type: ignore[arg-type]
+async def settle(vmi: Obj, link: PlayedLink, places: Places, others: list[Obj] | None = None) -> Outcome:
+    shelves = NodeShelves(PlayedClaims(), places)  # type: ignore[arg-type]
     runner = Runner(vmi, {}, QemuDriver(), link, Path())  # type: ignore[arg-type]
-    return await Drives(shelves, ready).settle(runner, {"c": CLAIM, "d": OTHER})
+    holds = Holds(lambda: others or [], lambda _: True, Path())
+    return await Drives(Plugger(shelves, ready, holds)).settle(runner, {"c": CLAIM, "d": OTHER})
 
 
 def test_only_the_disc_of_a_drive_is_changed() -> None:
@@ -91,35 +93,54 @@ async def test_a_disc_is_put_in_and_another_and_taken_out(places: Places) -> Non
     paths = {claim: str(places.volumes / "default" / claim / "disk.img") for claim in "cd"}
     for held, wanted in (("", "c"), ("c", "d"), ("d", "")):
         link = PlayedLink(paths.get(held, ""))
-        assert await settle(machine(*([disc(wanted)] if wanted else [])), link, places) == {}
+        assert await settle(machine(*([disc(wanted)] if wanted else [])), link, places) == Outcome()
         (xml,) = link.asked
         assert media.path_of(media.found(f"<d><devices>{xml}</devices></d>")["drive"]) == paths.get(wanted, "")
     link = PlayedLink(paths["c"])
-    assert await settle(machine(disc("c")), link, places) == {}
+    assert await settle(machine(disc("c")), link, places) == Outcome()
     assert link.asked == []
 
 
 async def test_a_disc_that_is_not_hotpluggable_stays(places: Places) -> None:
     link = PlayedLink("/else.iso")
-    assert await settle(machine(disc(hotpluggable=False)), link, places) == {}
+    assert await settle(machine(disc(hotpluggable=False)), link, places) == Outcome()
     assert link.asked == []
 
 
 async def test_what_cannot_be_changed_is_told(places: Places) -> None:
     link = PlayedLink()
-    assert (await settle(machine(disc("none")), link, places))["drive"][0] == "FailedPvcNotFound"
-    assert "launcher Pod cannot be changed" in (await settle(machine(disc()), link, None))["drive"][1]
+    assert (await settle(machine(disc("none")), link, places)).troubles["drive"].reason == "FailedPvcNotFound"
     link.fails = LauncherError("the tray is locked")
-    troubles = await settle(machine(disc()), link, places)
-    assert troubles == {"drive": ("FailedAttach", "the tray is locked")}
+    outcome = await settle(machine(disc()), link, places)
+    assert outcome.troubles == {"drive": Trouble("Pending", "FailedAttach", "the tray is locked")}
     found: Obj = {"volumeStatus": [{"name": "root", "target": "vda"}, {"name": "drive", "target": "sda"}]}
-    told = {name: Trouble("Pending", *why) for name, why in troubles.items()}
-    hotplug.tell(machine(disc()), found, Outcome(troubles=told), {})
+    hotplug.tell(machine(disc()), found, outcome, {})
     told = found["volumeStatus"][1]
     assert (told["phase"], told["message"]) == ("Pending", "the tray is locked")
     link.fails = LauncherGone("gone")
     with pytest.raises(LauncherGone):
         await settle(machine(disc()), link, places)
+
+
+async def test_a_disc_that_the_guest_does_not_give_away_is_leaving(places: Places) -> None:
+    link = PlayedLink("/old.iso")
+    link.fails = LauncherError("the tray is locked")
+    outcome = await settle(machine(), link, places)
+    assert outcome.leaving == {"drive": "sda"}
+    found: Obj = {"volumeStatus": [{"name": "root", "target": "vda"}]}
+    hotplug.tell(machine(), found, outcome, {})
+    told = found["volumeStatus"][1]
+    assert (told["name"], told["phase"], told["message"]) == ("drive", "Detaching", "the tray is locked")
+    assert hotplug.due(machine(told=found["volumeStatus"]), {}), "it is asked again"
+
+
+async def test_a_disc_that_another_machine_writes_to_is_waited_for(places: Places) -> None:
+    other = machine({"name": "data", "persistentVolumeClaim": {"claimName": "c"}})
+    other["metadata"] = {**other["metadata"], "name": "other", "uid": "o"}
+    link = PlayedLink()
+    trouble = (await settle(machine(disc()), link, places, [other])).troubles["drive"]
+    assert (trouble.reason, "default/other" in trouble.message) == ("VolumeInUse", True)
+    assert link.asked == []
 
 
 def test_another_claim_is_due() -> None:

@@ -12,6 +12,7 @@ from tests.drivers_for_tests import node
 from .conftest import NAMESPACE, World
 
 Obj = dict[str, Any]
+CLAIM = "persistentVolumeClaim"
 LABEL = "kubevirt.io=hotplug-disk"
 LAUNCHER: Obj = {
     "metadata": {"name": "virt-launcher-m", "namespace": NAMESPACE, "uid": "u"},
@@ -183,6 +184,55 @@ async def only(world: World, *sets: list[str]) -> None:
         return sorted([v["name"] for v in pod["spec"]["volumes"]] for pod in living) == sorted(sets)
 
     await world.pods.wait_until(look, 10)
+
+
+def drive(claim: str) -> Obj:
+    disc = {"name": "cd", "persistentVolumeClaim": {"claimName": claim, "hotpluggable": True}}
+    disks = [{"name": "cd", "cdrom": {"bus": "sata"}}]
+    volumes = [disc] if claim else []
+    return {"volumes": volumes, "domain": {"devices": {"disks": disks}, "memory": {"guest": "64Mi"}}}
+
+
+def holds_disc(claim: str, phase: str = "Ready") -> list[Obj]:
+    info = {"persistentVolumeClaimInfo": {"claimName": claim}} if claim else {}
+    return [{"name": "cd", "target": "sda", "phase": phase, "hotplugVolume": {}, **info}]
+
+
+async def test_a_disc_stays_until_the_drive_does_not_hold_it(world: World) -> None:
+    for name in ("first", "a", "b"):
+        await world.client.create(PVCS, claim(name))
+    await world.create_vmi("m", drive("first"))
+    launcher = await world.running("m")
+    assert "first" in str(launcher["spec"]["volumes"]), "the machine may boot from it"
+    await spec(world, drive("a"))
+    await runs(world, await of_claims(world, "a"))
+    await world.vmi_status("m", volumeStatus=holds_disc("a"))
+    await spec(world, drive("b"))
+    await runs(world, await of_claims(world, "a", "b"))
+    await world.vmi_status("m", volumeStatus=holds_disc("b"))
+    await runs(world, await of_claims(world, "b"))
+    await spec(world, drive(""))
+    await world.vmi_status("m", volumeStatus=holds_disc("", "Detaching"))
+    await of_claims(world, "b")
+    await world.vmi_status("m", volumeStatus=[])
+    await none(world)
+
+
+async def of_claims(world: World, *claims: str) -> Obj:
+    """Wait until there is a living attachment Pod with these claims."""
+
+    def look(pods: Any) -> Obj | None:
+        for pod in pods.items():
+            found = sorted(
+                v["persistentVolumeClaim"]["claimName"] for v in pod["spec"].get("volumes") or [] if CLAIM in v
+            )
+            if "hp-" in name_of(pod) and not pod["metadata"].get("deletionTimestamp") and found == list(claims):
+                return dict(pod)
+        return None
+
+    found = await world.pods.wait_until(look, 10)
+    assert found is not None
+    return found
 
 
 async def test_a_claim_for_a_memory_dump_comes_and_goes_too(world: World) -> None:
