@@ -39,12 +39,14 @@ Target = Callable[[dict[str, Any]], Awaitable[tuple[Obj, dict[str, Any]]]]
 SUBPROTOCOL = "plain.kubevirt.io"
 PROTOCOLS = ("tcp", "udp")
 MAX_SCREENSHOT = 256 * 1024 * 1024
+NORMAL, GOING_AWAY = 1000, 1001
 NO_MORE = {
-    "console": "the guest's console has ended or another client has taken it",
-    "vnc": "the guest's screen is gone or another client has taken it",
-    "port": "",
-    "usbredir": "the machine let go of the USB device, or is over",
+    "console": (GOING_AWAY, "EOF: the guest's console has ended or another client has taken it"),
+    "vnc": (GOING_AWAY, "EOF: the guest's screen is gone or another client has taken it"),
+    "port": (NORMAL, ""),
+    "usbredir": (NORMAL, "the machine let go of the USB device, or is over"),
 }
+"""How a stream is closed. KubeVirt's client takes a normal end for success and is silent; it looks for EOF in others."""
 
 
 class Streams:
@@ -84,7 +86,7 @@ class Streams:
                 offered = websocket.scope.get("subprotocols") or []
                 await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
                 with counted(stream, vmi):
-                    await join(websocket, opened, NO_MORE[stream])
+                    await join(websocket, opened, *NO_MORE[stream])
             finally:
                 await opened.close()
 
@@ -156,8 +158,8 @@ def _not_upgraded(target: Target) -> Callable[[Request], Awaitable[Response]]:
     return refuse
 
 
-async def join(websocket: WebSocket, stream: ByteStream, ended: str) -> None:
-    """Copy both ways until one side ends; the other is ended then too, with the reason ``ended``."""
+async def join(websocket: WebSocket, stream: ByteStream, code: int, ended: str) -> None:
+    """Copy both ways until one side ends; the other is ended then too, with a code and the reason ``ended``."""
 
     async def to_guest() -> None:
         while True:
@@ -180,7 +182,7 @@ async def join(websocket: WebSocket, stream: ByteStream, ended: str) -> None:
                 task.result()
         if tasks[1] in done:
             with suppress(RuntimeError, WebSocketDisconnect):
-                await websocket.close(1000, ended)
+                await websocket.close(code, ended)
     finally:
         for task in tasks:
             task.cancel()
