@@ -26,7 +26,10 @@ Secrets = Mapping[str, Mapping[str, bytes]]
 
 @dataclass(frozen=True)
 class Kind:
-    """A way of handing data to cloud-init: what its files are called, on a disc or below cloud-init's own folder."""
+    """A way of handing data to cloud-init: what its files are called, on a disc or below cloud-init's own folder.
+
+    ``disc`` is what KubeVirt calls the disc itself.
+    """
 
     volume: str
     label: str
@@ -34,9 +37,10 @@ class Kind:
     user: str
     network: str
     meta: str
+    disc: str
 
 
-NO_CLOUD = Kind("cloudInitNoCloud", "cidata", "nocloud", "user-data", "network-config", "meta-data")
+NO_CLOUD = Kind("cloudInitNoCloud", "cidata", "nocloud", "user-data", "network-config", "meta-data", "noCloud.iso")
 CONFIG_DRIVE = Kind(
     "cloudInitConfigDrive",
     "config-2",
@@ -44,6 +48,7 @@ CONFIG_DRIVE = Kind(
     "openstack/latest/user_data",
     "openstack/latest/network_data.json",
     "openstack/latest/meta_data.json",
+    "configdrive.iso",
 )
 KINDS = (NO_CLOUD, CONFIG_DRIVE)
 

@@ -18,7 +18,7 @@ from polyvisor.agent.errors import AgentError, UnsafePath, translated
 from polyvisor.agent.launchers import folder_id
 from polyvisor.agent.link import LauncherGone, Link
 from polyvisor.agent.pod_launchers import EMPTY_DIRS
-from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over
+from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over, name_seeds
 from polyvisor.agent.storage import Inputs, Prepared
 from polyvisor.agent.virtual_node import owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
@@ -69,6 +69,7 @@ class PodMachineAgent(MachineAgent):
     ) -> Prepared:
         prepared = storage.prepare(vmi, driver, folder, places, inputs, progress)
         hand_over(vmi, prepared, folder, places)
+        name_seeds(vmi, folder)
         return prepared
 
     def _without_effect(self, vmi: Obj) -> list[str]:

@@ -14,13 +14,14 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from polyvisor.agent import containers, disks, images, mounting, safepath
+from polyvisor.agent.cloudinit import KINDS
 from polyvisor.agent.disks import Image
 from polyvisor.agent.errors import AgentError, UnsafePath, translated
 from polyvisor.agent.images import Progress
@@ -242,6 +243,24 @@ def hand_over(vmi: Obj, prepared: Prepared, folder: Path, places: PodPlaces) -> 
             if mount_of(place) == mount_of(target):  # not handed over yet
                 pairs.append((source, place))
         mounting.place(process, pairs)
+
+
+def name_seeds(vmi: Obj, folder: Path) -> None:
+    """Give cloud-init's discs the names that they have in KubeVirt's launchers, too. Blocking; safe to repeat."""
+    metadata = vmi["metadata"]
+    found = [
+        (volume["name"], kind) for volume in vmi["spec"].get("volumes") or [] for kind in KINDS if kind.volume in volume
+    ]
+    if not found:
+        return
+    with translated(folder, "naming cloud-init's discs"), safepath.opened_root(folder) as top:
+        there = [inside.SEED_FOLDER, metadata["namespace"], metadata["name"]]
+        with safepath.walk(top, [DISKS]) as made, safepath.walk(top, there, create=True) as named:
+            for name, kind in found:
+                with suppress(
+                    FileExistsError, FileNotFoundError
+                ):  # where files are put into the root, there is no disc
+                    os.link(f"{name}.iso", kind.disc, src_dir_fd=made, dst_dir_fd=named, follow_symlinks=False)
 
 
 def _cloned(stack: ExitStack, file: int) -> int:

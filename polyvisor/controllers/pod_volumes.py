@@ -153,7 +153,10 @@ def pod_storage(
         found._token(found.token, launcher_image)
     found.volumes.append({"name": names.MACHINE_VOLUME, "emptyDir": {}})
     found.volumes.append({"name": inside.HOTPLUG_VOLUME, "emptyDir": {}})
-    for name, place in ((names.MACHINE_VOLUME, names.MACHINE_FOLDER), (inside.HOTPLUG_VOLUME, inside.HOTPLUG_FOLDER)):
+    places = [(names.MACHINE_VOLUME, names.MACHINE_FOLDER), (inside.HOTPLUG_VOLUME, inside.HOTPLUG_FOLDER)]
+    if any(source.startswith("cloudInit") for volume in spec.get("volumes") or [] for source in volume):
+        places.append((names.MACHINE_VOLUME, inside.EPHEMERAL_FOLDER))
+    for name, place in places:
         mount: Obj = {"name": name, "mountPath": place}
         found.mounts.append(mount if privileged else mount | {"readOnly": True})
     return found

@@ -16,7 +16,7 @@ import pytest
 from polyvisor.agent import containers, disks
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
 from polyvisor.agent.pod_machines import read_texts
-from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over
+from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over, name_seeds
 from polyvisor.agent.storage import Inputs, Prepared, prepare
 
 from .conftest import PlainDriver, RawDriver, TreeDriver
@@ -345,3 +345,24 @@ def test_a_link_in_a_disks_place_is_refused(node: Node, make_vmi: Make) -> None:
     (node.machine / "disks/data.img").symlink_to("/etc/passwd")
     with pytest.raises(UnsafePath, match="symbolic link"):
         hand_over(vmi, prepared, node.machine, places)
+
+
+def test_cloud_inits_discs_are_where_kubevirts_tools_look(node: Node, make_vmi: Make) -> None:
+    discs = {"cloudInitNoCloud": "noCloud.iso", "cloudInitConfigDrive": "configdrive.iso"}
+    volumes: list[dict[str, Any]] = [{"name": kind.lower(), kind: {"userData": "x"}} for kind in discs]
+    vmi = make_vmi(*volumes)
+    node.make(vmi)
+    for _ in range(2):
+        name_seeds(vmi, node.machine)
+    place = Path("/var/run/polyvisor-machine/cloud-init-data", vmi["metadata"]["namespace"], vmi["metadata"]["name"])
+    for kind, name in discs.items():
+        seen = node.seen(place / name).lstat()
+        assert stat.S_ISREG(seen.st_mode)
+        assert seen.st_ino == (node.machine / f"disks/{kind.lower()}.iso").stat().st_ino
+
+
+def test_a_machine_without_cloud_init_has_no_folder_for_it(node: Node, make_vmi: Make) -> None:
+    vmi = make_vmi({"name": "data", "emptyDisk": {"capacity": "1Mi"}})
+    node.make(vmi)
+    name_seeds(vmi, node.machine)
+    assert sorted(entry.name for entry in node.machine.iterdir()) == ["disks"]

@@ -55,6 +55,12 @@ def test_the_agents_folders_are_not_the_launchers_to_write(privileged: bool) -> 
     assert all(mount.get("readOnly", False) is not privileged for mount in mounts)
 
 
+def test_cloud_inits_discs_are_seen_where_kubevirts_launchers_have_them() -> None:
+    mounts = storage({"name": "seed", "cloudInitNoCloud": {"userData": "x"}}).mounts
+    place = "/var/run/kubevirt-ephemeral-disks"
+    assert {"name": "polyvisor-machine", "mountPath": place, "readOnly": True} in mounts
+
+
 def test_claims_are_volumes_of_the_pod() -> None:
     volumes = [
         {"name": "a", "persistentVolumeClaim": {"claimName": "c"}},
