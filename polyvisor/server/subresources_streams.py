@@ -46,7 +46,7 @@ NO_MORE = {
     "port": (NORMAL, ""),
     "usbredir": (NORMAL, "the machine let go of the USB device, or is over"),
 }
-"""How a stream is closed. KubeVirt's client takes a normal end for success and is silent; it looks for EOF in others."""
+"""How a stream is closed. KubeVirt's client takes a normal end for success and says nothing; others tell of EOF."""
 
 
 class Streams:
