@@ -12,6 +12,7 @@ from polyvisor.drivers import registry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import FEATURES
+from polyvisor.drivers.limits import COUNTABLES
 from polyvisor.drivers.verdict import UNKNOWN
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "feature-matrix.md"
@@ -40,6 +41,14 @@ def generate() -> str:
             marks = [MARKS[_answer(driver, feature.id).verdict] for driver in drivers]
             parts.append(_row([f"`{feature.id}`", feature.title, *marks]))
         parts.append("")
+    parts.append("## limits\n")
+    parts.append("How many a machine can have; more is refused like a feature that lacks. Empty: no number known.\n")
+    parts.append(_row(["number of", *(f"[{d.name}](drivers/{d.name}.md)" for d in drivers)]))
+    parts.append(_row(["---", *["--:"] * len(drivers)]))
+    for one in COUNTABLES:
+        found = [driver.limits.get(one.id) for driver in drivers]
+        parts.append(_row([one.title, *(str(limit.most) if limit else "" for limit in found)]))
+    parts.append("")
     parts.append("# Why, and where it is known from\n")
     for driver in drivers:
         parts.append(f"## {driver.title}\n")
@@ -47,7 +56,10 @@ def generate() -> str:
         parts.append(_row(["---", "---", "---", "---"]))
         for feature in FEATURES:
             support = _answer(driver, feature.id)
-            parts.append(_row([f"`{feature.id}`", str(support.verdict), _why(support), _source(support)]))
+            parts.append(_row([f"`{feature.id}`", str(support.verdict), _why(support), _source(support.source)]))
+        for one in COUNTABLES:
+            if limit := driver.limits.get(one.id):
+                parts.append(_row([one.title, f"{limit.most} at most", limit.reason, _source(limit.source)]))
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
 
@@ -70,10 +82,10 @@ def _why(support: Support) -> str:
     return "; ".join([*([support.reason] if support.reason else []), *support.needs])
 
 
-def _source(support: Support) -> str:
-    address = link(support.source)
-    text = support.source.replace("<", "&lt;")
-    return text if not address or address in support.source else f"[{text}]({address})"
+def _source(source: str) -> str:
+    address = link(source)
+    text = source.replace("<", "&lt;")
+    return text if not address or address in source else f"[{text}]({address})"
 
 
 def _row(cells: list[str]) -> str:

@@ -22,7 +22,7 @@ from polyvisor.api.resources import VMIS, VMS, Resource
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
-from polyvisor.drivers.verdict import Asked
+from polyvisor.drivers.verdict import Asked, answer
 
 
 class Fit(StrEnum):
@@ -144,7 +144,7 @@ def _verdict(driver: Driver, spec: Obj, path: str, wanted: Asked, named: bool) -
     conditions = tuple(
         Condition(feature, support, _at(path, fields))
         for feature, fields in wanted
-        if (support := driver.features[feature.id]).verdict is Verdict.CONDITIONAL
+        if (support := answer(driver, feature)).verdict is Verdict.CONDITIONAL
     )
     return DriverVerdict(driver, Fit.CONDITIONAL if conditions else Fit.RUNS, named, conditions=conditions)
 

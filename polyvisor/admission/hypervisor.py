@@ -18,7 +18,7 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
-from polyvisor.drivers.verdict import Asked, lacking
+from polyvisor.drivers.verdict import Asked, answer, lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,7 @@ def _hint(lack: Lack, whole: Sequence[str], others: Sequence[Driver]) -> str:
 
 
 def _has(driver: Driver, feature: Feature) -> bool:
-    support = driver.features.get(feature.id)
-    return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+    return answer(driver, feature).verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
 
 
 def _full(path: str, field: str) -> str:

@@ -6,7 +6,7 @@ A driver is one folder below ``polyvisor/drivers/`` (or a package that registers
 =========================  =========================  ======================================================
 asked                      by                         when
 =========================  =========================  ======================================================
-``features``               admission, placement,      a manifest arrives; nothing else says what a driver can do
+``features``, ``limits``   admission, placement,      a manifest arrives; nothing else says what a driver can do
                            ``explain``, docs, tests
 ``probe``                  the node agent             at start and from then on: does it really work on this node
 ``defaults``               admission                  the driver is chosen: fill in what the user left open
@@ -77,6 +77,15 @@ class Support:
             (self.node_cpu, "a node whose CPU has it"),
         )
         return tuple(text for given, text in words if given)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many of something a machine can have with a driver, and where that is known from; ``reason`` may say why."""
+
+    most: int
+    source: str
+    reason: str = ""
 
 
 class Place(StrEnum):
@@ -235,6 +244,11 @@ class Driver(ABC):
     @abstractmethod
     def features(self) -> Mapping[str, Support]:
         """The table: feature id -> answer. An id that is missing counts as ``UNKNOWN``."""
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """How many of what a machine can have (:mod:`polyvisor.drivers.limits`); none where no number is known."""
+        return {}
 
     @abstractmethod
     def probe(self, scratch: Path) -> ProbeResult:

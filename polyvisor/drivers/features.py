@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from polyvisor.drivers.limits import COUNTABLES
 from polyvisor.drivers.places import Place, Places, Whole, enabled, is_set, more_than_one, wire_pattern
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ class Feature:
     def paths(self, spec: VirtualMachineInstanceSpec) -> list[str]:
         """Return the fields of ``spec`` that need the feature."""
         return Places([(self.id, self.places)]).find(spec).get(self.id, [])
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Feature):
+    """A number of things that a spec has, which may be more than a driver takes."""
+
+    count: int = 0
 
 
 def _feature(id: str, title: str, *asked: str | Place) -> Feature:
@@ -366,6 +374,11 @@ _PLACES = Places((feature.id, feature.places) for feature in FEATURES)
 
 
 def asked(spec: VirtualMachineInstanceSpec) -> list[tuple[Feature, list[str]]]:
-    """Return every feature that ``spec`` asks for, with the fields that do, in the catalogue's order."""
+    """Return every feature that ``spec`` asks for, with the fields that do, in the catalogue's order, then numbers."""
     found = _PLACES.find(spec)
-    return [(feature, found[feature.id]) for feature in FEATURES if feature.id in found]
+    features = [(feature, found[feature.id]) for feature in FEATURES if feature.id in found]
+    for one in COUNTABLES:
+        count, fields = one.count(spec)
+        if count > one.everywhere:
+            features.append((Counted(one.id, f"{count} {one.title}", count=count), fields))
+    return features

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import Driver, ProbeResult, Support, Verdict
-from polyvisor.drivers.features import Feature, asked
+from polyvisor.drivers.features import Counted, Feature, asked
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -14,6 +14,24 @@ if TYPE_CHECKING:
 Asked = Iterable[tuple[Feature, list[str]]]
 """What :func:`~polyvisor.drivers.features.asked` finds in a spec: the same for every driver."""
 UNKNOWN = Support(Verdict.UNKNOWN, source="", reason="it is not known whether the driver can do this, so it is refused")
+
+
+def answer(driver: Driver, feature: Feature) -> Support:
+    """Return what a driver says of a feature, or of a number of things."""
+    if not isinstance(feature, Counted):
+        return driver.features.get(feature.id, UNKNOWN)
+    limit = driver.limits.get(feature.id)
+    if limit is None or feature.count <= limit.most:
+        return Support(Verdict.SUPPORTED, limit.source if limit else "")
+    why = f": {limit.reason}" if limit.reason else ""
+    return Support(Verdict.UNSUPPORTED, limit.source, f"{limit.most} at most{why}")
+
+
+def excess(driver: Driver, feature: Feature, fields: Sequence[str]) -> Sequence[str]:
+    """Return the fields that ask for what a driver does not take: all, but of things those beyond the limit."""
+    limit = driver.limits.get(feature.id)
+    counted = isinstance(feature, Counted) and feature.count == len(fields)
+    return fields[limit.most :] if limit and counted else fields
 
 
 def supports(driver: Driver, feature: str) -> bool:
@@ -36,14 +54,14 @@ def lacking(driver: Driver, wanted: Asked, virt_type: str | None = None) -> list
     """
     found = []
     for feature, paths in wanted:
-        support = driver.features.get(feature.id, UNKNOWN)
+        support = answer(driver, feature)
         if support.verdict is Verdict.SUPPORTED:
             continue
         if support.verdict is Verdict.CONDITIONAL and (
             virt_type is None or not support.virt_types or virt_type in support.virt_types
         ):
             continue
-        found += [(feature, path, support) for path in paths]
+        found += [(feature, path, support) for path in excess(driver, feature, paths)]
     return found
 
 

@@ -13,6 +13,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.answers import Table, below, no, yes
+from polyvisor.drivers.base import Limit
 from polyvisor.drivers.pruning import keep, keep_attributes, part
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ FORMAT = f"{VMX} virVMXFormatConfig"
 NOWHERE = f"{FORMAT} (nothing there reads it)"
 DISK = f"{VMX} virVMXFormatDisk"
 ETHERNET = f"{VMX} virVMXFormatEthernet"
+
+HARDWARE = (
+    "https://docs.vmware.com/en/VMware-vSphere/8.0/vsphere-vm-administration/"
+    "GUID-789C3913-1053-4850-A0F0-E29C3D32B6DA.html"
+)
+"""VMware's page on what each version of its virtual hardware has."""
 
 CONTROLLER = "lsilogic"
 IDE_DISKS = 4
@@ -128,6 +135,17 @@ COMMON: Table = {
     **no(NOWHERE, "libvirt would drop it", "interface.multiqueue", "interface.mtu", "interface.pci-address"),
     **no(NOWHERE, "libvirt would drop it", "interface.acpi-index", "interface.boot-order", "interface.link-down"),
 }
+
+
+def limits(scsi_disks: int, cpus: Limit) -> dict[str, Limit]:
+    """Return the limits of machines in VMX files, of which ``scsi_disks`` is how many one SCSI bus takes."""
+    places = f"{VMX} virVMXSCSIDiskNameToControllerAndUnit, virVMXIDEDiskNameToBusAndUnit"
+    why = f"{scsi_disks} on the SCSI controller and {IDE_DISKS} on IDE"
+    return {
+        "limit.cpus": cpus,
+        "limit.disks": Limit(scsi_disks + IDE_DISKS, places, why),
+        "limit.interfaces": Limit(10, f"{ETHERNET} (Ethernet controller index)"),
+    }
 
 
 def choose(spec: VirtualMachineInstanceSpec) -> None:

@@ -22,6 +22,7 @@ from polyvisor.api.names import (
 from polyvisor.api.problems import Problem
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
+from polyvisor.drivers.verdict import UNKNOWN, answer, excess
 from polyvisor.placement import cpu
 from polyvisor.placement.result import Candidate, Placement
 
@@ -146,12 +147,15 @@ def _consider(
     refusals: list[Problem] = []
     conditions: list[tuple[Feature, Sequence[str], Support]] = []
     for feature, paths in needs:
-        support = driver.features.get(feature.id)
-        if support is not None and support.verdict is Verdict.CONDITIONAL:
+        support = answer(driver, feature)
+        if support.verdict is Verdict.CONDITIONAL:
             conditions.append((feature, paths, support))
-        elif support is None or support.verdict is not Verdict.SUPPORTED:
-            why = (support.reason if support else "") or f"{driver.title} is not known to support {feature.title}"
-            refusals += [Problem(path, why, "FieldValueNotSupported", feature.id) for path in paths]
+        elif support.verdict is not Verdict.SUPPORTED:
+            why = support.reason
+            if support is UNKNOWN or not why:
+                why = f"{driver.title} is not known to support {feature.title}"
+            beyond = excess(driver, feature, paths)
+            refusals += [Problem(path, why, "FieldValueNotSupported", feature.id) for path in beyond]
     virt_types, problems = _virt_types(driver, enabled[name], spec, conditions)
     refusals += problems
     if refusals:

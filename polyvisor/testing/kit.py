@@ -30,6 +30,7 @@ from polyvisor.drivers import DriverRegistry, contract_flaws, registry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import MIB, Driver, Endpoint, Place, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import BY_ID, asked
+from polyvisor.drivers.limits import COUNTABLES
 from polyvisor.drivers.verdict import UNKNOWN, unsupported
 from polyvisor.launcher.plan import read_plan
 from polyvisor.testing import machines
@@ -101,6 +102,14 @@ class DriverKit:
     def test_what_it_has_can_be_asked_for(self) -> None:
         """A feature that only comes along with one that is refused can never be had, so it is not supported."""
         assert unaskable(self.driver) == {}
+
+    def test_every_limit_counts_something_and_says_where_it_is_from(self) -> None:
+        """And none is so low that it would not be asked for."""
+        known = {one.id: one for one in COUNTABLES}
+        assert set(self.driver.limits) <= set(known)
+        for id_, limit in self.driver.limits.items():
+            assert link(limit.source), f"{id_}: {limit.source!r} leads nowhere"
+            assert limit.most >= known[id_].everywhere, f"{id_}: {limit.most} is less than what is never asked"
 
     # -- the description -----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from polyvisor.domain import DiskSource, DomainContext
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, RootKind
 from polyvisor.drivers.features import BY_ID, asked
-from polyvisor.drivers.verdict import unsupported
+from polyvisor.drivers.verdict import answer, unsupported
 from polyvisor.testing.examples import (
     IDS,
     KERNEL,
@@ -157,7 +157,9 @@ def _keep(found: dict[str, Case], driver: Driver, id_: str, spec: Obj, base: str
     context = context_for(driver, outcome.obj, Path(base))
     assert context, f"{driver.name}: no virt type takes the machine {id_}"
     features = asked(VirtualMachineInstanceSpec.model_validate(outcome.obj["spec"]))
-    found[id_] = Case(id_, outcome.obj, context, frozenset(feature.id for feature, _ in features))
+    found[id_] = Case(
+        id_, outcome.obj, context, frozenset(feature.id for feature, _ in features if feature.id in BY_ID)
+    )
 
 
 def _mixture(driver: Driver, chosen: list[str]) -> Obj:
@@ -176,7 +178,7 @@ def _mixture(driver: Driver, chosen: list[str]) -> Obj:
 
 def _fits(driver: Driver, obj: Obj) -> bool:
     spec = VirtualMachineInstanceSpec.model_validate(obj["spec"])
-    wanted = [set(driver.features[f.id].architectures) for f, _ in asked(spec) if driver.features[f.id].architectures]
+    wanted = [set(found) for f, _ in asked(spec) if (found := answer(driver, f).architectures)]
     guest = {ARCHITECTURES[spec.architecture]} if spec.architecture else set(ARCHITECTURES.values())
     return bool(guest.intersection(*wanted)) and context_for(driver, obj, Path("/nowhere")) is not None
 
@@ -209,7 +211,8 @@ def _shapes(driver: Driver) -> Iterator[tuple[str, Obj, dict[str, str]]]:
     del requested["domain"]["memory"]
     if has(driver, "cpu.count"):
         yield "requested", requested, {}
-        for cores in (2, 3, 16):
+        limit = driver.limits.get("limit.cpus")
+        for cores in (2, 3, min(16, limit.most if limit else 16)):
             yield f"cores-{cores}", merged(plain, at("domain.cpu.cores", cores)), {}
     if has(driver, "cpu.count", "cpu.topology"):
         yield "sockets", merged(plain, at("domain.cpu", {"sockets": 2, "cores": 3, "threads": 1})), {}
@@ -249,5 +252,5 @@ def _source(driver: Driver, spec: Obj, volume: Obj, base: Path, number: int) -> 
 def _architecture(driver: Driver, spec: VirtualMachineInstanceSpec) -> str:
     if spec.architecture:
         return ARCHITECTURES[spec.architecture]
-    lists = [driver.features[f.id].architectures for f, _ in asked(spec) if f.id in driver.features]
+    lists = [answer(driver, f).architectures for f, _ in asked(spec)]
     return next((each[0] for each in lists if each), "x86_64")

@@ -13,6 +13,7 @@ import libvirt
 import pytest
 
 from polyvisor.domain import DiskSource, DomainContext, domain_name, render
+from polyvisor.drivers.verdict import unsupported
 from polyvisor.drivers.vmware import VmwareDriver
 from polyvisor.testing import bench, machines
 from tests.drivers.kit import machine
@@ -84,6 +85,25 @@ def workstation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def entries(vmx: Path) -> dict[str, str]:
     lines = (line.partition(" = ") for line in vmx.read_text().splitlines())
     return {key: value.strip('"') for key, _, value in lines}
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("disks", "limit.disks"), ("interfaces", "limit.interfaces")])
+@pytest.mark.parametrize("more", [0, 1])
+def test_libvirt_refuses_what_is_beyond_a_limit(
+    kind: str, limit: str, more: int, workstation: Path, tmp_path: Path
+) -> None:
+    count = DRIVER.limits[limit].most + more
+    names = [f"n{number}" for number in range(count)]
+    disks = [{"name": name, "disk": {}} for name in (names if kind == "disks" else ["root"])]
+    cards = [{"name": name, "masquerade": {}} for name in names] if kind == "interfaces" else []
+    vmi = machine(DRIVER, {"devices": {"disks": disks, "interfaces": cards}})
+    DRIVER.defaults(vmi.spec)
+    DRIVER.probe(tmp_path)
+    files = {disk["name"]: DiskSource(tmp_path / f"{disk['name']}.vmdk", "vmdk") for disk in disks}
+    with bench(DRIVER, vmi, tmp_path) as one:
+        answer = one.launch().ask("start", xml=render(vmi, DRIVER, DomainContext("vmware", disks=files)))
+        assert ("out of" in answer["error"]["message"]) if more else answer["result"]["state"] == "running"
+        assert (limit in {feature.id for feature, _, _ in unsupported(DRIVER, vmi.spec)}) is bool(more)
 
 
 def test_a_machine_is_written_run_paused_and_stopped(workstation: Path, tmp_path: Path) -> None:

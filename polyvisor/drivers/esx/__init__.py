@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers import vmx
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
 from polyvisor.drivers.esx.table import FEATURES
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 URI = "esx://localhost/"
 VOLUMES = PurePosixPath("/vmfs/volumes")
 SCSI_DISKS = 15
+
+LIMITS = vmx.limits(SCSI_DISKS, Limit(768, vmx.HARDWARE))
 
 
 class EsxDriver(Driver):
@@ -39,6 +41,11 @@ class EsxDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Say no: an ESX host runs no other programs, so it is never the machine that asks."""

@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, CardKind, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.base import (
+    MIB,
+    CardKind,
+    Driver,
+    Endpoint,
+    LauncherPlan,
+    Limit,
+    ProbeResult,
+    RootKind,
+    Support,
+)
 from polyvisor.drivers.enlightenments import add_enlightenments
 from polyvisor.drivers.qemu.plan import launcher_plan
-from polyvisor.drivers.qemu.table import FEATURES
+from polyvisor.drivers.qemu.table import FEATURES, LIMITS
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -43,6 +53,11 @@ class QemuDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Boot a kernel with each virt type."""

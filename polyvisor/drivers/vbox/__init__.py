@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
 from polyvisor.drivers.pruning import keep, keep_attributes, part
-from polyvisor.drivers.vbox.table import FEATURES
+from polyvisor.drivers.vbox.table import FEATURES, LIMITS
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -44,6 +44,11 @@ class VboxDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version, where VirtualBox's library is."""

@@ -6,6 +6,7 @@ It refuses disks and controllers that VirtualBox lacks, and swallows most of wha
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, yes
+from polyvisor.drivers.base import Limit
 
 COMMON = "libvirt 9.0.0 src/vbox/vbox_common.c"
 DEFINE = f"{COMMON} vboxDomainDefineXMLFlags"
@@ -16,6 +17,12 @@ NO_CALLBACK = f"{COMMON} vboxCommonDriver (the operation is not in its table)"
 MANUAL = "https://www.virtualbox.org/manual/topics/storage.html"
 DROPPED = "libvirt would drop it"
 LATER = "is not wired to VirtualBox in this release"
+
+LIMITS = {
+    "limit.cpus": Limit(32, "https://www.virtualbox.org/manual/ch03.html#settings-processor"),
+    "limit.disks.sata": Limit(30, MANUAL, "a SATA controller has that many ports"),
+    "limit.interfaces": Limit(8, "https://www.virtualbox.org/manual/ch06.html"),
+}
 
 LIFECYCLE: Table = {
     **yes(f"{COMMON} vboxDomainCreateWithFlags (LaunchVMProcess)", "lifecycle.start"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers import vmx
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
 from polyvisor.drivers.vmware.probe import found_product, probe
 from polyvisor.drivers.vmware.table import FEATURES
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SCSI_DISKS = 7
 """libvirt's VMware driver counts with SCSI of eight addresses, one of them the controller's."""
+
+LIMITS = vmx.limits(SCSI_DISKS, Limit(8, vmx.HARDWARE, "libvirt writes machines with version 7 of VMware's hardware"))
 
 
 class VmwareDriver(Driver):
@@ -41,6 +43,11 @@ class VmwareDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version, where ``vmrun`` is."""

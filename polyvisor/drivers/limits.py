@@ -1,0 +1,76 @@
+"""What a machine can have too many of: CPUs, disks, network cards; and what counts them in a spec.
+
+A driver's limits stand beside its table, each with a source, and are asked where features are: a machine that has more
+than a driver takes lacks that as it would lack a feature. Up to ``everywhere`` no driver's limit is reached, so that
+nothing needs to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from polyvisor.api.quantity import parse_quantity
+
+if TYPE_CHECKING:
+    from polyvisor.api import VirtualMachineInstanceSpec
+
+Count = tuple[int, list[str]]
+"""How many there are, and their fields: one each, or the one that says how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Countable:
+    """Something that can be too many."""
+
+    id: str
+    title: str
+    everywhere: int
+    count: Callable[[VirtualMachineInstanceSpec], Count]
+
+
+def _cpus(spec: VirtualMachineInstanceSpec) -> Count:
+    cpu, resources = spec.domain.cpu, spec.domain.resources
+    given = {name: getattr(cpu, name) or 1 for name in ("sockets", "cores", "threads")} if cpu else {}
+    if cpu and any((cpu.sockets, cpu.cores, cpu.threads)):
+        given["sockets"] = max(given["sockets"], cpu.max_sockets or 1)
+        largest = max(given, key=lambda name: given[name])
+        field = "maxSockets" if largest == "sockets" and (cpu.sockets or 1) < given["sockets"] else largest
+        return given["sockets"] * given["cores"] * given["threads"], [f"spec.domain.cpu.{field}"]
+    for kind, amounts in (("limits", resources and resources.limits), ("requests", resources and resources.requests)):
+        if amounts and amounts.get("cpu") is not None:
+            return ceil(parse_quantity(str(amounts["cpu"]))), [f"spec.domain.resources.{kind}[cpu]"]
+    return 1, []
+
+
+def _disks(spec: VirtualMachineInstanceSpec) -> Count:
+    fields = [f"spec.domain.devices.disks[{number}]" for number, _ in enumerate(spec.domain.devices.disks or [])]
+    return len(fields), fields
+
+
+def _sata(spec: VirtualMachineInstanceSpec) -> Count:
+    """Count the disks on SATA, and those that leave the bus to a driver that chooses SATA."""
+    disks = enumerate(spec.domain.devices.disks or [])
+    targets = [(number, disk.cdrom or disk.lun or disk.disk) for number, disk in disks]
+    fields = [
+        f"spec.domain.devices.disks[{number}]"
+        for number, target in targets
+        if target is None or target.bus in (None, "", "sata")
+    ]
+    return len(fields), fields
+
+
+def _cards(spec: VirtualMachineInstanceSpec) -> Count:
+    cards = enumerate(spec.domain.devices.interfaces or [])
+    fields = [f"spec.domain.devices.interfaces[{number}]" for number, card in cards if card.state != "absent"]
+    return len(fields), fields
+
+
+COUNTABLES = (
+    Countable("limit.cpus", "CPUs", 8, _cpus),
+    Countable("limit.disks", "disks", 10, _disks),
+    Countable("limit.disks.sata", "disks on SATA", 10, _sata),
+    Countable("limit.interfaces", "network cards", 4, _cards),
+)
