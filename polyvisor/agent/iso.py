@@ -13,6 +13,8 @@ from pathlib import Path
 from polyvisor.agent import safepath, tools
 from polyvisor.agent.errors import translated
 
+BLOCK = 4096
+"""What the length of a disc is a multiple of, so that it can be read past the host's cache on any file system."""
 MAX_LABEL = 32
 """Characters that an ISO's label has room for."""
 
@@ -30,6 +32,7 @@ def write_iso(files: Mapping[str, bytes], folder: Path, name: str, label: str, d
         command: list[str | Path] = [program, "-quiet", "-volid", label[:MAX_LABEL], "-joliet", "-rock"]
         tools.run([*command, "-output", place, source], doing, folder)
         place.chmod(0o600)
+        os.truncate(place, -(-place.stat().st_size // BLOCK) * BLOCK)
     finally:
         safepath.remove_path(source)
     return place

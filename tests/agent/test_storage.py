@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import disks, storage, tools
+from polyvisor.agent import disks, iso, storage, tools
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.sources import Places
@@ -250,6 +250,12 @@ def test_root_filesystem_gets_the_host_name_and_never_the_host(
 def test_root_without_any_source(places: Places, home: Path, make_vmi: Make) -> None:
     with pytest.raises(AgentError, match="needs a root filesystem"):
         prepare(make_vmi(SEED), TreeDriver(), home, places, Inputs())
+
+
+def test_discs_end_with_a_full_block(tmp_path: Path) -> None:
+    for sectors in range(1, 5):
+        disc = iso.write_iso({"a": b"x" * 2048 * sectors}, tmp_path, f"disc{sectors}", "a", "trying")
+        assert disc.stat().st_size % 4096 == 0
 
 
 def test_seed_image(places: Places, home: Path, make_vmi: Make, monkeypatch: pytest.MonkeyPatch) -> None:
