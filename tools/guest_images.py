@@ -32,7 +32,7 @@ GUEST = HERE / "guest"
 PREFIX = "localhost/polyvisor/"
 MODULES = (
     "virtio_pci virtio_blk virtio_net virtio_scsi sd_mod sr_mod isofs vfat nls_cp437 nls_ascii button evdev "
-    "virtio_balloon virtio_console"
+    "virtio_balloon virtio_console virtiofs"
 ).split()
 APPLETS = (
     "ash awk basename cat chmod chown clear cp cut date dd df dmesg du echo env expr false find findfs free getty "
@@ -293,7 +293,7 @@ def module_closure() -> list[str]:
     """Return the modules wanted and those that they may depend on."""
     return [*MODULES, *"virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev failover net_failover".split(),
             *"scsi_mod scsi_common cdrom t10_pi crc_t10dif crct10dif_common crc64_rocksoft crc64 fat".split(),
-            *"crc64_rocksoft_generic crct10dif_generic nls_utf8 virtio_dma_buf".split()]  # fmt: skip
+            *"crc64_rocksoft_generic crct10dif_generic nls_utf8 virtio_dma_buf fuse".split()]  # fmt: skip
 
 
 def main() -> int:

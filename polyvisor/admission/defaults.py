@@ -101,7 +101,9 @@ def disks(spec: Obj) -> None:
     given, volumes = devices.get("disks") or [], spec.get("volumes") or []
     if not isinstance(given, list) or not isinstance(volumes, list):
         return
-    attached = {disk.get("name") for disk in given if isinstance(disk, dict) and isinstance(disk.get("name"), str)}
+    shared = devices.get("filesystems") or []
+    devices_of_volumes = [*given, *(shared if isinstance(shared, list) else [])]
+    attached = {one["name"] for one in devices_of_volumes if isinstance(one, dict) and isinstance(one.get("name"), str)}
     missing = [
         {"name": volume["name"], "disk": {}}
         for volume in volumes

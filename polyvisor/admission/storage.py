@@ -27,8 +27,10 @@ BACKING = (
 )
 """What two volumes of a machine may not both write to: kind of volume, its field, what that names."""
 SHAREABLE = ("persistentVolumeClaim", "dataVolume", "hostDisk")
+SHARED = ("persistentVolumeClaim", "dataVolume", "configMap", "secret", "serviceAccount", "downwardAPI")
 LUNS = ("persistentVolumeClaim", "dataVolume")
-"""Kinds of volumes that several machines can have, and those that can be a SCSI device of the host."""
+"""Kinds of volumes that several machines can have, those that a guest can mount as a folder, and those that can be a
+SCSI device of the host."""
 SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
 _SEED_FIELDS = (
@@ -56,6 +58,7 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
         else:
             _backed(disk, volumes[name][1], where, found)
         _disk(disk, where, found)
+    _filesystems(devices, volumes, disks, f"{path}.domain.devices.filesystems", found)
     seeds = [(where, kind) for where, volume in volumes.values() for kind in SEEDS if kind in volume]
     for where, kind in seeds[1:]:
         found.duplicate(f"{where}.{kind}", f"a machine has one cloud-init volume; the first is {seeds[0][0]}")
@@ -69,6 +72,26 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
             name = text(mapping(volume, kind).get(key))
             if name and backing.setdefault((what, name), where) != where:
                 found.duplicate(f"{where}.{kind}.{key}", f"{name!r} is the volume {backing[what, name]} already")
+
+
+def _filesystems(
+    devices: Obj, volumes: dict[str, tuple[str, Obj]], disks: dict[str, tuple[str, Obj]], path: str, found: Findings
+) -> None:
+    """Check the folders that are shared with the guest."""
+    for name, (where, _) in _named(devices.get("filesystems"), path, found).items():
+        volume = volumes.get(name, ("", {}))[1]
+        kind = next((key for key in volume if key != "name" and volume[key] is not None), "")
+        if name not in volumes:
+            names = ", ".join(sorted(volumes)) or "none"
+            found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
+        elif name in disks:
+            found.add(
+                f"{where}.name", f"the volume {name!r} is the disk {disks[name][0]} already; it is one or the other"
+            )
+        elif kind in SOURCES and kind not in SHARED:
+            found.add(f"{where}.name", f"a {kind} is no folder that a guest can mount; accepted: {', '.join(SHARED)}")
+        elif mapping(volume, kind).get("hotpluggable") is True:
+            found.add(f"{where}.name", f"the volume {name!r} is hotpluggable, which is for disks; leave that out")
 
 
 def _named(value: object, path: str, found: Findings) -> dict[str, tuple[str, Obj]]:

@@ -47,6 +47,14 @@ class NoSuchClaim(AgentError):
         super().__init__(f"PersistentVolumeClaim {namespace}/{name} does not exist", reason=PVC_NOT_FOUND)
 
 
+class BlockClaim(AgentError):
+    """A claim is a block device where a folder is wanted."""
+
+    def __init__(self, volume: str, claim: str) -> None:
+        message = f"volume {volume}: claim {claim} is a block device, and a folder is wanted; a claim with volumeMode:"
+        super().__init__(f"{message} Filesystem is wanted", retry=False)
+
+
 class UnsafePath(AgentError):
     """A path leaves the folder that it belongs to, or goes through a link that nobody vouches for."""
 

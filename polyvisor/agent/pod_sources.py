@@ -23,7 +23,7 @@ from typing import Self
 from polyvisor.agent import containers, disks, images, mounting, safepath
 from polyvisor.agent.cloudinit import KINDS
 from polyvisor.agent.disks import Image
-from polyvisor.agent.errors import AgentError, UnsafePath, translated
+from polyvisor.agent.errors import AgentError, BlockClaim, UnsafePath, translated
 from polyvisor.agent.images import Progress
 from polyvisor.agent.sources import Secrets, Sources
 from polyvisor.agent.storage import DISKS, SCRATCH, Prepared
@@ -201,6 +201,23 @@ class PodSources(Sources):
             (self._scratch / f"{volume}{HOST}").touch(mode=0o600, exist_ok=False)
             file = self._open.enter_context(host_disk(self._places, source, size))
         return Image(_name(file), self.home / DISKS / f"{volume}{HOST}", file)
+
+    def shared(self, volume: str, claim: str) -> Path | None:
+        """Return the socket of the container that shares the volume, once it listens."""
+        if claim and inside.is_block(self._places.claims.get(claim) or {}):
+            raise BlockClaim(volume, claim)
+        place = inside.share_socket(volume)
+        *folders, name = safepath.parts(place)
+        waiting = AgentError(f"container {inside.share_container(volume)}, which shares a folder, is not ready yet")
+        with self._places.launchers() as (_, root), translated(self._scratch, f"looking for {place}"):
+            try:
+                with safepath.walk(root, safepath.real_folder(root, folders)) as folder:
+                    kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                raise waiting from None
+        if not stat.S_ISSOCK(kind):
+            raise UnsafePath(f"{place} is not a socket")
+        return Path(place)
 
 
 @contextmanager

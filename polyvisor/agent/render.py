@@ -50,6 +50,7 @@ def domain_xml(
         virt_type=chosen,
         disks={name: DiskSource(file.path, file.format, file.block) for name, file in prepared.files.items()},
         folders=prepared.folders,
+        shares=prepared.shares,
         root=prepared.root,
         root_volume=prepared.root_volume,
         kernel=prepared.kernel,

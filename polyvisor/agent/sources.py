@@ -55,6 +55,9 @@ class Sources(AbstractContextManager["Sources"], Protocol):
     def host_disk(self, volume: str, source: Obj, size: int) -> Image:
         """Return a raw disk of the node."""
 
+    def shared(self, volume: str, claim: str) -> Path | None:
+        """Return the socket of the program that shares a volume's folder; None if the hypervisor shares it itself."""
+
 
 class Supplier(Protocol):
     """Who has the sources of machines."""
@@ -153,3 +156,7 @@ class NodeSources(Sources):
         """Return a file below the allowed root."""
         kind = source.get("type") or "Disk"
         return Image.here(disks.host_disk(self._places.hostdisks, source["path"], kind, size).path)
+
+    def shared(self, volume: str, claim: str) -> Path | None:
+        """Return None: libvirt starts what shares folders of this node."""
+        return None

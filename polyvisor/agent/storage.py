@@ -19,14 +19,15 @@ from typing import Any, NamedTuple
 
 from polyvisor.agent import access, cloudinit, contents, disks, iso, rootfs, safepath, tools
 from polyvisor.agent.disks import DiskFile, Image
-from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
+from polyvisor.agent.errors import AgentError, BlockClaim, NoSuchClaim, translated
 from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
 from polyvisor.api.launcher_pods import is_block
 from polyvisor.api.quantity import whole
-from polyvisor.api.volumes import access_secrets, claim_of
+from polyvisor.api.volumes import access_secrets, claim_of, shared
+from polyvisor.domain import Share
 from polyvisor.domain.kept import state_claim
 from polyvisor.drivers.base import Driver, RootKind
 
@@ -60,10 +61,11 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What there is to boot from: disk images and folders by volume name, a root filesystem, a kernel."""
+    """What there is to boot from: disk images, folders and shares by volume name, a root filesystem, a kernel."""
 
     files: Mapping[str, DiskFile] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
     root: Path | None = None
     root_volume: str = ""
     kernel: Path | None = None
@@ -79,6 +81,7 @@ class Prepared:
             {
                 "files": {name: [str(file.path), file.format, file.block] for name, file in self.files.items()},
                 "folders": {name: str(path) for name, path in self.folders.items()},
+                "shares": {name: [str(share.path), share.socket] for name, share in self.shares.items()},
                 "root": str(self.root or ""),
                 "rootVolume": self.root_volume,
                 "kernel": str(self.kernel or ""),
@@ -95,6 +98,7 @@ class Prepared:
         return cls(
             files={name: DiskFile(Path(path), *more) for name, (path, *more) in raw["files"].items()},
             folders={name: Path(path) for name, path in raw["folders"].items()},
+            shares={name: Share(Path(path), socket) for name, (path, socket) in (raw.get("shares") or {}).items()},
             root=_path(raw["root"]),
             root_volume=raw["rootVolume"],
             kernel=_path(raw["kernel"]),
@@ -181,6 +185,8 @@ class _Preparation:
         self._progress = progress
         self._files: dict[str, DiskFile] = {}
         self._folders: dict[str, Path] = {}
+        self._shared = shared(self._spec)
+        self._shares: dict[str, Share] = {}
         self._root: Path | None = None
         self._root_volume = ""
         self._opened: Callable[[], AbstractContextManager[int]] | None = None
@@ -197,7 +203,9 @@ class _Preparation:
         kernel, initrd = self._kernel()
         root = self._final / self._root.name if self._root and self._root.parent == self._scratch else self._root
         trees = tuple(sorted(self._trees))
-        return Prepared(self._files, self._folders, root, self._root_volume, kernel, initrd, trees, self._sizes)
+        return Prepared(
+            self._files, self._folders, self._shares, root, self._root_volume, kernel, initrd, trees, self._sizes
+        )
 
     @property
     def _disks(self) -> list[Obj]:
@@ -245,6 +253,9 @@ class _Preparation:
         safe = "".join(safepath.parts(name))
         if safe != name:
             raise AgentError(f"volume name {name!r} cannot be a file's name", retry=False)
+        if name in self._shared and (socket := self._sources.shared(name, claim_of(volume))):
+            self._shares[name] = Share(socket, socket=True)
+            return
         for kind, make in self._kinds().items():
             if (source := volume.get(kind)) is not None:
                 make(name, source)
@@ -312,18 +323,23 @@ class _Preparation:
         return claim
 
     def _claim_disk(self, name: str, claim: str) -> None:
-        if self._driver.root == RootKind.FILESYSTEM:
-            self._folders[name] = self._folder_of(name, claim)
+        if self._wants_folder(name):
+            self._has_folder(name, self._folder_of(name, claim))
         else:
             self._whole(name, self._disk_of(name, claim))
 
+    def _wants_folder(self, name: str) -> bool:
+        return self._driver.root == RootKind.FILESYSTEM or name in self._shared
+
+    def _has_folder(self, name: str, folder: Path) -> None:
+        if name in self._shared:
+            self._shares[name] = Share(folder)
+        else:
+            self._folders[name] = folder
+
     def _folder_of(self, name: str, claim: str) -> Path:
         if is_block(self._claim(claim)):
-            raise AgentError(
-                f"volume {name}: claim {claim} is a block device, and {self._driver.title} wants a folder;"
-                " a claim with volumeMode: Filesystem is wanted",
-                retry=False,
-            )
+            raise BlockClaim(name, claim)
         return self._sources.claim_folder(name, claim)
 
     def _disk_of(self, name: str, claim: str) -> Image:
@@ -355,12 +371,12 @@ class _Preparation:
         inputs = self._inputs
         found = make(name, source, contents.Given(inputs.secrets, inputs.configmaps, inputs.pod, inputs.account))
         doing = f"making volume {name}"
-        if self._driver.root == RootKind.FILESYSTEM:
+        if self._wants_folder(name):
             folder = self._scratch / f"{name}.files"
             with translated(self._scratch, doing):
                 folder.mkdir(mode=0o755)
                 iso.write_files(folder, found.files, 0o644)
-            self._folders[name] = self._final / folder.name
+            self._has_folder(name, self._final / folder.name)
         else:
             place = iso.write_iso(found.files, self._scratch, name, found.label, doing)
             self._own(name, DiskFile(place, "raw"))

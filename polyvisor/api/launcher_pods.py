@@ -22,11 +22,14 @@ HOTPLUG_FOLDER = "/var/run/kubevirt/hotplug-disks"
 EPHEMERAL_FOLDER = "/var/run/kubevirt-ephemeral-disks"
 SEED_FOLDER = "cloud-init-data"
 """Where KubeVirt's launchers have cloud-init's discs, by namespace and machine: its tools look for them there."""
+SHARES_VOLUME = "virtiofs-containers"
+SHARES_FOLDER = "/var/run/kubevirt/virtiofs-containers"
+"""Where the sockets are of the containers that share folders with a guest."""
 ATTACHMENT_APP = "hotplug-disk"
 ATTACHMENT_PREFIX = "hp-volume-"
 ATTACHMENT_CONTAINER = "hotplug-disk"
 """Label, prefix of the name and the one container of a Pod that has the claims which came to a running machine."""
-OWN_VOLUMES = frozenset({LAUNCHER_VOLUME, MACHINE_VOLUME, PROGRAMS_VOLUME, STATE_VOLUME, HOTPLUG_VOLUME})
+OWN_VOLUMES = frozenset({LAUNCHER_VOLUME, MACHINE_VOLUME, PROGRAMS_VOLUME, STATE_VOLUME, HOTPLUG_VOLUME, SHARES_VOLUME})
 KERNEL_CONTAINER = "volumekernel-boot-volume"
 MAX_NAME = 63
 CLAIMS = f"{PRIVATE_FOLDER}/vmi-disks"
@@ -52,6 +55,16 @@ def pod_volume(volume: str, ending: str = "") -> str:
 def image_container(volume: str) -> str:
     """Return the name of the container that holds the image of a containerDisk."""
     return _fitting(f"volume{volume}", frozenset({KERNEL_CONTAINER}))
+
+
+def share_container(volume: str) -> str:
+    """Return the name of the container that shares the folder of a volume with the guest."""
+    return _fitting(f"virtiofs-{volume}")
+
+
+def share_socket(volume: str) -> str:
+    """Return where that container listens for the hypervisor."""
+    return f"{SHARES_FOLDER}/{volume}.sock"
 
 
 def claim_folder(volume: str) -> str:

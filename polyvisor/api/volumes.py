@@ -54,6 +54,12 @@ def drives(spec: Obj) -> set[str]:
     return {disk["name"] for disk in disks if disk.get("cdrom") is not None}
 
 
+def shared(spec: Obj) -> set[str]:
+    """Return the names of the volumes that a guest mounts as folders (``filesystems``)."""
+    filesystems = ((spec.get("domain") or {}).get("devices") or {}).get("filesystems") or []
+    return {str(one["name"]) for one in filesystems}
+
+
 def plugged(spec: Obj) -> list[Obj]:
     """Return an instance's volumes that come and go with their disks, as the discs of drives do not."""
     stay = drives(spec)

@@ -83,8 +83,16 @@ def build_pod(
     if driver is None:
         raise ValueError("a Pod needs a driver")
     image = launcher_image(driver.name, placement.launcher_image)
-    privileged = driver.launcher(FOLDER).privileged
-    storage = pod_storage(vmi["spec"], claims, launcher_image=image, privileged=privileged, state=state_claim(vmi))
+    plan = driver.launcher(FOLDER)
+    privileged = plan.privileged
+    storage = pod_storage(
+        vmi["spec"],
+        claims,
+        launcher_image=image,
+        privileged=privileged,
+        share=plan.share,
+        state=state_claim(vmi),
+    )
     metadata = vmi["metadata"]
     wanted = vmi["spec"]
     hostname = wanted.get("hostname") or metadata["name"].replace(".", "-")

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
-from polyvisor.api.volumes import access_secrets, claim_of, plugged
+from polyvisor.api.volumes import access_secrets, claim_of, plugged, shared
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polyvisor.api import Obj
 
 BUSYBOX = f"{names.PROGRAMS_FOLDER}/busybox"
 STAY = 'trap "exit 0" TERM; while :; do "$0" sleep 86400 & wait $!; done'
 """A shell's script for a container that does nothing but live; its first argument is the busybox to do that with."""
+AGAIN = 'trap "exit 0" TERM; while "$0" "$@" & wait $!; do :; done'
+"""A shell's script that runs a program anew whenever it ends well, as one does whose only client has left."""
 IMAGE_RESOURCES = {
     "requests": {"cpu": "1m", "memory": "1M", "ephemeral-storage": "50M"},
     "limits": {"cpu": "10m", "memory": "40M"},
@@ -45,6 +49,23 @@ TOKEN_CONTAINER = "service-account"
 """A kubelet fills no volume that no container mounts."""
 TOKEN_SECONDS = 3607
 """What Kubernetes' own mounts of tokens ask for: the API server then lets the token live for a year."""
+SHARING: Mapping[str, object] = {
+    "runAsUser": 0,
+    "runAsGroup": 0,
+    "runAsNonRoot": False,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {
+        "drop": ["ALL"],
+        "add": [
+            *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SETGID", "SETUID"),
+            *("SYS_CHROOT", "SETPCAP"),  # which it gives up once it has locked itself in
+        ],
+    },
+    "seccompProfile": {"type": "Unconfined"},
+}
+"""What a container needs whose program writes a guest's files under the guest's users. The common filter of system
+calls forbids unshare(2), without which the program does not start; it then has a narrower filter of its own."""
+SHARE_RESOURCES = {"requests": {"cpu": "10m", "memory": "1M"}, "limits": {"cpu": "1", "memory": "80M"}}
 CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 
 
@@ -65,13 +86,16 @@ class PodStorage:
         self.volumes.append({"name": name, **source})
         self.mounts.append({"name": name, "mountPath": place, "readOnly": True})
 
-    def _token(self, name: str, launcher_image: str) -> None:
+    def _token_volume(self, name: str) -> None:
         """Have the kubelet put the account's token into a folder of the Pod that the launcher does not see."""
         token = {"path": "token", "expirationSeconds": TOKEN_SECONDS}
         authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
         namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
         sources = [{"serviceAccountToken": token}, {"configMap": authority}, {"downwardAPI": {"items": [namespace]}}]
         self.volumes.append({"name": name, "projected": {"sources": sources}})
+
+    def _token(self, name: str, launcher_image: str) -> None:
+        self._token_volume(name)
         self.init_containers.append(
             {
                 "name": TOKEN_CONTAINER,
@@ -110,8 +134,34 @@ class PodStorage:
         if secret["name"] and secret not in self.pull_secrets:
             self.pull_secrets.append(secret)
 
+    def _share(self, volume: Obj, claims: Mapping[str, Obj], program: Sequence[str], launcher_image: str) -> None:
+        """Give the volume to a container that shares it, and not to the launcher; but it says if that cannot be."""
+        name, own = volume["name"], PodStorage()
+        _add(own, volume, claims)
+        if own.token:
+            own._token_volume(own.token)
+            own.mounts.append({"name": own.token, "mountPath": f"{inside.SECRETS}/{name}", "readOnly": True})
+        self.volumes += own.volumes
+        self.devices += own.devices
+        for mount in own.mounts:
+            words = {"{socket}": inside.share_socket(name), "{folder}": mount["mountPath"]}
+            sockets = {"name": inside.SHARES_VOLUME, "mountPath": inside.SHARES_FOLDER}
+            self.containers.append(
+                {
+                    "name": inside.share_container(name),
+                    "image": launcher_image,
+                    "command": ["/bin/busybox", "sh", "-c", AGAIN, *(_filled(word, words) for word in program)],
+                    "volumeMounts": [mount, sockets],
+                    "resources": SHARE_RESOURCES,
+                    "securityContext": dict(SHARING),
+                }
+            )
+            if sockets | {"readOnly": True} not in self.mounts:
+                self.volumes.append({"name": inside.SHARES_VOLUME, "emptyDir": {}})
+                self.mounts.append(sockets | {"readOnly": True})
+
     def _programs(self, launcher_image: str) -> None:
-        if not self.containers:
+        if not any(mount["name"] == names.PROGRAMS_VOLUME for one in self.containers for mount in one["volumeMounts"]):
             return
         self.volumes.append({"name": names.PROGRAMS_VOLUME, "emptyDir": {}})
         self.init_containers.append(
@@ -126,18 +176,34 @@ class PodStorage:
         )
 
 
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
+
+
 def pod_storage(
-    spec: Obj, claims: Mapping[str, Obj], *, launcher_image: str, privileged: bool, state: str = ""
+    spec: Obj,
+    claims: Mapping[str, Obj],
+    *,
+    launcher_image: str,
+    privileged: bool,
+    share: Sequence[str] = (),
+    state: str = "",
 ) -> PodStorage:
     """Return what the Pod of a machine with ``spec`` needs.
 
-    ``claims`` are those of its namespace, by name; ``state`` is the name of the one that its own state is kept in.
+    ``claims`` are those of its namespace, by name; ``share`` is the command that shares a folder with a guest,
+    ``state`` the name of the claim that the machine's own state is kept in.
     """
     found = PodStorage()
     kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
     gone = {volume["name"] for volume in plugged(spec)}
+    folders = shared(spec)
     for volume in spec.get("volumes") or []:
-        if volume["name"] not in gone:
+        if volume["name"] in folders and share:
+            found._share(volume, claims, share, launcher_image)
+        elif volume["name"] not in gone:
             _add(found, volume, claims)
     for name in access_secrets(spec):
         wanted = {"secretName": name, "optional": True}

@@ -49,12 +49,17 @@ def vcpus(spec: DomainSpec) -> int:
 
 
 def add_memory(domain: _Element, spec: DomainSpec) -> None:
-    """Write the memory in bytes, and what it is made of where that is asked for."""
+    """Write the memory in bytes, and what it is made of where that is asked for or follows from what shares it."""
     add(domain, "memory", memory_bytes(spec), unit="B")
-    if page := huge_page_bytes(spec):
-        backing = add(domain, "memoryBacking")
+    page, shared = huge_page_bytes(spec), bool(spec.devices.filesystems)
+    if not page and not shared:
+        return
+    backing = add(domain, "memoryBacking")
+    if page:
         add(add(backing, "hugepages"), "page", size=page // 1024, unit="KiB")
-        add(backing, "source", type="memfd")  # for which no file system of such pages has to be mounted
+    add(backing, "source", type="memfd")  # for which no file system has to be mounted
+    if shared:
+        add(backing, "access", mode="shared")  # a guest's requests are read where the guest wrote them
 
 
 def most_vcpus(spec: DomainSpec) -> int:

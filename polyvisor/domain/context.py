@@ -18,6 +18,14 @@ class DiskSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A folder that is to be shared with the guest, or the socket of a program that shares it already."""
+
+    path: Path
+    socket: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CardSource:
     """What a network card is joined to: a tap device that is there, on a bridge; and what the guest is to have."""
 
@@ -35,8 +43,9 @@ class DomainContext:
     """Prepared things by volume name, and the choices that placement and the node made.
 
     ``disks`` are image files, ``folders`` trees that are mounted into a machine that has a root filesystem; ``root`` is
-    that filesystem, made of the volume ``root_volume``. ``cards`` are those that the node has joined to something, by
-    name. ``graphics_socket`` is where a graphical console listens, ``usb_sockets`` where clients bring USB devices.
+    that filesystem, made of the volume ``root_volume``. ``shares`` are folders that a guest with disks mounts by the
+    volume's name. ``cards`` are those that the node has joined to something, by name. ``graphics_socket`` is where a
+    graphical console listens, ``usb_sockets`` where clients bring USB devices.
     ``cpus`` are those of the node that a machine has to itself, one for each of the guest's, and one more for the rest
     of the hypervisor if that was asked for.
     """
@@ -45,6 +54,7 @@ class DomainContext:
     architecture: str = "x86_64"
     disks: Mapping[str, DiskSource] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
     root: Path | None = None
     root_volume: str = ""
     kernel: Path | None = None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from polyvisor.domain.context import DiskSource, DomainContext
 
 PREFIXES = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd"}
+SHARE_QUEUE = 1024
+"""Requests that a guest may have under way to a shared folder, as KubeVirt sets it."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -67,13 +69,18 @@ def add_disks(devices: _Element, spec: DomainSpec, context: DomainContext, threa
 
 
 def add_filesystems(devices: _Element, context: DomainContext) -> None:
-    """Write the root filesystem, and the other folders below /mnt by their volume's name."""
+    """Write the root filesystem, the other folders below /mnt by their volume's name, and what virtiofs shares."""
     targets = [(context.root, "/")] if context.root else []
     targets += [(folder, f"/mnt/{name}") for name, folder in sorted(context.folders.items())]
     for source, target in targets:
         filesystem = add(devices, "filesystem", type="mount", accessmode="passthrough")
         add(filesystem, "source", dir=str(source))
         add(filesystem, "target", dir=target)
+    for name, share in sorted(context.shares.items()):
+        filesystem = add(devices, "filesystem", type="mount")
+        add(filesystem, "driver", type="virtiofs", queue=SHARE_QUEUE)
+        add(filesystem, "source", **{"socket" if share.socket else "dir": str(share.path)})
+        add(filesystem, "target", dir=name)
 
 
 def target_of(disk: Disk) -> tuple[str, str, bool]:

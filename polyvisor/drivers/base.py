@@ -187,8 +187,9 @@ class LauncherPlan:
     launcher's folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the
     domain's). ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it
     does. ``own_uuids`` says that the hypervisor gives its machines uuids of its own, so that a domain is known by its
-    name alone. ``devices``, ``capabilities`` and
-    ``privileged`` are what the launcher's container needs from Kubernetes, no more.
+    name alone. ``share`` is the command in the launcher's image that shares the folder ``{folder}`` with a guest by the
+    socket ``{socket}``, for a container of its own. ``devices``, ``capabilities`` and ``privileged`` are what the
+    launcher's container needs from Kubernetes, no more.
     """
 
     uri: str
@@ -207,6 +208,7 @@ class LauncherPlan:
     keeps: Mapping[str, str] = field(default_factory=dict)
     poll_seconds: float = 0.0
     own_uuids: bool = False
+    share: Sequence[str] = ()
     devices: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     privileged: bool = False

@@ -181,7 +181,9 @@ _SKETCHES: dict[str, _Sketch] = {
     "volume.service-account": _volume({"serviceAccount": {"serviceAccountName": "worker"}}),
     "volume.downward-api": _volume({"downwardAPI": {"fields": [{"path": "n", "fieldRef": {"fieldPath": NAME}}]}}),
     "volume.sysprep": _volume({"sysprep": {"configMap": {"name": "answers"}}}),
-    "filesystem.virtiofs": _Sketch(at("domain.devices.filesystems", [{"name": "disk", "virtiofs": {}}]), backed=True),
+    "filesystem.virtiofs": _Sketch(
+        at("domain.devices.filesystems", [{"name": "disk", "virtiofs": {}}]), backed=True, lasting=True
+    ),
     "network.pod": _card(["interface.masquerade"]),
     "network.pod.cidr": _network(vmNetworkCIDR="10.11.12.0/24"),
     "network.multus": _multus(),

@@ -17,7 +17,8 @@ from typing import Any
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import Obj, VirtualMachineInstance, VirtualMachineInstanceSpec
 from polyvisor.api.resources import VMIS
-from polyvisor.domain import DiskSource, DomainContext
+from polyvisor.api.volumes import shared
+from polyvisor.domain import DiskSource, DomainContext, Share
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, RootKind
 from polyvisor.drivers.features import BY_ID, asked
@@ -124,11 +125,14 @@ def context_for(driver: Driver, obj: Obj, base: Path) -> DomainContext | None:
     virt_type = next((each for each in driver.virt_types if not unsupported(driver, spec, each)), None)
     if virt_type is None:
         return None
-    disks, folders, root = {}, {}, None
+    disks, folders, shares, root = {}, {}, {}, None
+    mounted = shared(obj["spec"])
     for number, volume in enumerate(obj["spec"].get("volumes") or []):
         name = volume["name"]
         if driver.root is RootKind.FILESYSTEM and root is None and _can_be_root(volume):
             root = name
+        elif name in mounted:
+            shares[name] = Share(base / name)
         elif driver.root is not RootKind.FILESYSTEM:
             disks[name] = _source(driver, obj["spec"], volume, base, number)
         elif not SEEDS & volume.keys():
@@ -140,6 +144,7 @@ def context_for(driver: Driver, obj: Obj, base: Path) -> DomainContext | None:
         architecture=_architecture(driver, spec),
         disks=disks,
         folders=folders,
+        shares=shares,
         root=base / "root" if root else None,
         root_volume=root or "",
         kernel=base / "vmlinuz" if kernel.get("kernelPath") else None,

@@ -10,6 +10,13 @@ from tests.admission.conftest import Change, instance, put
 from tests.admission.test_rules import DISKS, both
 
 CLAIM = put("volumes.0", {"name": "root", "persistentVolumeClaim": {"claimName": "c"}})
+FOLDERS = "domain.devices.filesystems"
+
+
+def folders(*names: str) -> list[dict[str, object]]:
+    return [{"name": name, "virtiofs": {}} for name in names]
+
+
 CASES: list[tuple[Change, str, str]] = [
     (put(f"{DISKS}.0.shareable", True), f"{DISKS}[0].shareable", "a containerDisk is one machine's own"),
     (
@@ -38,6 +45,25 @@ CASES: list[tuple[Change, str, str]] = [
         "volumes[3].serviceAccount",
         "one service account; the first is spec.volumes[2]",
     ),
+    (put(FOLDERS, folders("nothing")), f"{FOLDERS}[0].name", "no volume has the name 'nothing'; volumes: root"),
+    (
+        both(CLAIM, put(FOLDERS, folders("root"))),
+        f"{FOLDERS}[0].name",
+        "the volume 'root' is the disk spec.domain.devices.disks[0] already",
+    ),
+    (
+        both(put("volumes.2", {"name": "a", "emptyDisk": {"capacity": "1Mi"}}), put(FOLDERS, folders("a"))),
+        f"{FOLDERS}[0].name",
+        "a emptyDisk is no folder that a guest can mount; accepted: persistentVolumeClaim",
+    ),
+    (
+        both(
+            put("volumes.2", {"name": "a", "persistentVolumeClaim": {"claimName": "a", "hotpluggable": True}}),
+            put(FOLDERS, folders("a")),
+        ),
+        f"{FOLDERS}[0].name",
+        "hotpluggable, which is for disks",
+    ),
 ]
 
 
@@ -52,3 +78,10 @@ def test_a_claim_may_be_shared_and_passed_through(context: AdmissionContext) -> 
     for disk in ({"disk": {}, "shareable": True, "cache": "none"}, {"lun": {"bus": "scsi"}, "shareable": True}):
         change = both(CLAIM, put(f"{DISKS}.0", {"name": "root", **disk}))
         assert not admit("CREATE", VMIS, instance(change), None, context).problems
+
+
+def test_a_volume_that_is_a_folder_gets_no_disk(context: AdmissionContext) -> None:
+    change = both(put("volumes.2", {"name": "texts", "configMap": {"name": "texts"}}), put(FOLDERS, folders("texts")))
+    outcome = admit("CREATE", VMIS, instance(change), None, context)
+    assert not outcome.problems
+    assert "texts" not in {disk["name"] for disk in outcome.obj["spec"]["domain"]["devices"]["disks"]}

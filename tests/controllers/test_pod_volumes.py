@@ -16,9 +16,12 @@ Obj = dict[str, Any]
 KERNEL = {"firmware": {"kernelBoot": {"container": {"image": "k:1", "kernelPath": "/vmlinuz", "imagePullSecret": "s"}}}}
 
 
+SHARE = ("share", "--socket={socket}", "{folder}")
+
+
 def storage(*volumes: Obj, claims: dict[str, Obj] | None = None, privileged: bool = False, **domain: Any) -> PodStorage:
     spec = {"domain": domain, "volumes": list(volumes)}
-    return pod_storage(spec, claims or {}, launcher_image="l:1", privileged=privileged)
+    return pod_storage(spec, claims or {}, launcher_image="l:1", privileged=privileged, share=SHARE)
 
 
 def test_an_image_lives_in_a_container_of_its_own() -> None:
@@ -189,3 +192,36 @@ def test_the_claim_of_a_machines_own_state_is_the_launchers_to_write() -> None:
         "persistentVolumeClaim": {"claimName": "persistent-state-for-m"},
     }
     assert found.mounts[0] == {"name": "vm-state", "mountPath": STATE_FOLDER}
+
+
+def test_what_a_guest_mounts_is_shared_by_a_container_of_its_own() -> None:
+    volumes: list[Obj] = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "c"}},
+        {"name": "texts", "configMap": {"name": "m"}},
+        {"name": "account", "serviceAccount": {"serviceAccountName": "worker"}},
+    ]
+    folders = [{"name": volume["name"], "virtiofs": {}} for volume in volumes]
+    found = storage(*volumes, devices={"filesystems": folders})
+    assert [one["name"] for one in found.containers] == ["virtiofs-data", "virtiofs-texts", "virtiofs-account"]
+    assert [one["command"][-2] for one in found.containers] == [
+        f"--socket=/var/run/kubevirt/virtiofs-containers/{name}.sock" for name in ("data", "texts", "account")
+    ]
+    for container, read_only in zip(found.containers, (False, True, True), strict=True):
+        mount, sockets = container["volumeMounts"]
+        assert container["command"][-1] == mount["mountPath"]
+        assert mount.get("readOnly", False) is read_only
+        assert sockets == {"name": "virtiofs-containers", "mountPath": "/var/run/kubevirt/virtiofs-containers"}
+        assert not container["securityContext"]["allowPrivilegeEscalation"]
+    assert [one["name"] for one in found.mounts] == ["virtiofs-containers", "polyvisor-machine", "hotplug-disks"]
+    assert found.mounts[0]["readOnly"], "the launcher only asks there"
+    names_ = [one["name"] for one in found.volumes]
+    assert len(names_) == len(set(names_)), names_
+    assert not found.init_containers, "the token is mounted by the container that shares it"
+
+
+def test_a_block_device_is_no_folder_and_the_agent_says_so() -> None:
+    folders = [{"name": "data", "virtiofs": {}}]
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "c"}}
+    found = storage(volume, claims={"c": {"spec": {"volumeMode": "Block"}}}, devices={"filesystems": folders})
+    assert not found.containers
+    assert found.devices == [{"name": "data", "devicePath": "/dev/data"}]

@@ -91,6 +91,13 @@ for disk in /dev/[vs]d* /dev/sr*; do
     for file in $(cd /mnt/disc && find . -type f); do value "disc.$label/${file#./}" "/mnt/disc/$file"; done
     umount /mnt/disc
 done
+mkdir -p /mnt/share
+for tag in $(sed -n 's/.*\bshares=\([a-z,]*\).*/\1/p' /proc/cmdline | tr ',' ' '); do
+    mount -t virtiofs "$tag" /mnt/share || continue
+    for file in $(cd /mnt/share && find . -type f); do value "share.$tag/${file#./}" "/mnt/share/$file"; done
+    echo "of the guest" >/mnt/share/written && fact "share.$tag.writable" yes
+    umount /mnt/share
+done
 fact end
 case $(cat /proc/cmdline) in *then=watch*)
     while :; do

@@ -114,13 +114,16 @@ GUESTS: dict[str, Guest] = {
                     {"name": "answers", "cdrom": {"bus": "sata"}},
                     {"name": "drive", "cdrom": {"bus": "sata"}},
                 ],
+                "filesystems": [{"name": name, "virtiofs": {}} for name in ("folder", "texts")],
                 "autoattachPodInterface": False,
             },
         },
-        args="await=sr1",
+        args="await=sr1 shares=folder,texts",
         volumes=(
             {"name": "dv", "dataVolume": {"name": "dv"}},
             {"name": "layer", "ephemeral": {"persistentVolumeClaim": {"claimName": "below"}}},
+            {"name": "folder", "persistentVolumeClaim": {"claimName": "folder"}},
+            {"name": "texts", "configMap": {"name": "maps"}},
             {"name": "maps", "configMap": {"name": "maps", "volumeLabel": "maps"}},
             {"name": "words", "secret": {"secretName": "words", "volumeLabel": "words"}},
             {
@@ -304,6 +307,13 @@ SEEN: dict[str, Check] = {
     "volume.downward-api": ("volumes", lambda f: f["disc.self/name"] == "virt-launcher-volumes"),
     "volume.sysprep": ("volumes", lambda f: f["disc.unattendCfg/autounattend.xml"] == "<unattend/>"),
     "volume.config-drive": ("volumes", lambda f: f["disc.config-2/openstack/latest/user_data"] == "the-user-data"),
+    "filesystem.virtiofs": (
+        "volumes",
+        lambda f: (
+            f["share.folder/of-the-host"] == f["share.texts/Some.Key"] == "a-value"
+            and f["share.folder.writable"] == "yes"
+        ),
+    ),
     "network.pod": ("cards", lambda f: f[f"net.{_mac(f, '0')}.carrier"] == "1"),
     "interface.masquerade": ("cards", lambda f: f[f"net.{_mac(f, '0')}.carrier"] == "1"),
     "interface.mac": ("cards", lambda f: _mac(f, "0").startswith("eth")),

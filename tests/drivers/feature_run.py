@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.agent.disks import claim_disk
+from polyvisor.agent.disks import claim_disk, claim_folder
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.sources import Places
-from polyvisor.agent.storage import Inputs, prepare
+from polyvisor.agent.storage import Inputs, Prepared, prepare
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render
@@ -72,16 +72,18 @@ def _start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] |
     folder = base / name
     (folder / "images").mkdir(parents=True, mode=0o700)
     vmi = _machine(name, guest)
-    disks = dict(more or {})
+    disks, shares = dict(more or {}), {}
     for disk, content in guest.disks.items():
         path = folder / "images" / f"{disk}.img"
         path.write_bytes(content)
         disks[disk] = DiskSource(path, "raw")
     if guest.volumes:
-        disks |= _prepared(name, guest, folder)
+        made = _prepared(name, guest, folder)
+        disks |= {volume: DiskSource(file.path, file.format) for volume, file in made.files.items()}
+        shares = made.shares
     kernel, initrd = kernel_and_initrd() if guest.args is not None else (None, None)
     sockets = {"graphics_socket": folder / "vnc.sock", "usb_sockets": (folder / "usb0.sock",)}
-    context = DomainContext("qemu", disks=disks, kernel=kernel, initrd=initrd, **sockets)
+    context = DomainContext("qemu", disks=disks, shares=shares, kernel=kernel, initrd=initrd, **sockets)
     one = Bench(folder, DRIVER.launcher(folder, base / "scratch"), domain_name(vmi), domain_uuid(vmi))
     answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
     if "result" not in answer:
@@ -90,25 +92,28 @@ def _start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] |
     return one
 
 
-def _prepared(name: str, guest: Guest, folder: Path) -> dict[str, DiskSource]:
+def _prepared(name: str, guest: Guest, folder: Path) -> Prepared:
     """Make the guest's volumes ready as the agent does, with claims that were written to before."""
     places = Places(ImageStore(folder / "store", folder / "cache"), folder / "claims", folder / "hostdisks")
     claim = {"spec": {"resources": {"requests": {"storage": "1Mi"}}}}
     for each in ("dv", "below"):
         path = claim_disk(places.volumes, "real", each, 1 << 20).path
         path.write_bytes(f"disk-{each}".encode().ljust(1 << 20, b"\0"))
+    (claim_folder(places.volumes, "real", "folder") / "of-the-host").write_text("a-value")
     layout = Layout(folder / "store")
     for each in IMAGES:
         layout.image(f"localhost/{each}:1", tar(member("disk/disk.img", f"disk-{each}".encode().ljust(1 << 20, b"\0"))))
     inputs = Inputs(
         secrets={"words": {"password": b"a-secret"}},
-        claims={"dv": claim, "below": claim},
+        claims=dict.fromkeys(("dv", "below", "folder"), claim),
         configmaps={"maps": {"Some.Key": b"a-value"}, "answers": {"autounattend.xml": b"<unattend/>"}},
         pod={"metadata": {"name": f"virt-launcher-{name}"}},
     )
-    machine = {"metadata": {"name": name, "namespace": "real"}, "spec": {"volumes": list(guest.volumes), "domain": {}}}
-    made = prepare(machine, DRIVER, folder / "images", places, inputs)
-    return {volume: DiskSource(file.path, file.format) for volume, file in made.files.items()}
+    machine = {
+        "metadata": {"name": name, "namespace": "real"},
+        "spec": {"volumes": list(guest.volumes), "domain": guest.domain},
+    }
+    return prepare(machine, DRIVER, folder / "images", places, inputs)
 
 
 def _report(one: Bench, until: str) -> Facts:

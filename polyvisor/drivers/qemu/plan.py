@@ -53,6 +53,13 @@ FORWARD = {
     "answered": r"TCP\[ESTABLISHED\]\s+\d+\s+127\.0\.0\.1\s+{local}\s",
     "close": "hostfwd_remove host{alias} tcp:127.0.0.1:{local}",
 }
+SHARE = (
+    "/usr/lib/qemu/virtiofsd",
+    "--socket-path={socket}",
+    "--socket-group=libvirt-qemu",
+    *("-o", "source={folder}", "-o", "sandbox=chroot"),
+)
+"""Debian 12's virtiofsd, root of a container with few rights; it filters its own system calls."""
 
 
 def warm_cache(scratch: Path) -> Path:
@@ -79,5 +86,6 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         shutdown=("acpi",),
         forward=FORWARD,
         keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
+        share=SHARE,
         devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net"),
     )

@@ -33,6 +33,7 @@ BOOT_SECONDS = {"kvm": 4.0, "qemu": 15.0}
 KERNEL_BYTES = 64 * 1024 * 1024
 NAME = "polyvisor_probe"
 TPM_PROGRAMS = ("swtpm", "swtpm_setup")
+SHARE_PROGRAMS = (Path("/usr/lib/qemu/virtiofsd"), Path("/usr/libexec/virtiofsd"))
 FIRMWARE = Path("/usr/share/qemu/firmware")
 log = logging.getLogger("polyvisor.probing")
 
@@ -159,6 +160,8 @@ def _facts() -> frozenset[str]:
     facts = {"firmware.efi", "firmware.efi.persistent"} if uefi else set()
     if any('"secure-boot"' in text for text in uefi):
         facts.add("firmware.efi.secure-boot")
+    if os.geteuid() == 0 and any(path.exists() for path in SHARE_PROGRAMS):  # libvirt's own condition
+        facts.add("filesystem.virtiofs")
     if all(map(shutil.which, TPM_PROGRAMS)):
         facts |= {"tpm", "tpm.persistent"}
     return frozenset(facts)

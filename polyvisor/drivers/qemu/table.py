@@ -275,10 +275,11 @@ FEATURES: dict[str, Support] = {
         "libvirt 9.0.0 src/qemu/qemu_block.c qemuBlockStorageSourceGetBlockdevProps (discard, always on)",
         "disk.discard",
     ),
-    **no(
-        f"{COMMAND} qemuBuildFSDevCommandLine (libvirt has it)",
-        "no virtiofsd runs beside a machine yet",
+    **when(
+        "libvirt 9.0.0 src/qemu/qemu_virtiofs.c qemuVirtioFSStart, qemuVirtioFSPrepareDomain",
+        "the node needs virtiofsd (Debian 12: package qemu-system-common, later: virtiofsd) and an agent that is root",
         "filesystem.virtiofs",
+        node_fact=True,
     ),
     **no(
         f"{COMMAND} qemuBuildInterfaceConnect (libvirt has it)",
