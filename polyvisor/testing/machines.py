@@ -114,7 +114,7 @@ def corpus(driver: Driver) -> list[Case]:
         number += 1
         draw = Random(f"{driver.name} {number}")
         chosen = draw.sample(old, min(len(old), draw.randint(2, 8)))
-        size = {"domain": {"memory": {"guest": f"{64 + number}Mi"}}}
+        size = {"domain": {"memory": {"guest": f"{64 + 2 * number}Mi"}}}
         _keep(found, driver, f"mixture-{number}", merged(_mixture(driver, chosen), size), name=f"m{number}")
     return list(found.values())
 
