@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from polyvisor.admission.values import Findings, items, mapping, number, text, texts
 from polyvisor.api import Obj
@@ -34,6 +34,7 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
         if network.get("pod") is not None:
             pods.append(where)
             _cidr(text(mapping(network, "pod").get("vmNetworkCIDR")), f"{where}.pod.vmNetworkCIDR", found)
+            _cidr6(text(mapping(network, "pod").get("vmIPv6NetworkCIDR")), f"{where}.pod.vmIPv6NetworkCIDR", found)
         multus = mapping(network, "multus").get("networkName")
         if network.get("pod") is not None and network.get("multus") is not None:
             found.add(where, "pod and multus exclude each other; give one")
@@ -85,6 +86,20 @@ def _cidr(given: str, path: str, found: Findings) -> None:
         return
     if network.prefixlen > 30:
         found.add(path, f"{given} has no room for a guest and its gateway; a prefix of at most 30 is accepted")
+
+
+def _cidr6(given: str, path: str, found: Findings) -> None:
+    if not given:
+        return
+    try:
+        network = IPv6Network(given, strict=False)
+    except ValueError:
+        found.add(path, f"{given[:60]!r} is no IPv6 network such as fd10:0:2::/120")
+        return
+    if not 64 <= network.prefixlen <= 126:
+        found.add(path, f"found the prefix {network.prefixlen}; a prefix of 64 to 126 is accepted")
+    elif network.is_link_local or network.is_multicast or network.is_loopback:
+        found.add(path, f"{given[:60]} is no network that is routed; fd10:0:2::/120 is one such")
 
 
 def _dhcp(options: Obj, path: str, found: Findings) -> None:

@@ -157,7 +157,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "RemoveVolumeOptions": ALL,
     "Network": _fields("multus name pod"),
     "MultusNetwork": _fields("networkName"),
-    "PodNetwork": _fields("vmNetworkCIDR"),
+    "PodNetwork": ALL,
     # -- instance types and preferences --------------------------------------------------------------------------------
     "VirtualMachineInstancetype": ALL,
     "VirtualMachineClusterInstancetype": ALL,

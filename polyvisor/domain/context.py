@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 
 
@@ -36,6 +36,8 @@ class CardSource:
     queues: int = 1
     address: IPv4Interface | None = None
     gateway: IPv4Address | None = None
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,12 @@ def _join(element: _Element, source: CardSource, kind: CardKind) -> None:
             add(element, "driver", queues=source.queues)
     else:
         add(element, "source", bridge=source.bridge)
-        if source.address is not None:
-            address, prefix = source.address.ip, source.address.network.prefixlen
-            add(element, "ip", address=str(address), family="ipv4", prefix=prefix)
-        if source.gateway is not None:
-            add(element, "route", family="ipv4", address="0.0.0.0", prefix=0, gateway=str(source.gateway))
+        for family, address in (("ipv4", source.address), ("ipv6", source.address6)):
+            if address is not None:
+                add(element, "ip", address=str(address.ip), family=family, prefix=address.network.prefixlen)
+        for family, everywhere, gateway in (("ipv4", "0.0.0.0", source.gateway), ("ipv6", "::", source.gateway6)):
+            if gateway is not None:
+                add(element, "route", family=family, address=everywhere, prefix=0, gateway=str(gateway))
     add(element, "mtu", size=source.mtu)
 
 

@@ -317,6 +317,7 @@ FEATURES: tuple[Feature, ...] = (
         "network.pod.cidr",
         "Addresses behind the Pod's own chosen",
         ("networks[].pod.vm_network_cidr", bool),
+        ("networks[].pod.vm_ipv6_network_cidr", bool),
     ),
     _feature("network.multus", "Further networks (Multus)", "networks[].multus"),
     _feature("interface.masquerade", "Network address translation", f"{NIC}.masquerade"),

@@ -1,4 +1,7 @@
-"""A launcher without any rights, in a Pod's network namespace, runs a guest on the tap that the agent made for it."""
+"""A launcher without any rights, in a Pod's network namespace, runs a guest on the tap that the agent made for it.
+
+The namespace is the test's own and plays a Pod with IPv4 and IPv6.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,12 @@ from polyvisor.api import VirtualMachineInstance
 from polyvisor.domain import DomainContext, domain_name, domain_uuid, render
 from polyvisor.drivers.qemu import QemuDriver
 from polyvisor.testing import Client
-from tests.agent.network.conftest import OUTSIDE, POD, Net, ask, listening, net
+from tests.agent.network.conftest import OUTSIDE, OUTSIDE6, POD, POD6, Net, ask, listening, net, with_ipv6
 from tests.agent.network.test_pods import ID, LAUNCHER
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import guest_images
+from oci_layout import Entry, Tree
 
 __all__ = ["net"]
 
@@ -39,6 +46,22 @@ mknod $0/tun c 10 200 && chmod 666 $0/tun && mount --bind $0/tun /dev/net/tun &&
 exec setpriv --reuid {user} --regid {user} --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs \
     {python} -P -m polyvisor.launcher $0
 """
+CLIENT = "/sbin/dhclient"
+LEASED = """#!/bin/sh
+case $reason in BOUND6) ip address add $new_ip6_address/128 dev $interface;; esac
+"""
+"""What the client of DHCPv6 does with what it is told; the guest's busybox has no such client."""
+
+
+def with_client(initrd: bytes) -> bytes:
+    """Put a client of DHCPv6, this machine's own with its libraries, before a guest's initramfs."""
+    program = shutil.which("dhclient") or CLIENT
+    said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    libraries = [word for line in said.splitlines() for word in line.split() if word.startswith("/")]
+    tree: Tree = {name.lstrip("/"): Entry(0o755, Path(name).resolve().read_bytes()) for name in libraries}
+    tree |= {CLIENT[1:]: Entry(0o755, Path(program).read_bytes()), "sbin/leased": Entry(0o755, LEASED.encode())}
+    archive = guest_images.cpio(tree)
+    return archive + bytes(-len(archive) % 512) + initrd
 
 
 @pytest.fixture
@@ -68,6 +91,8 @@ def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: Ima
     for name, path in (("vmlinuz", "/boot/vmlinuz"), ("initrd", "/boot/initrd.img")):
         shutil.copy(store.file(KERNEL, path), folder / name)
         (folder / name).chmod(0o644)
+    (folder / "initrd").write_bytes(with_client((folder / "initrd").read_bytes()))
+    with_ipv6(net)
     plan = asdict(DRIVER.launcher(folder))
     domain = {"name": domain_name(vmi), "uuid": domain_uuid(vmi)}
     (folder / "plan.json").write_text(json.dumps({**plan, "protocol": 1, "driver": "qemu", "domain": domain}))
@@ -98,7 +123,18 @@ def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: Ima
             b"mkdir /w; echo here >/w/index.html; httpd -p 8080 -h /w; httpd -p 9090 -h /w; echo serv''ing\n",
             b"serving",
         )
+        said(console, b"until ip -6 route | grep default; do sleep 0.2; done\n", b"default via fe80::")
+        said(
+            console,
+            b"mkdir -p /var/lib/dhcp; touch /leases; dhclient -6 -1 -lf /leases -pf /pid -sf /sbin/leased eth0; "
+            b"ip -6 address show eth0\n",
+            b"inet6 fd10:0:2::2/128",
+        )
         assert page(net, 8080).endswith("here\n")
+        assert page(net, 8080, POD6).endswith("here\n")
+        assert ask(net.outside, POD6, 9090, 5) == "ConnectionRefusedError"
+        with listening(net.outside, 80, version=6):
+            said(console, f"nc {OUTSIDE6} 80 </dev/null; echo do''ne\n".encode(), POD6.encode())
         assert ask(net.outside, POD, 9090, 5) == "ConnectionRefusedError"
         with listening(net.outside, 80):
             said(console, f"nc {OUTSIDE} 80 </dev/null; echo do''ne\n".encode(), POD.encode())
@@ -115,16 +151,19 @@ def said(console: Any, typed: bytes, wanted: bytes) -> None:
     console.sendall(typed)
     heard = b""
     while wanted not in heard:
-        data = console.recv(4096)
+        try:
+            data = console.recv(4096)
+        except TimeoutError:
+            data = b""
         assert data, heard
         heard += data
 
 
-def page(net: Net, port: int) -> str:
+def page(net: Net, port: int, address: str = POD) -> str:
     """Fetch a page from outside the Pod."""
-    with net.outside.namespace.socket(socket.SOCK_STREAM) as peer:
+    with net.outside.namespace.socket(socket.SOCK_STREAM, 6 if ":" in address else 4) as peer:
         peer.settimeout(10)
-        peer.connect((POD, port))
+        peer.connect((address, port))
         peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
         heard = b""
         while data := peer.recv(4096):

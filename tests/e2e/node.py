@@ -54,6 +54,9 @@ class Node:
         self.address = address
         self.gateway = gateway
         self.pods = pods
+        second, third = pods.split(".")[1:3]
+        self.pods6 = f"fd00:{second}:{third}::/64"
+        """What the node's Pods have of IPv6, which is not routed to other nodes."""
         self._first: subprocess.Popen[bytes] | None = None
 
     # --- the machine --------------------------------------------------------------------------------------------------
@@ -72,7 +75,7 @@ class Node:
             ("route", "add", "default", "via", self.gateway),
         ):
             _run("ip", "-n", self.space, *command)
-        (self.folder / "cni" / "pods.conflist").write_text(json.dumps(_network(self.pods)))
+        (self.folder / "cni" / "pods.conflist").write_text(json.dumps(_network(self.pods, self.pods6)))
         (self.folder / "containerd.toml").write_text(_containerd(self.folder))
 
     def boot(self) -> None:
@@ -184,14 +187,18 @@ def _run(*command: str, check: bool = True) -> None:
     assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
 
 
-def _network(pods: str) -> dict[str, Any]:
+def _network(pods: str, pods6: str) -> dict[str, Any]:
     bridge = {
         "type": "bridge",
         "bridge": "cni0",
         "isGateway": True,
         "ipMasq": False,
         "hairpinMode": True,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": pods}]], "routes": [{"dst": "0.0.0.0/0"}]},
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": pods}], [{"subnet": pods6}]],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+        },
     }
     return {
         "cniVersion": "0.4.0",

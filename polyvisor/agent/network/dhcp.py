@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from polyvisor.agent import safepath
@@ -24,8 +25,9 @@ CONFIG = "dnsmasq.conf"
 PROCESS = "dnsmasq.pid"
 PROGRAM = "dnsmasq"
 MOST = 3
+LEASE6 = 300
+"""Seconds of a lease of IPv6, which are the longest that a guest waits that comes back by another name (its DUID)."""
 _PLAIN = re.compile(r"[A-Za-z0-9 !#$%&'()*+./:;<=>?@^_`{|}~\[\]-]{1,255}")
-_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -42,7 +44,7 @@ class Resolver:
         spec, namespace = pod["spec"], pod["metadata"]["namespace"]
         own = Resolver() if spec.get("dnsPolicy") == "None" else self
         given = spec.get("dnsConfig") or {}
-        servers = [*own.servers, *(one for one in given.get("nameservers") or [] if _ADDRESS.fullmatch(one))]
+        servers = [*own.servers, *(one for one in given.get("nameservers") or [] if _elsewhere(one))]
         domains = [re.sub(r"^[^.]+\.svc\.", f"{namespace}.svc.", domain) for domain in own.domains]
         domains += [name for name in given.get("searches") or [] if _DOMAIN.fullmatch(name)]
         return Resolver(tuple(servers[:MOST]), tuple(domains[: 2 * MOST]))
@@ -64,30 +66,57 @@ class Resolver:
             lines = []
         for line in lines:
             word, *rest = line.split() or [""]
-            if word == "nameserver" and rest and _ADDRESS.fullmatch(rest[0]) and not rest[0].startswith("127."):
+            if word == "nameserver" and rest and _elsewhere(rest[0]):
                 servers.append(rest[0])
             elif word in ("search", "domain"):
                 domains = [name for name in rest if _DOMAIN.fullmatch(name)]
         return cls(tuple(servers), tuple(domains))
 
 
+def _elsewhere(text: str) -> bool:
+    """Whether a text is an address that others, too, reach a server by."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast)
+
+
 def served(cards: Iterable[Card]) -> list[Card]:
     """Return the cards that are given their address."""
-    return [card for card in cards if card.address is not None]
+    return [card for card in cards if card.address is not None or card.address6 is not None]
 
 
 def config(folder: Path, cards: Iterable[Card], hostname: str, resolver: Resolver) -> str:
     """Return dnsmasq's configuration, with its process id in ``folder``."""
     lines = ["port=0", "bind-interfaces", "except-interface=lo", "dhcp-authoritative", "leasefile-ro"]
     lines += ["user=nobody", "group=nogroup", f"pid-file={folder / PROCESS}", "no-resolv", "no-hosts", "no-ping"]
+    name = hostname if _HOST.fullmatch(hostname) else ""
     for number, card in enumerate(served(cards)):
-        lines += _card(card, f"c{number}", hostname if _HOST.fullmatch(hostname) else "", resolver)
+        lines.append(f"interface={card.bridge}")
+        if card.address is not None:
+            lines += _card(card, f"c{number}", name, resolver)
+        if card.address6 is not None:
+            lines += _card6(card, f"v{number}", name, resolver)
     return "\n".join(lines) + "\n"
+
+
+def _card6(card: Card, tag: str, hostname: str, resolver: Resolver) -> Iterator[str]:
+    """A router that says of itself that it is there and that addresses are given out, and the one that is."""
+    assert card.address6 is not None
+    yield "enable-ra"
+    yield f"dhcp-range=set:{tag},{card.address6.ip},static,{card.address6.network.prefixlen},{LEASE6}"
+    name = f",{hostname}" if hostname else ""
+    yield f"dhcp-host={card.mac},[{card.address6.ip}]{name},{LEASE6}"
+    where = f"tag:{tag},option6"
+    if servers := [f"[{server}]" for server in resolver.servers if ":" in server]:
+        yield f"dhcp-option={where}:dns-server,{','.join(servers)}"
+    if resolver.domains:
+        yield f"dhcp-option={where}:domain-search,{','.join(resolver.domains)}"
 
 
 def _card(card: Card, tag: str, hostname: str, resolver: Resolver) -> Iterator[str]:
     assert card.address is not None
-    yield f"interface={card.bridge}"
     yield f"dhcp-range=set:{tag},{card.address.ip},static,{card.address.netmask},infinite"
     if not card.translated:
         yield f"shared-network={card.bridge},{card.address.ip}"
@@ -101,7 +130,7 @@ def _card(card: Card, tag: str, hostname: str, resolver: Resolver) -> Iterator[s
         all_routes += [f"0.0.0.0/0,{card.gateway}"] if card.gateway else []
         yield f"dhcp-option={where},121,{','.join(all_routes)}"
     yield f"dhcp-option={where},26,{card.mtu}"
-    yield f"dhcp-option={where},6" + "".join(f",{server}" for server in resolver.servers)
+    yield f"dhcp-option={where},6" + "".join(f",{server}" for server in resolver.servers if ":" not in server)
     if resolver.domains:
         yield f"dhcp-option={where},15,{resolver.domains[0]}"
         yield f"dhcp-option={where},119,{','.join(resolver.domains)}"

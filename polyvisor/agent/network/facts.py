@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 from polyvisor.agent.network.namespace import Namespace, NetworkError
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A network device and the IPv4 addresses that it has."""
+    """A network device and the addresses that it has; of IPv6 those alone by which it is reached from elsewhere."""
 
     name: str
     mac: str
@@ -20,6 +20,7 @@ class Device:
     up: bool
     master: str = ""
     addresses: tuple[IPv4Interface, ...] = ()
+    addresses6: tuple[IPv6Interface, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,12 @@ def look(namespace: Namespace) -> Facts:
 
 
 def _device(entry: dict[str, object]) -> Device:
-    infos = entry.get("addr_info")
-    addresses = tuple(
-        IPv4Interface(f"{info['local']}/{info['prefixlen']}")
-        for info in (infos if isinstance(infos, list) else [])
-        if info.get("family") == "inet"
+    given = entry.get("addr_info")
+    infos = given if isinstance(given, list) else []
+    found = [(info, f"{info['local']}/{info['prefixlen']}") for info in infos]
+    addresses = tuple(IPv4Interface(text) for info, text in found if info.get("family") == "inet")
+    addresses6 = tuple(
+        IPv6Interface(text) for info, text in found if (info.get("family"), info.get("scope")) == ("inet6", "global")
     )
     flags = entry.get("flags")
     return Device(
@@ -72,4 +74,5 @@ def _device(entry: dict[str, object]) -> Device:
         isinstance(flags, list) and "UP" in flags,
         str(entry.get("master") or ""),
         addresses,
+        addresses6,
     )

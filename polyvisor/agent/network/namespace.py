@@ -92,9 +92,10 @@ class Namespace:
             raise failed[0]
         return found[0]
 
-    def socket(self, kind: socket.SocketKind) -> socket.socket:
-        """Return a new socket that sends and listens in the namespace."""
-        return self.within(lambda: socket.socket(socket.AF_INET, kind))
+    def socket(self, kind: socket.SocketKind, version: int = 4) -> socket.socket:
+        """Return a new socket, of IPv4 or IPv6, that sends and listens in the namespace."""
+        family = socket.AF_INET6 if version == 6 else socket.AF_INET
+        return self.within(lambda: socket.socket(family, kind))
 
     def set(self, key: str, value: str) -> None:
         """Write one of the kernel's settings, such as ``net/ipv4/ip_forward``."""
@@ -118,6 +119,19 @@ class Namespace:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def forward6(outer: str) -> None:
+    """Forward IPv6 in the namespace that this thread is in. What ``outer`` learned of routers it goes on learning."""
+    settings = Path("/proc/sys/net/ipv6/conf")
+    try:
+        heeds = settings / outer / "accept_ra"
+        if heeds.read_text().strip() == "1":  # heeds routers unless it is one itself
+            heeds.write_text("2")
+        (settings / "default" / "disable_ipv6").write_text("0")
+        (settings / "all" / "forwarding").write_text("1")
+    except OSError as error:
+        raise NetworkError(f"IPv6 cannot be forwarded: {error.strerror} ({error.filename})") from None
 
 
 def _own() -> set[tuple[int, int]]:

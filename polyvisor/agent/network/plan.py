@@ -2,7 +2,8 @@
 
 As KubeVirt has it: the Pod's network is ``eth0``, a further one ``pod`` and a hash of its name. With masquerade the
 guest is alone on a bridge behind the Pod's address; with bridge it takes the Pod's own MAC and IP address, which is
-given to it by DHCP. What the Pod's interface had before it lost that is a :class:`Taken`, which the agent keeps.
+given to it by DHCP. What the Pod's interface had before it lost that is a :class:`Taken`, which the agent keeps. What
+isn't obvious: behind the Pod's address a guest has IPv4, IPv6 or both, as the Pod has them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.network.facts import Device, Facts, Route
@@ -18,9 +19,11 @@ from polyvisor.api import Obj
 from polyvisor.api.names import POD_INTERFACE, pod_interface
 
 DEFAULT_CIDR = "10.0.2.0/24"
+DEFAULT_CIDR6 = "fd10:0:2::/120"
 BRIDGE_MAC = "02:00:00:00:00:00"
 LINK_LOCAL = IPv4Interface("169.254.75.10/32")
 """Where the DHCP server of a bridged card is; the guest never sends to it but to ask for its address."""
+_AT_ONCE = {4: "", 6: " nodad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,18 @@ class Card:
     multus: bool = False
     address: IPv4Interface | None = None
     gateway: IPv4Address | None = None
+    address6: IPv6Interface | None = None
+    gateway6: IPv6Address | None = None
     routes: tuple[Route, ...] = ()
     ports: tuple[tuple[str, int], ...] = ()
     options: Options = field(default_factory=Options)
+
+    @property
+    def gateways(self) -> list[IPv4Interface | IPv6Interface]:
+        """The addresses that the bridge has as the gateway of a guest behind the Pod's address."""
+        both = ((self.address, self.gateway), (self.address6, self.gateway6))
+        found = [f"{gateway}/{address.network.prefixlen}" for address, gateway in both if address and gateway]
+        return [IPv6Interface(text) if ":" in text else IPv4Interface(text) for text in found]
 
     @property
     def shown(self) -> bool:
@@ -130,12 +142,17 @@ def _card(vmi: Obj, card: Obj, network: Obj, uuid: str, facts: Facts, taken: Map
         ),
     }
     if translated:
-        inside = IPv4Network((network.get("pod") or {}).get("vmNetworkCIDR") or DEFAULT_CIDR, strict=False)
+        pod = network.get("pod") or {}
+        inside = IPv4Network(pod.get("vmNetworkCIDR") or DEFAULT_CIDR, strict=False)
+        inside6 = IPv6Network(pod.get("vmIPv6NetworkCIDR") or DEFAULT_CIDR6, strict=False)
+        only6 = bool(device.addresses6) and not device.addresses
         return Card(
             mac=given or stable_mac(uuid, card["name"]),
             mtu=device.mtu,
-            address=IPv4Interface(f"{inside[2]}/{inside.prefixlen}"),
-            gateway=inside[1],
+            address=None if only6 else IPv4Interface(f"{inside[2]}/{inside.prefixlen}"),
+            gateway=None if only6 else inside[1],
+            address6=IPv6Interface(f"{inside6[2]}/{inside6.prefixlen}") if device.addresses6 else None,
+            gateway6=inside6[1] if device.addresses6 else None,
             **common,
         )
     before = taken.get(outer) or take(device, facts)
@@ -172,9 +189,10 @@ def _queues(vmi: Obj, card: Obj) -> int:
 
 
 def reachable(card: Card, pod_addresses: list[str]) -> list[str]:
-    """Return the addresses by which others reach a card; what comes for a Pod's IPv6 address reaches no guest."""
+    """Return the addresses by which others reach a card; a Pod's address of a kind that a guest lacks leads to none."""
     if card.translated or card.shown:
-        return [address for address in pod_addresses if ":" not in address] or (
+        has4, has6 = card.address is not None or not card.translated, card.address6 is not None
+        return [address for address in pod_addresses if (has6 if ":" in address else has4)] or (
             [str(card.address.ip)] if card.address and not card.translated else []
         )
     return [str(card.address.ip)] if card.address else []
@@ -189,17 +207,14 @@ def commands(cards: list[Card], facts: Facts, owner: tuple[int, int] | None) -> 
     for card in cards:
         if card.bridge not in facts.devices:
             lines.append(f"link add name {card.bridge} mtu {card.mtu} type bridge forward_delay 0 stp_state 0")
-        inner = (
-            IPv4Interface(f"{card.gateway}/{card.address.network.prefixlen}")
-            if card.translated and card.address
-            else None
-        )
-        if inner is not None:
+        if card.translated:
             lines.append(f"link set dev {card.bridge} address {BRIDGE_MAC}")
+            # nobody else is on that bridge who could have the address, and nothing answers before the guest is there
+            lines += [f"address replace {own} dev {card.bridge}{_AT_ONCE[own.version]}" for own in card.gateways]
         else:
             lines += _hand_over(card, facts)
-        if inner is not None or card.address is not None:
-            lines.append(f"address replace {inner or LINK_LOCAL} dev {card.bridge}")
+            if card.address is not None:
+                lines.append(f"address replace {LINK_LOCAL} dev {card.bridge}")
         lines.append(f"link set dev {card.bridge} up")
         if owner is not None:
             if card.tap not in facts.devices:

@@ -16,6 +16,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +25,7 @@ from polyvisor.agent import safepath
 from polyvisor.agent.link import Link
 from polyvisor.agent.network import dhcp
 from polyvisor.agent.network.facts import look
-from polyvisor.agent.network.namespace import Namespace, NetworkError
+from polyvisor.agent.network.namespace import Namespace, NetworkError, forward6
 from polyvisor.agent.network.plan import Card, Taken, commands, plan, take, wanted
 from polyvisor.agent.network.rules import ruleset
 from polyvisor.agent.render import domain_uuid
@@ -186,6 +187,9 @@ class PodNetworks(Networks):
         self._keep(id_, taken)
         if any(card.translated for card in cards):
             namespace.set("net/ipv4/ip_forward", "1")
+        for card in cards:
+            if card.address6 is not None:
+                namespace.within(partial(forward6, card.outer))
         namespace.run(["ip", "-batch", "-"], "\n".join(commands(cards, facts, owner)) + "\n")
         namespace.run(["nft", "-f", "-"], ruleset(cards))
         if dhcp.served(cards):
@@ -209,8 +213,8 @@ class PodNetworks(Networks):
         """Return a socket inside the Pod, next to its guest, if the guest is behind the Pod's address."""
         found = self._joined.get(id_)
         for card in found.cards if found else ():
-            if card.translated and card.address is not None and found:
-                return found.namespace.socket(kind), str(card.address.ip)
+            if card.translated and found and (address := card.address or card.address6):
+                return found.namespace.socket(kind, address.version), str(address.ip)
         return None
 
     async def release(self, id_: str) -> None:
@@ -245,6 +249,8 @@ def sources(cards: list[Card]) -> dict[str, CardSource]:
             queues=card.queues,
             address=card.address,
             gateway=card.gateway,
+            address6=card.address6,
+            gateway6=card.gateway6,
         )
         for card in cards
     }

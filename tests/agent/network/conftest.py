@@ -18,6 +18,8 @@ from polyvisor.agent.network.namespace import Namespace
 
 POD = "192.0.2.2"
 OUTSIDE = "192.0.2.1"
+POD6 = "2001:db8::2"
+OUTSIDE6 = "2001:db8::1"
 
 
 class Space:
@@ -86,11 +88,13 @@ def net() -> Iterator[Net]:
 
 
 @contextmanager
-def listening(space: Space, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[None]:
+def listening(
+    space: Space, port: int, kind: socket.SocketKind = socket.SOCK_STREAM, version: int = 4
+) -> Iterator[None]:
     """Answer what comes to a port with what the other end's address is."""
-    listener = space.namespace.socket(kind)
+    listener = space.namespace.socket(kind, version)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("0.0.0.0", port))
+    listener.bind(("::" if version == 6 else "0.0.0.0", port))
 
     def serve() -> None:
         with suppress(OSError):
@@ -118,13 +122,23 @@ def listening(space: Space, port: int, kind: socket.SocketKind = socket.SOCK_STR
 
 def ask(space: Space, address: str, port: int, seconds: float = 5) -> str:
     """Connect from a namespace; return what is said, or the name of the error."""
-    with space.namespace.socket(socket.SOCK_STREAM) as peer:
+    with space.namespace.socket(socket.SOCK_STREAM, 6 if ":" in address else 4) as peer:
         peer.settimeout(seconds)
         try:
             peer.connect((address, port))
             return peer.recv(100).decode()
         except OSError as error:
             return type(error).__name__
+
+
+def with_ipv6(net: Net, *, only: bool = False) -> None:
+    """Give outside and the Pod IPv6 too, or alone."""
+    net.outside.batch(f"address add {OUTSIDE6}/64 dev p0 nodad")
+    net.pod.batch(
+        *(("address flush dev eth0",) if only else ()),
+        f"address add {POD6}/64 dev eth0 nodad",
+        f"route add default via {OUTSIDE6}",
+    )
 
 
 def vmi(*cards: tuple[dict[str, Any], dict[str, Any]], **devices: Any) -> dict[str, Any]:

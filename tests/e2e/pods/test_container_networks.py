@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,19 @@ def test_a_container_is_reached_as_its_pod_is(
 ) -> None:
     name = name_of(binding)
     (card,) = until(client, name, lambda status: status["interfaces"])["interfaces"]
-    address = pod_of(pods, name)["status"]["podIP"]
+    address, address6 = (one["ip"] for one in pod_of(pods, name)["status"]["podIPs"])
     assert (card["ipAddress"], card["podInterfaceName"]) == (address, "eth0")
     inner = "10.0.2.2" if binding == "masquerade" else address
+    said = f"page of {name}\n"
     with shell(client, name) as console:
         awaits(console, "ip -4 -o address show eth0", f"inet {inner}/24")
-    said = f"page of {name}\n"
+        if binding == "masquerade":
+            awaits(console, "ip -6 -o address show eth0", "inet6 fd10:0:2::2/120")
+            awaits(console, f"busybox ping6 -c 1 -w 5 {IPv6Network(pods.nodes[0].pods6)[1]}", "1 packets received")
+    assert card["ipAddresses"] == ([address, address6] if binding == "masquerade" else [address])
+    if binding == "masquerade":
+        assert fetch(pods, f"[{address6}]", PORT) == said
+        assert fetch(pods, f"[{address6}]", 9090) == ""
     assert fetch(pods, address, PORT) == said
     assert fetch(pods, address, 9090) == ("" if binding == "masquerade" else said)
     eventually(lambda: fetch(pods, services[binding], 80) == said, SECONDS)
