@@ -9,6 +9,7 @@ from typing import Any
 
 from polyvisor.agent.guestinfo import merged
 from polyvisor.agent.link import State
+from polyvisor.agent.network import multus
 from polyvisor.agent.network.plan import Card, reachable
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
@@ -146,12 +147,13 @@ def networked(status: Obj, cards: Iterable[Card], pod: Obj) -> None:
     entries = {entry.get("name"): entry for entry in status.get("interfaces") or []}
     said = (pod.get("status") or {}).get("podIPs") or []
     addresses = [str(one["ip"]) for one in said if one.get("ip")]
+    finished = multus.told(pod)
     for card in cards:
         entry = entries.get(card.name)
         if entry is None:
             continue
         entry |= {"mac": card.mac, "podInterfaceName": card.outer, "queueCount": card.queues}
-        if card.multus:
+        if card.multus and (finished is None or card.outer in finished):
             entry["infoSource"] = "domain, multus-status"
         if found := reachable(card, addresses):
             entry |= {"ipAddress": found[0], "ipAddresses": found}

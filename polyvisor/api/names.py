@@ -48,7 +48,10 @@ OS_LABEL = "kubernetes.io/os"
 
 # -- networks of launcher Pods -----------------------------------------------------------------------------------------
 NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks"
+NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status"
 POD_INTERFACE = "eth0"
+POD_INTERFACE_PREFIX = "pod"
+"""Before the hash of a further network's name; no other interface of a launcher Pod is called so."""
 
 
 def pod_interface(network: dict[str, Any]) -> str:
@@ -56,7 +59,7 @@ def pod_interface(network: dict[str, Any]) -> str:
     multus = network.get("multus")
     if multus is None or multus.get("default"):
         return POD_INTERFACE
-    return f"pod{hashlib.sha256(network['name'].encode()).hexdigest()[:11]}"
+    return f"{POD_INTERFACE_PREFIX}{hashlib.sha256(network['name'].encode()).hexdigest()[:11]}"
 
 
 HYPERVISOR_PREFIX = "hypervisor.kubevirt.io/"

@@ -19,6 +19,7 @@ from polyvisor import __version__
 from polyvisor.api import names, node_names
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
+from polyvisor.controllers import pod_networks
 from polyvisor.controllers.console_log import console_log
 from polyvisor.controllers.launcher_resources import firm, guaranteed, resources_of
 from polyvisor.controllers.objects import owner_reference, uid
@@ -110,8 +111,8 @@ def build_pod(
         VIRT_TYPE_ANNOTATION: placement.virt_type,
         "kubectl.kubernetes.io/default-container": names.COMPUTE_CONTAINER,
     }
-    if further := _further_networks(vmi):
-        annotations[names.NETWORKS_ANNOTATION] = json.dumps(further, separators=(",", ":"))
+    if further := pod_networks.wanted(vmi):
+        annotations[names.NETWORKS_ANNOTATION] = pod_networks.written(further)
     compute = _compute(driver, spec, image, config, storage, emulated=placement.emulated)
     if FAIL_FAST_ANNOTATION in annotations:
         compute["command"] = FAILING
@@ -178,17 +179,6 @@ def _node_selector(spec: VirtualMachineInstanceSpec) -> dict[str, str]:
 
 def _gates(spec: Obj) -> list[str]:
     return [names.UNPAUSED_GATE, *([names.READY_GATE] if spec.get("readinessProbe") else [])]
-
-
-def _further_networks(vmi: Obj) -> list[Obj]:
-    """Return what Multus is to join the Pod to; the agent finds the interfaces by the same names."""
-    found = []
-    for network in vmi["spec"].get("networks") or []:
-        if multus := network.get("multus"):
-            space, _, name = multus["networkName"].rpartition("/")
-            where = {"namespace": space or vmi["metadata"]["namespace"], "interface": names.pod_interface(network)}
-            found.append({"name": name, **where})
-    return found
 
 
 def grace_period(vmi: Obj) -> int:

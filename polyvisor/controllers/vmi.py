@@ -17,7 +17,7 @@ from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
 from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
-from polyvisor.controllers import data_volumes
+from polyvisor.controllers import data_volumes, running_pod
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
@@ -198,15 +198,8 @@ class VmiController:
                 return quiet
             else:
                 again = self._unschedulable(changed, pod, at, decided)
-        elif phase == Phase.RUNNING and not deleting(pod) and (gates := status_of.gate_conditions(vmi, pod, at)):
-            await self._client.patch(
-                PODS,
-                pod["metadata"]["name"],
-                {"status": {"conditions": gates}},
-                pod["metadata"]["namespace"],
-                patch_type="strategic",
-                subresource="status",
-            )
+        elif phase == Phase.RUNNING and not deleting(pod):
+            await running_pod.settle(self._client, vmi, pod, at)
         await self._write(vmi, changed)
         if phase == Phase.RUNNING and not deleting(pod):
             again = await self._attachments.settle(vmi, pod)

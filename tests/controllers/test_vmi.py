@@ -361,3 +361,27 @@ async def test_multus_is_told_of_further_networks(world: World) -> None:
         {"name": "blue", "namespace": "default", "interface": "pod7692c3ad354"},
         {"name": "red", "namespace": "other", "interface": "pod3fc4ccfe745"},
     ]
+
+
+async def test_multus_is_told_of_networks_that_come_and_go_while_a_machine_runs(world: World) -> None:
+    def asked(pod: Obj) -> list[str]:
+        text = pod["metadata"]["annotations"].get("k8s.v1.cni.cncf.io/networks") or "[]"
+        return [element["name"] for element in json.loads(text)]
+
+    first, pod_network = {"name": "default", "masquerade": {}}, {"name": "default", "pod": {}}
+    one, network = {"name": "one", "bridge": {}}, {"name": "one", "multus": {"networkName": "blue"}}
+    spec = instance("m", {"hypervisor": {"driver": "alpha"}})["spec"] | {"networks": [pod_network]}
+    spec["domain"]["devices"] = {"interfaces": [first]}
+    await world.create_vmi("m", spec)
+    await world.running("m")
+    devices = {"devices": {"interfaces": [first, one]}}
+    await world.change(VMIS, "m", spec={"domain": devices, "networks": [pod_network, network]})
+    assert asked(await world.pod("m", asked)) == ["blue"]
+    cards = [{"name": "default"}, {"name": "one"}]
+    await world.vmi_status("m", interfaces=cards)
+    devices = {"devices": {"interfaces": [first, one | {"state": "absent"}]}}
+    await world.change(VMIS, "m", spec={"domain": devices})
+    await world.vmi("m", lambda v: v["spec"]["domain"]["devices"]["interfaces"][1].get("state"))
+    assert asked(await world.pod("m")) == ["blue"], "the guest has the card still"
+    await world.vmi_status("m", interfaces=cards[:1])
+    await world.pod("m", lambda pod: not asked(pod))

@@ -175,7 +175,7 @@ def _missing(network: Obj, outer: str) -> str:
         return (
             f"the Pod has no interface {outer} for network {network['name']!r}: nothing has joined it to "
             f"{multus['networkName']!r}; is Multus installed, and is there a NetworkAttachmentDefinition of that name? "
-            "A Pod that runs already is joined to no further network: restart the machine"
+            "A Pod that runs is joined by Multus's dynamic networks controller: without it restart the machine"
         )
     return f"the Pod has no interface {outer}; it needs a network of its own, not the node's"
 

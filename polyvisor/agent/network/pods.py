@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from polyvisor.agent import safepath
 from polyvisor.agent.link import Link
-from polyvisor.agent.network import dhcp
+from polyvisor.agent.network import dhcp, multus
 from polyvisor.agent.network.facts import look
 from polyvisor.agent.network.namespace import Namespace, NetworkError, forward6
 from polyvisor.agent.network.plan import Card, Taken, commands, plan, take, wanted
@@ -179,7 +179,7 @@ class PodNetworks(Networks):
         folder = self._folder / id_
         folder.mkdir(mode=0o700, exist_ok=True)
         taken = _read(folder / KEPT)
-        facts = look(namespace)
+        facts = multus.finished(look(namespace), pod)
         cards = plan(vmi, domain_uuid(vmi), facts, taken)
         for card in cards:
             if not card.translated and card.outer not in taken:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from polyvisor.api.names import pod_interface
+from polyvisor.api.names import NETWORK_STATUS_ANNOTATION, NETWORKS_ANNOTATION, pod_interface
 from polyvisor.cli.client import MERGE, Client
 from polyvisor.kube.config import from_kubeconfig
 from tests.e2e.guest_shell import Shell, shell, until
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
-from tests.e2e.pods.machines import pod_of
+from tests.e2e.pods.machines import SECONDS, pod_of
 from tests.e2e.pods.test_networks import machine
 
 pytestmark = pytest.mark.e2e
@@ -64,12 +64,20 @@ def test_a_link_is_set_and_a_card_comes_with_its_network(pods: NodesCluster) -> 
         outer = pod_interface(NETWORK)
         lacks = f"interface more: the Pod has no interface {outer}"
         until(client, "cards", lambda s: any(lacks in c.get("message", "") for c in s["conditions"]))
+        (asked,) = json.loads(pod_of(pods, "cards")["metadata"]["annotations"][NETWORKS_ANNOTATION])
+        assert asked == {"name": "more", "namespace": "default", "interface": outer}
         # what Multus's dynamic networks controller does
         inside = ("nsenter", f"--net=/proc/{process_of(pod)}/ns/net")
         made = ("ip", "link", "add", outer, "type", "veth", "peer", "name", "pvcards0")
         subprocess.run([*inside, *made], check=True)
+        done = json.dumps([{"name": "default/more", "interface": outer}])
+        pods.kubectl("annotate", "pod", pod["metadata"]["name"], f"{NETWORK_STATUS_ANNOTATION}={done}")
         status = until(client, "cards", lambda s: len(s["interfaces"]) == 2)
+        assert status["interfaces"][1]["infoSource"] == "domain, multus-status"
         awaits(console, f"grep {status['interfaces'][1]['mac']} /sys/class/net/eth1/address")
+        change(client, [FIRST, MORE | {"state": "absent"}], [POD, NETWORK])
+        until(client, "cards", lambda s: len(s["interfaces"]) == 1)
+        eventually(lambda: pod_of(pods, "cards")["metadata"]["annotations"][NETWORKS_ANNOTATION] == "[]", SECONDS)
     assert pod_of(pods, "cards")["metadata"]["uid"] == pod["metadata"]["uid"]
     conditions = client.get(VM)["status"]["conditions"]
     assert not [c for c in conditions if c["type"] == "RestartRequired"]
