@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from polyvisor.api.base import Model
-from polyvisor.api.implemented import implements
+from polyvisor.api.implemented import INSTEAD, implements
 from polyvisor.api.metadata import MAX_NAME, MAX_SUBDOMAIN, check_metadata, check_name
 from polyvisor.api.problems import Problem, nearest
 from polyvisor.api.quantity import QuantityError, parse_quantity
@@ -128,7 +128,8 @@ class Checker:
                 if self._idle is not None:
                     self._idle.append(where)
                 else:
-                    message = f"KubeVirt's field {name} is not implemented by Polyvisor yet; leave it out"
+                    do = INSTEAD.get((model.__name__, name), "leave it out")
+                    message = f"KubeVirt's field {name} is not implemented by Polyvisor yet; {do}"
                     self.add(Problem(where, message, "FieldValueNotSupported"))
             else:
                 self.value(member.shape, item, where)

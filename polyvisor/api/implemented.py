@@ -200,6 +200,18 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "HypervisorConfiguration": ALL,
 }
 
+INSTEAD: Mapping[tuple[str, str], str] = {
+    ("Interface", "binding"): "use masquerade: {}, or bridge: {} where the guest is to have the network's own address",
+    ("Interface", "macvtap"): "KubeVirt has given it up as well; use bridge: {} with a multus network",
+    ("Interface", "passt"): "KubeVirt has given it up as well; use masquerade: {}, which reaches as far",
+    (
+        "Interface",
+        "slirp",
+    ): "KubeVirt has given it up as well; use masquerade: {}, which is a network in user mode where a "
+    "node has no other",
+}
+"""What to write in place of a field that is not implemented, where leaving it out leaves something open."""
+
 
 def implements(type_name: str, field: str) -> bool:
     """Return whether ``field`` of KubeVirt's type ``type_name`` is implemented."""

@@ -169,18 +169,6 @@ CASES: list[tuple[Change, str, str]] = [
     (put("networks.1", {"name": "default", "pod": {}}), "networks[1].name", "is the name of spec.networks[0] already"),
     (put(f"{NICS}.0", {"name": "default"}), f"{NICS}[0]", "a binding is wanted, one of: masquerade: {}"),
     (put("networks.0", {"name": "default"}), "networks[0]", "a network is wanted, one of pod"),
-    (put("networks.0.pod.vmIPv6NetworkCIDR", "10.0.2.0/24"), "networks[0].pod.vmIPv6NetworkCIDR", "is no IPv6 network"),
-    (
-        put("networks.0.pod.vmIPv6NetworkCIDR", "fd10::/127"),
-        "networks[0].pod.vmIPv6NetworkCIDR",
-        "found the prefix 127",
-    ),
-    (put("networks.0.pod.vmIPv6NetworkCIDR", "fd10::/56"), "networks[0].pod.vmIPv6NetworkCIDR", "found the prefix 56"),
-    (
-        put("networks.0.pod.vmIPv6NetworkCIDR", "fe80::/64"),
-        "networks[0].pod.vmIPv6NetworkCIDR",
-        "no network that is routed",
-    ),
     (put("networks.0.pod.vmNetworkCIDR", "10.0.2/24"), "networks[0].pod.vmNetworkCIDR", "is no IPv4 network"),
     (put("networks.0.pod.vmNetworkCIDR", "10.0.2.0/31"), "networks[0].pod.vmNetworkCIDR", "has no room"),
     (

@@ -6,7 +6,7 @@ import pytest
 
 import polyvisor.api
 from polyvisor.api.base import wire_name
-from polyvisor.api.implemented import implements
+from polyvisor.api.implemented import INSTEAD, implements
 from polyvisor.api.shapes import Shape, members
 from polyvisor.drivers.features import FEATURES
 
@@ -26,3 +26,8 @@ def test_every_field_of_the_catalogue_is_implemented(pattern: str) -> None:
         shape = members(shape.model)[name].shape
         while shape.item is not None:
             shape = shape.item
+
+
+def test_what_to_write_instead_is_of_fields_that_are_not_implemented() -> None:
+    for type_name, field in INSTEAD:
+        assert not implements(type_name, field), f"{type_name}.{field} is implemented"
