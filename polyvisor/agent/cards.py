@@ -16,12 +16,11 @@ from pathlib import Path
 from polyvisor.agent import described, render
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
-from polyvisor.agent.network.plan import wanted
+from polyvisor.agent.network.plan import stable_mac, wanted
 from polyvisor.agent.status import MAX_INTERFACES
 from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT, Phase
 from polyvisor.domain import CardSource
-from polyvisor.domain.devices import CARD_ALIAS
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.verdict import supports
 
@@ -69,6 +68,21 @@ def shown(vmi: Obj, outcome: Outcome | None) -> Obj:
     return {**vmi, "spec": {**vmi["spec"], "domain": {**domain, "devices": {**devices, "interfaces": kept}}}}
 
 
+def known(vmi: Obj) -> dict[str, str]:
+    """Return the names of a machine's cards by their MAC addresses: as they were chosen, or told of before."""
+    uuid = render.domain_uuid(vmi)
+    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    chosen = [
+        (card, card.get("macAddress") or stable_mac(uuid, card["name"])) for card in devices.get("interfaces") or []
+    ]
+    told = [(entry, entry.get("mac")) for entry in (vmi.get("status") or {}).get("interfaces") or []]
+    return {
+        str(mac).replace("-", ":").lower(): str(card["name"])
+        for card, mac in (*chosen, *told)
+        if mac and card.get("name")
+    }
+
+
 def _has_place(vmi: Obj, name: str, sources: Mapping[str, CardSource]) -> None:
     """Refuse a card that a hypervisor's own network in user mode would have to serve, and cannot."""
     card = next(card for card, _ in wanted(vmi) if card["name"] == name)
@@ -82,12 +96,18 @@ def _has_place(vmi: Obj, name: str, sources: Mapping[str, CardSource]) -> None:
 async def settle(vmi: Obj, driver: Driver, link: Link, folder: Path, join: Join) -> Outcome:
     """Take the next step with each card that is not as the spec wants it."""
     outcome = Outcome()
-    have = described.cards(str((await link.request("describe")).get("xml")))
+    xml = str((await link.request("describe")).get("xml"))
+    have = described.cards(xml, known(vmi))
+    there = described.macs(xml)
     spec = {card["name"]: card for card, _ in wanted(vmi)}
     for name, element in have.items():
         if name not in spec:
             outcome.leaving.add(name)
-            await link.request("detach", alias=f"{CARD_ALIAS}{name}")
+            alias = described.alias_of(element)
+            if alias:
+                await link.request("detach", alias=alias)
+            else:
+                await link.request("detach", xml=described.text(element))
         elif described.element_state(element) != described.link_state(spec[name]):
             try:
                 await link.request("update", xml=described.switched(element, described.link_state(spec[name])))
@@ -101,8 +121,11 @@ async def settle(vmi: Obj, driver: Driver, link: Link, folder: Path, join: Join)
         try:
             sources = await join(shown(vmi, attempt))
             _has_place(vmi, name, sources)
-            xml = await asyncio.to_thread(render.card_xml, vmi, driver, name, sources, folder)
-            await link.request("attach", xml=xml)
+            if name in sources and sources[name].mac in there:  # attached before anybody could tell
+                outcome.missing.discard(name)
+                continue
+            card = await asyncio.to_thread(render.card_xml, vmi, driver, name, sources, folder)
+            await link.request("attach", xml=card)
         except LauncherGone:
             raise
         except (LauncherError, AgentError) as error:

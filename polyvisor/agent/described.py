@@ -2,7 +2,7 @@
 
 libvirt fills in what a manifest left open (addresses, names of devices), so it is read back and not worked out a second
 time. Devices are found by their alias, which the domain converter made from the name in the manifest; folders, which
-have none, by their place in the guest.
+have none, by their place in the guest; network cards, where a driver of libvirt's drops aliases, by their MAC address.
 """
 
 from __future__ import annotations
@@ -65,9 +65,38 @@ def sources(xml: str) -> set[str]:
     return {str(source.get("file") or source.get("dev")) for source in found} - {"None"}
 
 
-def cards(xml: str) -> dict[str, _Element]:
-    """Return the network cards of a domain that are a machine's, by the manifest's names."""
-    return _by_name(parsed(xml))
+def cards(xml: str, macs: Mapping[str, str] | None = None) -> dict[str, _Element]:
+    """Return the network cards of a domain that are a machine's, by the manifest's names.
+
+    ``macs`` are the names by MAC address, for domains without aliases.
+    """
+    domain = parsed(xml)
+    nameless = {mac_of(card): card for card in domain.iterfind("devices/interface") if not alias_of(card)}
+    found = {name: nameless[mac] for mac, name in (macs or {}).items() if mac in nameless}
+    return found | _by_name(domain)
+
+
+def macs(xml: str) -> set[str]:
+    """Return the addresses of all cards of a domain."""
+    return {mac_of(card) for card in parsed(xml).iterfind("devices/interface")}
+
+
+def text(element: _Element) -> str:
+    """Return a domain's device as XML."""
+    return etree.tostring(element, encoding="unicode", with_tail=False)
+
+
+def mac_of(element: _Element) -> str:
+    """Return the address of a domain's card."""
+    mac = element.find("mac")
+    return str(mac.get("address") or "").lower() if mac is not None else ""
+
+
+def alias_of(element: _Element) -> str:
+    """Return a device's alias of ours, empty if its driver dropped it."""
+    alias = element.find("alias")
+    text = str(alias.get("name") or "") if alias is not None else ""
+    return text if text.startswith(ALIASES) else ""
 
 
 def link_state(card: Obj) -> str:
@@ -87,7 +116,7 @@ def switched(element: _Element, state: str) -> str:
     if link is None:
         link = etree.SubElement(element, "link")
     link.set("state", state)
-    return etree.tostring(element, encoding="unicode", with_tail=False)
+    return text(element)
 
 
 def parsed(xml: str) -> _Element:

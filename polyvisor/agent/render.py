@@ -89,7 +89,8 @@ def disk_xml(
 
 def card_xml(vmi: Obj, driver: Driver, name: str, sources: Mapping[str, CardSource], folder: Path) -> str:
     """Render one network card for a machine that runs."""
-    card = described.cards(domain_xml(vmi, driver, Prepared(), folder, sources)).get(name)
+    macs = {source.mac: card for card, source in sources.items()}
+    card = described.cards(domain_xml(vmi, driver, Prepared(), folder, sources), macs).get(name)
     if card is None:
         raise AgentError(f"there is no interface {name} in spec.domain.devices.interfaces", retry=False)
     for boot in card.findall("boot"):

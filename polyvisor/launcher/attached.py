@@ -12,6 +12,7 @@ from polyvisor.launcher.machine import Machine, Refused
 ALIAS = re.compile(r"ua-[A-Za-z0-9._-]{1,128}")
 """The names of devices that are ours to change: libvirt's own begin otherwise."""
 DRIVE = re.compile(r"""^<disk [^>]*device=["']cdrom["']""")
+CARD = re.compile(r"^<interface ")
 LEAVING = "in the process of unplug"
 """What libvirt says of a device that it was asked to detach before and that the guest has not let go of."""
 
@@ -37,8 +38,14 @@ def change(machine: Machine, xml: Any) -> None:
     machine.domain().updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
-def detach(machine: Machine, alias: Any) -> None:
-    """Ask the guest to let go of a device; it is gone when the domain's description no longer shows it."""
+def detach(machine: Machine, alias: Any, xml: Any) -> None:
+    """Ask the guest to let go of a device; it is gone when the domain's description no longer shows it.
+
+    A card of a driver that knows no aliases is named by its XML.
+    """
+    if alias is None and isinstance(xml, str) and CARD.search(xml):
+        machine.domain().detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        return
     if not isinstance(alias, str) or not ALIAS.fullmatch(alias):
         raise Refused("bad-request", "detach wants the alias of a device of ours")
     domain = machine.domain()

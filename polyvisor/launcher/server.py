@@ -188,7 +188,7 @@ class Server:
             "update": lambda: attached.update(self._machine, message.get("xml")),
             "change": lambda: attached.change(self._machine, message.get("xml")),
             "confine": lambda: confine(self._machine, self._plan.folder, message.get("cpus")),
-            "detach": lambda: attached.detach(self._machine, message.get("alias")),
+            "detach": lambda: attached.detach(self._machine, message.get("alias"), message.get("xml")),
             "quit": self._quit,
         }
         apart: dict[Any, Callable[[], Any]] = {

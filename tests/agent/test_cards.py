@@ -73,7 +73,10 @@ def test_it_is_due_only_where_something_differs_and_the_driver_can() -> None:
     assert not cards.due(machine(FIRST | {"state": "absent"}), qemu)
     lxc: Driver | None = registry().get("lxc")
     assert lxc
-    assert not cards.due(machine(FIRST, MORE, told=[TOLD]), lxc)
+    assert cards.due(machine(FIRST, MORE, told=[TOLD]), lxc)
+    other: Driver | None = registry().get("xen")
+    assert other
+    assert not cards.due(machine(FIRST, MORE, told=[TOLD]), other)
 
 
 async def test_a_link_is_switched_in_the_domains_own_words(home: Path) -> None:
@@ -137,3 +140,30 @@ async def test_one_that_leaves_is_told_until_the_guest_let_go(home: Path) -> Non
     new = status.running(cards.shown(vmi, outcome), {"state": "running"}, {}, QemuDriver(), {"interfaces": [TOLD]})
     assert [entry["name"] for entry in new["interfaces"]] == ["default"]
     assert not cards.due(vmi | {"status": new}, QemuDriver())
+
+
+class WithoutAliases(PlayedLink):
+    """A launcher whose libvirt keeps no aliases; a card's word is its address."""
+
+    def device(self, name: str, what: str) -> str:
+        """Return a card."""
+        return f"<interface type='bridge'><mac address='{what}'/></interface>"
+
+
+async def test_cards_without_aliases_are_known_by_their_addresses(home: Path) -> None:
+    chosen = MORE | {"macAddress": "02-AA-00-00-00-07"}
+    vmi = machine(FIRST, chosen, told=[TOLD])
+    link = WithoutAliases(default="02:00:00:00:00:01", more="02:aa:00:00:00:07")
+    assert (await settled(vmi, link, Joins(), home)).settled
+    assert link.asked == []
+    outcome = await settled(machine(FIRST, chosen | {"state": "absent"}, told=[TOLD]), link, Joins(), home)
+    assert outcome.leaving == {"more"}
+    ((operation, arguments),) = link.asked
+    assert operation == "detach"
+    assert 'address="02:aa:00:00:00:07"' in arguments["xml"]
+
+
+async def test_a_card_whose_address_the_network_chose_is_not_attached_twice(home: Path) -> None:
+    link = WithoutAliases(default="02:00:00:00:00:01", more="02:00:00:00:00:09")
+    assert (await settled(machine(FIRST, MORE, told=[TOLD]), link, Joins(), home)).settled
+    assert link.asked == [], "who attached it was killed before it could be told"

@@ -69,6 +69,7 @@ ELSEWHERE = {
         *("volume.container-disk", "volume.cloud-init", "volume.config-drive", "volume.data-volume"),
     ),
     "tests/agent/test_contents.py": ("volume.service-account",),
+    "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "interface.absent"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,6 +39,15 @@ def machine(name: str, cards: list[dict[str, Any]], networks: list[dict[str, Any
     }
 
 
+def container(name: str) -> dict[str, Any]:
+    found = machine(name, [FIRST], [POD])
+    spec = found["spec"]["template"]["spec"]
+    spec["hypervisor"]["driver"] = "lxc"
+    del spec["domain"]["firmware"]
+    spec["volumes"] = [{"name": "root", "containerDisk": {"image": "localhost/polyvisor/demo-rootfs:1"}}]
+    return found
+
+
 @pytest.fixture(scope="module")
 def home() -> Iterator[Standalone]:
     if why := trial():
@@ -46,7 +56,7 @@ def home() -> Iterator[Standalone]:
         home.run("up", "--network", "bridge")
         try:
             define_network(home, "more", "pvlive0")
-            home.run_machines(machine("one", [FIRST], [POD]), machine("none", [], []))
+            home.run_machines(machine("one", [FIRST], [POD]), machine("none", [], []), container("box"))
             yield home
         finally:
             home.run("down")
@@ -123,6 +133,25 @@ def test_a_card_comes_and_goes(home: Standalone, client: Client) -> None:
         until(client, "one", lambda s: "more" in cards(s))
         seen(console, "ls /sys/class/net", lambda said: "eth1" in said)
         needs_no_restart(client, "one")
+
+
+def test_a_container_gets_a_card_and_loses_it(client: Client) -> None:
+    more, network = {"name": "more", "bridge": {}}, {"name": "more", "multus": {"networkName": "more"}}
+    change(client, "box", [FIRST, more], [POD, network])
+    told = cards(until(client, "box", lambda s: "more" in cards(s) and cards(s)["more"].get("podInterfaceName")))
+    subprocess.run(["ip", "address", "add", "172.30.0.9/24", "dev", "pvlive0"], check=True)
+    addresses = "cat /sys/class/net/*/address"
+    with shell(client, "box") as console:
+        seen(console, addresses, lambda said: told["more"]["mac"] in said)
+        find = f"C=$(grep -l {told['more']['mac']} /sys/class/net/*/address | cut -d/ -f5)"
+        console.says(f"{find}; ip address add 172.30.0.3/24 dev $C; ip link set $C up; echo read''y", rb"ready")
+        seen(console, "ping -c 1 172.30.0.9", lambda said: "1 packets received" in said)
+        needs_no_restart(client, "box")
+        change(client, "box", [FIRST, more | {"state": "absent"}], [POD, network])
+        until(client, "box", lambda s: "more" not in cards(s))
+        seen(console, addresses, lambda said: told["more"]["mac"] not in said)
+        seen(console, "ls /sys/class/net", lambda said: "eth0" in said)
+    needs_no_restart(client, "box")
 
 
 def test_what_cannot_be_had_is_told_and_harms_nothing(client: Client) -> None:

@@ -141,13 +141,17 @@ FEATURES: dict[str, Support] = {
     **_no(
         "the driver does not read a link's state",
         "interface.link-down",
-        "lifecycle.hotplug.link",
         source=f"{PROCESS} virLXCProcessSetupInterfaces",
     ),
     **_no(
-        "taking out a network card of a running machine comes later",
+        'libvirt\'s LXC driver changes no card of a container that runs ("Unable to modify live devices")',
+        "lifecycle.hotplug.link",
+        source=f"{DRIVER} lxcDomainUpdateDeviceFlags",
+    ),
+    **_yes(
+        "lifecycle.hotplug.interface",
         "interface.absent",
-        source=f"{DRIVER} lxcDomainDetachDeviceNetLive (libvirt has it)",
+        source=f"{DRIVER} lxcDomainAttachDeviceNetLive, lxcDomainDetachDeviceNetLive",
     ),
     **_no(
         "a container has no emulated network cards",
@@ -187,7 +191,6 @@ FEATURES: dict[str, Support] = {
         f"{DRIVER} lxcHypervisorDriver (libvirt has it)",
         "libvirt can, and Polyvisor does not do it yet",
         "lifecycle.hotplug.disk",
-        "lifecycle.hotplug.interface",
         "lifecycle.hotplug.memory",
     ),
     **yes(f"{PROCESS} virLXCProcessMonitorExitNotify, virLXCProcessReboot (on_reboot)", "lifecycle.reboot-policy"),
