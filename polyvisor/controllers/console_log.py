@@ -23,6 +23,7 @@ behind() {
     [ "$at" -lt "$(/bin/busybox stat -c %s "$0")" ]
 }
 finish() {
+    tail=$!  # here, as the end may come before the line after the one that starts it
     while kill -0 "$tail" && behind; do
         late=1
         /bin/busybox sleep 0.1
@@ -33,7 +34,6 @@ finish() {
 }
 trap finish TERM
 (trap "" TERM; exec /bin/busybox tail -n +1 -F "$0" 2>/dev/null) &
-tail=$!
 wait
 """
 RESOURCES = {"requests": {"cpu": "1m", "memory": "1M"}, "limits": {"cpu": "15m", "memory": "40M"}}
