@@ -45,7 +45,7 @@ async def told_version(port: int, kubevirt: Obj) -> None:
     wanted = int(kubevirt["metadata"]["resourceVersion"])
     async with httpx.AsyncClient(trust_env=False, verify=False) as web, asyncio.timeout(30):
         while True:
-            answer = (await web.get(f"https://127.0.0.1:{port}/healthz")).json()
+            answer = (await web.get(f"https://127.0.0.1:{port}//healthz")).json()
             if int(answer["config-resource-version"] or 0) >= wanted:
                 return
             await asyncio.sleep(0.05)

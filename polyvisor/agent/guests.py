@@ -17,7 +17,7 @@ from polyvisor.kube import Informer, WorkQueue
 
 ANSWER_SECONDS = 5
 EARLY_SECONDS = 5.0
-"""How soon to ask again while a guest has no address yet."""
+"""How soon to ask again while a guest has no address yet, or holds its file systems still."""
 INTERVAL_SECONDS = 60.0
 Key = tuple[str, str]
 log = logging.getLogger("polyvisor.guests")
@@ -65,6 +65,8 @@ class GuestKeeper:
             log.info("%s/%s: the guest's agent: %s", *key, error)
             return INTERVAL_SECONDS
         self._keep(key, vmi, said)
+        if said["freeze"] == "frozen":
+            return EARLY_SECONDS  # it may be let go by its launcher's clock, of which nobody tells
         cards: list[Obj] = said.get("interfaces") or []
         return INTERVAL_SECONDS if any(card.get("ipAddresses") for card in cards) else EARLY_SECONDS
 

@@ -71,9 +71,16 @@ class Guest:
         self._say("reset")
 
     def freeze(self, seconds: float) -> None:
-        """Have the guest's file systems hold still; they are let go by themselves after ``seconds`` (0: never)."""
+        """Have the guest's file systems hold still; they are let go by themselves after ``seconds`` (0: never).
+
+        Those that hold still already do so until the new time is over: an agent refuses to be told so twice.
+        """
         self._cancel()
-        self._machine.domain().fsFreeze(None, 0)
+        try:
+            self._machine.domain().fsFreeze(None, 0)
+        except libvirt.libvirtError:
+            if self.command({"execute": "guest-fsfreeze-status"}, None)["answer"] != "frozen":
+                raise
         self._say(f"file systems are frozen for at most {seconds:.0f} s" if seconds else "file systems are frozen")
         if seconds:
             write_durably(self._until, f"{time.time() + seconds}\n")

@@ -81,10 +81,14 @@ class Health:
 
         return [
             Route("/livez", alive),
-            Route("/healthz", self.healthy),
+            *self.told(),
             Route("/readyz", ready),
             Route("/metrics", metrics),
         ]
+
+    def told(self) -> list[Route]:
+        """Return where it is told which KubeVirt object was seen; KubeVirt's tools ask with one slash too many."""
+        return [Route(path, self.healthy) for path in ("/healthz", "//healthz")]
 
     async def healthy(self, _: Request) -> Response:
         """Say that the process lives, and which version of the KubeVirt object it has seen."""

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
 from polyvisor.admission import AdmissionContext
 from polyvisor.api import Obj, names
@@ -102,7 +101,7 @@ class Server:
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
-            Route("/healthz", self.health.healthy),
+            *self.health.told(),
         ]
         with listen(self._options.bind, self._options.port) as listener:
             web = WebServer(

@@ -68,6 +68,8 @@ class Domain:
         self.asked.append("reset")
 
     def fsFreeze(self, _mounts: Any, _flags: int) -> None:
+        if self.asked[-1:] == ["freeze"]:
+            raise Refusal(libvirt.VIR_ERR_INTERNAL_ERROR)
         self.asked.append("freeze")
 
     def fsThaw(self, _mounts: Any, _flags: int) -> None:
@@ -127,6 +129,22 @@ def test_memory_is_dumped_into_the_file_that_is_named(one: Played) -> None:
     for path in ("", "relative", 3, None):
         with pytest.raises(Refused):
             one.guest().dump(path)
+
+
+@pytest.mark.parametrize("status", ["frozen", "thawed"])
+def test_file_systems_that_hold_still_may_be_told_so_again(
+    one: Played, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    answer = json.dumps({"return": status})
+    agent = SimpleNamespace(qemuAgentCommand=lambda _domain, text, *_: answer if "fsfreeze-status" in text else "")
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", agent)
+    guest = one.guest()
+    guest.freeze(0)
+    if status == "frozen":
+        guest.freeze(0)
+    else:
+        with pytest.raises(libvirt.libvirtError, match="refused"):
+            guest.freeze(0)
 
 
 def test_frozen_file_systems_go_on_by_themselves(one: Played, tmp_path: Path) -> None:
