@@ -46,6 +46,8 @@ def domain_xml(
     chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
     if chosen not in driver.virt_types:
         raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
+    if vmi["spec"]["domain"]["devices"].get("autoattachVSOCK") and not vmi["status"].get("VSOCKCID"):
+        raise AgentError("status.VSOCKCID: the machine has no vsock number yet; virt-controller gives one")
     context = DomainContext(
         virt_type=chosen,
         disks={name: DiskSource(file.path, file.format, file.block) for name, file in prepared.files.items()},

@@ -8,7 +8,12 @@ from __future__ import annotations
 from polyvisor.api.quantity import format_quantity
 
 DEVICE_PREFIX = "devices.kubevirt.io/"
-DEVICES = {"kvm": "/dev/kvm", "tun": "/dev/net/tun", "vhost-net": "/dev/vhost-net"}
+DEVICES = {
+    "kvm": "/dev/kvm",
+    "tun": "/dev/net/tun",
+    "vhost-net": "/dev/vhost-net",
+    "vhost-vsock": "/dev/vhost-vsock",
+}
 """What Pods can ask a node for below that prefix, and the device node that they get."""
 
 CPU_MANAGER_LABEL = "cpumanager"

@@ -47,6 +47,7 @@ COPIED_FIELDS = (
 )
 ACCELERATORS = ("kvm", "vhost-net")
 FOR_CARDS = ("tun", "vhost-net")
+FOR_VSOCK = "vhost-vsock"
 LAUNCHER_IMAGES = os.environ.get("LAUNCHER_IMAGES", f"localhost/polyvisor/launcher-DRIVER:v{__version__}")
 """Where launchers' images are unless the KubeVirt object says otherwise; an installation gives its own registry."""
 PULL_POLICY = os.environ.get("LAUNCHER_PULL_POLICY", "IfNotPresent")
@@ -192,7 +193,7 @@ def _compute(
 ) -> Obj:
     plan = driver.launcher(FOLDER)
     resources = resources_of(driver, spec, config)
-    if devices := _devices(plan, emulated=emulated, cards=bool(spec.domain.devices.interfaces)):
+    if devices := _devices(plan, spec, emulated=emulated):
         resources["requests"] |= devices
         resources["limits"] = resources.get("limits", {}) | devices
     security: Obj = {"privileged": True}
@@ -211,9 +212,11 @@ def _compute(
     return container
 
 
-def _devices(plan: LauncherPlan, *, emulated: bool, cards: bool) -> Obj:
+def _devices(plan: LauncherPlan, spec: VirtualMachineInstanceSpec, *, emulated: bool) -> Obj:
     """Return what the container asks a node's device plugins for; nothing hastens what is emulated in software."""
-    needless = {*(ACCELERATORS if emulated else ()), *(() if cards else FOR_CARDS)}
+    needless = {*(ACCELERATORS if emulated else ()), *(() if spec.domain.devices.interfaces else FOR_CARDS)}
+    if spec.domain.devices.autoattach_vsock is not True:
+        needless.add(FOR_VSOCK)
     return {
         f"{node_names.DEVICE_PREFIX}{name}": "1"
         for name, path in node_names.DEVICES.items()

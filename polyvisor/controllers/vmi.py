@@ -35,6 +35,7 @@ from polyvisor.controllers.objects import (
     uid,
 )
 from polyvisor.controllers.state_claim import ensure_state_claim
+from polyvisor.controllers.vsock import Numbers
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
 from polyvisor.placement import NodeShapes, place
 
@@ -83,7 +84,7 @@ class VmiController:
         self._vmis, self._pods, self._nodes, self._claims, self._kubevirts = vmis, pods, nodes, claims, kubevirts
         self._shapes = NodeShapes()
         self._attachments = Attachments(client, recorder, pods=pods, claims=claims, nodes=nodes)
-        self._clock = clock
+        self._clock, self._numbers = clock, Numbers(client, vmis)
         self._give_way_seconds = give_way_seconds
         self._tell_seconds = tell_seconds
         self._decided: dict[str, Placement] = {}
@@ -149,6 +150,7 @@ class VmiController:
         if trouble := await ensure_state_claim(self._client, fresh, config):
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
             return None
+        fresh = await self._numbers.give(fresh)
         pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config, claims), placement)
         self._decided[uid(fresh)] = placement
         if condition(fresh, VmiCondition.SYNCHRONIZED) is None:

@@ -145,6 +145,12 @@ def add_usb_slots(devices: _Element, spec: DomainSpec, context: DomainContext) -
         add(slot, "alias", name=f"ua-usb{number}")
 
 
+def add_vsock(devices: _Element, spec: DomainSpec, number: int | None) -> None:
+    """Write the socket between host and guest, by the number that the cluster gave the machine."""
+    if spec.devices.autoattach_vsock is True and number is not None:
+        add(add(devices, "vsock", model="virtio"), "cid", auto="no", address=number)
+
+
 def add_balloon(devices: _Element, spec: DomainSpec) -> None:
     """Write the memory balloon; on unless switched off, as KubeVirt has it."""
     if spec.devices.autoattach_mem_balloon is not False:

@@ -72,4 +72,5 @@ def _domain(
     devices.add_balloon(board, wanted)
     devices.add_random(board, wanted)
     devices.add_panic(board, wanted)
+    devices.add_vsock(board, wanted, vmi.status.vsock_cid if vmi.status else None)
     return domain

@@ -18,7 +18,7 @@ SEV = "memory encryption is not offered"
 BACKUP = "shut the machine down and copy its volume"
 GRAPH = "`polyvisor describe` names what a machine needs"
 INSTANCES = {
-    "vsock": "no vsock numbers are handed out; reach the guest by its network or its console",
+    "vsock": "a program on the machine's node can open the socket, by status.VSOCKCID; nothing passes it on from there",
     "objectgraph": GRAPH,
     "evacuate/cancel": MIGRATION,
     "backup": BACKUP,

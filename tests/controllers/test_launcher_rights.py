@@ -48,3 +48,15 @@ def test_a_guests_service_account_gives_the_launcher_no_token() -> None:
     assert pod["automountServiceAccountToken"] is False
     mounts = [mount["name"] for container in pod["containers"] for mount in container.get("volumeMounts") or []]
     assert "account" not in mounts
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_launcher_asks_for_the_device_of_vsock_only_for_a_machine_that_wants_it(wanted: bool) -> None:
+    driver = DRIVERS[0]
+    spec = {"domain": {**SPEC["domain"], "devices": {"autoattachVSOCK": wanted}}}
+    vmi: dict[str, Any] = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": spec}
+    placement = Placement(driver, driver.virt_types[0], (), {}, emulated=True)
+    pod = build_pod(vmi, VirtualMachineInstanceSpec.model_validate(spec), placement, {}, {})["spec"]
+    resources = pod["containers"][0]["resources"]
+    found = [resources.get(kind, {}).get("devices.kubevirt.io/vhost-vsock") for kind in ("requests", "limits")]
+    assert found == (["1", "1"] if wanted else [None, None])

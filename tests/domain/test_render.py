@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from polyvisor.api import VirtualMachineInstanceStatus
 from polyvisor.domain import CardSource, DiskSource, DomainContext, render
 from polyvisor.domain.disks import letters
 from polyvisor.drivers import registry
@@ -124,6 +125,15 @@ def test_each_cpu_has_one_of_the_nodes_and_emulation_the_last(qemu: Driver) -> N
     assert domain.xpath("string(devices/memballoon/@freePageReporting)") == "off"
     both = etree.fromstring(render(machine(qemu, {"cpu": {"cores": 2}}), qemu, context(qemu, "qemu")))
     assert (both.find("cputune"), both.find("vcpu").get("cpuset")) == (None, None)  # type: ignore[union-attr]
+
+
+def test_a_socket_to_the_host_has_the_number_of_the_status(qemu: Driver, schema: etree.RelaxNG) -> None:
+    vmi = machine(qemu, {"devices": {"autoattachVSOCK": True}})
+    assert etree.fromstring(render(vmi, qemu, context(qemu, "qemu"))).find("devices/vsock") is None
+    vmi.status = VirtualMachineInstanceStatus.model_validate({"VSOCKCID": 4294967294})
+    domain = etree.fromstring(render(vmi, qemu, context(qemu, "qemu")))
+    assert schema.validate(domain), schema.error_log
+    assert dict(domain.find("devices/vsock/cid").attrib) == {"auto": "no", "address": "4294967294"}  # type: ignore[union-attr]
 
 
 def test_disks_have_names_by_bus_and_order(qemu: Driver) -> None:

@@ -18,7 +18,7 @@ from polyvisor.drivers.base import (
     Support,
 )
 from polyvisor.drivers.enlightenments import add_enlightenments
-from polyvisor.drivers.qemu.plan import launcher_plan
+from polyvisor.drivers.qemu.plan import VSOCK, launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES, LIMITS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
 EMULATED = "qemu"
-ON_PORTS = frozenset({"interface", "channel", "memballoon", "rng", "video", "input", "disk", "controller"})
+ON_PORTS = frozenset({"interface", "channel", "memballoon", "rng", "video", "input", "disk", "controller", "vsock"})
 """Devices that libvirt may put on a port of PCI Express."""
 FREE_PORTS = 4
 """Ports for virtio disks that come later; SCSI disks need none."""
@@ -44,7 +44,7 @@ class QemuDriver(Driver):
     virt_types = ("kvm", EMULATED)
     emulated_virt_types = frozenset({EMULATED})
     aliases: Mapping[str, str] = {"kvm": "kvm"}
-    watched = ("/dev/kvm",)
+    watched = ("/dev/kvm", VSOCK)
     root = RootKind.DISK
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP

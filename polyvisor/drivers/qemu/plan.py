@@ -12,6 +12,7 @@ from pathlib import Path
 
 from polyvisor.drivers.base import LauncherPlan
 
+VSOCK = "/dev/vhost-vsock"
 CACHE = "root/cache/qemu/capabilities"
 QEMU_CONF = """\
 user = "+@UID@"
@@ -87,5 +88,5 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         forward=FORWARD,
         keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
         share=SHARE,
-        devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net"),
+        devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net", VSOCK),
     )

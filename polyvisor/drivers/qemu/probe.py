@@ -21,7 +21,7 @@ from lxml import etree
 from polyvisor.drivers import cpus
 from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.drivers.memory import keep, recall, stamp
-from polyvisor.drivers.qemu.plan import CACHE, launcher_plan, warm_cache
+from polyvisor.drivers.qemu.plan import CACHE, VSOCK, launcher_plan, warm_cache
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
 BINARY = f"qemu-system-{os.uname().machine}"
@@ -164,6 +164,8 @@ def _facts() -> frozenset[str]:
         facts.add("filesystem.virtiofs")
     if all(map(shutil.which, TPM_PROGRAMS)):
         facts |= {"tpm", "tpm.persistent"}
+    if os.access(VSOCK, os.R_OK | os.W_OK):
+        facts.add("vsock")
     return frozenset(facts)
 
 

@@ -313,7 +313,12 @@ FEATURES: dict[str, Support] = {
         "tpm.persistent",
         node_fact=True,
     ),
-    **no(f"{COMMAND} qemuBuildVsockCommandLine (libvirt has it)", "no vsock numbers are handed out yet", "vsock"),
+    **when(
+        f"{COMMAND} qemuBuildVsockCommandLine",
+        "the node needs the kernel's module vhost_vsock (/dev/vhost-vsock)",
+        "vsock",
+        node_fact=True,
+    ),
     **yes(f"{COMMAND} qemuBuildPanicCommandLine", "panic"),
     **when(
         "libvirt 11.3.0 docs/formatdomain.rst (panic model pvpanic)",
