@@ -14,6 +14,7 @@ from polyvisor.api import Obj, names
 
 DEFAULT_NETWORK = "default"
 TOPOLOGY = ("cores", "sockets", "threads")
+RESOURCES = ("limits", "requests")
 
 
 def machine(vm: Obj) -> None:
@@ -66,7 +67,7 @@ def _cpu(domain: Obj) -> None:
     """Fill in the topology, unless the number of CPUs follows from the resources."""
     cpu = domain.get("cpu")
     given = isinstance(cpu, dict) and any(cpu.get(key) for key in TOPOLOGY)
-    if not given and any(mapping(domain, "resources", kind).get("cpu") for kind in ("limits", "requests")):
+    if not given and any(mapping(domain, "resources", kind).get("cpu") for kind in RESOURCES):
         return
     if cpu is None:
         cpu = domain["cpu"] = {}
@@ -85,6 +86,16 @@ def _memory(domain: Obj) -> None:
         memory: Any = domain.get("memory") or {}
         if guest is not None and amount(guest) is not None and isinstance(memory, dict):
             domain["memory"] = {**memory, "guest": guest}
+
+
+def memory_request(spec: Obj) -> None:
+    """Ask for what a new instance's guest has of memory, for KubeVirt's clients look for it there."""
+    domain = mapping(spec, "domain")
+    guest, resources = mapping(domain, "memory").get("guest"), domain.get("resources") or {}
+    if (amount(guest) or 0) <= 0 or not isinstance(resources, dict):
+        return
+    if not any(mapping(resources, kind).get("memory") for kind in RESOURCES):
+        domain["resources"] = {**resources, "requests": {**mapping(resources, "requests"), "memory": guest}}
 
 
 def _input(devices: Obj) -> None:

@@ -100,6 +100,8 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
     if isinstance(spec, dict):
         given = namespaces.give(spec, namespace, context)
         _complete(spec, "spec", context, findings)
+        if old is None or mapping(old, "spec", "domain", "resources", "requests").get("memory"):
+            defaults.memory_request(spec)  # an instance of before that has none gets none
     if old is not None and isinstance(spec, dict) and hotplug.may_change(spec, mapping(old, "spec")):
         found.problems += strict
         running = context.drivers.get(text(mapping(old, "status", "hypervisor").get("driver")))

@@ -55,11 +55,12 @@ class Subresources:
         """Return the routes, to be mounted into the API server's application, behind its authentication."""
         found = subresources_discovery.routes()
         for version in subresources_discovery.VERSIONS:
-            found += self._versioned(f"/apis/{SUBRESOURCES_GROUP}/{version}/namespaces/{{namespace}}")
+            found += self._versioned(f"/apis/{SUBRESOURCES_GROUP}/{version}")
         log = "/api/v1/namespaces/{namespace}/pods/{name}/log"
         return [*found, Route(log, answering(self._log), methods=["GET"])]
 
-    def _versioned(self, base: str) -> list[BaseRoute]:
+    def _versioned(self, group_version: str) -> list[BaseRoute]:
+        base = f"{group_version}/namespaces/{{namespace}}"
         vm = f"{base}/virtualmachines/{{name}}"
         vmi = f"{base}/virtualmachineinstances/{{name}}"
         actions = self._instances.handlers()
@@ -71,7 +72,7 @@ class Subresources:
             Route(f"{vm}/restart", answering(self._restart), methods=["PUT"]),
             *(Route(f"{vmi}/{name}", answering(do), methods=[method]) for name, (method, do) in actions.items()),
             *self._streams.routes(vm, vmi),
-            *subresources_refused.routes(vm, vmi),
+            *subresources_refused.routes(group_version, vm, vmi),
             *self._volumes.routes(vm, vmi),
             *self._dumps.routes(vm),
         ]

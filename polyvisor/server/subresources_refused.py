@@ -28,13 +28,15 @@ INSTANCES = {
         for name in ("fetchcertchain", "injectlaunchsecret", "querylaunchmeasurement", "setupsession")
     },
 }
+INSTALLATION = {"guestfs": "run libguestfs on the claim's disk while the machine is shut down"}
 MACHINES = {"migrate": MIGRATION, "evacuate/cancel": MIGRATION, "objectgraph": GRAPH}
 """Subresource -> why it is not there, or what to do instead."""
 
 
-def routes(vm: str, vmi: str) -> list[BaseRoute]:
-    """Return the routes; ``vm`` and ``vmi`` are the paths of one machine."""
-    found = [(f"{vmi}/{name}", name, why) for name, why in INSTANCES.items()]
+def routes(version: str, vm: str, vmi: str) -> list[BaseRoute]:
+    """Return the routes; ``version`` is the path of a group version, ``vm`` and ``vmi`` are those of one machine."""
+    found = [(f"{version}/{name}", name, why) for name, why in INSTALLATION.items()]
+    found += [(f"{vmi}/{name}", name, why) for name, why in INSTANCES.items()]
     found += [(f"{vm}/{name}", name, why) for name, why in MACHINES.items()]
     return [Route(path, answering(_refusing(name, why)), methods=["GET", "PUT"]) for path, name, why in found]
 

@@ -34,6 +34,10 @@ def imports() -> Obj:
     }
 
 
+FILESYSTEM_OVERHEAD = "0.06"
+"""CDI's own default: what part of a claim its file system takes, which clients add when they make one."""
+
+
 async def bootstrap(client: KubeClient, url: str = "") -> None:
     """Make what is missing; ``url`` is this API server's own, where uploads go."""
     for name in NAMES:
@@ -41,7 +45,7 @@ async def bootstrap(client: KubeClient, url: str = "") -> None:
         await _create(client, NAMESPACES, namespace)
     await _create(client, KUBEVIRTS, kubevirt())
     await _create(client, CDICONFIGS, imports())
-    status = {"uploadProxyURL": url}
+    status = {"uploadProxyURL": url, "filesystemOverhead": {"global": FILESYSTEM_OVERHEAD}}
     await client.patch(CDICONFIGS, names.CDI_CONFIG_NAME, {"status": status}, subresource="status")
 
 

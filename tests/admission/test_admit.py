@@ -54,6 +54,23 @@ def test_what_an_instance_is_given(context: AdmissionContext) -> None:
     assert again.obj == done.obj
 
 
+def test_what_a_guest_has_of_memory_is_asked_for_as_kubevirts_clients_expect(context: AdmissionContext) -> None:
+    def limited(spec: Obj) -> None:
+        spec["domain"]["resources"] = {"limits": {"memory": "4Gi"}}
+
+    spec = admit("CREATE", VMIS, instance(), None, context).obj["spec"]
+    assert spec["domain"]["resources"]["requests"]["memory"] == spec["domain"]["memory"]["guest"]
+    spec = admit("CREATE", VMIS, instance(limited), None, context).obj["spec"]
+    assert spec["domain"]["resources"] == {"limits": {"memory": "4Gi"}}
+
+
+def test_an_instance_of_an_older_release_is_no_other_one_when_its_grace_changes(context: AdmissionContext) -> None:
+    old = admit("CREATE", VMIS, instance(), None, context).obj
+    del old["spec"]["domain"]["resources"]
+    new = {**old, "spec": {**old["spec"], "terminationGracePeriodSeconds": 1}}
+    assert admit("UPDATE", VMIS, new, old, context).problems == []
+
+
 def test_cpus_that_follow_from_the_resources_are_left_to_them(context: AdmissionContext) -> None:
     def change(spec: Obj) -> None:
         del spec["domain"]["cpu"]

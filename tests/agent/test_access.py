@@ -107,6 +107,27 @@ async def test_a_missing_secret_is_waited_for() -> None:
     assert await world.look() == (True, "")
 
 
+async def test_a_secret_that_comes_back_as_it_was_is_told() -> None:
+    world = World(KEYS)
+    await world.look()
+    kept = world.secrets.pop("keys")
+    assert (await world.look() or (True,))[0] is False
+    world.secrets["keys"] = kept
+    assert await world.look() == (True, "")
+
+
+async def test_what_the_guest_has_half_of_is_brought_in_again() -> None:
+    world = World(KEYS)
+    await world.look()
+    before = world.secrets["keys"]
+    world.secrets["keys"], world.refuses = {"a": b"ssh-rsa BBB"}, LauncherError("no room", "guest-agent")
+    await world.look()
+    world.secrets["keys"], world.refuses = before, None
+    given = len(world.commands)
+    assert await world.look() == (True, "")
+    assert len(world.commands) > given
+
+
 async def test_what_the_agent_refuses_is_told_without_the_secret() -> None:
     world = World(PASSWORDS)
     world.refuses = LauncherError("child process has failed to set user password")

@@ -5,14 +5,14 @@ import pytest
 from starlette.applications import Starlette
 
 from polyvisor.server.subresources_discovery import ACTIONS
-from polyvisor.server.subresources_refused import INSTANCES, MACHINES, routes
+from polyvisor.server.subresources_refused import INSTALLATION, INSTANCES, MACHINES, routes
 
 VM, VMI = "/vms/{name}", "/vmis/{name}"
 
 
-@pytest.mark.parametrize(("base", "known"), [("/vmis/one", INSTANCES), ("/vms/one", MACHINES)])
+@pytest.mark.parametrize(("base", "known"), [("/v1", INSTALLATION), ("/vmis/one", INSTANCES), ("/vms/one", MACHINES)])
 async def test_each_is_answered_in_words(base: str, known: dict[str, str]) -> None:
-    transport = httpx.ASGITransport(Starlette(routes=routes(VM, VMI)))
+    transport = httpx.ASGITransport(Starlette(routes=routes("/v1", VM, VMI)))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         answers = {name: await client.put(f"{base}/{name}") for name in known}
     for name, why in known.items():

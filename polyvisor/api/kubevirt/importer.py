@@ -21,6 +21,7 @@ class CDIConfigStatus(Model):
     """``CDIConfigStatus`` of Polyvisor's API."""
 
     upload_proxy_url: str | None = None
+    filesystem_overhead: dict[str, str] | None = None
 
 
 class CDIConfig(Model):

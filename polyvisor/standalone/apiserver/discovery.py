@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from dataclasses import replace
 
 from polyvisor.api.resources import CRDS, RESOURCES, Resource
 
 from . import scale
 from .errors import Obj
+from .versions import served
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _AUTHORIZATION = "authorization.k8s.io"
@@ -41,17 +43,23 @@ def verbs(resource: Resource) -> list[str]:
 def group_versions() -> dict[str, list[str]]:
     """Return the versions of each group, in the order of the table; the core group is empty text."""
     found: dict[str, list[str]] = {"": ["v1"]}
-    for resource in RESOURCES:
-        versions = found.setdefault(resource.group, [])
-        if resource.version not in versions:
-            versions.append(resource.version)
+    stored = [(one.group, one.version) for one in RESOURCES]
+    for name, version_name in [*stored, *((one.group, older) for one in RESOURCES for older in one.also_served)]:
+        if version_name not in (versions := found.setdefault(name, [])):
+            versions.append(version_name)
     found.setdefault(_AUTHORIZATION, ["v1"])
     return found
 
 
 def of(group: str, version_name: str) -> list[Resource]:
-    """Return the kinds of a group version."""
-    return [one for one in RESOURCES if (one.group, one.version) == (group, version_name)]
+    """Return the kinds of a group version, as they are at that version."""
+    found = stored_of(group, version_name)
+    return [one if one.version == version_name else replace(one, version=version_name) for one in found]
+
+
+def stored_of(group: str, version_name: str) -> list[Resource]:
+    """Return the kinds of a group version, as they are stored."""
+    return [one for one in RESOURCES if one.group == group and version_name in served(one)]
 
 
 def api_versions() -> Obj:

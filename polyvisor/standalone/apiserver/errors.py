@@ -71,9 +71,9 @@ def not_found(plural: str, group: str, name: str) -> StatusError:
     return StatusError(404, "NotFound", message, _details(name, plural, group))
 
 
-def no_such_path() -> StatusError:
+def no_such_path(why: str = "the server could not find the requested resource") -> StatusError:
     """Say that nothing is served at the path asked for."""
-    return StatusError(404, "NotFound", "the server could not find the requested resource")
+    return StatusError(404, "NotFound", why)
 
 
 def already_exists(plural: str, group: str, name: str) -> StatusError:

@@ -9,10 +9,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from polyvisor.api.resources import CRDS, NAMESPACES, PODS, RESOURCES, Resource
+from polyvisor.api.resources import CRDS, NAMESPACES, PODS, Resource
 
+from . import discovery, versions
 from .deletion import Deleter, parse_options
-from .discovery import served_subresources
 from .errors import Obj, StatusError, bad_request, no_such_path, status_object
 from .listing import list_page
 from .patching import json_patch, merge_patch, strategic_patch
@@ -34,12 +34,18 @@ from .selectors import Predicate, both, field_selector, label_selector
 from .table import partial, table
 from .watching import parse_watch, stream
 
+NO_SERVICES = (
+    "Services are not served by a standalone installation; `polyvisor port-forward` leads to a machine's ports, and "
+    "on a network of the node (`polyvisor up --network bridge`) so does the machine's own address"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a path points to. ``namespace`` is None for all namespaces and for kinds outside of them."""
 
     resource: Resource
+    version: str
     namespace: str | None
     name: str
     subresource: str
@@ -53,19 +59,20 @@ def find_target(group: str, version: str, rest: list[str]) -> Target:
         if inner is not None and inner.namespaced:
             namespace, rest = rest[1], rest[2:]
     resource = _resource(group, version, rest[0]) if rest else None
+    if not group and "services" in rest[:3:2]:
+        raise no_such_path(NO_SERVICES)
     if resource is None or len(rest) > 3 or "" in rest:
         raise no_such_path()
     name, subresource = [*rest, "", ""][1:3]
-    if subresource and subresource not in served_subresources(resource):
+    if subresource and subresource not in discovery.served_subresources(resource):
         raise no_such_path()
     if name and resource.namespaced and namespace is None:
         raise no_such_path()
-    return Target(resource, namespace, name, subresource)
+    return Target(resource, version, namespace, name, subresource)
 
 
 def _resource(group: str, version: str, plural: str) -> Resource | None:
-    wanted = (group, version, plural)
-    return next((one for one in RESOURCES if (one.group, one.version, one.plural) == wanted), None)
+    return next((one for one in discovery.stored_of(group, version) if one.plural == plural), None)
 
 
 def _not_allowed() -> StatusError:
@@ -104,25 +111,25 @@ class Handlers:
             obj = self._registry.get(target.resource, namespace, target.name)
             if target.subresource == "scale":
                 return JsonResponse(scale_of(obj))
-            return self._answer(request, target.resource, obj, query)
+            return self._answer(request, target, obj, query)
         if method == "PATCH":
             return await self._patch(request, target, query)
         if method == "PUT":
-            options, body = await self._read(request, query)
+            options, body = await self._read(request, target, query)
             if target.subresource == "scale":
                 return await self._rescale(target, lambda _: body, options)
             obj = await self._registry.update(
                 target.resource, namespace, target.name, body, options, target.subresource
             )
-            return self._answer(request, target.resource, obj, query, options)
+            return self._answer(request, target, obj, query, options)
         if method == "DELETE" and not target.subresource:
             options = options_of(request, query)
             body = parse(await read_body(request), request.headers.get("content-type", "")).value
             asked = parse_options(body, query)
             obj, gone = await self._deleter.delete(target.resource, namespace, target.name, asked, options)
             if gone:
-                return JsonResponse(obj, headers=None)
-            return self._answer(request, target.resource, obj, query, options)
+                return JsonResponse(versions.outward(target.resource, target.version, obj), headers=None)
+            return self._answer(request, target, obj, query, options)
         raise _not_allowed()
 
     # --- reading
@@ -138,7 +145,7 @@ class Handlers:
         form = wanted_form(request.headers.get("accept", ""))
         wanted = self._predicate(target, query)
         if flag(query, "watch"):
-            asked = parse_watch(self._store, target.resource, target.namespace, wanted, form, query)
+            asked = parse_watch(self._store, target.resource, target.version, target.namespace, wanted, form, query)
             return StreamingResponse(stream(self._store, asked), media_type="application/json")
         page = list_page(self._store, target.resource, target.namespace, wanted, query)
         if form == "Table":
@@ -148,14 +155,14 @@ class Handlers:
             kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
             items = [partial(obj) for obj in page.items]
         else:
-            kind, api_version = f"{target.resource.kind}List", target.resource.api_version
-            items = page.items
+            kind, api_version = f"{target.resource.kind}List", versions.api_version(target.resource, target.version)
+            items = [versions.outward(target.resource, target.version, obj) for obj in page.items]
         return JsonResponse({"kind": kind, "apiVersion": api_version, "metadata": page.metadata, "items": items})
 
     def _answer(
         self,
         request: Request,
-        resource: Resource,
+        target: Target,
         obj: Obj,
         query: dict[str, str],
         options: Options | None = None,
@@ -164,9 +171,11 @@ class Handlers:
         form = wanted_form(request.headers.get("accept", ""))
         if form == "Table":
             rv = obj["metadata"].get("resourceVersion", "")
-            obj = table(resource, [obj], {"resourceVersion": rv}, query.get("includeObject", "Metadata"))
+            obj = table(target.resource, [obj], {"resourceVersion": rv}, query.get("includeObject", "Metadata"))
         elif form == "Partial":
             obj = partial(obj)
+        else:
+            obj = versions.outward(target.resource, target.version, obj)
         response = JsonResponse(obj, status_code=code)
         for name, value in warning_headers(options.warnings if options else []):
             response.headers.append(name, value)
@@ -174,11 +183,11 @@ class Handlers:
 
     # --- writing
 
-    async def _read(self, request: Request, query: dict[str, str]) -> tuple[Options, Any]:
+    async def _read(self, request: Request, target: Target, query: dict[str, str]) -> tuple[Options, Any]:
         options = options_of(request, query)
         body = parse(await read_body(request), request.headers.get("content-type", ""))
         report_duplicates(body, options)
-        return options, body.value
+        return options, versions.inward(target.resource, target.version, body.value)
 
     def _namespace(self, target: Target) -> str:
         if target.resource.namespaced and target.namespace is None:
@@ -186,14 +195,14 @@ class Handlers:
         return target.namespace or ""
 
     async def _create(self, request: Request, target: Target, query: dict[str, str]) -> Response:
-        options, body = await self._read(request, query)
+        options, body = await self._read(request, target, query)
         obj = await self._registry.create(target.resource, self._namespace(target), body, options)
-        return self._answer(request, target.resource, obj, query, options, 201)
+        return self._answer(request, target, obj, query, options, 201)
 
     async def _bind(self, request: Request, target: Target, query: dict[str, str]) -> Response:
         if request.method != "POST" or target.resource is not PODS:
             raise _not_allowed()
-        options, body = await self._read(request, query)
+        options, body = await self._read(request, target, query)
         await self._registry.bind(target.namespace or "", target.name, body, options)
         return JsonResponse(status_object(201, "", ""), status_code=201)
 
@@ -207,10 +216,11 @@ class Handlers:
                 raise unsupported(kind)
             body = parse(raw, "application/yaml")
             options.manager = query.get("fieldManager", "")
+            wanted = versions.inward(resource, target.version, body.value)
             obj, created = await self._registry.apply(
-                resource, namespace, target.name, body.value, options, target.subresource
+                resource, namespace, target.name, wanted, options, target.subresource
             )
-            return self._answer(request, resource, obj, query, options, 201 if created else 200)
+            return self._answer(request, target, obj, query, options, 201 if created else 200)
         appliers: dict[str, Callable[[Obj, Any], Any]] = {
             "application/json-patch+json": json_patch,
             "application/merge-patch+json": merge_patch,
@@ -228,11 +238,11 @@ class Handlers:
             resource,
             namespace,
             target.name,
-            lambda old: appliers[kind](old, patch.value),
+            lambda old: appliers[kind](old, versions.inward(resource, target.version, patch.value)),
             options,
             target.subresource,
         )
-        return self._answer(request, resource, obj, query, options)
+        return self._answer(request, target, obj, query, options)
 
     async def _rescale(self, target: Target, wanted: Callable[[Obj], Any], options: Options) -> Response:
         namespace = target.namespace or ""
@@ -260,8 +270,8 @@ class Handlers:
                     raise
         answer = {
             "kind": f"{target.resource.kind}List",
-            "apiVersion": target.resource.api_version,
+            "apiVersion": versions.api_version(target.resource, target.version),
             "metadata": {"resourceVersion": str(self._store.rv)},
-            "items": page.items,
+            "items": [versions.outward(target.resource, target.version, obj) for obj in page.items],
         }
         return JsonResponse(answer)

@@ -8,6 +8,7 @@ Directives are those that kubectl writes: ``$patch: delete|replace|merge``, ``$d
 from __future__ import annotations
 
 import copy
+from types import MappingProxyType
 from typing import Any
 
 import jsonpatch
@@ -21,6 +22,21 @@ _DELETE_PRIMITIVES = "$deleteFromPrimitiveList/"
 _ORDER = "$setElementOrder/"
 
 
+class _Test(jsonpatch.TestOperation):
+    """As Kubernetes has it, a member that is not there counts as null."""
+
+    def apply(self, obj: Any) -> Any:
+        if self.operation.get("value", "") is None:
+            holder, name = self.pointer.to_last(obj)
+            if isinstance(holder, dict) and name is not None and name not in holder:
+                return obj
+        return super().apply(obj)
+
+
+class _JsonPatch(jsonpatch.JsonPatch):
+    operations = MappingProxyType({**jsonpatch.JsonPatch.operations, "test": _Test})
+
+
 def json_patch(obj: Any, patch: Any) -> Any:
     """Apply a list of operations; one that does not fit makes the whole patch invalid."""
     if not isinstance(patch, list):
@@ -28,7 +44,7 @@ def json_patch(obj: Any, patch: Any) -> Any:
     if len(patch) > 10000:
         raise StatusError(413, "RequestEntityTooLarge", "the JSON patch has more than 10000 operations")
     try:
-        return jsonpatch.apply_patch(obj, patch)
+        return _JsonPatch(patch).apply(obj)
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, KeyError, AttributeError) as error:
         message = f"the server rejected our request due to an error in our request: {error}"
         raise StatusError(422, "Invalid", message) from error

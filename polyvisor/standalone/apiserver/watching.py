@@ -21,6 +21,7 @@ from .requests import Form, flag
 from .selectors import Predicate
 from .store import Change, Store
 from .table import partial, table
+from .versions import api_version, outward
 
 BOOKMARK_SECONDS = 30.0
 _DEFAULT_TIMEOUT = 1800.0
@@ -32,6 +33,7 @@ class WatchRequest:
     """What a client asked to watch."""
 
     resource: Resource
+    version: str
     namespace: str | None
     wanted: Predicate
     form: Form
@@ -44,7 +46,13 @@ class WatchRequest:
 
 
 def parse_watch(
-    store: Store, resource: Resource, namespace: str | None, wanted: Predicate, form: Form, query: dict[str, str]
+    store: Store,
+    resource: Resource,
+    served: str,
+    namespace: str | None,
+    wanted: Predicate,
+    form: Form,
+    query: dict[str, str],
 ) -> WatchRequest:
     """Read a watch request; complain before the stream begins."""
     version, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
@@ -64,6 +72,7 @@ def parse_watch(
     timeout = number(query["timeoutSeconds"], "timeoutSeconds") if query.get("timeoutSeconds") else 0
     return WatchRequest(
         resource,
+        served,
         namespace,
         wanted,
         form,
@@ -128,7 +137,7 @@ def _event(kind: str, obj: Obj, asked: WatchRequest) -> bytes:
     if asked.form == "Table":
         rv = obj["metadata"]["resourceVersion"]
         return _line(kind, table(asked.resource, [obj], {"resourceVersion": rv}, asked.include))
-    return _line(kind, partial(obj) if asked.form == "Partial" else obj)
+    return _line(kind, partial(obj) if asked.form == "Partial" else outward(asked.resource, asked.version, obj))
 
 
 def _bookmark(rv: int, asked: WatchRequest, annotations: Obj | None = None) -> bytes:
@@ -140,9 +149,8 @@ def _bookmark(rv: int, asked: WatchRequest, annotations: Obj | None = None) -> b
         row["object"]["metadata"] = metadata  # type: ignore[index]
         answer = table(asked.resource, [], {"resourceVersion": str(rv)})
         return _line("BOOKMARK", {**answer, "rows": [row]})
-    return _line(
-        "BOOKMARK", {"kind": asked.resource.kind, "apiVersion": asked.resource.api_version, "metadata": metadata}
-    )
+    said = api_version(asked.resource, asked.version)
+    return _line("BOOKMARK", {"kind": asked.resource.kind, "apiVersion": said, "metadata": metadata})
 
 
 def _line(kind: str, obj: Obj) -> bytes:

@@ -370,3 +370,39 @@ async def test_openapi_documents_are_whole(server: Running) -> None:
         "containers"
     ]
     assert containers["x-kubernetes-patch-merge-key"] == "name"
+
+
+async def test_a_kind_is_the_same_at_its_older_version(server: Running) -> None:
+    old = VM.replace("/v1/", "/v1alpha3/")
+    body = {"apiVersion": "kubevirt.io/v1alpha3", "kind": "VirtualMachine", "metadata": {"name": "aged"}, "spec": {}}
+    made = (await server.client.post(old, json=body)).json()
+    assert (made["metadata"]["name"], made["apiVersion"]) == ("aged", "kubevirt.io/v1alpha3"), made
+    assert (await server.client.get(f"{VM}/aged")).json()["apiVersion"] == "kubevirt.io/v1"
+    listed = (await server.client.get(old)).json()
+    assert listed["apiVersion"] == "kubevirt.io/v1alpha3"
+    assert [one["apiVersion"] for one in listed["items"]] == ["kubevirt.io/v1alpha3"]
+    merged = {"apiVersion": "kubevirt.io/v1alpha3", "metadata": {"labels": {"a": "b"}}}
+    changed = (await server.client.patch(f"{old}/aged", json=merged, headers=MERGE)).json()
+    assert (changed["apiVersion"], changed["metadata"]["labels"]) == ("kubevirt.io/v1alpha3", {"a": "b"})
+    query = {"watch": "1", "timeoutSeconds": "1"}
+    lines = (await server.client.get(old, params=query)).text.splitlines()
+    assert [json.loads(line)["object"]["apiVersion"] for line in lines] == ["kubevirt.io/v1alpha3"]
+    assert (await server.client.get(f"{VM}/aged")).json()["apiVersion"] == "kubevirt.io/v1"
+
+
+async def test_a_patchs_test_takes_what_is_not_there_for_null(server: Running) -> None:
+    await server.client.post(CONFIGMAPS, json=configmap("one"))
+    headers = {"content-type": "application/json-patch+json"}
+
+    async def patched(path: str) -> httpx.Response:
+        steps = [{"op": "test", "path": path, "value": None}, {"op": "add", "path": path, "value": {"a": "b"}}]
+        return await server.client.patch(f"{CONFIGMAPS}/one", json=steps, headers=headers)
+
+    assert (await patched("/metadata/annotations")).json()["metadata"]["annotations"] == {"a": "b"}
+    assert (await patched("/metadata/annotations")).status_code == 422
+    assert (await patched("/nowhere/annotations")).status_code == 422
+
+
+async def test_services_are_refused_in_words(server: Running) -> None:
+    answer = await server.client.post("/api/v1/namespaces/default/services", json={})
+    assert "port-forward" in is_status(answer, 404, "NotFound")
