@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -48,7 +49,10 @@ def test_commands_exist_with_their_options(line: str) -> None:
     name, *words = line.split()
     known = typer.main.get_command(app_for()).commands  # type: ignore[attr-defined]
     assert name in known
-    options = {option for parameter in known[name].params for option in [*parameter.opts, *parameter.secondary_opts]}
+    command = known[name]
+    if words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    options = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
     assert [word for word in words if word.startswith("-") and word.partition("=")[0] not in options] == []
 
 
@@ -63,3 +67,28 @@ def test_manifests_are_admitted(page: Path, text: str) -> None:
 
 def test_every_driver_has_a_page() -> None:
     assert [name for name in registry().names() if not (TOP / "docs" / "drivers" / f"{name}.md").exists()] == []
+
+
+VALUES = re.compile(r"\.\.\.|LXC|qemu|Readiness|=")
+"""Where a quoted message has something of the case at hand."""
+KUBERNETES = {"exceeded quota"}
+"""Words that are not ours."""
+
+
+def said() -> Iterator[str]:
+    """Yield each text of the code; what is put into it is left out."""
+    for path in (TOP / "polyvisor").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(one.value if isinstance(one, ast.Constant) else "\0" for one in node.values)  # type: ignore[misc]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_messages_that_are_explained_are_said() -> None:
+    rows = [line for line in (TOP / "docs/troubleshooting.md").read_text().splitlines() if line.startswith("| ")][1:]
+    quoted = [text for row in rows for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    every = "\n".join(said())
+    parts = {part.strip(" :;") for text in quoted for part in VALUES.split(text)} - {"", *KUBERNETES}
+    assert len(parts) > 40
+    assert [part for part in sorted(parts) if part not in every] == []

@@ -192,9 +192,9 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "MemoryPreferenceRequirement": ALL,
     # -- configuration -------------------------------------------------------------------------------------------------
     "KubeVirt": ALL,
-    "KubeVirtSpec": _fields("configuration"),
+    "KubeVirtSpec": _fields("configuration imagePullPolicy imagePullSecrets"),
     "KubeVirtConfiguration": _fields(
-        "developerConfiguration evictionStrategy hypervisorDefaults hypervisors vmStateStorageClass"
+        "developerConfiguration evictionStrategy hypervisorDefaults hypervisors imagePullPolicy vmStateStorageClass"
     ),
     "DeveloperConfiguration": _fields("cpuAllocationRatio useEmulation"),
     "HypervisorConfiguration": ALL,

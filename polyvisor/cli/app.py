@@ -26,9 +26,9 @@ ANYWHERE = ("--kubeconfig", "--context", "--state-dir")
 """Global options that may also stand after the command, as kubectl allows."""
 
 SWITCHES = frozenset(
-    "--create-claim --dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference --move-cursor"
-    " --namespaced --no-launch --paused --port-forward --preserve --preserve-session --proxy-only --recursive"
-    " --stdio".split()
+    "--client --create-claim --create-secret --dry-run --force --ga-manage-ssh --infer-instancetype --infer-preference"
+    " --move-cursor --namespaced --no-launch --paused --port-forward --preserve --preserve-session --proxy-only"
+    " --recursive --stdio --update-secret".split()
 )
 """Options of virtctl that are on or off."""
 
@@ -40,9 +40,10 @@ MODULES = {
     "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc usbredir port-forward ssh scp expose"
     " permitted-devices",
     "commands_volumes": "addvolume removevolume memory-dump image-upload",
+    "commands_credentials": "credentials",
     "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
-    "commands_refused": "adm credentials evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",
+    "commands_refused": "adm evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",
 }
 """Where each command stands, in the order of the help."""
 

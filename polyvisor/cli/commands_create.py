@@ -62,6 +62,9 @@ def vm(
     volume_import: Annotated[
         Many, typer.Option(help="type:blank|http|registry|s3|gcs|pvc|snapshot|ds,size:S,url:U|src:[NAMESPACE/]NAME")
     ] = None,
+    volume_datasource: Annotated[Many, typer.Option(help="An older form of --volume-import type:ds,...")] = None,
+    volume_clone_pvc: Annotated[Many, typer.Option(help="An older form of --volume-import type:pvc,...")] = None,
+    volume_blank: Annotated[Many, typer.Option(help="An older form of --volume-import type:blank,...")] = None,
     volume_sysprep: Annotated[str, typer.Option(help="src:NAME[,type:configMap|secret]")] = "",
     user: Annotated[str, typer.Option(help="Default user of the guest (cloud-init).")] = "",
     password_file: Annotated[str, typer.Option(help="File with the user's password (cloud-init).")] = "",
@@ -80,6 +83,7 @@ def vm(
     """Write the manifest of a virtual machine to standard output: create vm ... | polyvisor apply -f -."""
     from polyvisor.cli.create_vm import Wanted, manifest
 
+    older = {"ds": volume_datasource, "pvc": volume_clone_pvc, "blank": volume_blank}
     wanted = Wanted(
         name=name,
         namespace=namespace,
@@ -95,7 +99,8 @@ def vm(
         infer_preference_from=infer_preference_from,
         containerdisks=volume_containerdisk or (),
         pvcs=volume_pvc or (),
-        imports=volume_import or (),
+        imports=[f"type:{kind},{text}" for kind, texts in older.items() for text in texts or ()]
+        + (volume_import or []),
         sysprep=volume_sysprep,
         user=user,
         password_file=password_file,

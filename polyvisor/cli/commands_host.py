@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated
 
@@ -18,6 +19,9 @@ class Network(StrEnum):
 
     USER = "user"
     BRIDGE = "bridge"
+
+
+SERVER_VERSION = "/apis/subresources.kubevirt.io/v1/version"
 
 
 def register(app: typer.Typer) -> None:
@@ -79,14 +83,25 @@ def kubeconfig(ctx: typer.Context) -> None:
         raise CliError(f"{path} does not exist yet", ExitCode.NOT_RUNNING, "`polyvisor up` writes it.")
 
 
-def version(output: Format = Output.TABLE) -> None:
-    """Print the version."""
+def version(
+    ctx: typer.Context,
+    client: Annotated[bool, typer.Option("-c", "--client", help="This program's alone; no server is asked.")] = False,
+    output: Format = Output.TABLE,
+) -> None:
+    """Print the version, and that of the server if one answers."""
     from polyvisor import __version__
+    from polyvisor.kube.errors import ApiError
 
+    found = {"clientVersion": {"gitVersion": f"v{__version__}"}}
+    if not client:
+        with suppress(CliError, ApiError):
+            found["serverVersion"] = _context(ctx).connect().client.get(SERVER_VERSION)
     if output in (Output.JSON, Output.YAML):
-        print_structured({"clientVersion": {"gitVersion": f"v{__version__}"}}, output)
-    else:
-        say(f"polyvisor {__version__}")
+        print_structured(found, output)
+        return
+    say(f"polyvisor {__version__}")
+    if server := found.get("serverVersion"):
+        say(f"server {str(server['gitVersion']).removeprefix('v')}")
 
 
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:

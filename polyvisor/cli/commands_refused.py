@@ -14,7 +14,6 @@ from polyvisor.cli.errors import CliError, ExitCode
 _MIGRATION = "there is no live migration; stop the machine and start it, and it goes where there is room"
 REFUSED = {
     "adm": "log levels are set where a process is started (docs/cluster.md)",
-    "credentials": "change the Secret that the machine's accessCredentials name; the guest follows within a minute",
     "evacuate-cancel": _MIGRATION,
     "guestfs": "run libguestfs on the claim's disk while the machine is shut down",
     "migrate": _MIGRATION,

@@ -104,10 +104,15 @@ def image_upload(
     uploadproxy_url: Annotated[str, typer.Option(help="Address of the upload proxy; by default the cluster's.")] = "",
     wait_secs: Annotated[int, typer.Option(help="How long to wait for the target, and for the end.")] = 300,
     retry: Annotated[int, typer.Option(help="How often to try again when the upload proxy does not answer.")] = 5,
+    default_instancetype: Annotated[str, typer.Option(help="Instance type of machines made from it.")] = "",
+    default_instancetype_kind: Annotated[str, typer.Option(help="Kind of that instance type.")] = "",
+    default_preference: Annotated[str, typer.Option(help="Preference of machines made from it.")] = "",
+    default_preference_kind: Annotated[str, typer.Option(help="Kind of that preference.")] = "",
 ) -> None:
     """Upload an image from this machine into a DataVolume (dv) or PersistentVolumeClaim (pvc)."""
     from pathlib import Path
 
+    from polyvisor.api.names import default_label
     from polyvisor.cli.errors import CliError, ExitCode
     from polyvisor.cli.image_upload import Wanted, upload
 
@@ -115,6 +120,14 @@ def image_upload(
         raise CliError(f"found {target!r}, accepted: dv, pvc", ExitCode.USAGE)
     if bool(image_path) == bool(archive_path):
         raise CliError("give one of --image-path, --archive-path", ExitCode.USAGE)
+    given = {
+        "instancetype": default_instancetype,
+        "instancetype-kind": default_instancetype_kind,
+        "preference": default_preference,
+        "preference-kind": default_preference_kind,
+    }
+    if no_create and any(given.values()):
+        raise CliError("what is there keeps its labels: give --no-create or defaults, not both", ExitCode.USAGE)
     session = _context(ctx).connect()
     wanted = Wanted(
         target,
@@ -131,6 +144,7 @@ def image_upload(
         proxy=uploadproxy_url,
         wait_seconds=wait_secs,
         retries=retry,
+        labels={default_label(what): value for what, value in given.items() if value},
     )
     upload(session, namespace or session.namespace, wanted)
 

@@ -86,6 +86,7 @@ async def _standard(target: Target, port: Port) -> None:
     typed: asyncio.Queue[bytes] = asyncio.Queue(4)
     threading.Thread(target=_read_input, args=(asyncio.get_running_loop(), typed), daemon=True).start()
     heard = asyncio.Event()
+    silent = True
 
     async def read() -> bytes:
         if data := await typed.get():
@@ -98,11 +99,15 @@ async def _standard(target: Target, port: Port) -> None:
         return b""
 
     async def write(data: bytes) -> None:
+        nonlocal silent
+        silent = False
         heard.set()
         while data:
             data = data[await asyncio.to_thread(os.write, 1, data) :]
 
     await join(websocket, read, write)
+    if silent:  # a user-mode network takes a connection before it knows whether the guest does
+        note(f"{target.name} said nothing on port {port.remote}: does anything listen there?")
 
 
 def _read_input(loop: asyncio.AbstractEventLoop, typed: asyncio.Queue[bytes]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Wanted:
     proxy: str = ""
     wait_seconds: float = 300
     retries: int = 5
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What machines that are made from the volume infer their size from."""
 
 
 def upload(session: Session, namespace: str, wanted: Wanted) -> None:
@@ -126,7 +128,9 @@ class _Target:
             annotations |= {TARGET: "", CONTENT_TYPE: "archive" if wanted.archive else "kubevirt"}
             spec = {"accessModes": ["ReadWriteOnce"], **storage}
             version = "v1"
-        metadata = {"name": wanted.name, **({"annotations": annotations} if annotations else {})}
+        metadata: Obj = {"name": wanted.name, **({"annotations": annotations} if annotations else {})}
+        if wanted.labels:
+            metadata["labels"] = dict(wanted.labels)
         return {"apiVersion": version, "kind": self._word, "metadata": metadata, "spec": spec}
 
     def ready(self, obj: Obj) -> bool:

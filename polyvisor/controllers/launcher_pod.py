@@ -52,6 +52,7 @@ LAUNCHER_IMAGES = os.environ.get("LAUNCHER_IMAGES", f"localhost/polyvisor/launch
 """Where launchers' images are unless the KubeVirt object says otherwise; an installation gives its own registry."""
 PULL_POLICY = os.environ.get("LAUNCHER_PULL_POLICY", "IfNotPresent")
 PULL_SECRETS: list[Obj] = json.loads(os.environ.get("LAUNCHER_PULL_SECRETS", "[]"))
+"""How launchers' images are pulled unless the KubeVirt object says otherwise."""
 FAIL_FAST_ANNOTATION = "kubevirt.io/func-test-virt-launcher-fail-fast"
 """KubeVirt's way to have a launcher end at once, by which its users try what becomes of a machine that never starts."""
 FAILING = ["python3", "-c", "raise SystemExit('this launcher was told to fail by an annotation')"]
@@ -75,12 +76,13 @@ def driver_of(pod: Obj) -> tuple[str, str]:
 
 
 def build_pod(
-    vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, config: Obj, claims: Mapping[str, Obj]
+    vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, settings: Obj, claims: Mapping[str, Obj]
 ) -> Obj:
     """Return the Pod for a machine as placement decided.
 
-    ``config`` is the KubeVirt object's configuration, ``claims`` are those of the machine's namespace, by name.
+    ``settings`` is the KubeVirt object's spec, ``claims`` are those of the machine's namespace, by name.
     """
+    config = settings.get("configuration") or {}
     driver = placement.driver
     if driver is None:
         raise ValueError("a Pod needs a driver")
@@ -118,9 +120,10 @@ def build_pod(
     if FAIL_FAST_ANNOTATION in annotations:
         compute["command"] = FAILING
     others = [*storage.containers, console_log(image, privileged=privileged)]
+    policy = config.get("imagePullPolicy") or settings.get("imagePullPolicy") or PULL_POLICY
     for container in (compute, *others, *storage.init_containers):
         if container["image"] == image:
-            container["imagePullPolicy"] = PULL_POLICY
+            container["imagePullPolicy"] = policy
     if guaranteed(compute["resources"]):
         for container in (*others, *storage.init_containers):
             container["resources"] = firm(container["resources"])
@@ -144,7 +147,8 @@ def build_pod(
         pod_spec["serviceAccountName"] = account
     if storage.init_containers:
         pod_spec["initContainers"] = storage.init_containers
-    if secrets := storage.pull_secrets + [one for one in PULL_SECRETS if one not in storage.pull_secrets]:
+    ours = PULL_SECRETS if settings.get("imagePullSecrets") is None else settings["imagePullSecrets"]
+    if secrets := storage.pull_secrets + [one for one in ours if one not in storage.pull_secrets]:
         pod_spec["imagePullSecrets"] = secrets
     if not privileged:
         pod_spec["securityContext"] = UNPRIVILEGED

@@ -95,10 +95,19 @@ def decide(vm: Obj, vmi: Obj | None, at: datetime) -> Decision:
     return Decision(step)
 
 
+def _outdated_start(vm: Obj) -> bool:
+    """Whether the start that is asked for belongs to a restart, after which the machine was stopped.
+
+    A halted machine is asked to start in this way only where it is to start paused; else its strategy is changed.
+    """
+    data = (first_request(vm) or {}).get("data") or {}
+    return wants_start(vm) and run_strategy(vm) == RunStrategy.HALTED and data.get("paused") != "true"
+
+
 def _without_instance(vm: Obj, strategy: RunStrategy, at: datetime) -> Decision:
     asked = wants_start(vm)
     if strategy == RunStrategy.HALTED:
-        return Decision(Step.SWITCH_ON if asked else Step.NONE)
+        return Decision(Step.SWITCH_ON if asked and not _outdated_start(vm) else Step.NONE)
     if strategy == RunStrategy.MANUAL:
         return Decision(Step.START if asked else Step.NONE)
     if strategy == RunStrategy.WAIT_AS_RECEIVER:
@@ -119,6 +128,7 @@ def remaining_requests(vm: Obj, vmi: Obj | None) -> list[Obj]:
         done = vmi is None or requests[0].get("uid") != uid(vmi)
     else:
         done = vmi is not None and not deleting(vmi) and phase_of(vmi) not in FINAL_PHASES
+        done = done or (vmi is None and _outdated_start(vm))
     return requests[1:] if done else requests
 
 

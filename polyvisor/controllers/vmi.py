@@ -133,7 +133,8 @@ class VmiController:
             return None if waits.reason == Reason.FAILED_PVC_NOT_FOUND else data_volumes.LOOK_SECONDS
         named = {name: self._claims.get(vmi["metadata"]["namespace"], name) for name in claims_of(vmi["spec"])}
         claims = {name: claim for name, claim in named.items() if claim is not None}
-        config = self.configuration()
+        settings = self.settings()
+        config: Obj = settings.get("configuration") or {}
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
         placement = self._place(spec, config, status_of.unschedulable_drivers(vmi))
         if placement.driver is None:
@@ -151,7 +152,7 @@ class VmiController:
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
             return None
         fresh = await self._numbers.give(fresh)
-        pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, config, claims), placement)
+        pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, settings, claims), placement)
         self._decided[uid(fresh)] = placement
         if condition(fresh, VmiCondition.SYNCHRONIZED) is None:
             return self._tell_seconds
@@ -340,11 +341,15 @@ class VmiController:
         pods = await self._client.list(PODS, vmi["metadata"]["namespace"], label_selector=selector)
         return [p for p in pods if owned_by(p, vmi) and not status_of.pod_is_final(p)]
 
-    def configuration(self) -> Obj:
-        """Return ``spec.configuration`` of the cluster's KubeVirt object."""
+    def settings(self) -> Obj:
+        """Return the spec of the cluster's KubeVirt object."""
         found = sorted(self._kubevirts.items(), key=lambda k: str(k["metadata"].get("creationTimestamp")))
-        config: Obj = (found[0].get("spec") or {}).get("configuration") or {} if found else {}
-        return config
+        settings: Obj = found[0].get("spec") or {} if found else {}
+        return settings
+
+    def configuration(self) -> Obj:
+        """Return the configuration in it."""
+        return self.settings().get("configuration") or {}
 
     def _place(self, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
         parsed = KubeVirtConfiguration.model_validate(config)

@@ -94,6 +94,14 @@ def test_cloud_init(cli: Cli, tmp_path: Path) -> None:
     assert spec["volumes"] == [{"name": "cloudinitdisk", "cloudInitConfigDrive": {"userDataBase64": given}}]
 
 
+def test_older_forms_of_imports(cli: Cli) -> None:
+    spec = made(cli, "--volume-blank", "size:1Gi,name:data", "--volume-clone-pvc", "src:default/os,name:root")["spec"]
+    new = made(
+        cli, "--volume-import", "type:pvc,src:default/os,name:root", "--volume-import", "type:blank,size:1Gi,name:data"
+    )
+    assert spec == new["spec"]
+
+
 def test_instance_types_and_preferences(cli: Cli) -> None:
     spec = made(cli, "--instancetype", "virtualmachineinstancetype/small", "--preference", "linux")["spec"]
     assert spec["instancetype"] == {"kind": "VirtualMachineInstancetype", "name": "small"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from polyvisor import __version__
 from polyvisor.cli.client import Client
 from polyvisor.cli.console import connected
 from polyvisor.kube.config import from_kubeconfig
@@ -202,7 +203,12 @@ def test_broken_bodies(client: Client, body: bytes) -> None:
     connection.close()
 
 
+def test_the_servers_version_stands_beside_this_programs(on_server: Cli) -> None:
+    assert on_server("version").out == f"polyvisor {__version__}\nserver {__version__}\n"
+    assert "serverVersion" not in on_server("version", "--client", "-o", "json").out
+
+
 def test_completion_and_version(cli: Cli, tmp_path: Path) -> None:
-    assert cli("version").out.startswith("polyvisor ")
+    assert cli("version", "--client").out == f"polyvisor {__version__}\n"
     assert "_POLYVISOR_COMPLETE" in cli("completion", "bash").out
     assert cli("completion", "tcsh").code == 2

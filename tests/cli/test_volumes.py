@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +143,20 @@ def test_memory_dumps_that_are_not_there(on_server: Cli) -> None:
         refused = on_server("memory-dump", *arguments)
         assert (refused.code, "download of a memory dump is not implemented" in refused.err) == (2, True)
     assert "accepted: get, download, remove" in on_server("memory-dump", "put", "demo").err
+
+
+def test_what_is_made_for_an_upload_says_what_machines_of_it_are(
+    on_server: Cli, client: Client, tmp_path: Path
+) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(512))
+    sizes = ("--default-instancetype", "small", "--default-preference", "plain")
+    upload = ("image-upload", "pvc", "sized", "--image-path", str(image), "--wait-secs", "0")
+    on_server(*upload, "--size", "1Mi", *sizes, "--uploadproxy-url", "https://127.0.0.1:1")
+    labels = client.get("/api/v1/namespaces/default/persistentvolumeclaims/sized")["metadata"]["labels"]
+    assert labels == {
+        "instancetype.kubevirt.io/default-instancetype": "small",
+        "instancetype.kubevirt.io/default-preference": "plain",
+    }
+    refused = on_server(*upload, "--no-create", *sizes)
+    assert (refused.code, "keeps its labels" in refused.err) == (2, True)

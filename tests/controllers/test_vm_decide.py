@@ -12,6 +12,7 @@ from polyvisor.controllers.vm_status import compute, printable
 Obj = dict[str, Any]
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 START = {"action": "Start"}
+PAUSED_START = {"action": "Start", "data": {"paused": "true"}}
 STOP = {"action": "Stop", "uid": "i1"}
 OTHER_STOP = {"action": "Stop", "uid": "old"}
 
@@ -55,7 +56,8 @@ DECISIONS = [
     (vm(running=False), None, Step.NONE),
     (vm("Halted"), vmi(), Step.STOP),
     (vm("Halted"), vmi("Succeeded"), Step.STOP),
-    (vm("Halted", START), None, Step.SWITCH_ON),
+    (vm("Halted", PAUSED_START), None, Step.SWITCH_ON),
+    (vm("Halted", START), None, Step.NONE),
     (vm("Manual"), None, Step.NONE),
     (vm("Manual", START), None, Step.START),
     (vm("Manual"), vmi(), Step.NONE),
@@ -102,6 +104,14 @@ def test_decision(machine: Obj, instance: Obj | None, step: Step) -> None:
 )
 def test_a_fulfilled_request_is_taken_away(requests: list[Obj], instance: Obj | None, left: list[Obj]) -> None:
     assert remaining_requests(vm("Manual", *requests), instance) == left
+
+
+def test_a_stop_during_a_restart_is_the_last_word() -> None:
+    """Else the machine would be switched on again by what is left of the restart."""
+    assert remaining_requests(vm("Halted", STOP, START), vmi(uid="i1")) == [STOP, START]
+    assert remaining_requests(vm("Halted", STOP, START), None) == [START]
+    assert remaining_requests(vm("Halted", START), None) == []
+    assert remaining_requests(vm("Halted", PAUSED_START), None) == [PAUSED_START]
 
 
 def test_pauses_grow_from_ten_seconds_to_five_minutes() -> None:

@@ -18,12 +18,14 @@ from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
 KUBERNETES = "k8s.io/kubernetes"
+KUBEVIRT = "kubevirt.io/kubevirt"
 OLDER = "older/"
 """Before a program's name: the oldest release of Kubernetes that is tried."""
 PROGRAMS = {
     "vcsim": ("vcsim", "."),
     "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
     "kwok": ("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    "virtctl": ("virtctl", f"{KUBEVIRT}/cmd/virtctl"),
     **{
         name: ("kubernetes", f"{KUBERNETES}/cmd/{name}")
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
@@ -102,8 +104,11 @@ def _go(least: tuple[int, int]) -> str:
 
 
 def _versions(source: Path) -> str:
-    """Return the flags that tell Kubernetes' programs their own version; without them kubectl cannot read it."""
-    found = re.search(rf"{KUBERNETES} (v(\d+)\.(\d+)\.\d+)", (source / "go.mod").read_text())
+    """Return the flags that tell programs their own version; kubectl and virtctl want to read it."""
+    module = (source / "go.mod").read_text()
+    if found := re.search(rf"{KUBEVIRT} (v\d+\.\d+\.\d+)", module):
+        return f"-X kubevirt.io/client-go/version.gitVersion={found[1]}"
+    found = re.search(rf"{KUBERNETES} (v(\d+)\.(\d+)\.\d+)", module)
     if found is None:
         return ""
     base = "k8s.io/component-base/version"

@@ -7,10 +7,8 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,11 +25,11 @@ from polyvisor.kube.errors import ApiError
 
 from .agent_guest import IMAGE, add_image
 from .guest_shell import VMIS, Shell, shell, true, until
+from .screen import BASE, Viewer, picture, screen
 from .standalone import BIN, Standalone, standalone
 
 pytestmark = pytest.mark.e2e
 
-BASE = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 CONSOLES = 50
 CARD = {"name": "default", "masquerade": {}, "ports": [{"port": 7777}]}
 
@@ -121,38 +119,6 @@ def test_freeze_is_seen_and_ends_by_itself(client: Client, talk: str) -> None:
         console.says("rm /mnt/demo/x && echo remo''ved", rb"removed")
 
 
-def rfb(peer: Any) -> tuple[int, int, str]:
-    """Shake hands as a VNC client; return the screen's size and name."""
-    assert peer(12) == b"RFB 003.008\n"
-    peer.send(b"RFB 003.008\n")
-    assert 1 in peer(peer(1)[0])
-    peer.send(b"\1")
-    assert peer(4) == b"\0\0\0\0"
-    peer.send(b"\1")
-    width, height, _, length = struct.unpack(">HH16sI", peer(24))
-    return width, height, peer(length).decode()
-
-
-class Peer:
-    def __init__(self, websocket: Websocket) -> None:
-        self._websocket = websocket
-        self._got = b""
-
-    def __call__(self, count: int) -> bytes:
-        while len(self._got) < count:
-            self._got += self._websocket.recv(timeout=20)
-        data, self._got = self._got[:count], self._got[count:]
-        return data
-
-    def send(self, data: bytes) -> None:
-        self._websocket.send(data)
-
-
-def screen(client: Client, name: str, query: dict[str, str] | None = None) -> Websocket:
-    url, arguments = options(client, f"{BASE}/{name}/vnc", 20, query)
-    return Websocket(url, **arguments)
-
-
 def why_closed(websocket: Websocket) -> str:
     try:
         while True:
@@ -164,15 +130,16 @@ def why_closed(websocket: Websocket) -> str:
 def test_vnc_shakes_hands_and_has_one_session(client: Client, talk: str) -> None:
     with screen(client, talk) as first:
         assert first.subprotocol == "plain.kubevirt.io"
-        width, height, _ = rfb(Peer(first))
+        viewer = Viewer(first)
+        width, height = viewer.width, viewer.height
         assert (width, height) >= (640, 400)
         with pytest.raises(Exception, match="HTTP 409"):
             screen(client, talk, {"preserveSession": "true"})
         with screen(client, talk) as second:
-            assert rfb(Peer(second))[:2] == (width, height)
+            assert Viewer(second).look().width == width
             assert "another client" in why_closed(first)
     with screen(client, talk, {"preserveSession": "true"}) as third:
-        assert rfb(Peer(third))[:2] == (width, height)
+        assert Viewer(third).look().height == height
 
 
 def test_vnc_proxy_of_the_command_line(home: Standalone, talk: str) -> None:
@@ -189,20 +156,11 @@ def test_vnc_proxy_of_the_command_line(home: Standalone, talk: str) -> None:
 def test_screenshot_is_a_picture_of_the_screen(home: Standalone, client: Client, talk: str, tmp_path: Path) -> None:
     file = tmp_path / "shot.png"
     home.run("vnc", "screenshot", talk, "-f", file, "-m")
-    data = file.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    shot = picture(file.read_bytes())
     with screen(client, talk) as websocket:
-        assert rfb(Peer(websocket))[:2] == (width, height)
-    assert (depth, colour) == (8, 2)
-    pixels, place = b"", 8
-    while place < len(data):
-        (length,), kind = struct.unpack(">I", data[place : place + 4]), data[place + 4 : place + 8]
-        pixels += data[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
-        place += 12 + length
-    lines = zlib.decompress(pixels)
-    assert len(lines) == height * (1 + 3 * width)
-    assert len(set(lines)) > 2, "the firmware's text is on the screen"
+        seen = Viewer(websocket).look()
+    assert (shot.width, shot.height) == (seen.width, seen.height)
+    assert len(shot.lit()) > 2, "the firmware's text is on the screen"
 
 
 @pytest.mark.parametrize("verb", ["soft-reboot", "reset"])

@@ -76,6 +76,16 @@ def test_how_images_are_pulled_holds_for_launchers_too(monkeypatch: pytest.Monke
     assert {one["imagePullPolicy"] for one in every if one["image"] == ours} == {"Always"}
     assert {one["imagePullPolicy"] for one in every if one["image"] == users["image"]} == {"Never"}
     assert pod["imagePullSecrets"] == [{"name": "mine"}, {"name": "registry"}]
+    # what the KubeVirt object says goes before the installation's settings
+    for settings in (
+        {"imagePullPolicy": "Never", "imagePullSecrets": [{"name": "other"}]},
+        {"imagePullPolicy": "Always", "configuration": {"imagePullPolicy": "Never"}, "imagePullSecrets": []},
+    ):
+        parsed = VirtualMachineInstanceSpec.model_validate(spec)
+        pod = launcher_pod.build_pod(vmi, parsed, placement, settings, {})["spec"]
+        every = [*pod["containers"], *pod.get("initContainers", [])]
+        assert {one["imagePullPolicy"] for one in every if one["image"] == ours} == {"Never"}
+        assert pod["imagePullSecrets"] == [{"name": "mine"}, *settings["imagePullSecrets"]]
 
 
 def name(obj: dict[str, Any]) -> str:

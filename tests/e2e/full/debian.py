@@ -25,6 +25,7 @@ PACKAGES = (
     "zstd",
     "cloud-init",
     "openssh-server",
+    "sudo",
     "qemu-guest-agent",
 )
 LEAN = ("man", "doc", "locale", "info", "i18n/locales")
