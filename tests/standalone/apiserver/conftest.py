@@ -144,6 +144,7 @@ async def server(store: Store, identity: Identity, tmp_path: Path) -> AsyncItera
 VMI = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 VM = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
 PODS = "/api/v1/namespaces/default/pods"
+MERGE = {"content-type": "application/merge-patch+json"}
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 
 
@@ -167,3 +168,11 @@ def pod(name: str, **metadata: Any) -> Obj:
 
 def configmap(name: str, data: dict[str, str] | None = None, **metadata: Any) -> Obj:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}, "data": data or {}}
+
+
+def is_status(answer: httpx.Response, code: int, reason: str) -> str:
+    body = answer.json()
+    assert (answer.status_code, body["kind"], body["code"]) == (code, "Status", code), answer.text
+    assert (body["status"], body["reason"]) == ("Failure", reason)
+    message: str = body["message"]
+    return message

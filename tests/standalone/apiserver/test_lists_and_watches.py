@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .conftest import CONFIGMAPS, PODS, Running, configmap, pod
-from .test_http import is_status
-
-MERGE = {"content-type": "application/merge-patch+json"}
+from .conftest import CONFIGMAPS, MERGE, PODS, Running, configmap, is_status, pod
 
 
 async def test_pages_show_one_moment(server: Running) -> None:

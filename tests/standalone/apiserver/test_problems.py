@@ -7,8 +7,7 @@ import pytest
 
 from polyvisor.api.problems import Problem
 
-from .conftest import CONFIGMAPS, VMI, Running, configmap, vmi
-from .test_http import MERGE, is_status
+from .conftest import CONFIGMAPS, MERGE, VMI, Running, configmap, is_status, vmi
 
 
 @pytest.mark.parametrize("name", ["UPPER", "a_b", "-a", "a" * 254, "a/b", "..", ""])
