@@ -37,6 +37,11 @@ INITTAB = """\
 ::ctrlaltdel:/bin/poweroff
 ::shutdown:/bin/echo polyvisor-demo: shutting down
 """
+CHPASSWD = """\
+#!/bin/sh
+# busybox has no such program; this one keeps what the agent has it set
+cat >/run/passwords
+"""
 AGENT = """\
 #!/bin/sh
 for port in /sys/class/virtio-ports/*; do
@@ -58,6 +63,7 @@ def add_image(images: Path) -> None:
     tree = {
         PROGRAM.removeprefix("/"): Entry(0o755, Path(PROGRAM).read_bytes()),
         "etc/inittab": Entry(0o644, INITTAB.encode()),
+        "sbin/chpasswd": Entry(0o755, CHPASSWD.encode()),
         "etc/agent": Entry(0o755, AGENT.encode()),
         "etc/os-release": Entry(0o644, RELEASE.encode()),
     }

@@ -26,6 +26,7 @@ TREE = f"{PREFIX}pod-tree:1"
 SEED = """#cloud-config
 runcmd:
 - mkdir -p /mnt/cm /mnt/words
+- echo "SAW key $(grep -o first-key /mnt/cidata/meta-data)"
 - mount -o ro $(findfs LABEL=cfgdata) /mnt/cm
 - echo "SAW text $(cat /mnt/cm/greeting)"
 - mount -o ro $(findfs LABEL=words) /mnt/words
@@ -58,6 +59,11 @@ metadata: {name: words}
 stringData: {word: a-secret}
 ---
 apiVersion: v1
+kind: Secret
+metadata: {name: first}
+stringData: {key: ssh-ed25519 AAAA first-key}
+---
+apiVersion: v1
 kind: ConfigMap
 metadata: {name: texts}
 data: {greeting: from-a-configmap}
@@ -76,7 +82,10 @@ def qemu(name: str) -> str:
     ]
     disks = [{"name": volume["name"], "disk": {"bus": "virtio"}} for volume in volumes]
     boot = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}}
-    return machine(name, "qemu", {"disks": disks}, volumes, firmware=boot)
+    found = yaml.safe_load(machine(name, "qemu", {"disks": disks}, volumes, firmware=boot))
+    key = {"source": {"secret": {"secretName": "first"}}, "propagationMethod": {"noCloud": {}}}
+    found["spec"]["accessCredentials"] = [{"sshPublicKey": key}]
+    return yaml.safe_dump(found)
 
 
 def lxc(name: str) -> str:
@@ -117,6 +126,7 @@ def test_a_machine_with_disks_of_every_kind(nodes: NodesCluster) -> None:
         seen = sights(nodes, "disks")
         assert seen["text"] == "from-a-configmap"
         assert seen["secret"] == "a-secret"
+        assert seen["key"] == "first-key"
         assert seen["claim"] == f"{before}.", "a claim's data outlives the machine"
         assert seen["size"] == f"{4 << 11} {2 << 11}"
         assert guest_images.WELCOME in said(nodes, "disks"), "what a guest writes to an image is its own"

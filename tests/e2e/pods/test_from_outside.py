@@ -1,20 +1,25 @@
-"""The memory of a machine in a launcher Pod, dumped into a claim that another Pod brings."""
+"""What is done to a machine in a launcher Pod from outside: its memory is dumped, it is reset and asked to reboot."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from polyvisor.cli.client import Client
+from polyvisor.kube.config import from_kubeconfig
+from tests.e2e.guest_shell import shell
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
 from .machines import SECONDS, Obj, claim, get, image, pod_of
 
 pytestmark = pytest.mark.e2e
-MEMORY = 64 << 20
+MEMORY = 96 << 20
+INSTANCES = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 
 
 def vm(name: str) -> str:
@@ -23,7 +28,7 @@ def vm(name: str) -> str:
         "hypervisor": {"driver": "qemu"},
         "terminationGracePeriodSeconds": 0,
         "domain": {
-            "memory": {"guest": "64Mi"},
+            "memory": {"guest": "96Mi"},
             "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}},
             "devices": {"autoattachPodInterface": False},
         },
@@ -57,10 +62,16 @@ def dumped(nodes: NodesCluster) -> str:
     return str(request(nodes)["fileName"])
 
 
-def test_memory_is_dumped_into_a_claim(pods: NodesCluster) -> None:
-    for text in (claim("memory", size="200Mi"), claim("small"), vm("dumped")):
+@pytest.fixture(scope="module")
+def machine(pods: NodesCluster) -> Iterator[str]:
+    for text in (claim("memory", size="220Mi"), claim("small"), vm("dumped")):
         pods.kubectl("apply", "--filename=-", stdin=text)
     eventually(lambda: get(pods, "vm", "dumped").get("status", {}).get("ready") is True, SECONDS)
+    yield "dumped"
+    pods.kubectl("delete", "vm", "dumped", "--wait=true", "--timeout=100s")
+
+
+def test_memory_is_dumped_into_a_claim(pods: NodesCluster, machine: str) -> None:
     refused = pods.polyvisor("memory-dump", "get", "dumped", "--claim-name", "small", check=False)
     assert "pvc size [4194304] should be bigger then" in refused
     pods.polyvisor("memory-dump", "get", "dumped", "--claim-name", "memory")
@@ -77,8 +88,21 @@ def test_memory_is_dumped_into_a_claim(pods: NodesCluster) -> None:
     pods.polyvisor("memory-dump", "remove", "dumped")
     eventually(lambda: not request(pods), SECONDS, lambda: json.dumps(request(pods)))
     assert not get(pods, "vm", "dumped")["spec"]["template"]["spec"].get("volumes")
-    pods.kubectl("delete", "vm", "dumped", "--wait=true", "--timeout=100s")
-    assert file.exists(), "what was dumped outlives the machine"
+    assert file.exists(), "the claim is given up, and what was dumped is not"
+
+
+def test_it_starts_anew_in_the_same_pod(pods: NodesCluster, machine: str) -> None:
+    client = Client(from_kubeconfig(Path(pods.kubeconfig)))
+    before = get(pods, "vmi", machine)["metadata"]["uid"]
+    with shell(client, machine) as console:
+        for action in ("reset", "softreboot"):
+            console.says("touch /run/mark; ls /run", rb"mark")
+            client.request("PUT", f"{INSTANCES}/{machine}/{action}", {})
+            console.until(rb"login: ", SECONDS)
+            console.type("root")
+            console.says("ls -A /run | grep -c mark", rb"\n0")
+    found = get(pods, "vmi", machine)
+    assert (found["metadata"]["uid"], found["status"]["phase"]) == (before, "Running")
 
 
 def head(file: Path) -> bytes:
