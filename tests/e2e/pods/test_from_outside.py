@@ -100,6 +100,7 @@ def test_it_starts_anew_in_the_same_pod(pods: NodesCluster, machine: str) -> Non
             client.request("PUT", f"{INSTANCES}/{machine}/{action}", {})
             console.until(rb"login: ", SECONDS)
             console.type("root")
+            console.until(rb"# ", SECONDS)  # what is typed before that is thrown away
             console.says("ls -A /run | grep -c mark", rb"\n0")
     found = get(pods, "vmi", machine)
     assert (found["metadata"]["uid"], found["status"]["phase"]) == (before, "Running")

@@ -36,8 +36,12 @@ def test_a_machine_is_talked_to_looked_at_held_and_exposed(pods: NodesCluster) -
         says(b"until ip -4 address show eth0 | grep inet; do sleep 0.2; done; echo he''re\n", b"\nhere")
         says(b"mkdir -p /w; echo page >/w/index.html; httpd -p 8080 -h /w; echo serv''ing\n", b"\nserving")
         says(b"exit\n", b"login: ")
-    request = "GET /index.html HTTP/1.0\r\n\r\n"
-    assert virtctl("port-forward", "--stdio=true", f"vmi/{NAME}", "8080", stdin=request).endswith("page\n")
+    with virtctl.running("port-forward", "--stdio=true", f"vmi/{NAME}", "8080") as way:
+        assert way.stdin
+        assert way.stdout
+        way.stdin.write("GET /index.html HTTP/1.0\r\n\r\n")
+        way.stdin.flush()  # and it stays open: virtctl leaves when its input ends, whatever is still to come
+        assert "page\n" in way.stdout
     with virtctl.running("vnc", NAME, "--proxy-only", stderr=subprocess.DEVNULL) as proxy:
         assert proxy.stdout
         port = json.loads(proxy.stdout.readline())["port"]
