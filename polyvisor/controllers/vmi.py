@@ -278,11 +278,10 @@ class VmiController:
     async def _delete(self, vmi: Obj, pods: list[Obj]) -> float | None:
         if not has_finalizer(vmi, names.VMI_FINALIZER):
             return None
-        alive = [p for p in pods if not status_of.pod_is_final(p)] or await self._live_pods(vmi)
-        for pod in alive:
-            if not deleting(pod):
-                await self._delete_pod(vmi, pod, grace_period(vmi))
-        if alive:
+        left = pods or await self._live_pods(vmi)
+        for pod in left:
+            await self._delete_pod(vmi, pod, grace_period(vmi))
+        if left:  # whoever watches the machine sees how it ended: it goes when its Pods have gone
             return None
         if not pods and self._may_still_run(vmi):
             return AGENT_SECONDS

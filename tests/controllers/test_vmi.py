@@ -247,9 +247,11 @@ async def test_deletion_waits_for_the_pod(world: World) -> None:
     await world.client.delete(VMIS, "m", NAMESPACE)
     leaving = await world.pod("m", lambda p: p["metadata"].get("deletionTimestamp"))
     assert leaving["metadata"]["deletionGracePeriodSeconds"] == 7
-    await world.create_vmi("later")
-    await world.vmi("later", lambda v: v["status"]["phase"] == "Scheduling")
-    assert (await world.client.get(VMIS, "m", NAMESPACE))["metadata"]["deletionTimestamp"]
+    for moment, phase in enumerate(("Running", "Succeeded")):
+        await world.pod_status(pod, phase=phase)
+        await world.create_vmi(f"later-{moment}")
+        await world.vmi(f"later-{moment}", lambda v: v["status"]["phase"] == "Scheduling")
+        assert (await world.client.get(VMIS, "m", NAMESPACE))["metadata"]["deletionTimestamp"]
     await world.end_pod(pod)
     await world.gone(world.vmis, "m")
 
