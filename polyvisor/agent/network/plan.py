@@ -232,4 +232,7 @@ def _hand_over(card: Card, facts: Facts) -> Iterator[str]:
     yield f"address flush dev {card.outer} scope global"
     yield f"link set dev {card.outer} down"
     yield f"link set dev {card.outer} address {stable_mac(device.mac, card.outer)}"
-    yield f"link set dev {card.outer} master {card.bridge} up"
+    yield f"link set dev {card.outer} master {card.bridge}"
+    # a node's bridge may send a guest's broadcasts back, and the guest would be looked for outside from then on
+    yield f"link set dev {card.outer} type bridge_slave learning off"
+    yield f"link set dev {card.outer} up"

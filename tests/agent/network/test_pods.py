@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,14 @@ LAUNCHER = {
     "spec": {"containers": [{"name": "compute", "resources": {"limits": {TUN: "1"}}}]},
 }
 TAP: Any = SimpleNamespace(cards=CardKind.TAP)
+STRANGER = "02:bb:00:00:00:09"
+BROADCAST = """
+import socket, sys
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind((sys.argv[1], 0))
+link.send(b"\\xff" * 6 + bytes.fromhex(sys.argv[2].replace(":", "")) + b"\\x88\\xb5" + bytes(46))
+"""
+"""Sends a frame to everybody, as a node's bridge does with a guest's own if its ports are hairpins."""
 RESOLVER = Resolver(("198.51.100.53",), ("kubevirt.svc.cluster.local", "svc.cluster.local"))
 
 
@@ -167,7 +176,9 @@ async def test_a_guest_that_has_the_pods_address(
     use(guest, said)
     with listening(guest, 8080), listening(net.outside, 80):
         assert ask(net.outside, POD, 8080) == OUTSIDE
+        net.outside.run(sys.executable, "-c", BROADCAST, "p0", STRANGER)
         assert ask(guest, OUTSIDE, 80) == POD
+    assert STRANGER not in net.pod.run("bridge", "fdb", "show"), "a frame that comes back moves nobody"
     assert networks.socket(ID, socket.SOCK_STREAM) is None
 
 

@@ -135,7 +135,7 @@ def test_a_container_is_reached_as_its_pod_is(
     if binding == "masquerade":
         assert fetch(pods, f"[{address6}]", PORT) == said
         assert fetch(pods, f"[{address6}]", 9090) == ""
-    eventually(lambda: fetch(pods, address, PORT) == said, SECONDS)  # the first packets may be lost
+    assert fetch(pods, address, PORT) == said
     assert fetch(pods, address, 9090) == ("" if binding == "masquerade" else said)
     eventually(lambda: fetch(pods, services[binding], 80) == said, SECONDS)
     assert said.strip() in forwarded(client, name, PORT)
