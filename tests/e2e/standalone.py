@@ -72,6 +72,9 @@ class Standalone:
         return sorted(found)
 
 
+KERNEL = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+
+
 @contextmanager
 def standalone() -> Iterator[Standalone]:
     """Make the folder with the guest images, and clear it away when the test is over."""
@@ -79,3 +82,15 @@ def standalone() -> Iterator[Standalone]:
     subprocess.run(["/usr/bin/python3", "tools/guest_images.py", folder / "images"], cwd=ROOT, check=True)
     yield Standalone(folder)
     shutil.rmtree(folder)
+
+
+def bare_machine(name: str, **domain: Any) -> dict[str, Any]:
+    """Return a QEMU machine with the demo's kernel, and beside it only what ``domain`` asks for."""
+    boot = {"kernelArgs": "console=ttyS0 quiet", "container": KERNEL}
+    domain = {"devices": {"autoattachPodInterface": False}, "firmware": {"kernelBoot": boot}, **domain}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": name},
+        "spec": {"hypervisor": {"driver": "qemu"}, "terminationGracePeriodSeconds": 0, "domain": domain},
+    }

@@ -12,8 +12,7 @@ import pytest
 
 from .huge_pages import MIB, count, set_aside
 from .installation import eventually
-from .standalone import Standalone, standalone
-from .test_networks import KERNEL
+from .standalone import Standalone, bare_machine, standalone
 
 pytestmark = pytest.mark.e2e
 
@@ -22,17 +21,8 @@ SECONDS = 180
 
 
 def machine(name: str, pages: int) -> dict[str, Any]:
-    domain = {
-        "memory": {"guest": f"{pages * MIB}Mi", "hugepages": {"pageSize": "2Mi"}},
-        "devices": {"autoattachPodInterface": False},
-        "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0", "container": KERNEL}},
-    }
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachineInstance",
-        "metadata": {"name": name},
-        "spec": {"hypervisor": {"driver": "qemu"}, "terminationGracePeriodSeconds": 0, "domain": domain},
-    }
+    memory = {"guest": f"{pages * MIB}Mi", "hugepages": {"pageSize": "2Mi"}}
+    return bare_machine(name, memory=memory)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from polyvisor.cli.client import MERGE, Client
 from polyvisor.kube.config import from_kubeconfig
 
 from .guest_shell import Shell, shell, until
-from .standalone import Standalone, standalone
-from .test_networks import KERNEL, define_network, own_network
+from .standalone import KERNEL, Standalone, standalone
+from .test_networks import define_network, own_network
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
 VMS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"

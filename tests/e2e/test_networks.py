@@ -26,7 +26,7 @@ from polyvisor.cli.websocket import Websocket
 from polyvisor.kube.config import from_kubeconfig
 
 from .guest_shell import Shell, shell, until
-from .standalone import Standalone, standalone
+from .standalone import KERNEL, Standalone, standalone
 
 pytestmark = [
     pytest.mark.e2e,
@@ -34,7 +34,6 @@ pytestmark = [
 ]
 
 BASE = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
-KERNEL = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
 MORE = {"name": "more", "multus": {"networkName": "more"}}
 POD = {"name": "default", "pod": {}}
 MACHINES: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]]]] = {

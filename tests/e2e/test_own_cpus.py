@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from .installation import eventually
-from .standalone import Standalone, standalone
-from .test_networks import KERNEL
+from .standalone import Standalone, bare_machine, standalone
 
 pytestmark = pytest.mark.e2e
 
@@ -24,18 +23,7 @@ SHARED = min(CPUS)
 
 
 def machine(name: str, cores: int, **cpu: Any) -> dict[str, Any]:
-    domain = {
-        "cpu": {"cores": cores, **cpu},
-        "memory": {"guest": "64Mi"},
-        "devices": {"autoattachPodInterface": False},
-        "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": KERNEL}},
-    }
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachineInstance",
-        "metadata": {"name": name},
-        "spec": {"hypervisor": {"driver": "qemu"}, "terminationGracePeriodSeconds": 0, "domain": domain},
-    }
+    return bare_machine(name, cpu={"cores": cores, **cpu}, memory={"guest": "64Mi"})
 
 
 @pytest.fixture

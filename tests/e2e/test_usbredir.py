@@ -20,8 +20,8 @@ from polyvisor.cli.websocket import Websocket
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start
 
-from .standalone import BIN, ROOT, Standalone, standalone
-from .test_networks import BASE, KERNEL
+from .standalone import BIN, KERNEL, ROOT, Standalone, standalone
+from .test_networks import BASE
 
 pytestmark = pytest.mark.e2e
 SLOTS = 4

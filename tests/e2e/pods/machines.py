@@ -68,6 +68,11 @@ def image(name: str) -> Obj:
     return {"image": name if "/" in name else f"{PREFIX}{name}:1", "imagePullPolicy": "Never"}
 
 
+KERNEL: Obj = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+FIRMWARE: Obj = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": KERNEL}}
+"""What boots the demo's guest, quietly."""
+
+
 def get(nodes: NodesCluster, *what: str) -> Obj:
     return dict(json.loads(nodes.kubectl("get", *what, "--output=json")))
 

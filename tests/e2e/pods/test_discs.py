@@ -10,7 +10,7 @@ import yaml
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, Obj, claim, get, image, said
+from .machines import FIRMWARE, SECONDS, Obj, claim, get, image, said
 
 pytestmark = pytest.mark.e2e
 WATCH = (
@@ -21,7 +21,6 @@ WATCH = (
 
 
 def vm(disc: Obj | None) -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     seed = {"name": "seed", "cloudInitNoCloud": {"userData": f"#cloud-config\nruncmd:\n- {WATCH}\n"}}
     disks = [{"name": "seed", "disk": {"bus": "virtio"}}, {"name": "drive", "cdrom": {"bus": "scsi"}}]
     spec = {
@@ -29,7 +28,7 @@ def vm(disc: Obj | None) -> str:
         "terminationGracePeriodSeconds": 0,
         "domain": {
             "memory": {"guest": "96Mi"},
-            "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}},
+            "firmware": FIRMWARE,
             "devices": {"disks": disks, "autoattachPodInterface": False},
         },
         "volumes": [seed, *([{"name": "drive", **disc}] if disc else [])],

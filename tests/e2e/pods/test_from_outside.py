@@ -15,7 +15,7 @@ from tests.e2e.guest_shell import shell
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, Obj, claim, get, image, pod_of
+from .machines import FIRMWARE, SECONDS, Obj, claim, get, pod_of
 
 pytestmark = pytest.mark.e2e
 MEMORY = 96 << 20
@@ -23,13 +23,12 @@ INSTANCES = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachine
 
 
 def vm(name: str) -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     spec = {
         "hypervisor": {"driver": "qemu"},
         "terminationGracePeriodSeconds": 0,
         "domain": {
             "memory": {"guest": "96Mi"},
-            "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}},
+            "firmware": FIRMWARE,
             "devices": {"autoattachPodInterface": False},
         },
     }

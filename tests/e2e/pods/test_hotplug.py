@@ -13,7 +13,7 @@ import yaml
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, Obj, block_claim, claim, get, image
+from .machines import FIRMWARE, SECONDS, Obj, block_claim, claim, get, image
 
 pytestmark = pytest.mark.e2e
 WATCH = (
@@ -27,7 +27,6 @@ WATCH = (
 
 
 def vm(name: str) -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     seed = {"userData": f"#cloud-config\nruncmd:\n- {WATCH}\n"}
     volumes = [{"name": "root", "containerDisk": image("demo-disk")}, {"name": "seed", "cloudInitNoCloud": seed}]
     spec = {
@@ -35,7 +34,7 @@ def vm(name: str) -> str:
         "terminationGracePeriodSeconds": 0,
         "domain": {
             "memory": {"guest": "96Mi"},
-            "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}},
+            "firmware": FIRMWARE,
             "devices": {"disks": [{"name": volume["name"], "disk": {"bus": "virtio"}} for volume in volumes]},
         },
         "volumes": volumes,

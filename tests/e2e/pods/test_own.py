@@ -15,7 +15,7 @@ from tests.e2e.huge_pages import MIB, count, set_aside
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, get, gone, image, machine, pod_of, why
+from .machines import KERNEL, SECONDS, get, gone, machine, pod_of, why
 
 pytestmark = pytest.mark.e2e
 
@@ -73,7 +73,7 @@ def test_a_machine_has_its_pages_and_its_cpu(own: NodesCluster) -> None:
     domain = {
         "memory": {"guest": f"{PAGES * MIB}Mi", "hugepages": {"pageSize": "2Mi"}},
         "cpu": {"cores": 1, "dedicatedCpuPlacement": True},
-        "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0", "container": BOOT}},
+        "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0", "container": KERNEL}},
     }
     own.kubectl("apply", "-f-", stdin=machine(NAME, "qemu", {}, [], **domain))
     eventually(
@@ -100,6 +100,3 @@ def test_a_machine_has_its_pages_and_its_cpu(own: NodesCluster) -> None:
     assert cpu.isdigit(), "one CPU"
     gone(own, "vmi", NAME)
     eventually(lambda: count("free") >= free, SECONDS)
-
-
-BOOT = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}

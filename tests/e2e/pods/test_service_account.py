@@ -10,7 +10,7 @@ import yaml
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, get, gone, image, machine, phase, pod_of, sights, why
+from .machines import FIRMWARE, SECONDS, get, gone, machine, phase, pod_of, sights, why
 
 pytestmark = pytest.mark.e2e
 SEED = """#cloud-config
@@ -30,14 +30,12 @@ metadata: {name: worker}
 
 
 def guest() -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     volumes = [
         {"name": "seed", "cloudInitNoCloud": {"userData": SEED}},
         {"name": "account", "serviceAccount": {"serviceAccountName": "worker"}},
     ]
     disks = [{"name": volume["name"], "disk": {"bus": "virtio"}} for volume in volumes]
-    boot = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}}
-    return machine("account", "qemu", {"disks": disks}, volumes, firmware=boot)
+    return machine("account", "qemu", {"disks": disks}, volumes, firmware=FIRMWARE)
 
 
 def test_the_guest_has_the_token_and_the_launcher_has_not(pods: NodesCluster) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, claim, get, gone, image, machine, phase, sights, why
+from .machines import FIRMWARE, SECONDS, claim, get, gone, machine, phase, sights, why
 
 pytestmark = pytest.mark.e2e
 SEED = """#cloud-config
@@ -23,14 +23,12 @@ WAIT = "#cloud-config\nruncmd:\n- echo 'SAW end'\n"
 
 
 def guest(name: str, claimed: str, seed: str, **disk: Any) -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     volumes = [
         {"name": "data", "persistentVolumeClaim": {"claimName": claimed}},
         {"name": "seed", "cloudInitNoCloud": {"userData": seed}},
     ]
     disks = [{"name": "data", "disk": {"bus": "virtio"}, **disk}, {"name": "seed", "disk": {"bus": "virtio"}}]
-    boot = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}}
-    return machine(name, "qemu", {"disks": disks}, volumes, firmware=boot)
+    return machine(name, "qemu", {"disks": disks}, volumes, firmware=FIRMWARE)
 
 
 @pytest.fixture(scope="module")

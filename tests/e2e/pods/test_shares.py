@@ -8,7 +8,7 @@ import yaml
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
 
-from .machines import SECONDS, claim, gone, image, machine, phase, pod_of, sights, why
+from .machines import FIRMWARE, SECONDS, claim, gone, machine, phase, pod_of, sights, why
 
 pytestmark = pytest.mark.e2e
 SEED = """#cloud-config
@@ -26,15 +26,13 @@ TEXTS = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared-t
 
 
 def guest() -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     volumes = [
         {"name": "seed", "cloudInitNoCloud": {"userData": SEED}},
         {"name": "data", "persistentVolumeClaim": {"claimName": "shared-data"}},
         {"name": "texts", "configMap": {"name": "shared-texts"}},
     ]
     folders = [{"name": name, "virtiofs": {}} for name in ("data", "texts")]
-    boot = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}}
-    return machine("shares", "qemu", {"filesystems": folders}, volumes, firmware=boot)
+    return machine("shares", "qemu", {"filesystems": folders}, volumes, firmware=FIRMWARE)
 
 
 def test_a_claim_and_texts_are_folders_of_the_guest(pods: NodesCluster) -> None:

@@ -15,7 +15,22 @@ from polyvisor.agent.images import ImageStore
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import TOP, NodesCluster
 
-from .machines import PREFIX, SECONDS, block_claim, claim, get, gone, image, machine, phase, pod_of, said, sights, why
+from .machines import (
+    FIRMWARE,
+    PREFIX,
+    SECONDS,
+    block_claim,
+    claim,
+    get,
+    gone,
+    image,
+    machine,
+    phase,
+    pod_of,
+    said,
+    sights,
+    why,
+)
 
 sys.path.insert(0, str(TOP / "tools"))
 import guest_images
@@ -71,7 +86,6 @@ data: {greeting: from-a-configmap}
 
 
 def qemu(name: str) -> str:
-    kernel = {**image("demo-kernel"), "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
     volumes = [
         {"name": "root", "containerDisk": image("demo-disk")},
         {"name": "data", "persistentVolumeClaim": {"claimName": "disk"}},
@@ -81,8 +95,7 @@ def qemu(name: str) -> str:
         {"name": "words", "secret": {"secretName": "words", "volumeLabel": "words"}},
     ]
     disks = [{"name": volume["name"], "disk": {"bus": "virtio"}} for volume in volumes]
-    boot = {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": kernel}}
-    found = yaml.safe_load(machine(name, "qemu", {"disks": disks}, volumes, firmware=boot))
+    found = yaml.safe_load(machine(name, "qemu", {"disks": disks}, volumes, firmware=FIRMWARE))
     key = {"source": {"secret": {"secretName": "first"}}, "propagationMethod": {"noCloud": {}}}
     found["spec"]["accessCredentials"] = [{"sshPublicKey": key}]
     return yaml.safe_dump(found)
