@@ -12,10 +12,10 @@ from polyvisor.agent.images import ImageStore
 from polyvisor.domain import DomainContext
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, ProbeResult, RootKind
+from tests.folders import short_folder
 
 TOP = Path(__file__).resolve().parents[2]
 IMAGES = TOP / "build" / "images"
-SCRATCH = Path("/tmp/pvk-scratch")
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +27,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
 
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    SCRATCH.mkdir(mode=0o700)
-    yield SCRATCH
-    shutil.rmtree(SCRATCH)
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session", params=["qemu", "lxc"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,22 +21,21 @@ from polyvisor.testing import Bench, Client
 from tests.agent.conftest import Layout, member, tar
 from tests.drivers.feature_guest import Facts, facts, kernel_and_initrd
 from tests.drivers.feature_machines import IMAGES, KERNEL, Guest
+from tests.folders import short_folder
 
 DRIVER = QemuDriver()
-BASE = Path("/tmp/pvf")
 SECONDS = 120
 
 
 def run(guests: Mapping[str, Guest]) -> dict[str, Facts]:
     """Run every guest once, side by side, and return what each reports."""
-    shutil.rmtree(BASE, ignore_errors=True)
-    (BASE / "scratch").mkdir(parents=True, mode=0o700)
     found = {}
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, BASE)
+        base = stack.enter_context(short_folder())
+        (base / "scratch").mkdir()
         running = {}
         for name, guest in guests.items():
-            running[name] = _start(name, guest, BASE)
+            running[name] = _start(name, guest, base)
             stack.callback(running[name].close)
         for name, one in running.items():
             one.says(guests[name].end, SECONDS)

@@ -29,6 +29,7 @@ from polyvisor.drivers.qemu import QemuDriver
 from polyvisor.testing import Client
 from tests.agent.network.conftest import OUTSIDE, OUTSIDE6, POD, POD6, Net, ask, listening, net, with_ipv6
 from tests.agent.network.test_pods import ID, LAUNCHER
+from tests.folders import short_folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import guest_images
@@ -38,7 +39,6 @@ __all__ = ["net"]
 
 USER = 64055
 KERNEL = "localhost/polyvisor/demo-kernel:1"
-FOLDER = Path("/tmp/pvnu")
 DRIVER = QemuDriver()
 # a container is given the device by a device plugin, for everybody in it
 INSIDE = """
@@ -66,10 +66,9 @@ def with_client(initrd: bytes) -> bytes:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(mode=0o755)
-    yield FOLDER
-    shutil.rmtree(FOLDER)
+    with short_folder() as found:
+        found.chmod(0o755)
+        yield found
 
 
 def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: ImageStore, tmp_path: Path) -> None:

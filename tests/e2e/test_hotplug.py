@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from polyvisor.agent.disks import DiskFile
 from polyvisor.testing import Bench, Client
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start
+from tests.folders import short_folder
 
 from .standalone import Standalone, standalone
 
 pytestmark = pytest.mark.e2e
 
-BASE = Path("/tmp/pvh")
 SECONDS = 120
 DEVICES: dict[str, Any] = {"autoattachPodInterface": False}
 DOMAIN: dict[str, Any] = {"memory": {"guest": "160Mi"}, "devices": DEVICES}
@@ -31,19 +31,18 @@ DOMAIN: dict[str, Any] = {"memory": {"guest": "160Mi"}, "devices": DEVICES}
 @pytest.fixture(scope="module")
 def guest() -> Iterator[Bench]:
     """A guest that says which disks it has whenever that changes."""
-    shutil.rmtree(BASE, ignore_errors=True)
-    (BASE / "scratch").mkdir(parents=True, mode=0o700)
-    one = start("watch", Guest(DOMAIN, args="then=watch"), BASE)
-    try:
-        one.says(b"FACT end", SECONDS)
-        yield one
-    finally:
-        one.close()
-        shutil.rmtree(BASE)
+    with short_folder() as base:
+        (base / "scratch").mkdir()
+        one = start("watch", Guest(DOMAIN, args="then=watch"), base)
+        try:
+            one.says(b"FACT end", SECONDS)
+            yield one
+        finally:
+            one.close()
 
 
-def disk(name: str, bus: str, target: str) -> str:
-    path = BASE / f"{name}.img"
+def disk(folder: Path, name: str, bus: str, target: str) -> str:
+    path = folder / f"{name}.img"
     path.write_bytes(f"disk-{name}".encode().ljust(1 << 20, b"\0"))
     return (
         f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{path}'/>"
@@ -63,10 +62,10 @@ def test_a_guest_sees_a_disk_come_and_go(guest: Bench, bus: str, target: str, se
     name = f"on-{bus}"
     agent = Client(guest.folder)
     before = agent.result("state")["removed"]
-    agent.result("attach", xml=disk(name, bus, target))
+    agent.result("attach", xml=disk(guest.folder, name, bus, target))
     guest.says(f"DISKS {seen}=disk-{name}.".encode(), SECONDS)
     assert f"ua-{name}" in agent.result("describe")["xml"]
-    assert agent.ask("attach", xml=disk(name, bus, target))["error"]["code"] == "libvirt"
+    assert agent.ask("attach", xml=disk(guest.folder, name, bus, target))["error"]["code"] == "libvirt"
     agent.result("detach", alias=f"ua-{name}")
     awaited(lambda: agent.result("state")["removed"] > before, "the guest did not let go of the disk")
     assert f"ua-{name}" not in agent.result("describe")["xml"]
@@ -85,12 +84,12 @@ def test_what_is_not_ours_stays(guest: Bench) -> None:
 
 
 def test_a_guest_sees_discs_come_and_go() -> None:
-    base = BASE.with_name("pvhc")
-    shutil.rmtree(base, ignore_errors=True)
-    (base / "scratch").mkdir(parents=True, mode=0o700)
     drive = {**DOMAIN, "devices": {**DEVICES, "disks": [{"name": "drive", "cdrom": {"bus": "sata"}}]}}
-    one = start("drive", Guest(drive, args="then=watch"), base)
-    try:
+    with ExitStack() as stack:
+        base = stack.enter_context(short_folder())
+        (base / "scratch").mkdir()
+        one = start("drive", Guest(drive, args="then=watch"), base)
+        stack.callback(one.close)
         one.says(b"DISKS sr0=.", SECONDS)
         agent = Client(one.folder)
 
@@ -108,9 +107,6 @@ def test_a_guest_sees_discs_come_and_go() -> None:
         agent.result("change", xml=media.with_disc(media.found(agent.result("describe")["xml"])["drive"], None))
         one.says_again(b"DISKS sr0=.", empty, SECONDS)
         assert agent.ask("change", xml="<disk device='disk'/>")["error"]["code"] == "bad-request"
-    finally:
-        one.close()
-        shutil.rmtree(base)
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +11,20 @@ import pytest
 from polyvisor.domain import DiskSource
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start
+from tests.folders import short_folder
 
 pytestmark = pytest.mark.e2e
 
-BASE = Path("/tmp/pvs")
 SECONDS = 120
 
 
 @pytest.fixture
 def image() -> Iterator[DiskSource]:
-    shutil.rmtree(BASE, ignore_errors=True)
-    (BASE / "scratch").mkdir(parents=True, mode=0o700)
-    path = BASE / "shared.img"
-    path.write_bytes(bytes(1 << 20))
-    yield DiskSource(path, "raw")
-    shutil.rmtree(BASE)
+    with short_folder() as base:
+        (base / "scratch").mkdir()
+        path = base / "shared.img"
+        path.write_bytes(bytes(1 << 20))
+        yield DiskSource(path, "raw")
 
 
 def guest(word: str, place: int, **disk: Any) -> Guest:
@@ -43,7 +40,7 @@ def test_each_guest_sees_what_the_other_writes(image: DiskSource) -> None:
     with ExitStack() as stack:
         running = []
         for word, place in (("one", 1), ("two", 2)):
-            one = start(word, guest(word, place, shareable=True), BASE, {"shared": image})
+            one = start(word, guest(word, place, shareable=True), image.path.parent, {"shared": image})
             stack.callback(one.close)
             running.append(one)
         for one in running:
@@ -53,8 +50,8 @@ def test_each_guest_sees_what_the_other_writes(image: DiskSource) -> None:
 
 def test_a_disk_that_is_not_shared_has_one_machine(image: DiskSource) -> None:
     with ExitStack() as stack:
-        first = start("one", guest("one", 1), BASE, {"shared": image})
+        first = start("one", guest("one", 1), image.path.parent, {"shared": image})
         stack.callback(first.close)
         first.says(b"SHARED one .", SECONDS)
         with pytest.raises(AssertionError, match="lock"):
-            start("two", guest("two", 2), BASE, {"shared": image})
+            start("two", guest("two", 2), image.path.parent, {"shared": image})

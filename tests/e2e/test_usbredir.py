@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from polyvisor.cli.streams import options
 from polyvisor.cli.websocket import Websocket
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start
+from tests.folders import short_folder
 
 from .standalone import BIN, KERNEL, ROOT, Standalone, standalone
 from .test_networks import BASE
 
 pytestmark = pytest.mark.e2e
 SLOTS = 4
-FOLDER = Path("/tmp/pvu")
 HELLO, CONNECT, INTERFACES, ENDPOINTS, CONTROL = 0, 1, 4, 5, 100
 NO_ENDPOINT = 255
 CAPABILITIES = 1 << 4 | 1 << 5 | 1 << 6
@@ -126,28 +126,26 @@ def test_qemu_greets_on_each_slot_and_no_more(client: Client) -> None:
 
 
 def test_a_guest_asks_a_device_for_what_it_is() -> None:
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    (FOLDER / "scratch").mkdir(parents=True, mode=0o700)
     devices = {"autoattachPodInterface": False, "clientPassthrough": {}}
-    one = start("usb", Guest({"memory": {"guest": "160Mi"}, "devices": devices}), FOLDER)
-    try:
+    with ExitStack() as stack:
+        base = stack.enter_context(short_folder())
+        (base / "scratch").mkdir()
+        one = start("usb", Guest({"memory": {"guest": "160Mi"}, "devices": devices}), base)
+        stack.callback(one.close)
         one.says(b"FACT end", 120)
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(60)
-            peer.connect(str(one.folder / "usb0.sock"))
-            device = Redirection(lambda: peer.recv(4096), peer.sendall)
-            device.greeted()
-            device.greet()
-            device.send(INTERFACES, struct.pack("<I", 1) + bytes(4 * 32))
-            kinds = bytes([0, *[NO_ENDPOINT] * 15] * 2)
-            device.send(ENDPOINTS, kinds + bytes(32) + bytes(32) + struct.pack("<32H", *[8] * 32))
-            device.send(CONNECT, struct.pack("<BBBBHH", 1, 0, 0, 0, 0x046D, 0xC31C))
-            while (packet := device.packet())[0] != CONTROL:
-                continue
-            assert packet[1][1] == GET_DESCRIPTOR
-    finally:
-        one.close()
-        shutil.rmtree(FOLDER)
+        peer = stack.enter_context(socket.socket(socket.AF_UNIX))
+        peer.settimeout(60)
+        peer.connect(str(one.folder / "usb0.sock"))
+        device = Redirection(lambda: peer.recv(4096), peer.sendall)
+        device.greeted()
+        device.greet()
+        device.send(INTERFACES, struct.pack("<I", 1) + bytes(4 * 32))
+        kinds = bytes([0, *[NO_ENDPOINT] * 15] * 2)
+        device.send(ENDPOINTS, kinds + bytes(32) + bytes(32) + struct.pack("<32H", *[8] * 32))
+        device.send(CONNECT, struct.pack("<BBBBHH", 1, 0, 0, 0, 0x046D, 0xC31C))
+        while (packet := device.packet())[0] != CONTROL:
+            continue
+        assert packet[1][1] == GET_DESCRIPTOR
 
 
 def test_one_that_asks_for_none_has_none(client: Client) -> None:
