@@ -1,9 +1,14 @@
-"""Does LXC really run containers here? One with busybox as its init must say a word, then it is taken away."""
+"""Does LXC really run containers here? One whose init is the host's own shell must say a word, then it is taken away.
+
+The container has a root of its own, in which the host's folders of programs and libraries are mounted read-only: so the
+probe goes the way of a user's container, and needs nothing installed that a host can lack.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -14,7 +19,8 @@ from polyvisor.drivers.trial import UUID, Trial, TrialError
 
 CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
 DAEMON = Path("/usr/sbin/libvirtd")
-BUSYBOX = Path("/usr/bin/busybox")
+PROGRAMS = ("bin", "lib", "lib32", "lib64", "libx32", "usr")
+"""Folders of the host that its shell may need; on most hosts all but the last are links into it."""
 NAME = "polyvisor_probe"
 WORD = b"polyvisor-container"
 BOOT_SECONDS = 5.0
@@ -31,9 +37,9 @@ def probe(scratch: Path) -> ProbeResult:
 def _try(scratch: Path) -> ProbeResult:
     folder, root = scratch / "t", scratch / "root"
     try:
-        _make_root(root)
+        shared = _make_root(root)
         with Trial(folder, launcher_plan(folder), NAME) as trial:
-            trial.call("start", xml=_xml(root))
+            trial.call("start", xml=_xml(root, shared))
             if not trial.says(WORD, BOOT_SECONDS):
                 return ProbeResult(False, f"a container's init said nothing within {BOOT_SECONDS:.0f} s")
             versions = trial.versions
@@ -55,20 +61,32 @@ def _missing() -> str:
         return "libvirtd is not installed (package libvirt-daemon)"
     if not Path("/sys/fs/cgroup").is_dir() or not any(Path("/sys/fs/cgroup").iterdir()):
         return "no cgroups are mounted at /sys/fs/cgroup"
-    if not BUSYBOX.exists():
-        return "there is nothing to run in a container (package busybox-static)"
     return ""
 
 
-def _make_root(root: Path) -> None:
-    for name in ("bin", "sbin", "dev", "proc", "sys"):
+def _make_root(root: Path) -> list[str]:
+    """Make the container's root; return the host's folders that are to be mounted in it."""
+    for name in ("dev", "proc", "sys"):
         (root / name).mkdir(parents=True, exist_ok=True)
-    shutil.copy2(BUSYBOX, root / "bin" / "busybox")
+    shared = []
+    for name in PROGRAMS:
+        folder = Path("/", name)
+        if folder.is_symlink():
+            (root / name).unlink(missing_ok=True)
+            (root / name).symlink_to(folder.readlink())
+        elif folder.is_dir():
+            (root / name).mkdir(exist_ok=True)
+            shared.append(name)
+    return shared
 
 
-def _xml(root: Path) -> str:
+def _xml(root: Path, shared: Sequence[str]) -> str:
+    mounts = "".join(
+        f"<filesystem type='mount'><source dir='/{name}'/><target dir='/{name}'/><readonly/></filesystem>"
+        for name in shared
+    )
     return f"""<domain type='lxc'><name>{NAME}</name><uuid>{UUID}</uuid><memory unit='MiB'>32</memory><vcpu>1</vcpu>
-<os><type>exe</type><init>/bin/busybox</init><initarg>sh</initarg><initarg>-c</initarg>
-<initarg>echo {WORD.decode()}; exec /bin/busybox sleep 60</initarg></os><features><privnet/></features><devices>
-<filesystem type='mount'><source dir='{escape(str(root), {"'": "&apos;"})}'/><target dir='/'/></filesystem>
+<os><type>exe</type><init>/bin/sh</init><initarg>-c</initarg>
+<initarg>echo {WORD.decode()}; exec sleep 60</initarg></os><features><privnet/></features><devices>
+<filesystem type='mount'><source dir='{escape(str(root), {"'": "&apos;"})}'/><target dir='/'/></filesystem>{mounts}
 <console type='pty'/></devices></domain>"""

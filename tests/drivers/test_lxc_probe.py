@@ -1,0 +1,29 @@
+"""LXC's probe: what it needs of a host beyond libvirt and control groups is nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polyvisor.drivers.lxc import probe
+from tests.folders import short_folder
+
+
+def test_a_container_runs_the_hosts_shell() -> None:
+    """So it is available on a host without busybox."""
+    with short_folder() as scratch:
+        found = probe.probe(scratch)
+        assert found.available, found.reason
+        assert found.virt_types == ("lxc",)
+        assert not (scratch / "root").exists()
+
+
+def test_the_hosts_folders_are_mounted_and_its_links_are_kept() -> None:
+    with short_folder() as scratch:
+        shared = probe._make_root(scratch / "root")
+        again = probe._make_root(scratch / "root")  # a probe that was cut short has left one
+        assert shared == again
+        assert "usr" in shared
+        for name in ("bin", "lib64"):
+            assert (scratch / "root" / name).is_symlink() == Path("/", name).is_symlink()
+        xml = probe._xml(scratch / "root", shared)
+    assert xml.count("<readonly/>") == len(shared)
