@@ -23,6 +23,7 @@ from polyvisor.agent import link as launcher_link
 from polyvisor.agent.access import AccessKeeper
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.cpus import CpuSource, HostCpus, PodCpus
+from polyvisor.agent.descriptors import Readers
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
@@ -152,7 +153,7 @@ class Agent:
             self._vmis, self._events, self._link_of, self._machines.access_secrets, self._machines.look
         )
         self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look)
-        self._screens, self._usb_slots = Screens(), UsbSlots()
+        self._screens, self._usb_slots, self._readers = Screens(), UsbSlots(), Readers()
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
 
@@ -331,7 +332,7 @@ class Agent:
         if stream == "usbredir":
             return await self._usb_slots.open(vmi["metadata"]["uid"], link.path, USB_SLOTS)
         if stream == "screenshot":
-            return await streams.screenshot(link.path, wake=bool(arguments.get("wake")))
+            return await streams.screenshot(link.path, self._readers, wake=bool(arguments.get("wake")))
         if stream == "port":
             pod = self._machines.pod_of(vmi)
             connect = partial(self.networks.socket, pod_id(pod) if pod is not None else "")

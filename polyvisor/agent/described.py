@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from lxml import etree
 from lxml.etree import _Element
 
+from polyvisor.agent.link import LauncherError
 from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT
 from polyvisor.api.volumes import claim_of
@@ -120,8 +121,13 @@ def switched(element: _Element, state: str) -> str:
 
 
 def parsed(xml: str) -> _Element:
-    """Return a domain out of a launcher's hands: nothing that its XML names is opened."""
-    return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+    """Return a domain out of a launcher's hands: nothing that its XML names is opened, and no entity is expanded."""
+    try:
+        if "<!DOCTYPE" in xml:  # entities in attributes are expanded whatever the parser is told
+            raise ValueError("it has a document type")
+        return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
+    except (ValueError, etree.XMLSyntaxError) as error:
+        raise LauncherError(f"the launcher describes its domain with XML that cannot be used: {error}") from None
 
 
 def _by_name(domain: _Element) -> dict[str, _Element]:

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from polyvisor.agent.launcher_messages import LINE_LIMIT, State, Unasked, error_of, read_message, state_of
 from polyvisor.agent.peers import address_of, peer_of, stranger
 from polyvisor.kube.tasks import end_task
 
 VERSIONS = [1]
-LINE_LIMIT = 1024 * 1024
 TIMEOUT = 60.0
-DESCRIPTOR_TIMEOUT = 15.0
 GARBAGE = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 """What reading from a launcher that has ended, or that talks nonsense, raises."""
 ACTIVE = ("running", "paused", "shutdown")
 ENDED = ("shutoff", "crashed")
-State = dict[str, Any]
 
 
 class LauncherError(Exception):
@@ -51,7 +47,9 @@ async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
         async with asyncio.timeout(TIMEOUT):
             if wrong := stranger(path, *peer_of(writer.get_extra_info("socket"))[:2]):
                 raise LauncherError(f"{path} {wrong}")
-            hello = (await _asked(reader, writer, {"hello": {"versions": VERSIONS}})).get("hello")
+            writer.write(json.dumps({"hello": {"versions": VERSIONS}}).encode() + b"\n")
+            await writer.drain()
+            hello = (await read_message(reader)).get("hello")
             if not isinstance(hello, dict) or hello.get("version") not in VERSIONS:
                 raise LauncherError(
                     f"the launcher on {path} speaks none of our protocol versions {VERSIONS}", "version"
@@ -63,15 +61,6 @@ async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
         writer.close()
         raise
     return reader, writer, hello
-
-
-async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: Any) -> State:
-    writer.write(json.dumps(message).encode() + b"\n")
-    await writer.drain()
-    answer = json.loads(await reader.readuntil(b"\n"))
-    if not isinstance(answer, dict):
-        raise ValueError("not an object")
-    return answer
 
 
 class Link:
@@ -123,8 +112,9 @@ class Link:
         """Whether there was a domain and it is over."""
         return self.state.get("state") in ENDED
 
-    async def request(self, operation: str, *, seconds: float = TIMEOUT, **arguments: Any) -> State:
-        """Ask for an operation and wait for its end; return the state after it."""
+    async def request(self, operation: str, *, seconds: float = 0, **arguments: Any) -> State:
+        """Ask for an operation and wait for its end, ``TIMEOUT`` unless said; return the state after it."""
+        seconds = seconds or TIMEOUT
         if self.closed:
             raise LauncherGone("the launcher has ended")
         self._number += 1
@@ -163,9 +153,11 @@ class Link:
         await end_task(self._reading)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        unasked = Unasked()
         try:
             while True:
-                self._message(json.loads(await reader.readuntil(b"\n")))
+                if not self._message(await read_message(reader)):
+                    await unasked.one_more()
         except GARBAGE:
             pass  # whatever it was, this connection cannot go on; the owner connects again
         finally:
@@ -175,23 +167,24 @@ class Link:
                     future.set_exception(LauncherGone("the launcher has ended"))
             asyncio.get_running_loop().call_soon(self._tell)
 
-    def _message(self, message: Any) -> None:
-        if not isinstance(message, dict):
-            raise ValueError("not an object")
+    def _message(self, message: State) -> bool:
+        """Take a message in; return whether it answers a question."""
         if isinstance(event := message.get("event"), dict):
             if event.get("type") == "state":
                 self._learn(event)
-            return
-        future = self._pending.get(message.get("id", -1))
+            return False
+        number = message.get("id")
+        future = self._pending.pop(number, None) if isinstance(number, int) else None
         if isinstance(result := message.get("result"), dict):
             self._learn(result)
             if future and not future.done():
                 future.set_result(result)
-        elif isinstance(error := message.get("error"), dict) and future and not future.done():
-            future.set_exception(LauncherError(str(error.get("message"))[:1000], str(error.get("code"))))
+        elif (error := error_of(message)) and future and not future.done():
+            future.set_exception(LauncherError(*error))
+        return future is not None
 
     def _learn(self, told: State) -> None:
-        state: State = {key: told[key] for key in ("state", "reason", "since", "id", "agent") if key in told}
+        state = state_of(told)
         if "state" in state and state != self.state:
             self.state = state
             self._tell()
@@ -204,11 +197,11 @@ async def open_console(path: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
         async with asyncio.timeout(TIMEOUT):
             writer.write(json.dumps({"id": 1, "op": "console"}).encode() + b"\n")
             while True:
-                answer = json.loads(await reader.readuntil(b"\n"))
+                answer = await read_message(reader)
                 if answer.get("id") == 1:
                     break
-        if error := answer.get("error"):
-            raise LauncherError(str(error.get("message")), str(error.get("code")))
+        if error := error_of(answer):
+            raise LauncherError(*error)
     except (*GARBAGE, TimeoutError) as error:
         writer.close()
         raise LauncherGone(f"the console cannot be opened: {error}") from None
@@ -216,56 +209,3 @@ async def open_console(path: Path) -> tuple[asyncio.StreamReader, asyncio.Stream
         writer.close()
         raise
     return reader, writer
-
-
-class Descriptor:
-    """A file descriptor that is closed when nobody has taken it."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def take(self) -> int:
-        """Return the number; whoever takes it has to close it."""
-        number, self._number = self._number, -1
-        return number
-
-    def __del__(self) -> None:
-        if self._number >= 0:
-            os.close(self._number)
-
-
-def ask_for_descriptor(path: Path, operation: str, **arguments: Any) -> tuple[Descriptor, State]:
-    """Ask the launcher that listens on ``path`` for something that comes as a file descriptor. Blocking."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.settimeout(DESCRIPTOR_TIMEOUT)
-        try:
-            with address_of(path) as address:
-                peer.connect(address)
-            if wrong := stranger(path, *peer_of(peer)[:2]):
-                raise LauncherError(f"{path} {wrong}")
-            for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation, **arguments}):
-                peer.sendall(json.dumps(message).encode() + b"\n")
-            return _with_descriptor(peer)
-        except TimeoutError:
-            raise LauncherError(f"the launcher did not answer to {operation!r} in {DESCRIPTOR_TIMEOUT:.0f} s") from None
-        except (OSError, ValueError) as error:
-            raise LauncherGone(f"the launcher on {path} has ended or talks nonsense: {error}") from None
-
-
-def _with_descriptor(peer: socket.socket) -> tuple[Descriptor, State]:
-    found: list[Descriptor] = []
-    text = b""
-    while True:
-        data, descriptors, _, _ = socket.recv_fds(peer, 65536, 4)
-        found += [Descriptor(number) for number in descriptors]
-        *lines, text = (text + data).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if not isinstance(message, dict):
-                raise ValueError("not an object")
-            if error := message.get("error"):
-                raise LauncherError(str(error.get("message"))[:1000], str(error.get("code")))
-            if message.get("id") == 1 and found:
-                return found[0], dict(message.get("result") or {})
-        if not data or len(text) > LINE_LIMIT:
-            raise ValueError("no answer with a descriptor")

@@ -63,7 +63,7 @@ DISK: tuple[Scaled, ...] = (
     ("fl.times", "storage_flush_times_seconds_total", NANO),
 )
 VCPU: tuple[Scaled, ...] = (("wait", "vcpu_wait_seconds_total", NANO), ("delay", "vcpu_delay_seconds_total", NANO))
-VCPU_STATES = {0: "offline", 1: "running", 2: "blocked"}
+VCPU_STATES: Mapping[float | None, str] = {0: "offline", 1: "running", 2: "blocked"}
 log = logging.getLogger("polyvisor.statistics")
 
 
@@ -127,7 +127,7 @@ def samples(found: Families, where: Mapping[str, str], told: Mapping[str, Any]) 
         here = {**where, "id": str(number)}
         _scaled(found, here, told, f"vcpu.{number}.", VCPU)
         if (spent := _number(told.get(f"vcpu.{number}.time"))) is not None:
-            state = VCPU_STATES.get(told.get(f"vcpu.{number}.state", -1), "unknown")
+            state = VCPU_STATES.get(_number(told.get(f"vcpu.{number}.state")), "unknown")
             found.add(f"{PREFIX}vcpu_seconds_total", spent * NANO, **here, state=state)
     for number in range(_count(told, "net.count")):
         start = f"net.{number}."

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from polyvisor.agent.guestinfo import merged
-from polyvisor.agent.link import State
+from polyvisor.agent.launcher_messages import State
 from polyvisor.agent.network import multus
 from polyvisor.agent.network.plan import Card, reachable
 from polyvisor.agent.node import now

@@ -7,7 +7,6 @@ peace, is turned away.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import struct
@@ -16,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from polyvisor.agent.link import LauncherError, ask_for_descriptor
+from polyvisor.agent.descriptors import Readers, ask_for_descriptor, ask_for_socket, read_file
+from polyvisor.agent.link import LauncherError
 from polyvisor.agent.picture import to_png
 from polyvisor.api import Obj
 
@@ -24,6 +24,9 @@ CHUNK = 64 * 1024
 CONNECT_SECONDS = 5.0
 WAKE_SECONDS = 2.0
 MOST_DATAGRAMS = 256
+MAX_KIND = 100
+MAX_NAME = 4096
+"""Bytes of a screen's name that are skipped."""
 BUSY = "busy"
 """The code of the error for a screen that somebody else looks at."""
 
@@ -161,8 +164,7 @@ class Screens:
         """Open the screen of the machine whose launcher listens on ``path``."""
         if preserve and uid in self._sessions:
             raise LauncherError("Active VNC connection. Request denied.", BUSY)
-        found, _ = await asyncio.to_thread(ask_for_descriptor, path, "screen")
-        reader, writer = await asyncio.open_connection(sock=_nonblocking(found.take()))
+        reader, writer = await asyncio.open_connection(sock=await ask_for_socket(path, "screen"))
         if old := self._sessions.pop(uid, None):
             await old.close()
         stream = Stream(reader, writer)
@@ -189,8 +191,7 @@ class UsbSlots:
             raise LauncherError(f"all {many} slots for USB devices are taken", BUSY)
         taken.add(slot)
         try:
-            found, _ = await asyncio.to_thread(ask_for_descriptor, path, "usb", slot=slot)
-            reader, writer = await asyncio.open_connection(sock=_nonblocking(found.take()))
+            reader, writer = await asyncio.open_connection(sock=await ask_for_socket(path, "usb", slot=slot))
         except BaseException:
             self._free(uid, slot)
             raise
@@ -203,20 +204,18 @@ class UsbSlots:
             self._taken.pop(uid, None)
 
 
-async def screenshot(path: Path, *, wake: bool) -> Picture:
+async def screenshot(path: Path, readers: Readers, *, wake: bool) -> Picture:
     """Return a picture of the screen, as PNG whatever the hypervisor makes; ``wake`` moves the pointer before."""
     if wake:
         await _wake(path)
-    found, told = await asyncio.to_thread(ask_for_descriptor, path, "screenshot")
-    with os.fdopen(found.take(), "rb") as file:
-        data = file.read()
-    return Picture(await asyncio.to_thread(to_png, data, str(told.get("type"))))
+    found, told = await ask_for_descriptor(path, "screenshot")
+    kind = str(told.get("type"))[:MAX_KIND]
+    return Picture(await readers.run(str(path), lambda: to_png(read_file(found), kind)))
 
 
 async def _wake(path: Path) -> None:
     """Move the pointer as a VNC client, and see that the screen answers; a screen that does not is left alone."""
-    found, _ = await asyncio.to_thread(ask_for_descriptor, path, "screen")
-    reader, writer = await asyncio.open_connection(sock=_nonblocking(found.take()))
+    reader, writer = await asyncio.open_connection(sock=await ask_for_socket(path, "screen"))
     try:
         async with asyncio.timeout(WAKE_SECONDS):
             await reader.readexactly(12)
@@ -226,7 +225,7 @@ async def _wake(path: Path) -> None:
             await reader.readexactly(4)
             writer.write(b"\1")  # beside others
             width, height, *_, name = struct.unpack(">HH16sI", await reader.readexactly(24))
-            await reader.readexactly(name)
+            await reader.readexactly(min(name, MAX_NAME))
             for place in (0, 1):
                 writer.write(struct.pack(">BBHH", 5, 0, place, place))
             writer.write(struct.pack(">BBHHHH", 3, 0, 0, 0, width, height))
@@ -267,8 +266,8 @@ async def port_of(
     _let_through(vmi, port, protocol)
     if protocol != "tcp":
         raise LauncherError(f"without an address of its own the machine has no {protocol} ports that can be forwarded")
-    found, _ = await asyncio.to_thread(ask_for_descriptor, path, "port", port=port, answer=answer_seconds)
-    return Stream(*await asyncio.open_connection(sock=_nonblocking(found.take())))
+    connection = await ask_for_socket(path, "port", port=port, answer=answer_seconds)
+    return Stream(*await asyncio.open_connection(sock=connection))
 
 
 def _let_through(vmi: Obj, port: int, protocol: str) -> None:
@@ -310,9 +309,3 @@ def address_of(vmi: Obj) -> str:
     """Return where a machine can be reached from its node, as its status says; empty if nowhere."""
     interfaces = (vmi.get("status") or {}).get("interfaces") or []
     return str(next((entry["ipAddress"] for entry in interfaces if entry.get("ipAddress")), ""))
-
-
-def _nonblocking(descriptor: int) -> socket.socket:
-    found = socket.socket(fileno=descriptor)
-    found.setblocking(False)
-    return found

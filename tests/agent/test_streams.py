@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent import link, streams
-from polyvisor.agent.link import LauncherError, LauncherGone, ask_for_descriptor
+from polyvisor.agent import descriptors, streams
+from polyvisor.agent.descriptors import Readers, ask_for_descriptor
+from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.picture import to_png
 from polyvisor.agent.streams import BUSY, Screens, UsbSlots, address_of, dial, port_of
 
@@ -89,33 +90,18 @@ async def test_one_session_a_screen(tmp_path: Path) -> None:
         (b"", LauncherGone, "no answer"),
     ],
 )
-def test_a_launcher_that_gives_nothing(tmp_path: Path, said: bytes, error: type[Exception], match: str) -> None:
+async def test_a_launcher_that_gives_nothing(tmp_path: Path, said: bytes, error: type[Exception], match: str) -> None:
     with launcher(tmp_path, lambda peer, _: peer.sendall(said)) as path, pytest.raises(error, match=match):
-        ask_for_descriptor(path, "screen")
+        await ask_for_descriptor(path, "screen")
 
 
-def test_a_launcher_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "DESCRIPTOR_TIMEOUT", 0.2)
+async def test_a_launcher_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptors, "EXCHANGE_SECONDS", 0.2)
     done = threading.Event()
     with launcher(tmp_path, lambda *_: done.wait(5) and None) as path:
         with pytest.raises(LauncherError, match="did not answer to 'screen'"):
-            ask_for_descriptor(path, "screen")
+            await ask_for_descriptor(path, "screen")
         done.set()
-
-
-def test_descriptors_that_nobody_takes_are_closed(tmp_path: Path) -> None:
-    def generous(peer: socket.socket, _operation: str) -> None:
-        with open(os.devnull) as file:  # noqa: PTH123
-            number = file.fileno()
-            socket.send_fds(peer, [b'{"id": 1, "result": {}}\n'], [number, number, number])
-
-    with launcher(tmp_path, generous) as path:
-        before = len(list(Path("/proc/self/fd").iterdir()))
-        for _ in range(5):
-            found, _ = ask_for_descriptor(path, "screen")
-            os.close(found.take())
-        del found
-        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
 
 
 async def test_a_tcp_port() -> None:
@@ -222,7 +208,7 @@ async def test_a_screen_is_woken_by_moving_the_pointer(tmp_path: Path, monkeypat
             done.set()
 
     with launcher(tmp_path, play) as path:
-        picture = await streams.screenshot(path, wake=True)
+        picture = await streams.screenshot(path, Readers(), wake=True)
     assert (await picture.read()).startswith(b"\x89PNG")
     assert done.wait(5)
     assert heard[:3] == [b"RFB 003.008\n", b"\1", b"\1"]
