@@ -40,7 +40,9 @@ def a_node(heard: str | None = None, ready: str | None = None, taint: str = "") 
         (a_node(), "", False),
         (a_node(stamp(now())), "", True),
         (a_node("yesterday"), "", False),
-        (a_node(LONG_AGO), f"virt-handler on node n1 has not been heard of since {LONG_AGO}", False),
+        pytest.param(
+            a_node(LONG_AGO), f"virt-handler on node n1 has not been heard of since {LONG_AGO}", False, id="long-ago"
+        ),  # with an id of its own: processes that share the tests' work must agree on their names
         (a_node(stamp(now()), ready="Unknown"), "node n1 is not ready: Kubelet stopped posting.", True),
         (a_node(stamp(now()), ready="True"), "", True),
         (a_node(stamp(now()), taint="node.kubernetes.io/out-of-service"), "", False),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent.link import LauncherError, ask_for_descriptor
+from polyvisor.agent.descriptors import ask_for_descriptor
+from polyvisor.agent.link import LauncherError
 from polyvisor.domain import DomainContext, render
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, Verdict
