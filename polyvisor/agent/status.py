@@ -110,10 +110,10 @@ def hypervisor_gone(status: Obj, message: str) -> None:
     set_condition(status, VmiCondition.HYPERVISOR_AVAILABLE, "False", Reason.HYPERVISOR_GONE, message)
 
 
-def keep_node_trouble(old: Obj, new: Obj) -> None:
-    """Leave a Ready=False alone, in place, that stands for trouble of the node: who wrote it takes it away again."""
+def keep_trouble(old: Obj, new: Obj) -> None:
+    """Leave a Ready=False of virt-controller's alone, in place: of a node in trouble, or of a Pod that goes."""
     found: Obj = next((c for c in old.get("conditions") or [] if c.get("type") == VmiCondition.READY), {})
-    if found.get("reason") in NODE_TROUBLES and new.get("phase") not in FINAL_PHASES:
+    if found.get("reason") in {*NODE_TROUBLES, Reason.POD_TERMINATING} and new.get("phase") not in FINAL_PHASES:
         new["conditions"] = [
             found if condition["type"] == VmiCondition.READY else condition for condition in new.get("conditions") or []
         ]

@@ -257,7 +257,7 @@ class VirtualNode:
         old = pod.get("status") or {}
         if {**status, "conditions": _plain(status)} == {**old, "conditions": _plain(old)}:
             return
-        await self._client.update_status(PODS, {**pod, "status": status})
+        self._pods.learn(await self._client.update_status(PODS, {**pod, "status": status}))
 
 
 def _plain(status: Obj) -> list[tuple[str, ...]]:

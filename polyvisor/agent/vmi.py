@@ -390,6 +390,6 @@ class MachineAgent:
         return self._patience.failed(vmi["metadata"]["uid"]) if error.retry else None
 
     async def _write(self, vmi: Obj, new: Obj) -> None:
-        status.keep_node_trouble(vmi.get("status") or {}, new)
+        status.keep_trouble(vmi.get("status") or {}, new)
         if new != (vmi.get("status") or {}):
-            await self._client.update_status(VMIS, {**vmi, "status": new})
+            self._vmis.learn(await self._client.update_status(VMIS, {**vmi, "status": new}))

@@ -17,7 +17,7 @@ from polyvisor.process import running
 
 def lease_options(parser: argparse.ArgumentParser) -> None:
     """Add what :func:`leading` reads."""
-    parser.add_argument("--identity", default="", help="name of this replica; by default the Pod's, and something more")
+    parser.add_argument("--identity", default="", help="name of this replica; by default the Pod's")
     parser.add_argument("--lease-seconds", type=float, default=Timing().lease, help="how long the Lease holds")
 
 

@@ -90,7 +90,7 @@ class NodeController:
             set_condition(changed["status"], VmiCondition.READY, ConditionStatus.FALSE, reason, message, at=at)
         if changed == vmi:
             return
-        await self._client.update_status(VMIS, changed)
+        self._vmis.learn(await self._client.update_status(VMIS, changed))
         if found is not None and (condition(vmi, VmiCondition.READY) or {}).get("reason") not in NODE_TROUBLES:
             self._recorder.event(vmi, EventType.WARNING, found[0], found[1])
 

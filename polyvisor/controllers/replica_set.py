@@ -78,7 +78,8 @@ class ReplicaSetController:
         vmis = await self._own(replica_set, self._vmis.items(key[0]))
         failure: tuple[Reason, str] | None = None
         again: float | None = None
-        if not _paused(replica_set) and (_difference(replica_set, vmis) or any(_over(vmi) for vmi in vmis)):
+        doomed = any(_over(vmi) and not deleting(vmi) for vmi in vmis)
+        if not _paused(replica_set) and (doomed or _difference(replica_set, vmis)):
             vmis = await self._own(replica_set, await self._client.list(VMIS, key[0]))
             vmis, failure, again = await self._scale(replica_set, vmis)
         await self._write_status(replica_set, vmis, failure)
@@ -183,7 +184,7 @@ class ReplicaSetController:
         status = status_of(replica_set, vmis, failure, self._clock())
         if status == before:
             return
-        await self._client.update_status(REPLICA_SETS, replica_set | {"status": status})
+        self._sets.learn(await self._client.update_status(REPLICA_SETS, replica_set | {"status": status}))
         was = condition_is(replica_set, ReplicaSetCondition.REPLICA_PAUSED)
         if _paused(replica_set) and not was:
             self._recorder.event(replica_set, EventType.NORMAL, Reason.SUCCESSFUL_PAUSED, "Paused")
@@ -259,7 +260,9 @@ def _difference(replica_set: Obj, vmis: Sequence[Obj]) -> int:
 
 
 def _over(vmi: Obj) -> bool:
-    return phase_of(vmi) in FINAL_PHASES
+    """Whether an instance counts no more: it has ended, or is about to because its Pod was deleted."""
+    ready = condition(vmi, VmiCondition.READY) or {}
+    return phase_of(vmi) in FINAL_PHASES or ready.get("reason") == Reason.POD_TERMINATING
 
 
 def _active(vmi: Obj) -> bool:

@@ -16,7 +16,7 @@ from polyvisor.controllers.kubevirt import KubeVirtController
 from polyvisor.controllers.nodes import NodeController
 from polyvisor.controllers.replica_set import ReplicaSetController
 from polyvisor.controllers.vm import VmController
-from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, TELL_SECONDS, VmiController
+from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, VmiController
 from polyvisor.kube import EventRecorder, Informer, KubeClient
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ async def run_controllers(
     *,
     many_nodes: bool = False,
     give_way_seconds: float = GIVE_WAY_SECONDS,
-    tell_seconds: float = TELL_SECONDS,
     ready: asyncio.Event | None = None,
     measure: Callable[..., AbstractContextManager[object]] | None = None,
 ) -> None:
@@ -70,7 +69,6 @@ async def run_controllers(
             claims=claims,
             kubevirts=kubevirts,
             give_way_seconds=give_way_seconds,
-            tell_seconds=tell_seconds,
         ),
     ]
     budgets = Informer(client, DISRUPTION_BUDGETS, label_selector=names.CREATED_BY_LABEL)

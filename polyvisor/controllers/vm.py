@@ -101,6 +101,7 @@ class VmController:
             held = copy.deepcopy(vm)
             add_finalizer(held, names.VM_FINALIZER)
             vm = await self._client.update(VMS, held)
+            self._vms.learn(vm)
         if vmi is not None and not owned_by(vmi, vm):
             adopted = await self._adopt(vm, vmi)
             if adopted is None:
@@ -216,13 +217,17 @@ class VmController:
             return vmi
         try:
             new = await step(vm, vmi)
-            return vmi if new is None else await self._client.update(VMIS, new)
+            if new is None:
+                return vmi
+            changed = await self._client.update(VMIS, new)
         except (Unusable, ApiError) as error:
             if isinstance(error, ApiError) and (error.conflict or error.code not in REFUSALS):
                 raise
             told = f"{what} cannot be changed while the machine runs: {error}"
             self._recorder.event(vm, EventType.WARNING, Reason.FAILED_UPDATE, told)
             return vmi
+        self._vmis.learn(changed)
+        return changed
 
     async def _cards(self, vm: Obj, vmi: Obj) -> Obj | None:
         """Return the instance with its network cards as the template has them now, None if there is nothing to do."""
@@ -297,7 +302,7 @@ class VmController:
     ) -> None:
         status = compute(vm, vmi, failure, self._clock(), settled=settled)
         if status != vm.get("status"):
-            await self._client.update_status(VMS, vm | {"status": status})
+            self._vms.learn(await self._client.update_status(VMS, vm | {"status": status}))
 
     def _expected_instance(self, key: Key) -> Obj | None:
         """Return an instance that was made a moment ago and is not in the local copy yet."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
-from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason, VmiCondition
+from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
 from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
@@ -47,11 +47,6 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 GIVE_WAY_SECONDS = 30.0
 """How long a Pod may stay unschedulable before the next eligible driver is tried."""
-TELL_SECONDS = 5.0
-"""How long a launcher may take to run before the machine's status says that it is being scheduled.
-
-Most run sooner, and one write then says all that happened.
-"""
 AGENT_SECONDS = 10.0
 """After how long a machine is looked at again whose Pod is gone and whose node's agent has yet to say that it ended."""
 WORKERS = 16
@@ -75,7 +70,6 @@ class VmiController:
         kubevirts: Informer,
         clock: Callable[[], datetime] = now,
         give_way_seconds: float = GIVE_WAY_SECONDS,
-        tell_seconds: float = TELL_SECONDS,
         workers: int = WORKERS,
     ) -> None:
         self._client = client
@@ -86,9 +80,6 @@ class VmiController:
         self._attachments = Attachments(client, recorder, pods=pods, claims=claims, nodes=nodes)
         self._clock, self._numbers = clock, Numbers(client, vmis)
         self._give_way_seconds = give_way_seconds
-        self._tell_seconds = tell_seconds
-        self._decided: dict[str, Placement] = {}
-        """By a machine's uid, what its Pod was made for and its status does not tell yet."""
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-vmi", self.queue, self.reconcile, workers)
         pods.add_index(OWNER_INDEX, owner_uids)
@@ -148,15 +139,13 @@ class VmiController:
             add_finalizer(held, names.VMI_FINALIZER)
             status_of.pending(held, self._clock())
             fresh = await self._client.update(VMIS, held)
+            self._vmis.learn(fresh)
         if trouble := await ensure_state_claim(self._client, fresh, config):
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
             return None
         fresh = await self._numbers.give(fresh)
         pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, settings, claims), placement)
-        self._decided[uid(fresh)] = placement
-        if condition(fresh, VmiCondition.SYNCHRONIZED) is None:
-            return self._tell_seconds
-        changed = copy.deepcopy(fresh)  # it was said that the machine has to wait
+        changed = copy.deepcopy(fresh)
         status_of.scheduling(changed, pod, self._clock(), placement)
         await self._write(fresh, changed)
         return None
@@ -192,29 +181,28 @@ class VmiController:
             await self._pod_final(vmi, pod)
             return None
         if phase in ("", Phase.PENDING, Phase.SCHEDULING):
-            if deleting(pod):
+            if why := status_of.pod_lost(pod):
+                await self._pod_lost(vmi, why)
                 return None
-            decided = self._decision(vmi, pod)
+            decided = self._decision(vmi)
             if status_of.pod_at_work(pod):
                 status_of.scheduled(changed, pod, at, decided)
-            elif (quiet := status_of.quiet_seconds(vmi, pod, at, self._tell_seconds)) > 0:
-                return quiet
             else:
                 again = self._unschedulable(changed, pod, at, decided)
-        elif phase == Phase.RUNNING and not deleting(pod):
+        elif deleting(pod):
+            status_of.terminating(changed, at)
+        elif phase == Phase.RUNNING:
             await running_pod.settle(self._client, vmi, pod, at)
         await self._write(vmi, changed)
         if phase == Phase.RUNNING and not deleting(pod):
             again = await self._attachments.settle(vmi, pod)
         return again
 
-    def _decision(self, vmi: Obj, pod: Obj) -> Placement | None:
-        """Return what a Pod was made for, if the machine's status does not tell."""
+    def _decision(self, vmi: Obj) -> Placement | None:
+        """Return what a Pod was made for, if the machine's status does not tell: the write after its making failed."""
         if phase_of(vmi) == Phase.SCHEDULING:
             return None
-        if decided := self._decided.get(uid(vmi)):
-            return decided
-        spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])  # another controller made the Pod, and is gone
+        spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
         return self._place(spec, self.configuration(), status_of.unschedulable_drivers(vmi))
 
     def _unschedulable(self, vmi: Obj, pod: Obj, at: datetime, decided: Placement | None) -> float | None:
@@ -246,6 +234,12 @@ class VmiController:
         succeeded = handed_over and phase_of(pod) == PodPhase.SUCCEEDED
         reason = str((pod.get("status") or {}).get("reason") or Reason.FAILED)
         await self._end(fresh, Phase.SUCCEEDED if succeeded else Phase.FAILED, status_of.pod_failure(pod), reason)
+
+    async def _pod_lost(self, vmi: Obj, why: str) -> None:
+        """End a machine whose Pod somebody took away before its guest ran; whoever owns the machine makes another."""
+        fresh = await self._fresh(vmi, any_phase=True)
+        if fresh is not None and phase_of(fresh) in ("", Phase.PENDING, Phase.SCHEDULING):
+            await self._end(fresh, Phase.FAILED, why, Reason.POD_TERMINATING)
 
     async def _pod_gone(self, vmi: Obj) -> float | None:
         if await self._live_pods(vmi):
@@ -321,7 +315,7 @@ class VmiController:
 
     async def _write(self, before: Obj, after: Obj) -> None:
         if after != before:
-            await self._client.update_status(VMIS, after)
+            self._vmis.learn(await self._client.update_status(VMIS, after))
 
     async def _fresh(self, vmi: Obj, *, any_phase: bool = False) -> Obj | None:
         """Return the machine as the API server has it now, or None if the copy that was acted on is out of date."""
@@ -356,8 +350,6 @@ class VmiController:
 
     def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
         self.queue.add(key_of(new or old or {}))
-        if old is not None and (new is None or phase_of(new) not in ("", Phase.PENDING)):
-            self._decided.pop(uid(old), None)
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}

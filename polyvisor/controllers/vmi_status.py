@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polyvisor.api import names
 from polyvisor.api.names import CandidateVerdict, ConditionStatus, Phase, PodPhase, Reason, VmiCondition
 from polyvisor.controllers.launcher_pod import driver_of
-from polyvisor.controllers.objects import condition, drop_condition, moment, phase_of, set_condition, set_phase, uid
+from polyvisor.controllers.objects import condition, deleting, drop_condition, moment, set_condition, set_phase, uid
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -123,6 +123,13 @@ def ended(vmi: Obj, phase: Phase, reason: str, message: str, at: datetime) -> No
         set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
 
 
+def terminating(vmi: Obj, at: datetime) -> None:
+    """Say, in place, that the Pod of a machine that was handed over goes, unless it is known why nobody can tell."""
+    if (condition(vmi, VmiCondition.READY) or {}).get("reason") not in names.NODE_TROUBLES:
+        reason, message = Reason.POD_TERMINATING, "virt-launcher pod is terminating"
+        set_condition(vmi["status"], VmiCondition.READY, ConditionStatus.FALSE, reason, message, at=at)
+
+
 def gave_way(vmi: Obj, driver: str, message: str, at: datetime) -> None:
     """Go back to Pending, in place, because the Pod of ``driver`` finds no node."""
     status = vmi["status"]
@@ -155,6 +162,16 @@ def pod_is_final(pod: Obj) -> bool:
     return (pod.get("status") or {}).get("phase") in (PodPhase.SUCCEEDED, PodPhase.FAILED)
 
 
+def pod_lost(pod: Obj) -> str:
+    """Return why a Pod that is not over will run no guest any more, in words; empty if it may."""
+    if deleting(pod):
+        return "the launcher Pod was deleted before the guest ran"
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        if container.get("name") == names.COMPUTE_CONTAINER and "terminated" in (container.get("state") or {}):
+            return f"the launcher ended before the guest ran: {pod_failure(pod)}"
+    return ""
+
+
 def pod_at_work(pod: Obj) -> bool:
     """Whether the launcher runs, so that the machine can be handed over to the node's agent."""
     status = pod.get("status") or {}
@@ -177,16 +194,6 @@ def pod_failure(pod: Obj) -> str:
             what = ended.get("message") or ended.get("reason") or "ended"
             parts.append(f"container {container.get('name')}: {what} (exit code {ended.get('exitCode', '?')})")
     return "; ".join(p for p in parts if p) or f"the Pod ended as {status.get('phase')}"
-
-
-def quiet_seconds(vmi: Obj, pod: Obj, at: datetime, limit: float) -> float:
-    """Return for how long nothing has to be said of a Pod that is being started and is in no trouble."""
-    scheduled = condition(pod, "PodScheduled")
-    waits = scheduled is not None and scheduled.get("status") == ConditionStatus.FALSE
-    if phase_of(vmi) == Phase.SCHEDULING or waits or container_trouble(pod) is not None:
-        return 0.0
-    made = moment(pod["metadata"].get("creationTimestamp")) or at
-    return limit - (at - made).total_seconds()
 
 
 def container_trouble(pod: Obj) -> tuple[Reason, str] | None:

@@ -4,6 +4,8 @@ List, then watch from the list's resourceVersion; when the watch ends in order, 
 version seen; when it ends in any other way (410, a broken stream, a server that is down), list again after a pause
 and compare. So a change may be seen later or merged with the next, but never lost, and a deletion that happened while
 nobody watched is reported from the comparison. Objects handed out belong to the copy: read them, do not change them.
+Whoever writes an object gives the answer to :meth:`Informer.learn`, so that the next step starts from it and not from
+what was there before, which the API server would refuse as a conflict.
 Who owns which field (``managedFields``) is not kept: it is much of an object's size, nobody here reads it, and an API
 server keeps it by itself when an object is written back without it.
 """
@@ -141,6 +143,16 @@ class Informer:
         """Return all objects, or those of one namespace."""
         return [obj for key, obj in self._store.items() if namespace is None or key[0] == namespace]
 
+    def learn(self, obj: Obj) -> None:
+        """Take in what the API server answered to a write, before the watch tells of it.
+
+        Only a newer version of the same object is taken: one that the copy does not hold may have been deleted since.
+        """
+        old = self._store.get(key_of(obj))
+        if old is not None and old["metadata"].get("uid") == obj["metadata"].get("uid") and _is_newer(obj, old):
+            self._put(self._identity | obj)
+            self._notify()
+
     async def wait_until(self, predicate: Callable[[Self], T], seconds: float | None = 30.0) -> T:
         """Wait until ``predicate(self)`` is true (looked at after each change) and return what it gave."""
         async with asyncio.timeout(seconds):
@@ -210,12 +222,17 @@ class Informer:
                     continue
                 if event.type == "DELETED":
                     self._remove(key_of(event.object), event.object)
-                else:
+                elif not self._is_past(event.object):
                     self._put(self._identity | event.object)
                 self._notify()
         if not moved and asyncio.get_running_loop().time() - began < 1.0:
             raise ApiError(0, "WatchEnded", "the watch ended at once without an event")
         return version
+
+    def _is_past(self, obj: Obj) -> bool:
+        """Whether the copy holds a later version of this very object already, learnt from a write."""
+        held = self._store.get(key_of(obj))
+        return held is not None and held["metadata"].get("uid") == obj["metadata"].get("uid") and _is_newer(held, obj)
 
     def _put(self, obj: Obj) -> None:
         obj["metadata"].pop("managedFields", None)
@@ -264,6 +281,12 @@ class Informer:
             await asyncio.sleep(self._resync_seconds)
             for obj in list(self._store.values()):
                 self._tell(obj, obj)
+
+
+def _is_newer(one: Obj, other: Obj) -> bool:
+    """Whether a version comes after another, by their numbers; what is no number tells nothing."""
+    first, second = (str(obj["metadata"].get("resourceVersion") or "") for obj in (one, other))
+    return first.isdecimal() and second.isdecimal() and int(first) > int(second)
 
 
 def _call(handler: Handler, old: Obj | None, new: Obj | None) -> None:

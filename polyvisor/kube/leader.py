@@ -1,8 +1,9 @@
 """Leader election by a Lease: of several equal processes one works, and the others stand by.
 
 A leader counts from before it asked for its last renewal, by its own monotonic clock, and stops working well before
-others may take the Lease. Those measure from when *they* saw the Lease change, so clocks need not agree. Work that is
-told to stop is cancelled at once; a leader that leaves in order gives the Lease away, so that nobody has to wait.
+others may take the Lease. Those watch it, and measure from when *they* saw it change, so clocks need not agree. Work
+that is told to stop is cancelled at once; a leader that leaves in order gives the Lease away, so that nobody has to
+wait.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,7 +34,7 @@ class LostLease(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds: how long a Lease holds, when its holder gives up, and how often it is looked at. client-go's values."""
+    """Seconds: how long a Lease holds, when its holder gives up, and how often it is renewed. client-go's values."""
 
     lease: float = 15.0
     renew: float = 10.0
@@ -41,8 +42,8 @@ class Timing:
 
 
 def identity() -> str:
-    """Return a name for this process that no other has."""
-    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
+    """Return a name for this process that no other has: its Pod's, as a Pod runs one such process at a time."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}_{secrets.token_hex(4)}"
 
 
 class LeaderElection:
@@ -64,7 +65,12 @@ class LeaderElection:
         self.me = me or identity()
         self._timing = timing or Timing()
         self._changed = changed
-        self._seen: tuple[str, str, float] = ("", "", 0.0)
+        self._seen = ("", "")
+        self._free_at = 0.0
+        """By the loop's clock, when the Lease may be taken if nothing more is heard of it."""
+        self._version = ""
+        self._mine: Obj | None = None
+        """The Lease as it was written last, if that is known."""
         self._renewed = 0.0
         self.leading = False
 
@@ -88,12 +94,9 @@ class LeaderElection:
         """Wait until the Lease is ours."""
         told = ""
         while True:
-            began = time.monotonic()
+            began = self._now()
             try:
                 holder = await self._try()
-            except ApiError as error:
-                log.log(logging.DEBUG if error.conflict else logging.WARNING, "lease %s: %s", self._name, error)
-            else:
                 if holder == self.me:
                     self._renewed = began
                     self._lead(True)
@@ -101,22 +104,52 @@ class LeaderElection:
                 if holder != told:
                     told = holder
                     log.info("standing by: %s leads", holder)
-            await asyncio.sleep(self._timing.retry)
+                free = await self._stand_by()
+            except ApiError as error:
+                log.log(logging.DEBUG if error.conflict else logging.WARNING, "lease %s: %s", self._name, error)
+                free = error.conflict  # somebody was faster, and will be seen to have it
+            if not free:  # a watch that breaks off each time must not make a busy loop
+                await asyncio.sleep(max(0.0, began + self._timing.retry - self._now()))
+
+    async def _stand_by(self) -> bool:
+        """Follow the Lease until it may be taken; false if the watch ended before.
+
+        A watch that has gone silent is no danger: the Lease is read once more before it is taken.
+        """
+        stream = self._client.watch(
+            LEASES,
+            self._namespace,
+            resource_version=self._version,
+            field_selector=f"metadata.name={self._name}",
+        )
+        try:
+            async with asyncio.timeout_at(self._free_at) as deadline, aclosing(stream) as events:
+                async for event in events:
+                    if event.type == "BOOKMARK":
+                        continue
+                    if event.type == "DELETED":
+                        return True
+                    self._look_at(event.object)
+                    if not self._held():
+                        return True
+                    deadline.reschedule(self._free_at)
+        except TimeoutError:
+            return True
+        return False
 
     async def _keep(self) -> None:
         """Renew for ever; raise when that has not worked for too long."""
         while True:
             await asyncio.sleep(self._timing.retry)
-            left = self._renewed + self._timing.renew - time.monotonic()
-            began = time.monotonic()
+            began = self._now()
             try:
-                async with asyncio.timeout(max(left, 0.0)):
-                    holder = await self._try()
+                async with asyncio.timeout_at(self._renewed + self._timing.renew):
+                    holder = await self._renew()
             except TimeoutError:
                 self._lose(f"could not be renewed within {self._timing.renew:g} s")
             except ApiError as error:
                 log.warning("lease %s: %s", self._name, error)
-                if time.monotonic() - self._renewed >= self._timing.renew:
+                if self._now() - self._renewed >= self._timing.renew:
                     self._lose(str(error))
             else:
                 if holder != self.me:
@@ -140,24 +173,57 @@ class LeaderElection:
         except ApiError as error:
             if not error.not_found:
                 raise
-            await self._client.create(LEASES, self._made())
+            self._mine = await self._client.create(LEASES, self._made())
             return self.me
+        self._look_at(lease)
         spec = lease.get("spec") or {}
         holder = str(spec.get("holderIdentity") or "")
-        version = f"{spec.get('renewTime')} {spec.get('leaseTransitions')}"
-        if (holder, version) != self._seen[:2]:
-            self._seen = (holder, version, time.monotonic())
-        seconds = float(spec.get("leaseDurationSeconds") or self._timing.lease)
-        if holder and holder != self.me and time.monotonic() < self._seen[2] + max(seconds, self._timing.lease):
-            return holder
-        if holder != self.me and self.leading:
+        if holder != self.me and (self._held() or self.leading):
             return holder or "nobody"
-        transitions = int(spec.get("leaseTransitions") or 0) + (holder != self.me)
-        new = {**spec, **self._spec(), "leaseTransitions": transitions}
-        if holder == self.me:
-            new["acquireTime"] = spec.get("acquireTime") or new["acquireTime"]
-        await self._client.update(LEASES, {**lease, "spec": new})
+        await self._hold(lease)
         return self.me
+
+    async def _renew(self) -> str:
+        """Renew the Lease as it was written last, without reading it; read it if somebody has changed it since."""
+        lease, self._mine = self._mine, None
+        if lease is not None:
+            try:
+                await self._hold(lease)
+            except ApiError as error:
+                if not (error.conflict or error.not_found):
+                    raise
+            else:
+                return self.me
+        return await self._try()
+
+    async def _hold(self, lease: Obj) -> None:
+        """Write our name and the time into a Lease that is still as it was read."""
+        spec = lease.get("spec") or {}
+        ours = spec.get("holderIdentity") == self.me
+        new = {**spec, **self._spec(), "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (not ours)}
+        if ours:
+            new["acquireTime"] = spec.get("acquireTime") or new["acquireTime"]
+        self._mine = await self._client.update(LEASES, {**lease, "spec": new})
+
+    def _look_at(self, lease: Obj) -> None:
+        """Note what a Lease says, and from when on it may be taken if it says nothing else until then."""
+        spec = lease.get("spec") or {}
+        holder = str(spec.get("holderIdentity") or "")
+        said = (holder, f"{spec.get('renewTime')} {spec.get('leaseTransitions')}")
+        self._version = str(lease["metadata"].get("resourceVersion") or "")
+        if said != self._seen:
+            self._seen = said
+            seconds = float(spec.get("leaseDurationSeconds") or self._timing.lease)
+            held = holder not in ("", self.me)
+            self._free_at = self._now() + (max(seconds, self._timing.lease) if held else 0.0)
+
+    def _held(self) -> bool:
+        """Whether somebody has the Lease, as far as is seen from here."""
+        return self._now() < self._free_at
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _leave(self) -> None:
         """Give the Lease away if it is ours still."""

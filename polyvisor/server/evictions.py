@@ -83,9 +83,12 @@ class Evictions:
         moves = movable and strategy in (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE)
         if not (waits or moves):
             return ""
+        told = f'Eviction triggered evacuation of VMI "{namespace}/{name}"'  # the descheduler goes by these words
+        if (vmi.get("status") or {}).get("evacuationNodeName"):
+            return f"Evacuation in progress: {told}"
         if not dry:
             await self._mark(vmi, pod)
-        return f'Eviction triggered evacuation of VMI "{namespace}/{name}"'
+        return told
 
     async def _goes_after(self, pod: Obj) -> str:
         """Return why a Pod with claims that a guest writes to has to stay: while the Pod of its machine is there."""
@@ -121,7 +124,7 @@ class Evictions:
 
     async def _mark(self, vmi: Obj, pod: Obj) -> None:
         status, node = vmi.get("status") or {}, (pod.get("spec") or {}).get("nodeName")
-        if not node or status.get("nodeName") != node or status.get("evacuationNodeName"):
+        if not node or status.get("nodeName") != node:
             return
         body = {"metadata": {"uid": vmi["metadata"]["uid"]}, "status": {"evacuationNodeName": node}}
         await self._client.patch(VMIS, vmi["metadata"]["name"], body, vmi["metadata"]["namespace"])

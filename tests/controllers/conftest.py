@@ -67,6 +67,11 @@ class World:
 
     async def run_pod(self, pod: Obj, node: str = "n1") -> None:
         """Play scheduler and node: bind the Pod and start its container."""
+        await self.bind(pod, node)
+        await self.pod_status(pod, phase="Running", containerStatuses=[compute(running={})])
+
+    async def bind(self, pod: Obj, node: str = "n1") -> None:
+        """Play the scheduler."""
         name = pod["metadata"]["name"]
         binding = {
             "apiVersion": "v1",
@@ -75,7 +80,6 @@ class World:
             "target": {"kind": "Node", "name": node},
         }
         await self.client.create(PODS, binding, NAMESPACE, name=name, subresource="binding")
-        await self.pod_status(pod, phase="Running", containerStatuses=[compute(running={})])
 
     async def pod_status(self, pod: Obj, **status: Any) -> None:
         await self.client.patch(
@@ -173,18 +177,12 @@ def drivers() -> DriverRegistry:
 
 
 @pytest.fixture
-def tell_seconds() -> float:
-    """Return how long a launcher may take before its machine tells; a test gives another as its parameter."""
-    return 0.0
-
-
-@pytest.fixture
-async def world(tmp_path: Path, drivers: DriverRegistry, tell_seconds: float) -> AsyncIterator[World]:
+async def world(tmp_path: Path, drivers: DriverRegistry) -> AsyncIterator[World]:
     async with running(tmp_path) as client:
         for each in (node("n1", "alpha", "alpha.fast"), node("n2", "beta", "beta.box")):
             await client.create(NODES, each)
         ready = asyncio.Event()
-        controllers = asyncio.create_task(run_controllers(client, drivers, tell_seconds=tell_seconds, ready=ready))
+        controllers = asyncio.create_task(run_controllers(client, drivers, ready=ready))
         await asyncio.wait_for(ready.wait(), 10)
         async with Informer(client, VMS) as vms, Informer(client, VMIS) as vmis, Informer(client, PODS) as pods:
             yield World(client, vms, vmis, pods)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.api.resources import EVENTS, REPLICA_SETS, VMIS
+from polyvisor.api.resources import EVENTS, PODS, REPLICA_SETS, VMIS
 from polyvisor.controllers.objects import condition
 from polyvisor.controllers.replica_set import ReplicaSetController, _worth, status_of
 from polyvisor.kube import ApiError, Informer, KubeClient
@@ -273,3 +273,31 @@ async def test_what_is_refused_is_asked_for_once() -> None:
     server = await reconciled([], 100)
     assert server.created == 1
     assert server.statuses[-1]["conditions"][0]["reason"] == "FailedCreate"
+
+
+async def test_an_instance_whose_pod_is_taken_away_is_replaced_at_once(world: World) -> None:
+    slow = instance("x", {"terminationGracePeriodSeconds": 200})["spec"]
+    await create(world.client, 2, template={"metadata": {"labels": {"app": "web"}}, "spec": slow})
+    first, second = await members(world, 2)
+    names = {first["metadata"]["name"], second["metadata"]["name"]}
+    pod = await world.running(first["metadata"]["name"])
+    await world.client.delete(PODS, pod["metadata"]["name"], NAMESPACE)
+    leaving = await world.vmi(first["metadata"]["name"], lambda v: v["metadata"].get("deletionTimestamp"))
+    assert leaving["status"]["phase"] == "Running"
+    assert (condition(leaving, "Ready") or {})["reason"] == "PodTerminating"
+    living = {vmi["metadata"]["name"] for vmi in await members(world, 2)}
+    assert len(living - names) == 1
+    assert second["metadata"]["name"] in living
+
+
+async def test_an_instance_whose_pod_is_taken_away_before_it_runs_is_replaced(world: World) -> None:
+    await create(world.client, 1)
+    (first,) = await members(world, 1)
+    await world.vmi(first["metadata"]["name"], lambda v: v["status"]["phase"] == "Scheduling")
+    pod = await world.pod(first["metadata"]["name"])
+    await world.client.delete(PODS, pod["metadata"]["name"], NAMESPACE)
+
+    def replaced(informer: Informer) -> bool:
+        return {vmi["metadata"]["name"] for vmi in informer.items()}.isdisjoint({first["metadata"]["name"]})
+
+    await world.vmis.wait_until(lambda i: bool(i.items()) and replaced(i), 10)

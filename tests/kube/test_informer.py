@@ -252,3 +252,25 @@ async def test_selectors_reach_the_server() -> None:
         assert each.url.params["fieldSelector"] == "spec.nodeName=x"
     await informer.stop()
     await client.aclose()
+
+
+async def test_what_a_write_was_answered_is_known_before_the_watch_tells(trial: Trial) -> None:
+    trial.server.objects = [thing("a", 5)]
+    await trial.informer.start()
+    _, stream = await trial.watch()
+    seen: list[tuple[str, ...]] = []
+
+    def note(old: Obj | None, new: Obj | None) -> None:
+        seen.append(tuple(one["metadata"]["resourceVersion"] if one else "" for one in (old, new)))
+
+    trial.informer.on_change(note)
+    trial.informer.learn(thing("a", 20))
+    trial.informer.learn(thing("a", 15))
+    trial.informer.learn(thing("a", 30, uid="another"))
+    trial.informer.learn(thing("gone", 20))
+    for version in (11, 20):  # what was there before the write, and the write
+        stream.send("MODIFIED", thing("a", version))
+    stream.send("MODIFIED", thing("a", 21))
+    stream.send("DELETED", thing("a", 22))
+    await trial.informer.wait_until(lambda i: not i.items(), 5)
+    assert seen == [("", "5"), ("5", "20"), ("20", "21"), ("22", "")]

@@ -82,6 +82,13 @@ async def test_a_trial_marks_nothing(asked: Asked, dry: Obj) -> None:
     assert await asked.marked() == ""
 
 
+async def test_an_eviction_that_is_asked_for_again_is_told_that_the_first_goes_on(asked: Asked) -> None:
+    await asked.pod(await asked.machine("External"))
+    assert await asked.answer() == LEAVES
+    for again in ({}, {"dryRun": True}):
+        assert await asked.answer(**again) == f"Evacuation in progress: {LEAVES}"
+
+
 async def test_other_pods_and_machines_that_are_over_are_let_go(asked: Asked) -> None:
     assert await asked.answer() == "", "no such Pod"
     vmi = await asked.machine("LiveMigrate")
