@@ -240,6 +240,9 @@ class Copy:
     def get(self, namespace: str, name: str) -> Obj | None:
         return next((o for o in self.objects if o["metadata"]["name"] == name), None)
 
+    def learn(self, obj: Obj) -> None:
+        pass
+
     def items(self, namespace: str) -> list[Obj]:
         return []
 
