@@ -17,13 +17,14 @@ from starlette.routing import BaseRoute, Route
 from polyvisor.kube.tasks import end_task
 
 from . import discovery, openapi
-from .auth import Authentication
+from .auth import GROUPS, Authentication
 from .bootstrap import bootstrap
 from .errors import StatusError, StorageError, no_such_path, status_object, storage_failure
 from .gc import Collector
 from .handlers import Handlers, find_target
+from .negotiation import JsonResponse
 from .registry import Admit, Registry, admit_all
-from .requests import JsonResponse, parse, read_body
+from .requests import parse, read_body
 from .store import Store
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def create_app(
         Route("/openapi/v3/{path:path}", openapi.document),
         Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review, methods=["POST"]),
         Route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", _review, methods=["POST"]),
+        Route("/apis/authentication.k8s.io/v1/selfsubjectreviews", _who_am_i, methods=["POST"]),
         Route("/api/{version}", _resource_list),
         Route("/apis/{group}", _group),
         Route("/apis/{group}/", _group),
@@ -147,6 +149,13 @@ async def _review(request: Request) -> Response:
     else:
         status = {"allowed": True, "reason": "the bearer of this token may do everything"}
     return JsonResponse({**answer, "status": status}, status_code=201)
+
+
+async def _who_am_i(request: Request) -> Response:
+    body = parse(await read_body(request), request.headers.get("content-type", "")).value
+    answer = body if isinstance(body, dict) else {}
+    user = {"username": request.state.user, "groups": list(GROUPS)}
+    return JsonResponse({**answer, "status": {"userInfo": user}}, status_code=201)
 
 
 async def _status_error(_: Request, error: Exception) -> Response:

@@ -16,7 +16,14 @@ from .errors import Obj
 from .versions import served
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-_AUTHORIZATION = "authorization.k8s.io"
+_REVIEWS = {
+    "authentication.k8s.io": {"selfsubjectreviews": "SelfSubjectReview"},
+    "authorization.k8s.io": {
+        "selfsubjectaccessreviews": "SelfSubjectAccessReview",
+        "selfsubjectrulesreviews": "SelfSubjectRulesReview",
+    },
+}
+"""Group -> what can only be created there, and is answered without being stored: plural -> kind, at version v1."""
 GIT_VERSION = "v1.37.0+polyvisor"
 
 
@@ -47,7 +54,8 @@ def group_versions() -> dict[str, list[str]]:
     for name, version_name in [*stored, *((one.group, older) for one in RESOURCES for older in one.also_served)]:
         if version_name not in (versions := found.setdefault(name, [])):
             versions.append(version_name)
-    found.setdefault(_AUTHORIZATION, ["v1"])
+    for name in _REVIEWS:
+        found.setdefault(name, ["v1"])
     return found
 
 
@@ -134,8 +142,7 @@ def resource_list(group_name: str, version_name: str) -> Obj:
                     "verbs": does,
                 }
             )
-    if group_name == _AUTHORIZATION:
-        listed += [_review("selfsubjectaccessreviews", "SelfSubjectAccessReview")]
+    listed += [_review(plural, kind) for plural, kind in _REVIEWS.get(group_name, {}).items()]
     group_version = f"{group_name}/{version_name}" if group_name else version_name
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed}
 
@@ -151,16 +158,16 @@ def aggregated(names: Iterable[str]) -> Obj:
         versions = []
         for version_name in group_versions()[name]:
             listed = [_aggregated(one) for one in of(name, version_name)]
-            if name == _AUTHORIZATION:
-                listed.append(
-                    {
-                        "resource": "selfsubjectaccessreviews",
-                        "responseKind": _gvk(name, version_name, "SelfSubjectAccessReview"),
-                        "scope": "Cluster",
-                        "singularResource": "selfsubjectaccessreview",
-                        "verbs": ["create"],
-                    }
-                )
+            listed += [
+                {
+                    "resource": plural,
+                    "responseKind": _gvk(name, version_name, kind),
+                    "scope": "Cluster",
+                    "singularResource": kind.lower(),
+                    "verbs": ["create"],
+                }
+                for plural, kind in _REVIEWS.get(name, {}).items()
+            ]
             versions.append({"version": version_name, "freshness": "Current", "resources": listed})
         items.append({"metadata": {"name": name} if name else {}, "versions": versions})
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}

@@ -11,14 +11,14 @@ from starlette.responses import Response, StreamingResponse
 
 from polyvisor.api.resources import CRDS, NAMESPACES, PODS, Resource
 
-from . import discovery, versions
+from . import discovery, protobuf, versions
 from .deletion import Deleter, parse_options
 from .errors import Obj, StatusError, bad_request, no_such_path, status_object
 from .listing import list_page
+from .negotiation import JSON, JsonResponse, Wanted, respond, wanted
 from .patching import json_patch, merge_patch, strategic_patch
 from .registry import Options, Registry
 from .requests import (
-    JsonResponse,
     flag,
     options_of,
     parse,
@@ -26,7 +26,6 @@ from .requests import (
     read_body,
     report_duplicates,
     unsupported,
-    wanted_form,
     warning_headers,
 )
 from .scale import rescale, scale_of
@@ -79,6 +78,11 @@ def _not_allowed() -> StatusError:
     return StatusError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
+def _wanted(request: Request, target: Target, *, watch: bool = False) -> Wanted:
+    encodable = protobuf.encodable(versions.api_version(target.resource, target.version), target.resource.kind)
+    return wanted(request.headers.get("accept", ""), encodable=encodable, watch=watch)
+
+
 class Handlers:
     """Answers requests for resources."""
 
@@ -90,6 +94,7 @@ class Handlers:
     async def handle(self, request: Request, target: Target) -> Response:
         """Answer one request."""
         query = query_of(request)
+        _wanted(request, target, watch=flag(query, "watch"))  # a refusal comes before anything is written
         if target.subresource == "binding":
             return await self._bind(request, target, query)
         if target.name:
@@ -135,29 +140,31 @@ class Handlers:
     # --- reading
 
     def _predicate(self, target: Target, query: dict[str, str]) -> Predicate:
-        fields = field_selector(query.get("fieldSelector", ""))
-        wanted = both(label_selector(query.get("labelSelector", "")), fields)
+        fields = field_selector(query.get("fieldSelector", ""), target.resource)
+        matches = both(label_selector(query.get("labelSelector", "")), fields)
         if target.name:
-            wanted = both(lambda obj: obj["metadata"]["name"] == target.name, wanted)
-        return wanted
+            matches = both(lambda obj: obj["metadata"]["name"] == target.name, matches)
+        return matches
 
     def _list(self, request: Request, target: Target, query: dict[str, str]) -> Response:
-        form = wanted_form(request.headers.get("accept", ""))
-        wanted = self._predicate(target, query)
-        if flag(query, "watch"):
-            asked = parse_watch(self._store, target.resource, target.version, target.namespace, wanted, form, query)
-            return StreamingResponse(stream(self._store, asked), media_type="application/json")
-        page = list_page(self._store, target.resource, target.namespace, wanted, query)
-        if form == "Table":
+        watch = flag(query, "watch")
+        how = _wanted(request, target, watch=watch)
+        matches = self._predicate(target, query)
+        if watch:
+            asked = parse_watch(self._store, target.resource, target.version, target.namespace, matches, how, query)
+            media = protobuf.WATCH_MEDIA if how.media == "protobuf" else JSON
+            return StreamingResponse(stream(self._store, asked), media_type=media)
+        page = list_page(self._store, target.resource, target.namespace, matches, query)
+        if how.form == "Table":
             include = query.get("includeObject", "Metadata")
-            return JsonResponse(table(target.resource, page.items, page.metadata, include))
-        if form == "Partial":
+            return respond(table(target.resource, page.items, page.metadata, include), how)
+        if how.form == "Partial":
             kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
             items = [partial(obj) for obj in page.items]
         else:
             kind, api_version = f"{target.resource.kind}List", versions.api_version(target.resource, target.version)
             items = [versions.outward(target.resource, target.version, obj) for obj in page.items]
-        return JsonResponse({"kind": kind, "apiVersion": api_version, "metadata": page.metadata, "items": items})
+        return respond({"kind": kind, "apiVersion": api_version, "metadata": page.metadata, "items": items}, how)
 
     def _answer(
         self,
@@ -168,15 +175,15 @@ class Handlers:
         options: Options | None = None,
         code: int = 200,
     ) -> Response:
-        form = wanted_form(request.headers.get("accept", ""))
-        if form == "Table":
+        how = _wanted(request, target)
+        if how.form == "Table":
             rv = obj["metadata"].get("resourceVersion", "")
             obj = table(target.resource, [obj], {"resourceVersion": rv}, query.get("includeObject", "Metadata"))
-        elif form == "Partial":
+        elif how.form == "Partial":
             obj = partial(obj)
         else:
             obj = versions.outward(target.resource, target.version, obj)
-        response = JsonResponse(obj, status_code=code)
+        response = respond(obj, how, code)
         for name, value in warning_headers(options.warnings if options else []):
             response.headers.append(name, value)
         return response

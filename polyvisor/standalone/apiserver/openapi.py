@@ -1,7 +1,6 @@
 """OpenAPI documents: for ``kubectl explain`` and for kubectl's question whether the server validates and dry-runs.
 
-Version 3 has one document a group version. Version 2 is there in name: kubectl falls back to it when it misses
-something in version 3, and an empty document, in the protobuf that it asks for, tells it that there is no more.
+Version 3 has one document a group version, version 2 one of all (:mod:`.openapi_v2`).
 """
 
 from __future__ import annotations
@@ -16,13 +15,11 @@ from starlette.responses import Response
 from polyvisor.api.resources import Resource
 from polyvisor.api.schema import openapi_schema
 
-from . import discovery
+from . import discovery, openapi_v2
 from .errors import Obj, no_such_path
 from .listkeys import map_keys, patch_keys
-from .requests import JsonResponse
+from .negotiation import JSON, JsonResponse
 
-_SWAGGER_2 = b"\x0a\x032.0"
-"""``Document{swagger: "2.0"}`` as protobuf."""
 _PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
 _STRATEGIC = "application/strategic-merge-patch+json"
 
@@ -128,10 +125,16 @@ async def document(request: Request) -> Response:
     return Response(text, media_type="application/json")
 
 
-async def v2(request: Request) -> Response:
-    """Answer ``/openapi/v2`` with an empty document."""
-    if "protobuf" in request.headers.get("accept", ""):
-        media = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-        return Response(_SWAGGER_2, media_type=media)
+@cache
+def _version_2(protobuf: bool) -> bytes:
     info = {"title": "Polyvisor", "version": discovery.GIT_VERSION}
-    return JsonResponse({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}})
+    document = openapi_v2.convert(info, [json.loads(text) for text in _documents().values()])
+    if protobuf:
+        return openapi_v2.encode(document)
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+async def v2(request: Request) -> Response:
+    """Answer ``/openapi/v2``."""
+    protobuf = "protobuf" in request.headers.get("accept", "")
+    return Response(_version_2(protobuf), media_type=openapi_v2.PROTOBUF if protobuf else JSON)

@@ -6,30 +6,19 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
 
 import yaml
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from . import protobuf
 from .errors import Obj, StatusError, bad_request
+from .negotiation import JSON, YAML
 from .registry import Options
 
 BODY_LIMIT = 3 * 1024 * 1024
 _DEPTH_LIMIT = 200
-Form = Literal["Object", "Table", "Partial"]
-
-
-class JsonResponse(Response):
-    """A JSON answer, encoded without spaces."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """Encode."""
-        return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 async def read_body(request: Request) -> bytes:
@@ -60,13 +49,13 @@ class Body:
 def parse(body: bytes, content_type: str) -> Body:
     """Parse JSON or YAML by content type; without one, by the look of it."""
     kind = content_type.partition(";")[0].strip().lower()
-    if "cbor" in kind:
+    if kind not in ("", JSON, YAML, protobuf.MEDIA):
         raise unsupported(content_type)
     if not body.strip():
         return Body(None)
-    if "protobuf" in kind:
+    if kind == protobuf.MEDIA:
         return Body(protobuf.decode(body))
-    if "yaml" in kind or (not kind.endswith("json") and body.lstrip()[:1] not in (b"{", b"[")):
+    if kind == YAML or (not kind and body.lstrip()[:1] not in (b"{", b"[")):
         return _parse_yaml(body)
     duplicates: list[str] = []
 
@@ -131,39 +120,17 @@ def unsupported(content_type: str) -> StatusError:
     """Refuse a form of body."""
     message = (
         f"the body of the request was in an unknown format - {content_type!r}; accepted media types include: "
-        "application/json, application/yaml"
+        f"{JSON}, {YAML}, {protobuf.MEDIA}"
     )
     return StatusError(415, "UnsupportedMediaType", message)
 
 
-_AS = re.compile(r";\s*as=(\w+)")
-
-
-def wanted_form(accept: str) -> Form:
-    """Choose the form of the answer; JSON is always understood, protobuf alone is 406."""
-    if not accept:
-        return "Object"
-    for part in accept.split(","):
-        media = part.partition(";")[0].strip()
-        if media not in ("application/json", "application/*", "*/*", "application/yaml"):
-            continue
-        found = _AS.search(part)
-        name = found[1] if found else ""
-        if name == "Table":
-            return "Table"
-        if name in ("PartialObjectMetadata", "PartialObjectMetadataList"):
-            return "Partial"
-        if not name:
-            return "Object"
-    if "protobuf" in accept and "json" not in accept:
-        message = "only the following media types are accepted: application/json"
-        raise StatusError(406, "NotAcceptable", message)
-    return "Object"
-
-
 def query_of(request: Request) -> dict[str, str]:
-    """Return the query's parameters; of a repeated one, the last."""
-    return dict(request.query_params)
+    """Return the query's parameters; of a repeated one the first, as in Go."""
+    found: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        found.setdefault(name, value)
+    return found
 
 
 def flag(query: dict[str, str], name: str) -> bool:

@@ -1,8 +1,8 @@
 """Label and field selectors: text from a query parameter to a predicate over objects.
 
-Field selectors compare a dotted path with a text, for any path; Kubernetes allows a few paths a kind, and a client
-that keeps to them sees the same answers. ``status.phase`` of a fresh object, ``spec.nodeName`` of an unbound Pod and
-other absent fields compare as the empty text.
+Field selectors compare a dotted path with a text, for the paths that Kubernetes selects by; any other is refused, since
+a selector that was ignored would match everything, and delete it. ``status.phase`` of a fresh object, ``spec.nodeName``
+of an unbound Pod and other absent fields compare as the empty text.
 """
 
 from __future__ import annotations
@@ -12,10 +12,28 @@ from collections.abc import Callable
 from typing import Any
 
 from polyvisor.api.metadata import label_key_error, label_value_error
+from polyvisor.api.resources import EVENTS, NAMESPACES, NODES, PODS, SECRETS, Resource
 
 from .errors import Obj, bad_request
 
 Predicate = Callable[[Obj], bool]
+_EVERYWHERE = ("metadata.name", "metadata.namespace")
+_SELECTABLE = {
+    PODS: (
+        *("spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork"),
+        *("status.phase", "status.podIP", "status.nominatedNodeName"),
+    ),
+    NODES: ("spec.unschedulable",),
+    NAMESPACES: ("status.phase",),
+    SECRETS: ("type",),
+    EVENTS: (
+        *(f"involvedObject.{name}" for name in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")),
+        *("involvedObject.fieldPath", "reason", "reportingComponent", "source", "type"),
+    ),
+}
+"""What objects of a kind can be selected by beside name and namespace: pkg/apis/core/v1/conversion.go of Kubernetes."""
+_WRITTEN_ELSEWHERE = {"source": ("source.component", "reportingComponent")}
+"""A field whose selector Kubernetes compares with the first of other fields that is set."""
 _SET = re.compile(r"^\s*(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)\s*$")
 _PAIR = re.compile(r"^\s*(?P<key>[^\s=!<>]+)\s*(?P<op>==|!=|=|>|<)\s*(?P<value>[^\s=!<>]*)\s*$")
 
@@ -81,19 +99,28 @@ def label_selector(text: str) -> Predicate:
     return (lambda obj: all(term(obj) for term in terms)) if terms else _always
 
 
-def field_selector(text: str) -> Predicate:
-    """Parse ``metadata.name=x,status.phase!=Running``."""
+def field_selector(text: str, resource: Resource) -> Predicate:
+    """Parse ``metadata.name=x,status.phase!=Running``; 400 for a field that the kind cannot be selected by."""
+    known = (*_EVERYWHERE, *_SELECTABLE.get(resource, ()))
     terms: list[Predicate] = []
     for term in _terms(text):
         found = _PAIR.match(term)
         if not found or found["op"] in "<>":
             raise bad_request(f"invalid selector: {term!r}; can't understand it, write field=value or field!=value")
-        terms.append(_field_term(found["key"].split("."), found["value"], found["op"] != "!="))
+        if found["key"] not in known:
+            message = f"field label not supported: {found['key']}; {resource.plural} are selected by {', '.join(known)}"
+            raise bad_request(message)
+        terms.append(_field_term(found["key"], found["value"], found["op"] != "!="))
     return (lambda obj: all(term(obj) for term in terms)) if terms else _always
 
 
-def _field_term(path: list[str], value: str, wanted: bool) -> Predicate:
-    return lambda obj: (_field_text(obj, path) == value) is wanted
+def _field_term(field: str, value: str, wanted: bool) -> Predicate:
+    paths = [path.split(".") for path in _WRITTEN_ELSEWHERE.get(field, (field,))]
+
+    def test(obj: Obj) -> bool:
+        return (next(filter(None, (_field_text(obj, path) for path in paths)), "") == value) is wanted
+
+    return test
 
 
 def _field_text(obj: Obj, path: list[str]) -> str:

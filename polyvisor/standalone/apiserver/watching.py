@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 from polyvisor.api.resources import Resource
 
+from . import protobuf
 from .errors import Obj, StatusError, bad_request
 from .listing import number, too_large
+from .negotiation import Wanted
 from .registry import kind_of
-from .requests import Form, flag
+from .requests import flag
 from .selectors import Predicate
 from .store import Change, Store
 from .table import partial, table
@@ -36,7 +38,7 @@ class WatchRequest:
     version: str
     namespace: str | None
     wanted: Predicate
-    form: Form
+    how: Wanted
     include: str
     since: int | None
     initial: bool
@@ -51,7 +53,7 @@ def parse_watch(
     served: str,
     namespace: str | None,
     wanted: Predicate,
-    form: Form,
+    how: Wanted,
     query: dict[str, str],
 ) -> WatchRequest:
     """Read a watch request; complain before the stream begins."""
@@ -75,7 +77,7 @@ def parse_watch(
         served,
         namespace,
         wanted,
-        form,
+        how,
         query.get("includeObject", "Metadata"),
         None if initial or rv == 0 else rv,
         initial,
@@ -117,7 +119,7 @@ async def stream(store: Store, asked: WatchRequest) -> AsyncIterator[bytes]:
                     quiet = 0
                     yield _bookmark(since, asked)
     except StatusError as error:
-        yield _line("ERROR", error.to_obj())
+        yield _line("ERROR", error.to_obj(), asked)
 
 
 def _seen(change: Change, asked: WatchRequest) -> bytes | None:
@@ -134,24 +136,28 @@ def _seen(change: Change, asked: WatchRequest) -> bytes | None:
 
 
 def _event(kind: str, obj: Obj, asked: WatchRequest) -> bytes:
-    if asked.form == "Table":
+    if asked.how.form == "Table":
         rv = obj["metadata"]["resourceVersion"]
-        return _line(kind, table(asked.resource, [obj], {"resourceVersion": rv}, asked.include))
-    return _line(kind, partial(obj) if asked.form == "Partial" else outward(asked.resource, asked.version, obj))
+        return _line(kind, table(asked.resource, [obj], {"resourceVersion": rv}, asked.include), asked)
+    answer = partial(obj) if asked.how.form == "Partial" else outward(asked.resource, asked.version, obj)
+    return _line(kind, answer, asked)
 
 
 def _bookmark(rv: int, asked: WatchRequest, annotations: Obj | None = None) -> bytes:
     metadata: Obj = {"resourceVersion": str(rv), "creationTimestamp": None}
     if annotations:
         metadata["annotations"] = annotations
-    if asked.form == "Table":
+    if asked.how.form == "Table":
         row = {"cells": [], "object": {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
         row["object"]["metadata"] = metadata  # type: ignore[index]
         answer = table(asked.resource, [], {"resourceVersion": str(rv)})
-        return _line("BOOKMARK", {**answer, "rows": [row]})
+        return _line("BOOKMARK", {**answer, "rows": [row]}, asked)
     said = api_version(asked.resource, asked.version)
-    return _line("BOOKMARK", {"kind": asked.resource.kind, "apiVersion": said, "metadata": metadata})
+    return _line("BOOKMARK", {"kind": asked.resource.kind, "apiVersion": said, "metadata": metadata}, asked)
 
 
-def _line(kind: str, obj: Obj) -> bytes:
-    return json.dumps({"type": kind, "object": obj}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+def _line(kind: str, obj: Obj, asked: WatchRequest) -> bytes:
+    event = {"type": kind, "object": obj}
+    if asked.how.media == "protobuf":
+        return protobuf.watch_frame(event)
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"

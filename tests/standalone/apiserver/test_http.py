@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
@@ -62,15 +64,78 @@ async def test_unusable_bodies(server: Running) -> None:
 
 
 async def test_accept(server: Running) -> None:
-    only = {"accept": "application/vnd.kubernetes.protobuf"}
-    is_status(await server.client.get(PODS, headers=only), 406, "NotAcceptable")
-    either = {"accept": "application/vnd.kubernetes.protobuf,application/json"}
-    assert (await server.client.get(PODS, headers=either)).json()["kind"] == "PodList"
     await server.post(PODS, pod("p"))
+
+    async def kind(accept: str, path: str = PODS) -> str:
+        answer = await server.client.get(path, headers={"accept": accept})
+        assert answer.status_code == 200, answer.text
+        return answer.headers["content-type"]
+
+    protobuf = "application/vnd.kubernetes.protobuf"
+    assert await kind(f"{protobuf},application/json") == protobuf
+    assert await kind(f"{protobuf};q=0.5,application/json") == "application/json"
+    assert await kind(f"{protobuf},application/json", VMI) == "application/json"
+    assert await kind("text/html,*/*") == "application/json"
+    assert await kind("application/yaml") == "application/yaml"
+    answer = await server.client.get(f"{PODS}/p", headers={"accept": "application/yaml"})
+    assert yaml.safe_load(answer.text)["kind"] == "Pod"
     wanted = {"accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
     found = (await server.client.get(PODS, headers=wanted)).json()
     assert found["kind"] == "PartialObjectMetadataList"
     assert set(found["items"][0]) == {"kind", "apiVersion", "metadata"}
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/cbor", "application/json;q=0", "application/json;as=X"])
+async def test_forms_that_cannot_be_answered(server: Running, accept: str) -> None:
+    """A refusal comes before the write."""
+    message = is_status(await server.client.get(PODS, headers={"accept": accept}), 406, "NotAcceptable")
+    assert "application/json, application/yaml, application/vnd.kubernetes.protobuf" in message
+    is_status(await server.client.post(PODS, json=pod("p"), headers={"accept": accept}), 406, "NotAcceptable")
+    assert (await server.client.get(PODS)).json()["items"] == []
+
+
+async def test_bodies_in_other_forms(server: Running) -> None:
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "application/merge-patch+json"):
+        answer = await server.client.post(CONFIGMAPS, content=b"{}", headers={"content-type": kind})
+        is_status(answer, 415, "UnsupportedMediaType")
+
+
+async def test_of_a_repeated_parameter_the_first_counts(server: Running) -> None:
+    await server.post(PODS, pod("one"))
+    query = "fieldSelector=metadata.name%3Done&fieldSelector=metadata.name%3Dtwo"
+    assert len((await server.client.get(f"{PODS}?{query}")).json()["items"]) == 1
+
+
+async def test_fields_that_a_kind_cannot_be_selected_by(server: Running) -> None:
+    """A selector that matched everything would delete everything."""
+    await server.post(PODS, pod("one"))
+    answer = await server.client.delete(f"{PODS}?fieldSelector=spec.priority%3D1")
+    message = is_status(answer, 400, "BadRequest")
+    assert "field label not supported: spec.priority" in message
+    assert "spec.nodeName" in message
+    is_status(await server.client.get(f"{VMI}?fieldSelector=status.phase%3DRunning"), 400, "BadRequest")
+    assert len((await server.client.get(PODS)).json()["items"]) == 1
+
+
+@pytest.mark.parametrize("header", ["impersonate-user", "impersonate-group", "impersonate-uid", "impersonate-extra-a"])
+async def test_nobody_is_impersonated(server: Running, header: str) -> None:
+    """A request that claims to be somebody with less rights must not be answered with all of them."""
+    message = is_status(await server.client.get(PODS, headers={header: "joe"}), 403, "Forbidden")
+    assert "--as" in message
+
+
+async def test_answers_are_not_cached(server: Running) -> None:
+    for path in (PODS, "/version", "/nothing"):
+        assert (await server.client.get(path)).headers["cache-control"] == "no-cache, private"
+
+
+async def test_who_am_i(server: Running) -> None:
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    answer = await server.client.post(
+        path, json={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    )
+    assert answer.status_code == 201
+    assert answer.json()["status"]["userInfo"]["username"] == "admin"
 
 
 async def test_admit_hook(server: Running) -> None:
@@ -287,3 +352,30 @@ async def test_a_patchs_test_takes_what_is_not_there_for_null(server: Running) -
 async def test_services_are_refused_in_words(server: Running) -> None:
     answer = await server.client.post("/api/v1/namespaces/default/services", json={})
     assert "port-forward" in is_status(answer, 404, "NotFound")
+
+
+@pytest.mark.parametrize("written", ["v2.v1.0", "v2@v1.0"])
+async def test_the_second_version_of_openapi_has_a_media_type_that_go_parses(server: Running, written: str) -> None:
+    """Go's mime.ParseMediaType takes the characters of RFC 2045's token, and ``@`` is none of them."""
+    asked = f"application/com.github.proto-openapi.spec.{written}+protobuf"
+    answer = await server.client.get("/openapi/v2", headers={"accept": asked})
+    assert answer.headers["content-type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert answer.content.startswith(b"\x0a\x032.0")
+    assert b"io.kubevirt.v1.VirtualMachine" in answer.content
+
+
+async def test_the_second_version_of_openapi_is_whole(server: Running) -> None:
+    document = (await server.client.get("/openapi/v2", headers={"accept": "application/json"})).json()
+    kinds = {
+        one["kind"]
+        for schema in document["definitions"].values()
+        for one in schema.get("x-kubernetes-group-version-kind", ())
+    }
+    assert {"VirtualMachine", "Pod", "ConfigMap", "DataVolume"} <= kinds
+    text = json.dumps(document)
+    assert '"anyOf": [' not in text
+    references = set(re.findall(r'"\$ref": "([^"]*)"', text))
+    assert {f"#/definitions/{name}" for name in document["definitions"]} >= references
+    assert references
+    patch = document["paths"]["/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachines/{name}"]["patch"]
+    assert {"name": "dryRun", "in": "query", "type": "string", "uniqueItems": True} in patch["parameters"]
