@@ -194,10 +194,13 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration imagePullPolicy imagePullSecrets"),
     "KubeVirtConfiguration": _fields(
-        "developerConfiguration evictionStrategy hypervisorDefaults hypervisors imagePullPolicy vmStateStorageClass"
+        "developerConfiguration evictionStrategy hypervisorDefaults hypervisors imagePullPolicy"
+        " supportContainerResources vmStateStorageClass"
     ),
     "DeveloperConfiguration": _fields("cpuAllocationRatio useEmulation"),
     "HypervisorConfiguration": ALL,
+    "SupportContainerResources": ALL,
+    "ResourceRequirementsWithoutClaims": ALL,
 }
 
 INSTEAD: Mapping[tuple[str, str], str] = {

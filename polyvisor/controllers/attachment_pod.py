@@ -17,12 +17,12 @@ from polyvisor.api import names
 from polyvisor.api.resources import PODS
 from polyvisor.controllers.objects import owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, STAY, UNPRIVILEGED
+from polyvisor.controllers.support_containers import Support, support_resources
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 BUSYBOX = "/bin/busybox"
-RESOURCES = {"requests": {"cpu": "1m", "memory": "2M"}, "limits": {"cpu": "10m", "memory": "40M"}}
 
 
 def attachment_name(launcher: Obj, volumes: Mapping[str, str]) -> str:
@@ -32,15 +32,18 @@ def attachment_name(launcher: Obj, volumes: Mapping[str, str]) -> str:
     return inside.ATTACHMENT_PREFIX + b32encode(digest).decode().lower()[:12]
 
 
-def build_attachment(launcher: Obj, volumes: Mapping[str, str], claims: Mapping[str, Obj]) -> Obj:
-    """Return the Pod that has ``volumes`` (name -> claim) for a launcher; ``claims`` are the namespace's, by name."""
+def build_attachment(launcher: Obj, volumes: Mapping[str, str], claims: Mapping[str, Obj], config: Obj) -> Obj:
+    """Return the Pod that has ``volumes`` (name -> claim) for a launcher.
+
+    ``claims`` are the namespace's, by name; ``config`` is KubeVirt's configuration.
+    """
     spec = launcher["spec"]
     compute = next(one for one in spec["containers"] if one["name"] == names.COMPUTE_CONTAINER)
     container: Obj = {
         "name": inside.ATTACHMENT_CONTAINER,
         "image": compute["image"],
         "command": [BUSYBOX, "sh", "-c", STAY, BUSYBOX],
-        "resources": RESOURCES,
+        "resources": support_resources(Support.ATTACHMENT, config),
         "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
     }
     if policy := compute.get("imagePullPolicy"):

@@ -8,6 +8,7 @@ one Pod alone may have could not be in both, so it is in a Pod of its own, which
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
@@ -40,11 +41,19 @@ class Attachments:
     """The attachment Pods of all machines. ``pods`` is indexed by the uid of what controls a Pod."""
 
     def __init__(
-        self, client: KubeClient, recorder: EventRecorder, *, pods: Informer, claims: Informer, nodes: Informer
+        self,
+        client: KubeClient,
+        recorder: EventRecorder,
+        *,
+        pods: Informer,
+        claims: Informer,
+        nodes: Informer,
+        config: Callable[[], Obj] = dict,
     ) -> None:
         self._client = client
         self._recorder = recorder
         self._pods, self._claims, self._nodes = pods, claims, nodes
+        self._config = config
 
     async def settle(self, vmi: Obj, launcher: Obj) -> float | None:
         """Bring the Pods of a running machine in line with its volumes; return when to look again."""
@@ -117,7 +126,8 @@ class Attachments:
     async def _create(self, vmi: Obj, launcher: Obj, wanted: dict[str, str]) -> float | None:
         namespace = launcher["metadata"]["namespace"]
         named = {claim: self._claims.get(namespace, claim) for claim in wanted.values()}
-        pod = build_attachment(launcher, wanted, {name: claim for name, claim in named.items() if claim is not None})
+        known = {name: claim for name, claim in named.items() if claim is not None}
+        pod = build_attachment(launcher, wanted, known, self._config())
         name = pod["metadata"]["name"]
         try:
             await self._client.create(PODS, pod)

@@ -36,10 +36,14 @@ trap finish TERM
 (trap "" TERM; exec /bin/busybox tail -n +1 -F "$0" 2>/dev/null) &
 wait
 """
-RESOURCES = {"requests": {"cpu": "1m", "memory": "1M"}, "limits": {"cpu": "15m", "memory": "40M"}}
 
 
-def console_log(launcher_image: str, *, privileged: bool) -> Obj:
+def wanted(spec: Obj) -> bool:
+    """Whether a machine has a serial console whose log is kept."""
+    return ((spec.get("domain") or {}).get("devices") or {}).get("autoattachSerialConsole") is not False
+
+
+def console_log(launcher_image: str, resources: Obj, *, privileged: bool) -> Obj:
     """Return the container; with ``privileged`` it has the user that a launcher with rights writes as."""
     rootly = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {
@@ -47,6 +51,6 @@ def console_log(launcher_image: str, *, privileged: bool) -> Obj:
         "image": launcher_image,
         "command": ["/bin/busybox", "sh", "-c", SCRIPT, f"{names.LAUNCHER_FOLDER}/console.log"],
         "volumeMounts": [{"name": names.LAUNCHER_VOLUME, "mountPath": names.LAUNCHER_FOLDER, "readOnly": True}],
-        "resources": RESOURCES,
+        "resources": resources,
         "securityContext": {**(rootly if privileged else RESTRICTED), "readOnlyRootFilesystem": True},
     }

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from base64 import b32encode
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,11 @@ from polyvisor import __version__
 from polyvisor.api import names, node_names
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
-from polyvisor.controllers import pod_networks
-from polyvisor.controllers.console_log import console_log
-from polyvisor.controllers.launcher_resources import firm, guaranteed, resources_of
+from polyvisor.controllers import console_log, pod_networks
+from polyvisor.controllers.launcher_resources import guaranteed, resources_of
 from polyvisor.controllers.objects import owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
+from polyvisor.controllers.support_containers import Support, support_resources
 from polyvisor.domain.compute import own_cpus
 from polyvisor.domain.kept import state_claim
 
@@ -89,6 +90,8 @@ def build_pod(
     image = launcher_image(driver.name, placement.launcher_image)
     plan = driver.launcher(FOLDER)
     privileged = plan.privileged
+    asked = resources_of(driver, spec, config)
+    support = partial(support_resources, config=config, guaranteed=guaranteed(asked))
     storage = pod_storage(
         vmi["spec"],
         claims,
@@ -96,6 +99,7 @@ def build_pod(
         privileged=privileged,
         share=plan.share,
         state=state_claim(vmi),
+        resources=support,
     )
     metadata = vmi["metadata"]
     wanted = vmi["spec"]
@@ -116,17 +120,16 @@ def build_pod(
     }
     if further := pod_networks.wanted(vmi):
         annotations[names.NETWORKS_ANNOTATION] = pod_networks.written(further)
-    compute = _compute(driver, spec, image, config, storage, emulated=placement.emulated)
+    compute = _compute(driver, spec, image, asked, storage, emulated=placement.emulated)
     if FAIL_FAST_ANNOTATION in annotations:
         compute["command"] = FAILING
-    others = [*storage.containers, console_log(image, privileged=privileged)]
+    others = storage.containers
+    if console_log.wanted(wanted):
+        others = [*others, console_log.console_log(image, support(Support.CONSOLE), privileged=privileged)]
     policy = config.get("imagePullPolicy") or settings.get("imagePullPolicy") or PULL_POLICY
     for container in (compute, *others, *storage.init_containers):
         if container["image"] == image:
             container["imagePullPolicy"] = policy
-    if guaranteed(compute["resources"]):
-        for container in (*others, *storage.init_containers):
-            container["resources"] = firm(container["resources"])
     pod_spec: Obj = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -193,10 +196,9 @@ def grace_period(vmi: Obj) -> int:
 
 
 def _compute(
-    driver: Driver, spec: VirtualMachineInstanceSpec, image: str, config: Obj, storage: PodStorage, *, emulated: bool
+    driver: Driver, spec: VirtualMachineInstanceSpec, image: str, resources: Obj, storage: PodStorage, *, emulated: bool
 ) -> Obj:
     plan = driver.launcher(FOLDER)
-    resources = resources_of(driver, spec, config)
     if devices := _devices(plan, spec, emulated=emulated):
         resources["requests"] |= devices
         resources["limits"] = resources.get("limits", {}) | devices

@@ -10,13 +10,15 @@ and no container that goes on running has it mounted. Volumes that come and go h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
 from polyvisor.api.volumes import access_secrets, claim_of, plugged, shared
+from polyvisor.controllers.support_containers import Support, support_resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +30,6 @@ STAY = 'trap "exit 0" TERM; while :; do "$0" sleep 86400 & wait $!; done'
 """A shell's script for a container that does nothing but live; its first argument is the busybox to do that with."""
 AGAIN = 'trap "exit 0" TERM; while "$0" "$@" & wait $!; do :; done'
 """A shell's script that runs a program anew whenever it ends well, as one does whose only client has left."""
-IMAGE_RESOURCES = {
-    "requests": {"cpu": "1m", "memory": "1M", "ephemeral-storage": "50M"},
-    "limits": {"cpu": "10m", "memory": "40M"},
-}
 RESTRICTED: Mapping[str, object] = {
     "runAsUser": names.LAUNCHER_USER,
     "runAsGroup": names.LAUNCHER_USER,
@@ -65,7 +63,7 @@ SHARING: Mapping[str, object] = {
 }
 """What a container needs whose program writes a guest's files under the guest's users. The common filter of system
 calls forbids unshare(2), without which the program does not start; it then has a narrower filter of its own."""
-SHARE_RESOURCES = {"requests": {"cpu": "10m", "memory": "1M"}, "limits": {"cpu": "1", "memory": "80M"}}
+BY_DEFAULT = partial(support_resources, config={})
 CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 
 
@@ -81,6 +79,8 @@ class PodStorage:
     pull_secrets: list[Obj] = field(default_factory=list)
     token: str = ""
     """The volume that a service account's token is in."""
+    resources: Callable[..., Obj] = BY_DEFAULT
+    """Gives the resources of a container by its kind."""
 
     def _volume(self, name: str, source: Obj, place: str) -> None:
         self.volumes.append({"name": name, **source})
@@ -102,7 +102,7 @@ class PodStorage:
                 "image": launcher_image,
                 "command": ["/bin/busybox", "true"],
                 "volumeMounts": [{"name": name, "mountPath": "/token", "readOnly": True}],
-                "resources": IMAGE_RESOURCES,
+                "resources": self.resources(Support.IMAGE, lasting=False),
                 "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
             }
         )
@@ -124,7 +124,7 @@ class PodStorage:
             "volumeMounts": [
                 {"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER, "readOnly": True},
             ],
-            "resources": IMAGE_RESOURCES,
+            "resources": self.resources(Support.IMAGE),
             "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
         }
         if policy := source.get("imagePullPolicy"):
@@ -152,7 +152,7 @@ class PodStorage:
                     "image": launcher_image,
                     "command": ["/bin/busybox", "sh", "-c", AGAIN, *(_filled(word, words) for word in program)],
                     "volumeMounts": [mount, sockets],
-                    "resources": SHARE_RESOURCES,
+                    "resources": self.resources(Support.SHARE),
                     "securityContext": dict(SHARING),
                 }
             )
@@ -170,7 +170,7 @@ class PodStorage:
                 "image": launcher_image,
                 "command": ["/bin/busybox", "cp", "/bin/busybox", BUSYBOX],
                 "volumeMounts": [{"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER}],
-                "resources": IMAGE_RESOURCES,
+                "resources": self.resources(Support.IMAGE, lasting=False),
                 "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
             }
         )
@@ -190,13 +190,15 @@ def pod_storage(
     privileged: bool,
     share: Sequence[str] = (),
     state: str = "",
+    resources: Callable[..., Obj] = BY_DEFAULT,
 ) -> PodStorage:
     """Return what the Pod of a machine with ``spec`` needs.
 
     ``claims`` are those of its namespace, by name; ``share`` is the command that shares a folder with a guest,
-    ``state`` the name of the claim that the machine's own state is kept in.
+    ``state`` the name of the claim that the machine's own state is kept in; ``resources`` gives those of a container
+    by its kind.
     """
-    found = PodStorage()
+    found = PodStorage(resources=resources)
     kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
     gone = {volume["name"] for volume in plugged(spec)}
     folders = shared(spec)

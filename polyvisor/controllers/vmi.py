@@ -77,7 +77,9 @@ class VmiController:
         self._recorder = recorder
         self._vmis, self._pods, self._nodes, self._claims, self._kubevirts = vmis, pods, nodes, claims, kubevirts
         self._shapes = NodeShapes()
-        self._attachments = Attachments(client, recorder, pods=pods, claims=claims, nodes=nodes)
+        self._attachments = Attachments(
+            client, recorder, pods=pods, claims=claims, nodes=nodes, config=self.configuration
+        )
         self._clock, self._numbers = clock, Numbers(client, vmis)
         self._give_way_seconds = give_way_seconds
         self.queue: WorkQueue[Key] = WorkQueue()

@@ -19,7 +19,7 @@ from pathlib import Path
 import libvirt
 
 from polyvisor.launcher.files import Taken, lock, now, write_pid
-from polyvisor.launcher.first import step_aside
+from polyvisor.launcher.first import reap_orphans
 from polyvisor.launcher.plan import PlanError, read_plan
 from polyvisor.launcher.server import Server
 from polyvisor.launcher.strays import end_strays
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[-1]).resolve()
     os.umask(0o077)
     if in_pod:
-        step_aside()
+        reap_orphans()
         _wait_for(folder / "plan.json")
     try:
         plan = read_plan(folder)

@@ -1,8 +1,9 @@
-"""Being the first process of a container without being in the way: orphans are buried, signals are passed on.
+"""Being the first process of a container: it is the parent of every orphaned process and has to reap them.
 
-libvirt asks a hypervisor what it can do by a daemon, which becomes an orphan, and waits for it to vanish once it has
-ended it. The first process of a container is every orphan's parent, and an ended one vanishes only if its parent
-asks how it ended. A launcher cannot do that itself: it would take away what libvirt asks of its own children.
+libvirt probes a hypervisor with a daemon, which is orphaned, and waits until it has vanished once it has been killed;
+a process vanishes only when its parent reaps it. What isn't obvious: libvirt's threads wait for the children that they
+forked, so those must not be reaped here. The kernel hands orphans to the main thread, which never forks itself, and
+with ``__WNOTHREAD`` (include/uapi/linux/wait.h) a thread reaps its own children alone.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from __future__ import annotations
 import os
 import signal
 
+WNOTHREAD = 0x20000000
 
-def step_aside() -> None:
-    """Return in a child if this is the first process; the first then ends as the child does."""
-    if os.getpid() != 1:
+
+def reap_orphans() -> None:
+    """Reap orphaned processes from now on, if this is the first process. Call on the main thread."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGCHLD, lambda *_: _reap())
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG | WNOTHREAD)[0]:
+            pass
+    except ChildProcessError:
         return
-    child = os.fork()
-    if not child:
-        return
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
-    while True:
-        pid, status = os.wait()
-        if pid == child:
-            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

@@ -79,7 +79,7 @@ async def spec(world: World, part: Obj) -> None:
 
 def test_it_is_as_bare_as_can_be() -> None:
     block = {"spec": {"volumeMode": "Block"}}
-    pod = build_attachment(LAUNCHER, {"raw": "b", "data": "c"}, {"b": block, "c": claim("c")})
+    pod = build_attachment(LAUNCHER, {"raw": "b", "data": "c"}, {"b": block, "c": claim("c")}, {})
     assert pod["metadata"]["labels"] == {"kubevirt.io": "hotplug-disk"}
     (owner,) = pod["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"], owner["controller"]) == ("Pod", "u", True)

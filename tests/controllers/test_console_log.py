@@ -71,7 +71,7 @@ def test_a_machine_that_said_nothing_ends_as_well(tmp_path: Path, written: bytes
 
 @pytest.mark.parametrize("privileged", [True, False])
 def test_it_may_only_read(privileged: bool) -> None:
-    container = console_log("image", privileged=privileged)
+    container = console_log("image", {}, privileged=privileged)
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert [mount["readOnly"] for mount in container["volumeMounts"]] == [True]
