@@ -13,17 +13,18 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyvisor.agent import guests, logs, storage, streams
+from polyvisor.agent import guests, logs, streams
 from polyvisor.agent import link as launcher_link
 from polyvisor.agent.access import AccessKeeper
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.cpus import CpuSource, HostCpus, PodCpus
 from polyvisor.agent.descriptors import Readers
+from polyvisor.agent.errors import AgentError
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
@@ -37,6 +38,7 @@ from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.pod_machines import PodMachineAgent
 from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
+from polyvisor.agent.prepared import used_trees
 from polyvisor.agent.probes import ProbeKeeper
 from polyvisor.agent.probing import gone
 from polyvisor.agent.real_node import RealNodeKeeper
@@ -89,6 +91,11 @@ class Settings:
     bridged: bool = False
     """Whether a virtual node has a bridge, to which its Pods are joined; else hypervisors' user-mode networks serve."""
 
+    def resolved(self) -> Settings:
+        """Return the settings with folders that no link leads to: below them none is followed."""
+        known = {name: getattr(self, name) for name in ("state", "hostdisks", "pods")}
+        return replace(self, **{name: path.resolve() for name, path in known.items() if path is not None})
+
     @classmethod
     def of(cls, state: Path, node_name: str = "", *, imports: bool = False, bridged: bool = False) -> Settings:
         """Return the settings of this machine."""
@@ -99,6 +106,7 @@ class Agent:
     """One node's agent. :meth:`run` is its life; the other methods answer while it runs."""
 
     def __init__(self, client: KubeClient, registry: DriverRegistry, settings: Settings) -> None:
+        settings = settings.resolved()
         state = settings.state
         self._client = client
         self._registry = registry
@@ -273,9 +281,9 @@ class Agent:
     async def _prune(self) -> None:
         while True:
             try:
-                used = await asyncio.to_thread(storage.used_trees, self._launchers.root)
+                used = await asyncio.to_thread(used_trees, self._launchers.root)
                 await asyncio.to_thread(self._images.prune, used)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, AgentError) as error:
                 log.warning("the image cache cannot be pruned: %s", error)
             await asyncio.sleep(PRUNE_SECONDS)
 

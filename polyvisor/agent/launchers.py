@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
+from polyvisor.agent.errors import UnsafePath
 from polyvisor.agent.link import ACTIVE, LauncherError, LauncherGone, Link
 from polyvisor.agent.network.pods import Networks
 from polyvisor.drivers.base import LauncherPlan
@@ -27,6 +28,7 @@ from polyvisor.drivers.base import LauncherPlan
 START_SECONDS = 40.0
 STOP_SECONDS = 20.0
 PROTOCOL = 1
+MAX_FILE = 4 * 1024 * 1024
 SOCKET = "launcher.sock"
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "USER", "LOGNAME")
 PREFIXES = ("LIBVIRT_", "VIR_", "POLYVISOR_")
@@ -84,8 +86,8 @@ class Launchers:
     def known(self, id_: str) -> dict[str, Any]:
         """Return the plan in a folder; empty if there is none or it was never finished."""
         try:
-            plan = json.loads((self.folder(id_) / "plan.json").read_text())
-        except (OSError, ValueError):
+            plan = json.loads(safepath.read_file(self.folder(id_), "plan.json", MAX_FILE))
+        except (OSError, ValueError, UnsafePath):
             return {}
         return plan if isinstance(plan, dict) else {}
 
@@ -102,8 +104,8 @@ class Launchers:
         """Whether there is a launcher in a folder, or a machine that was running when its launcher died."""
         folder = self.folder(id_)
         try:
-            state = json.loads((folder / "state.json").read_text()).get("state")
-        except (OSError, ValueError, AttributeError):
+            state = json.loads(safepath.read_file(folder, "state.json", MAX_FILE)).get("state")
+        except (OSError, ValueError, AttributeError, UnsafePath):
             state = ""
         return bool(process_of(folder)) or state in ACTIVE
 
@@ -224,17 +226,19 @@ async def _gone(pid: int) -> None:
 def process_of(folder: Path) -> int:
     """Return the launcher's process id by its pid file, 0 if that process is not there any more."""
     try:
-        pid, start = map(int, (folder / "launcher.pid").read_text().split())
+        pid, start = map(int, safepath.read_file(folder, "launcher.pid", MAX_FILE).split())
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
+    except (OSError, ValueError, UnsafePath):
         return 0
     return pid if int(fields[19]) == start and fields[0] != "Z" else 0
 
 
 def _last_words(folder: Path) -> str:
     try:
-        lines = (folder / "launcher.log").read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
-    except OSError:
+        with safepath.opened_root(folder) as root, os.fdopen(safepath.open_file(root, ["launcher.log"]), "rb") as file:
+            file.seek(-min(4096, os.fstat(file.fileno()).st_size), os.SEEK_END)
+            lines = file.read(4096).decode(errors="replace").strip().splitlines()
+    except (OSError, UnsafePath):
         lines = []
     return _message(lines[-1])[:300] if lines else f"see {folder}/launcher.log"
 

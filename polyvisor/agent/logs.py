@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from polyvisor.agent import safepath
+from polyvisor.agent.errors import UnsafePath
+
 CHUNK = 64 * 1024
 POLL_SECONDS = 0.5
 
@@ -56,8 +59,9 @@ class RotatedLog:
         newest = self._last
         for path in (self._path, self._older):  # this order, so that a rotation in between hides no file
             try:
-                file = path.open("rb")
-            except FileNotFoundError:
+                with safepath.opened_root(path.parent) as folder:
+                    file = os.fdopen(safepath.open_file(folder, [path.name]), "rb")
+            except (FileNotFoundError, UnsafePath):  # the writer is not believed: what is no file of its is not there
                 continue
             status = os.fstat(file.fileno())
             identity = (status.st_dev, status.st_ino)

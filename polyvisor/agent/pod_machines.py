@@ -1,7 +1,8 @@
 """The machines of a real node, whose images, claims and texts are containers and volumes of their launcher Pods.
 
-Disks are made as on any node (:mod:`.storage`), from what :mod:`.pod_sources` finds. What isn't obvious: virt-handler
-has no right to read users' Secrets and ConfigMaps; it reads them where the kubelet put them for the Pod.
+Disks are made as on any node (:mod:`.storage`), from what :mod:`.pod_sources` finds, in a folder that no container has.
+What isn't obvious: virt-handler has no right to read users' Secrets and ConfigMaps; it reads them where the kubelet put
+them for the Pod.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from polyvisor.agent.launchers import folder_id
 from polyvisor.agent.link import LauncherGone, Link
 from polyvisor.agent.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over, name_seeds
-from polyvisor.agent.storage import Inputs, Prepared
+from polyvisor.agent.prepared import Prepared, prepared
+from polyvisor.agent.storage import Inputs
 from polyvisor.agent.virtual_node import owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
@@ -36,6 +38,8 @@ ATTACHED_INDEX = "attached"
 KUBELETS = {"secret": "kubernetes.io~secret", "configMap": "kubernetes.io~configmap"}
 """Kind of a Pod's volume, and the folder in which the kubelet keeps such volumes."""
 PROJECTED = "kubernetes.io~projected"
+WORKSHOP = "plugins/polyvisor"
+"""Where the kubelet lets others keep what is of one Pod; on the disk of its volumes, so that it can be moved there."""
 MAX_TEXTS = 16 * 1024 * 1024
 
 
@@ -67,19 +71,23 @@ class PodMachineAgent(MachineAgent):
     def _made(
         self, vmi: Obj, driver: Driver, folder: Path, places: PodPlaces, inputs: Inputs, progress: Callable[[str], None]
     ) -> Prepared:
-        prepared = storage.prepare(vmi, driver, folder, places, inputs, progress)
-        hand_over(vmi, prepared, folder, places)
+        made = storage.prepare(vmi, driver, folder, places, inputs, progress, self._workshop(places.pod))
+        hand_over(vmi, made, folder, places)
         name_seeds(vmi, folder)
-        return prepared
+        return made
 
     def _without_effect(self, vmi: Obj) -> list[str]:
         return []
 
     async def _prepared(self, pod: Obj) -> Prepared | None:
-        return await asyncio.to_thread(storage.prepared, self._folder(pod))
+        return await asyncio.to_thread(prepared, self._folder(pod), self._workshop(pod))
 
     def _folder(self, pod: Obj) -> Path:
         return self._launchers.root / str(pod["metadata"]["uid"]) / EMPTY_DIRS / MACHINE_VOLUME
+
+    def _workshop(self, pod: Obj) -> Path:
+        """Return the Pod's folder that no container has and that the kubelet removes with the Pod."""
+        return self._launchers.root / str(pod["metadata"]["uid"]) / WORKSHOP
 
     async def _inputs(self, vmi: Obj, pod: Obj) -> Inputs:
         secrets, configmaps = await asyncio.to_thread(self._texts, pod)

@@ -1,8 +1,9 @@
 """The launcher Pods of a real node: the kubelet runs them, and this brings each launcher together with the agent.
 
-A launcher waits in its Pod for its plan. It gets it once its container runs, then it is connected to, and its machine
-is looked at. A Pod that is being deleted has its machine shut down first: the launcher leaves the kubelet's SIGTERM to
-the agent, who can ask the guest, and ends when the machine has ended; the kubelet's own deadline is the last word.
+A launcher waits in its Pod for its plan. It gets it once its container runs and the controller has recorded the Pod
+(:mod:`.launcher_pods`), then it is connected to, and its machine is looked at. A Pod that is being deleted has its
+machine shut down first: the launcher leaves the kubelet's SIGTERM to the agent, who can ask the guest, and ends when
+the machine has ended; the kubelet's own deadline is the last word.
 What isn't obvious: a Pod ends with its last container. Those that hold images know nothing of the machine, so the agent
 ends them when the launcher has ended, however that came about.
 """
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from polyvisor.agent import containers
+from polyvisor.agent import containers, launcher_pods
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.kept import link_in_pod
 from polyvisor.agent.launchers import Launchers
@@ -73,14 +74,18 @@ class PodNode:
         if pod is None or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
             await self._launchers.retire(id_)
             return None
+        vmi = next(iter(self._vmis.by_index("uid", owner_uid(pod))), None)
+        link = self._launchers.get(id_)
+        if link is None and vmi is not None and not launcher_pods.recorded(pod, vmi):
+            return None  # anybody's, or not recorded yet; the machine's next change brings us back
         if compute_ended(pod):
+            if vmi is None and link is None:
+                return None
             await asyncio.to_thread(end_others, pod)
             return 2.0
         driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
-        vmi = next(iter(self._vmis.by_index("uid", owner_uid(pod))), None)
         if driver is None or not container_runs(pod):
             return None
-        link = self._launchers.get(id_)
         if link is None:
             if vmi is None:
                 return 2.0  # on its way, or gone and the Pod will follow

@@ -25,8 +25,8 @@ from polyvisor.agent.cloudinit import KINDS
 from polyvisor.agent.disks import Image
 from polyvisor.agent.errors import AgentError, BlockClaim, UnsafePath, translated
 from polyvisor.agent.images import Progress
+from polyvisor.agent.prepared import DISKS, SCRATCH, Prepared
 from polyvisor.agent.sources import Secrets, Sources
-from polyvisor.agent.storage import DISKS, SCRATCH, Prepared
 from polyvisor.api import Obj
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.names import MACHINE_FOLDER

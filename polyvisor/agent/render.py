@@ -12,7 +12,7 @@ from polyvisor import domain
 from polyvisor.agent import described
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.storage import Prepared
+from polyvisor.agent.prepared import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
 from polyvisor.domain import CardSource, DiskSource, DomainContext
 from polyvisor.domain.disks import letters

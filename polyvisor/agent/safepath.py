@@ -67,13 +67,14 @@ def _is_link(parent: int, name: str) -> bool:
 
 
 @contextmanager
-def opened_root(folder: Path) -> Iterator[int]:
-    """Open a folder of our own as the root of walks."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def opened_root(folder: Path, *, create: bool = False) -> Iterator[int]:
+    """Open a folder as the root of walks. No link on the way to it is followed; the agent resolves its own at start."""
+    top = os.open("/", DIRECTORY)
     try:
-        yield descriptor
+        with walk(top, list(folder.absolute().parts[1:]), create=create) as descriptor:
+            yield descriptor
     finally:
-        os.close(descriptor)
+        os.close(top)
 
 
 def open_file(root: int, names: list[str], flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
@@ -92,6 +93,15 @@ def open_file(root: int, names: list[str], flags: int = os.O_RDONLY, mode: int =
         os.close(descriptor)
         raise UnsafePath(f"{'/'.join(names)!r} is not a regular file")
     return descriptor
+
+
+def read_file(folder: Path, name: str, limit: int) -> bytes:
+    """Read a regular file of a folder, at most ``limit`` bytes; no link is followed and nothing else waited for."""
+    with opened_root(folder) as root, os.fdopen(open_file(root, [name]), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UnsafePath(f"{name!r} is larger than {limit} bytes")
+    return data
 
 
 def real_folder(root: int, names: list[str], *, missing_ok: bool = False) -> list[str]:

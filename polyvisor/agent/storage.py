@@ -1,14 +1,14 @@
 """Everything that a machine boots from, made ready before its domain is rendered.
 
-What belongs to one machine is built in ``disks.tmp`` of its folder and renamed to ``disks`` when all of it is there,
-with the result beside it as ``prepared.json``. So preparation can be interrupted anywhere and repeated at any time: a
-machine that was prepared keeps its disks and what its guest wrote there. Host disks and claims live elsewhere and stay
-when the machine goes.
+What belongs to one machine is built in ``disks.tmp`` and renamed to ``disks`` of its folder when all of it is there,
+with the result as ``prepared.json``. So preparation can be interrupted anywhere and repeated at any time: a machine
+that was prepared keeps its disks and what its guest wrote there. Host disks and claims live elsewhere and stay when the
+machine goes. What isn't obvious: where something else than the agent may write to the machine's folder, all is built in
+a folder that the agent alone has (``workshop``), and the result stays there.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,6 +21,7 @@ from polyvisor.agent import access, cloudinit, contents, disks, iso, rootfs, saf
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import AgentError, BlockClaim, NoSuchClaim, translated
 from polyvisor.agent.images import Progress, silent
+from polyvisor.agent.prepared import DISKS, RESULT, SCRATCH, Prepared, move, prepared
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
@@ -30,10 +31,6 @@ from polyvisor.api.volumes import access_secrets, claim_of, shared
 from polyvisor.domain import Share
 from polyvisor.domain.kept import state_claim
 from polyvisor.drivers.base import Driver, RootKind
-
-DISKS = "disks"
-SCRATCH = "disks.tmp"
-RESULT = "prepared.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,59 +56,6 @@ class Needed(NamedTuple):
     configmaps: set[str]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What there is to boot from: disk images, folders and shares by volume name, a root filesystem, a kernel."""
-
-    files: Mapping[str, DiskFile] = field(default_factory=dict)
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    shares: Mapping[str, Share] = field(default_factory=dict)
-    root: Path | None = None
-    root_volume: str = ""
-    kernel: Path | None = None
-    initrd: Path | None = None
-    trees: tuple[str, ...] = ()
-    """The trees of the image cache whose files are used in place."""
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    """Sizes of the disks, as the guest sees them, where they are known."""
-
-    def to_json(self) -> str:
-        """Return the text that :meth:`from_json` reads."""
-        return json.dumps(
-            {
-                "files": {name: [str(file.path), file.format, file.block] for name, file in self.files.items()},
-                "folders": {name: str(path) for name, path in self.folders.items()},
-                "shares": {name: [str(share.path), share.socket] for name, share in self.shares.items()},
-                "root": str(self.root or ""),
-                "rootVolume": self.root_volume,
-                "kernel": str(self.kernel or ""),
-                "initrd": str(self.initrd or ""),
-                "trees": list(self.trees),
-                "sizes": dict(self.sizes),
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Prepared:
-        """Read what :meth:`to_json` wrote."""
-        raw = json.loads(text)
-        return cls(
-            files={name: DiskFile(Path(path), *more) for name, (path, *more) in raw["files"].items()},
-            folders={name: Path(path) for name, path in raw["folders"].items()},
-            shares={name: Share(Path(path), socket) for name, (path, socket) in (raw.get("shares") or {}).items()},
-            root=_path(raw["root"]),
-            root_volume=raw["rootVolume"],
-            kernel=_path(raw["kernel"]),
-            initrd=_path(raw["initrd"]),
-            trees=tuple(raw.get("trees") or ()),
-            sizes=raw.get("sizes") or {},
-        )
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
 def needed(vmi: Obj) -> Needed:
     """Return what a machine's volumes name."""
     found = Needed(set(), set(), set())
@@ -134,39 +78,43 @@ def _pull_secret(source: Obj | None) -> set[str]:
 
 
 def prepare(
-    vmi: Obj, driver: Driver, folder: Path, places: Supplier, inputs: Inputs, progress: Progress = silent
+    vmi: Obj,
+    driver: Driver,
+    folder: Path,
+    places: Supplier,
+    inputs: Inputs,
+    progress: Progress = silent,
+    workshop: Path | None = None,
 ) -> Prepared:
     """Make all that the machine boots from, or find it made. Blocking; raises :class:`AgentError`."""
-    if found := prepared(folder):
+    if found := prepared(folder, workshop):
         return found
-    scratch = folder / SCRATCH
-    safepath.remove_path(scratch)
+    here = workshop or folder
+    scratch = here / SCRATCH
     try:
-        with translated(folder, "preparing the machine's folder"):
-            scratch.mkdir(mode=0o700)
-        with places.sources(vmi, folder, progress, inputs.secrets) as sources:
-            made = _Preparation(vmi, driver, folder, sources, inputs, progress).all()
+        with (
+            translated(folder, "preparing the machine's folder"),
+            safepath.opened_root(folder),
+            safepath.opened_root(here, create=True) as top,
+        ):
+            safepath.remove(top, SCRATCH)
+            os.mkdir(SCRATCH, 0o700, dir_fd=top)
+        with places.sources(vmi, here, progress, inputs.secrets) as sources:
+            made = _Preparation(vmi, driver, here, sources, inputs, progress).all()
             if sources.owner is not None:
                 scratch.chmod(0o711)  # the hypervisor's user has a way to its files
-        with translated(folder, "preparing the machine's folder"):
-            safepath.write_atomic(scratch / RESULT, made.to_json().encode())
-            scratch.rename(folder / DISKS)
+        text = made.to_json().encode()
+        with translated(here, "preparing the machine's folder"):
+            if workshop is None:
+                safepath.write_atomic(scratch / RESULT, text)
+                scratch.rename(folder / DISKS)
+            else:
+                move(workshop, folder)
+                safepath.write_atomic(workshop / RESULT, text)
     except BaseException:
         safepath.remove_path(scratch)
         raise
     return made
-
-
-def prepared(folder: Path) -> Prepared | None:
-    """Return what was made ready in a machine's folder, if it was."""
-    done = folder / DISKS / RESULT
-    return Prepared.from_json(done.read_text()) if done.exists() else None
-
-
-def used_trees(machines: Path) -> set[str]:
-    """Return the trees of the image cache that the machines below a folder use."""
-    folders = machines.iterdir() if machines.is_dir() else ()
-    return {tree for folder in folders if (found := prepared(folder)) for tree in found.trees}
 
 
 class _Preparation:

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from polyvisor.agent import safepath
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.launcher_pods import marked
 from polyvisor.agent.launchers import Launchers, folder_id
 from polyvisor.agent.link import LauncherError, Link
 from polyvisor.agent.node import now
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import pod_deadline, power_down
+from polyvisor.agent.prepared import DISKS, SCRATCH
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.status import pod_status
-from polyvisor.agent.storage import DISKS, SCRATCH
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, HYPERVISOR_PREFIX, EventType
 from polyvisor.api.owners import controller_uid
@@ -127,7 +128,7 @@ class VirtualNode:
 
     def _machine(self, pod: Obj) -> Obj | None:
         uid = owner_uid(pod)
-        return next((vmi for vmi in self._vmis.by_index("uid", uid)), None) if uid else None
+        return next((vmi for vmi in self._vmis.by_index("uid", uid) if marked(pod, vmi)), None) if uid else None
 
     async def _run(self, id_: str, pod: Obj, driver: Driver) -> float | None:
         vmi = self._machine(pod)

@@ -17,11 +17,13 @@ from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.contents import data_of
 from polyvisor.agent.cpus import CpuSource
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
+from polyvisor.agent.launcher_pods import recorded
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.network.pods import sources
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import power_down, vmi_deadline
+from polyvisor.agent.prepared import Prepared, prepared
 from polyvisor.agent.sources import Places
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
 from polyvisor.api import Obj
@@ -125,7 +127,7 @@ class MachineAgent:
 
     def pod_of(self, vmi: Obj) -> Obj | None:
         """Return the Pod on this node that a machine runs in."""
-        pods = self._pods.by_index("owner", vmi["metadata"]["uid"])
+        pods = [pod for pod in self._pods.by_index("owner", vmi["metadata"]["uid"]) if recorded(pod, vmi)]
         living = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in FINAL_PHASES]
         return next(iter(living or pods), None)
 
@@ -167,7 +169,7 @@ class MachineAgent:
         """Ask the API server whether a machine has a Pod here after all: the local copy may be behind."""
         here = f"spec.nodeName={self._node_name}"
         pods = await self._client.list(PODS, vmi["metadata"]["namespace"], field_selector=here)
-        return any(owner_uid(pod) == vmi["metadata"]["uid"] for pod in pods)
+        return any(recorded(pod, vmi) for pod in pods)
 
     async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
         deadline = vmi_deadline(vmi)
@@ -222,15 +224,15 @@ class MachineAgent:
             with self._holds.starting(vmi, await self._claims(vmi)):
                 vmi = self._at_start(vmi, pod)
                 folder = self._launchers.inside(id_)
-                prepared = await self._prepare(vmi, pod, driver)
+                made = await self._prepare(vmi, pod, driver)
                 joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
                 own = await self._cpus.given(vmi["spec"], id_, link)
-                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, prepared, folder, joined, own)
+                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, made, folder, joined, own)
                 paused = vmi["spec"].get("startStrategy") == START_PAUSED
                 await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
         self._cpus.changed()
 
-    async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Prepared:
+    async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         """Make all that a machine boots from."""
         folder = self._launchers.folder(pod_id(pod))
         inputs = await self._inputs(vmi, pod)
@@ -238,9 +240,9 @@ class MachineAgent:
             await self._claim_keeper.bind(claim)
         return await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, self._progress(vmi))
 
-    async def _prepared(self, pod: Obj) -> storage.Prepared | None:
+    async def _prepared(self, pod: Obj) -> Prepared | None:
         """Return what was made ready for a machine, if it was."""
-        return await asyncio.to_thread(storage.prepared, self._launchers.folder(pod_id(pod)))
+        return await asyncio.to_thread(prepared, self._launchers.folder(pod_id(pod)))
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
@@ -362,9 +364,8 @@ class MachineAgent:
         except LauncherError as error:
             log.info("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
             return {}
-        prepared = await self._prepared(pod)
         claims = await self._claims(vmi)
-        found = prepared or storage.Prepared()
+        found = await self._prepared(pod) or Prepared()
         return described.describe(vmi, xml, found.root_volume, claims, found.sizes)
 
     async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:

@@ -22,7 +22,7 @@ from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers import console_log, pod_networks
 from polyvisor.controllers.launcher_resources import guaranteed, resources_of
-from polyvisor.controllers.objects import owner_reference, uid
+from polyvisor.controllers.objects import owned_by, owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
 from polyvisor.controllers.support_containers import Support, support_resources
 from polyvisor.domain.compute import own_cpus
@@ -68,6 +68,14 @@ def pod_name(vmi: Obj, driver: str) -> str:
     suffix = b32encode(digest).decode().lower()[:8]
     prefix = names.LAUNCHER_POD_PREFIX + vmi["metadata"]["name"]
     return f"{prefix[: MAX_NAME - len(suffix) - 1].rstrip('.-')}-{suffix}"
+
+
+def is_launcher(pod: Obj, vmi: Obj) -> bool:
+    """Whether a Pod is one that :func:`build_pod` makes for a machine, by all of its marks: an owner alone is not."""
+    metadata = pod["metadata"]
+    mark = (metadata.get("labels") or {}).get(names.CREATED_BY_LABEL)
+    named = metadata["name"] == pod_name(vmi, driver_of(pod)[0])
+    return owned_by(pod, vmi) and mark == uid(vmi) and named
 
 
 def driver_of(pod: Obj) -> tuple[str, str]:

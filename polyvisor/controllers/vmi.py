@@ -20,7 +20,7 @@ from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes, running_pod
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
-from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period
+from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period, is_launcher
 from polyvisor.controllers.nodes import is_open, may_hold, shown
 from polyvisor.controllers.objects import (
     add_finalizer,
@@ -29,7 +29,6 @@ from polyvisor.controllers.objects import (
     has_finalizer,
     moment,
     now,
-    owned_by,
     phase_of,
     remove_finalizer,
     uid,
@@ -102,7 +101,7 @@ class VmiController:
         if vmi is None:
             return None
         about.work_with(vmi)
-        pods = [p for p in self._pods.by_index(OWNER_INDEX, uid(vmi)) if owned_by(p, vmi)]
+        pods = [p for p in self._pods.by_index(OWNER_INDEX, uid(vmi)) if is_launcher(p, vmi)]
         if deleting(vmi):
             return await self._delete(vmi, pods)
         phase = phase_of(vmi)
@@ -160,7 +159,7 @@ class VmiController:
                 await self._hold(vmi, Reason.FAILED_CREATE, f"the launcher Pod cannot be created: {error}")
                 raise
             existing = await self._client.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
-            if not owned_by(existing, vmi):
+            if not is_launcher(existing, vmi):
                 what = f"Pod {pod['metadata']['name']} exists and belongs to something else"
                 await self._hold(vmi, Reason.FAILED_CREATE, what)
                 raise ApiError(409, "AlreadyExists", what) from error
@@ -334,7 +333,7 @@ class VmiController:
     async def _live_pods(self, vmi: Obj) -> list[Obj]:
         selector = f"{names.CREATED_BY_LABEL}={uid(vmi)}"
         pods = await self._client.list(PODS, vmi["metadata"]["namespace"], label_selector=selector)
-        return [p for p in pods if owned_by(p, vmi) and not status_of.pod_is_final(p)]
+        return [p for p in pods if is_launcher(p, vmi) and not status_of.pod_is_final(p)]
 
     def settings(self) -> Obj:
         """Return the spec of the cluster's KubeVirt object."""

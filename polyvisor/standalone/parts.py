@@ -54,7 +54,7 @@ class Parts:
     """Everything that runs in the process."""
 
     def __init__(self, state: StateFolder, listener: socket.socket, url: str, progress: Progress) -> None:
-        self._state = state
+        self._state = StateFolder(state.root.resolve())  # below it no link is followed
         self._listener = listener
         self._url = url
         self._progress = progress

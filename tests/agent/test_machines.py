@@ -17,6 +17,7 @@ from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.launchers import folder_id, process_of
 from polyvisor.agent.probing import driver_report
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
+from polyvisor.api import names
 from polyvisor.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import ApiError, Informer, KubeClient
@@ -81,13 +82,15 @@ class Home:
                     "name": f"virt-launcher-{name}",
                     "namespace": "default",
                     "annotations": {DRIVER_ANNOTATION: "plain"},
+                    "labels": {names.APP_LABEL: names.LAUNCHER_APP, names.CREATED_BY_LABEL: vmi["metadata"]["uid"]},
                     "ownerReferences": [{**owner, "uid": vmi["metadata"]["uid"]}],
                 },
                 "spec": {"nodeName": NODE, "containers": [{"name": "compute", "image": "x"}]},
             },
         )
-        await self.until(PODS, f"virt-launcher-{name}", lambda pod: pod["status"].get("phase") == "Running")
+        pod = await self.until(PODS, f"virt-launcher-{name}", lambda pod: pod["status"].get("phase") == "Running")
         vmi["status"] = {"phase": "Scheduled", "nodeName": NODE, "hypervisor": {"driver": "plain"}}
+        vmi["status"]["activePods"] = {pod["metadata"]["uid"]: NODE}
         return await self.client.update_status(VMIS, vmi)
 
     async def until(self, resource: Any, name: str, holds: Callable[[Obj], Any]) -> Obj:

@@ -63,6 +63,7 @@ class Kubelet:
             "name": f"virt-launcher-{name}",
             "namespace": "default",
             "annotations": {DRIVER_ANNOTATION: "plain"},
+            "labels": {names.APP_LABEL: names.LAUNCHER_APP, names.CREATED_BY_LABEL: vmi["metadata"]["uid"]},
             "ownerReferences": [{**owner, "uid": vmi["metadata"]["uid"]}],
         }
         containers = [{"name": name, "image": "x"} for name in ("compute", "volumex")]

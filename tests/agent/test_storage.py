@@ -12,8 +12,9 @@ import pytest
 from polyvisor.agent import disks, iso, storage, tools
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.prepared import Prepared, used_trees
 from polyvisor.agent.sources import Places
-from polyvisor.agent.storage import Inputs, Prepared, prepare, used_trees
+from polyvisor.agent.storage import Inputs, prepare
 
 from .conftest import ForeignDriver, Layout, Make, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.agent.disks import claim_disk, claim_folder
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.prepared import Prepared
 from polyvisor.agent.sources import Places
-from polyvisor.agent.storage import Inputs, Prepared, prepare
+from polyvisor.agent.storage import Inputs, prepare
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render

@@ -1,0 +1,35 @@
+"""Which Pod is a machine's launcher: the one that the controller recorded, and none that says so of itself.
+
+Owner references and labels are claims of whoever made a Pod. What isn't obvious: ``status.activePods`` alone decides on
+a kubelet's node, where a Pod's containers are anybody's. A virtual node starts the launchers itself, and its Pods are
+recorded only once they run; there the namespace and the marks have to be right, which the API server lets nobody but
+the controller write.
+"""
+
+from __future__ import annotations
+
+from polyvisor.api import Obj
+from polyvisor.api.names import APP_LABEL, CREATED_BY_LABEL, LAUNCHER_APP
+from polyvisor.api.owners import controller_of
+from polyvisor.api.resources import VMIS
+
+
+def marked(pod: Obj, vmi: Obj) -> bool:
+    """Whether a Pod bears the controller's marks of a machine's launcher, in the machine's namespace."""
+    metadata, machine = pod["metadata"], vmi["metadata"]
+    labels, owner = metadata.get("labels") or {}, controller_of(pod) or {}
+    return (
+        metadata.get("namespace") == machine.get("namespace")
+        and owner.get("kind") == VMIS.kind
+        and str(owner.get("apiVersion")).partition("/")[0] == VMIS.group
+        and owner.get("uid") == machine["uid"]
+        and labels.get(APP_LABEL) == LAUNCHER_APP
+        and labels.get(CREATED_BY_LABEL) == machine["uid"]
+    )
+
+
+def recorded(pod: Obj, vmi: Obj) -> bool:
+    """Whether a Pod is the one that the controller recorded for a machine, on the node that it recorded."""
+    active = (vmi.get("status") or {}).get("activePods") or {}
+    node = pod["spec"].get("nodeName")
+    return bool(node) and active.get(pod["metadata"]["uid"]) == node and marked(pod, vmi)
