@@ -30,8 +30,7 @@ def qcow2(**changes: Any) -> bytes:
 def test_overlay_leaves_the_image_alone(layout: Layout, places: Places, home: Path, make_vmi: Make) -> None:
     layout.image("a:1", tar(member("disk/d.img", b"x" * 4096)))
     vmi = make_vmi({"name": "root", "containerDisk": {"image": "a:1"}})
-    prepared = prepare(vmi, PlainDriver(), home, places, Inputs())
-    file = prepared.files["root"]
+    file = prepare(vmi, PlainDriver(), home, places, Inputs()).files["root"]
     assert (file.path, file.format) == (home / "disks" / "root.qcow2", "qcow2")
     said = subprocess.run(["qemu-img", "info", file.path], capture_output=True, text=True, check=True).stdout
     assert f"backing file: {places.images.disk('a:1')}" in said
