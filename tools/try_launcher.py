@@ -16,7 +16,7 @@ from pathlib import Path
 
 from polyvisor.api.names import LAUNCHER_FOLDER, LAUNCHER_USER
 from polyvisor.drivers.qemu.plan import launcher_plan
-from polyvisor.drivers.qemu.probe import BANNER, NAME, machine_xml
+from polyvisor.drivers.qemu.probe import BANNER, NAME, linux_xml, machine_xml
 from polyvisor.drivers.trial import Trial, TrialError
 
 SECONDS = 60.0
@@ -49,7 +49,7 @@ def try_image(buildah: Callable[..., str], command: list[str], image: str, kerne
         one.command += ["--pod", LAUNCHER_FOLDER]
         begin = time.monotonic()
         with one as trial:
-            trial.call("start", xml=machine_xml("qemu", Path("/vmlinuz")))
+            trial.call("start", xml=machine_xml("qemu", linux_xml(Path("/vmlinuz"))))
             if not trial.says(BANNER, SECONDS):
                 raise TrialError(f"a kernel in {image} said nothing within {SECONDS:.0f} s")
             version = trial.versions.hypervisor

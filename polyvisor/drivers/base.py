@@ -136,7 +136,8 @@ class ProbeResult:
 
     ``virt_types`` holds those that really run a guest here, best first. ``facts`` are the conditional features that
     hold on this node. ``cpus`` are those of its best virt type, where libvirt tells. ``reason`` says why the driver is
-    not available, or why a virt type was left out.
+    not available, or why a virt type was left out. ``again``: a time limit passed, so that the driver is worth another
+    try soon.
     """
 
     available: bool
@@ -146,6 +147,7 @@ class ProbeResult:
     virt_types: tuple[str, ...] = ()
     facts: frozenset[str] = frozenset()
     cpus: Cpus | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

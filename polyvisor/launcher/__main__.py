@@ -1,8 +1,9 @@
-"""``python -m polyvisor.launcher [--pod] FOLDER``: serve the one machine whose plan lies in FOLDER, until ``quit``.
+"""``python -m polyvisor.launcher [--pod | --trial] FOLDER``: serve the machine of FOLDER's plan until ``quit``.
 
 SIGTERM leaves the domain running; a later launcher on the same folder takes it over. In a Pod (``--pod``) that would
 be the domain's end, so there SIGTERM is left to the agent, who shuts the machine down and then ends the launcher; and
-the launcher, which comes up before its plan, waits for it.
+the launcher, which comes up before its plan, waits for it. A machine that is only tried (``--trial``) shall not outlive
+who tries it: the launcher destroys it and ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ import libvirt
 
 from polyvisor.launcher.files import Taken, lock, now, write_pid
 from polyvisor.launcher.first import reap_orphans
-from polyvisor.launcher.plan import PlanError, read_plan
+from polyvisor.launcher.plan import Plan, PlanError, read_plan
 from polyvisor.launcher.server import Server
 from polyvisor.launcher.strays import end_strays
+
+ABANDON_SECONDS = 60.0
+QUIET_SECONDS = 2.0
+"""How long nothing new may come to life before a launcher that still waits for libvirt's first answer is ended."""
 
 
 def write_line(text: str, **about: str) -> None:
@@ -34,9 +39,9 @@ def write_line(text: str, **about: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the launcher; return its exit code."""
-    in_pod = arguments[:1] == ["--pod"]
-    if len(arguments) != 1 + in_pod:
-        sys.stderr.write("usage: python -m polyvisor.launcher [--pod] FOLDER\n")
+    in_pod, in_trial = arguments[:1] == ["--pod"], arguments[:1] == ["--trial"]
+    if len(arguments) != 1 + in_pod + in_trial:
+        sys.stderr.write("usage: python -m polyvisor.launcher [--pod | --trial] FOLDER\n")
         return 2
     folder = Path(arguments[-1]).resolve()
     os.umask(0o077)
@@ -53,6 +58,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"launcher: {folder}: {error}\n")
         return 2
+    lifeline = os.dup(0) if in_trial else -1
     if not in_pod:  # there the log is the container's
         _redirect(folder / "launcher.log")
     write_pid(folder)
@@ -65,6 +71,8 @@ def main(arguments: list[str]) -> int:
     for pid in end_strays(folder, plan.strays):
         say(f"ended process {pid}, which a killed launcher has left behind")
     server = Server(plan, say)
+    if in_trial:
+        threading.Thread(target=_follow, args=(lifeline, server, plan), daemon=True, name="lifeline").start()
     signal.signal(signal.SIGTERM, signal.SIG_IGN if in_pod else lambda *_: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -79,6 +87,21 @@ def main(arguments: list[str]) -> int:
     os.close(held)
     # The connection is not closed: libvirt's threads may be in it, and the domain must not notice.
     os._exit(0)
+
+
+def _follow(lifeline: int, server: Server, plan: Plan) -> None:
+    """Wait until the lifeline is cut, then end everything. What libvirt waits for in a call is ended under it."""
+    while os.read(lifeline, 64):
+        pass
+    server.abandon()
+    now = cut = quiet = time.monotonic()
+    while now < cut + ABANDON_SECONDS and (server.opened or now < quiet + QUIET_SECONDS):
+        if end_strays(plan.folder, plan.strays):
+            quiet = now
+        time.sleep(0.05)  # libvirt may start one more before it gives up
+        now = time.monotonic()
+    server.close()
+    os._exit(1)
 
 
 def _wait_for(plan: Path) -> None:

@@ -61,7 +61,7 @@ class Server:
         self._told: Reply = {}
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._running = True
-        self._opened = False
+        self.opened = False
         self._final = False
 
     def run(self) -> bool:
@@ -70,7 +70,7 @@ class Server:
         for name, tasks in (("worker", self._work), ("guest", self._aside)):
             threading.Thread(target=_worker, args=(tasks,), daemon=True, name=name).start()
         self._work.put(self._open)
-        while not self._opened and self._running:
+        while not self.opened and self._running:
             self._turn()
         listener = self._listen()
         self._say(f"listening as process {os.getpid()}")
@@ -83,6 +83,19 @@ class Server:
         """Leave the loop; may be called from a signal handler. The domain goes on."""
         self._running = False
         self._wake()
+
+    def abandon(self) -> None:
+        """Destroy the domain and leave the loop for good, after what the worker is at; may be called on any thread."""
+        self._work.put(self._abandon)
+
+    def _abandon(self) -> None:
+        for step in (self._machine.destroy, lambda: self._machine.close(final=True)):
+            try:
+                step()
+            except Exception as error:
+                self._say(f"leaving: {error}")
+        self._final = True
+        self.stop()
 
     def close(self) -> None:
         """Leave libvirt, once the loop has ended."""
@@ -289,7 +302,7 @@ class Server:
         """On the worker thread: reach libvirt, and begin to serve whether it could be reached or not."""
         self._look()
         self._guest.remember()
-        self._call(lambda: setattr(self, "_opened", True))
+        self._call(lambda: setattr(self, "opened", True))
 
     def _changed(self) -> None:
         """Called on any thread when the machine may have changed."""

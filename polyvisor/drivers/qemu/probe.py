@@ -1,8 +1,10 @@
-"""Does QEMU really run guests here? Each virt type must boot a Linux kernel as far as its first line.
+"""Does QEMU really run guests here? Each virt type must run a guest.
 
 Neither /dev/kvm nor firmware that runs proves anything: some clouds offer a KVM under which no ordinary kernel gets
-anywhere. The answer is dear (seconds), so it is kept for as long as host boot, kernel and QEMU stay the same; the
-trial also leaves libvirt's warmed capabilities cache behind for the launchers of this node.
+anywhere. So KVM must boot a Linux kernel as far as its first line, if there is one on this host or in the image store;
+where there is none, and for emulation, a boot sector of our own is the guest, which takes the steps of a kernel that a
+machine must be able to make. The answer takes seconds to get, so it is kept for as long as host boot, kernel and QEMU
+stay the same; the trial also leaves libvirt's warmed capabilities cache behind for the launchers of this node.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -21,15 +24,20 @@ from lxml import etree
 from polyvisor.drivers import cpus
 from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.drivers.memory import keep, recall, stamp
+from polyvisor.drivers.pace import slowness
+from polyvisor.drivers.qemu import boot_sector
 from polyvisor.drivers.qemu.plan import CACHE, VSOCK, launcher_plan, warm_cache
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
 BINARY = f"qemu-system-{os.uname().machine}"
-ANSWER = "3"
+ANSWER = "4"
 """Goes up when an answer holds more or is found otherwise, so that one which an older release kept is not believed."""
 KERNEL_VARIABLE = "POLYVISOR_PROBE_KERNEL"
 BANNER = b"Linux version"
-BOOT_SECONDS = {"kvm": 4.0, "qemu": 15.0}
+KVM = "kvm"
+BOOT_SECONDS = {KVM: 4.0, "qemu": 15.0}
+SLOW = 2.0
+"""From this slowness on, a guest that was not heard of in time may yet run when the machine is less busy."""
 KERNEL_BYTES = 64 * 1024 * 1024
 NAME = "polyvisor_probe"
 TPM_PROGRAMS = ("swtpm", "swtpm_setup")
@@ -43,9 +51,20 @@ def probe(scratch: Path) -> ProbeResult:
     binary = shutil.which(BINARY)
     if not binary:
         return ProbeResult(False, f"{BINARY} is not installed (package qemu-system-x86)")
-    kernel = find_kernel(scratch)
+    kernel = find_kernel(scratch) if _kvm() or not _own_guest() else None
     key = _key(binary, kernel)
-    return recall(scratch, key) or keep(scratch, key, _try(scratch, kernel))
+    if known := recall(scratch, key):
+        return known
+    found = _try(scratch, kernel)
+    return found if found.again else keep(scratch, key, found)
+
+
+def _kvm() -> bool:
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
+def _own_guest() -> bool:
+    return os.uname().machine == boot_sector.MACHINE
 
 
 def find_kernel(scratch: Path) -> Path | None:
@@ -84,8 +103,6 @@ def _from_images(images: Path, target: Path) -> Path | None:
 
 def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
     folder = scratch / "t"
-    reasons: list[str] = []
-    works: list[str] = []
     try:
         with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
             versions = trial.versions
@@ -95,44 +112,51 @@ def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
             if cache.is_dir():
                 shutil.copytree(cache, warm_cache(scratch), dirs_exist_ok=True)
     except TrialError as error:
-        return ProbeResult(False, str(error))
-    if kernel is None:
-        reasons.append(f"no Linux kernel is at hand to prove anything (set {KERNEL_VARIABLE}, or fill the image store)")
-    tried = ("kvm", "qemu") if kernel else ()
+        return ProbeResult(False, str(error), again=error.again)
     with ThreadPoolExecutor() as threads:
-        found = list(threads.map(lambda virt_type: _boot(scratch, virt_type, kernel), tried))
-    said: list[Cpus | None] = []
-    for virt_type, (reason, its) in zip(tried, found, strict=True):
-        if reason:
-            reasons.append(f"{virt_type}: {reason}")
-        else:
-            works.append(virt_type)
-            said.append(its)
+        outcomes = threads.map(lambda virt_type: _boot(scratch, virt_type, kernel), BOOT_SECONDS)
+        found = dict(zip(BOOT_SECONDS, outcomes, strict=True))
+    works = [virt_type for virt_type, outcome in found.items() if not outcome.wrong]
     return ProbeResult(
         available=bool(works),
-        reason="; ".join(reasons),
+        reason="; ".join(f"{virt_type}: {outcome.wrong}" for virt_type, outcome in found.items() if outcome.wrong),
         version=versions.hypervisor,
         libvirt_version=versions.libvirt,
         virt_types=tuple(works),
         facts=_facts(),
-        cpus=said[0] if said else None,
+        cpus=found[works[0]].cpus if works else None,
+        again=any(outcome.again for outcome in found.values()),
     )
 
 
-def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> tuple[str, Cpus | None]:
-    """Boot a kernel; return what went wrong, and if nothing did, which CPUs guests can have."""
-    if virt_type == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "/dev/kvm is not there or cannot be opened", None
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of a guest: what went wrong, or the CPUs. ``again``: it may only have been too slow."""
+
+    wrong: str = ""
+    cpus: Cpus | None = None
+    again: bool = False
+
+
+def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> _Outcome:
+    """Run a guest."""
+    if virt_type == KVM and not _kvm():
+        return _Outcome("/dev/kvm is not there or cannot be opened")
+    linux = kernel is not None and (virt_type == KVM or not _own_guest())
+    if not linux and not _own_guest():
+        return _Outcome(f"there is no Linux kernel to try it with (set {KERNEL_VARIABLE}, or import an image)")
     folder = scratch / virt_type
-    seconds = BOOT_SECONDS[virt_type]
     try:
         with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
-            trial.call("start", xml=machine_xml(virt_type, kernel))
-            if not trial.says(BANNER, seconds):
-                return f"a Linux kernel did not print its first line within {seconds:.0f} s", None
-            return "", _cpus(trial, virt_type)
-    except TrialError as error:
-        return str(error), None
+            guest = linux_xml(kernel) if linux else own_xml(boot_sector.write_disk(folder / "boot.img"))
+            trial.call("start", xml=machine_xml(virt_type, guest))
+            if trial.says(BANNER if linux else boot_sector.DONE, BOOT_SECONDS[virt_type]):
+                return _Outcome(cpus=_cpus(trial, virt_type))
+            seen = "a Linux kernel did not print its first line" if linux else boot_sector.stopped(trial.console())
+            slow = not trial.ended and slowness() >= SLOW
+            return _Outcome(f"{seen} (waited {trial.waited:.0f} s)", again=slow)
+    except (TrialError, OSError) as error:
+        return _Outcome(str(error), again=isinstance(error, TrialError) and error.again)
 
 
 def _cpus(trial: Trial, virt_type: str) -> Cpus | None:
@@ -144,12 +168,23 @@ def _cpus(trial: Trial, virt_type: str) -> Cpus | None:
         return None
 
 
-def machine_xml(virt_type: str, kernel: Path | None) -> str:
-    """Return the domain of a machine that boots a kernel and has nothing but a console."""
+def linux_xml(kernel: Path | None) -> tuple[str, str]:
+    """Return what boots a Linux kernel: elements of ``<os>``, and devices."""
+    line = "<cmdline>console=ttyS0 earlyprintk=serial,ttyS0</cmdline>"
+    return f"<kernel>{escape(str(kernel))}</kernel>{line}", ""
+
+
+def own_xml(disk: Path) -> tuple[str, str]:
+    """Return what boots the boot sector."""
+    return "<boot dev='hd'/>", boot_sector.disk_xml(disk)
+
+
+def machine_xml(virt_type: str, guest: tuple[str, str]) -> str:
+    """Return the domain of a machine that boots the guest, has nothing else but a console, and ends if it restarts."""
+    boot, devices = guest
     return f"""<domain type='{virt_type}'><name>{NAME}</name><uuid>{UUID}</uuid><memory unit='MiB'>128</memory>
-<vcpu>1</vcpu><os><type machine='q35'>hvm</type><kernel>{escape(str(kernel))}</kernel>
-<cmdline>console=ttyS0 earlyprintk=serial,ttyS0</cmdline></os><features><acpi/></features>
-<on_crash>destroy</on_crash><devices><controller type='usb' model='none'/><console type='pty'/>
+<vcpu>1</vcpu><os><type machine='q35'>hvm</type>{boot}</os><features><acpi/></features><on_reboot>destroy</on_reboot>
+<on_crash>destroy</on_crash><devices>{devices}<controller type='usb' model='none'/><console type='pty'/>
 <memballoon model='none'/><video><model type='none'/></video></devices></domain>"""
 
 
@@ -170,8 +205,7 @@ def _facts() -> frozenset[str]:
 
 
 def _key(binary: str, kernel: Path | None) -> list[str]:
-    access = str(os.access("/dev/kvm", os.R_OK | os.W_OK))
-    return [ANSWER, os.uname().release, stamp(Path(binary)), str(kernel), access, *sorted(_facts())]
+    return [ANSWER, os.uname().release, stamp(Path(binary)), str(kernel), str(_kvm()), *sorted(_facts())]
 
 
 def _log(folder: Path) -> str:

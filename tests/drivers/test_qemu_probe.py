@@ -1,0 +1,135 @@
+"""How QEMU's probe decides: which guest is tried with which virt type, what is remembered, what is tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.drivers.memory import FILE
+from polyvisor.drivers.qemu import boot_sector, probe
+from polyvisor.drivers.trial import TrialError, Versions
+
+CAPABILITIES = "<domainCapabilities/>"
+
+
+class Host:
+    """A host on which virt types run what they are said to run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kvm = True
+        self.kernel: Path | None = None
+        self.runs = {"kvm": {"linux", "own"}, "qemu": {"linux", "own"}}
+        self.slow = 1.0
+        self.opens = True
+        self.asked_for_kernel = 0
+        self.tried: list[tuple[str, str]] = []
+        host = self
+
+        class Played:
+            versions = Versions("7.2.0", "9.0.0")
+            ended = False
+            waited = 4.0
+
+            def __init__(self, folder: Path, *_: object) -> None:
+                self.folder = folder
+                self.guest = self.virt_type = ""
+
+            def __enter__(self) -> Played:
+                if not host.opens:
+                    raise TrialError("libvirt did not answer within 40 s", again=True)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                return
+
+            def call(self, operation: str, **arguments: str) -> dict[str, Any]:
+                if operation == "start":
+                    self.virt_type = "kvm" if "<domain type='kvm'" in arguments["xml"] else "qemu"
+                    self.guest = "linux" if "<kernel>" in arguments["xml"] else "own"
+                    assert self.guest == "linux" or str(self.folder / "boot.img") in arguments["xml"]
+                    host.tried.append((self.virt_type, self.guest))
+                    return {}
+                raise TrialError("not told")
+
+            def says(self, text: bytes, seconds: float) -> bool:
+                assert text == (probe.BANNER if self.guest == "linux" else boot_sector.DONE)
+                return self.guest in host.runs[self.virt_type]
+
+            def console(self) -> bytes:
+                return b"boot sector: real mode\n"
+
+        def find(_: Path) -> Path | None:
+            self.asked_for_kernel += 1
+            return self.kernel
+
+        monkeypatch.setattr(probe, "Trial", Played)
+        monkeypatch.setattr(probe, "find_kernel", find)
+        monkeypatch.setattr(probe, "_kvm", lambda: self.kvm)
+        monkeypatch.setattr(probe, "slowness", lambda: self.slow)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(monkeypatch)
+
+
+def test_without_any_kernel_the_boot_sector_proves_both(host: Host, tmp_path: Path) -> None:
+    found = probe.probe(tmp_path)
+    assert (found.available, found.virt_types, found.reason) == (True, ("kvm", "qemu"), "")
+    assert sorted(host.tried) == [("kvm", "own"), ("qemu", "own")]
+
+
+def test_a_kvm_that_stops_in_the_boot_sector_is_left_out_with_the_last_step(host: Host, tmp_path: Path) -> None:
+    host.runs["kvm"] = set()
+    found = probe.probe(tmp_path)
+    assert found.virt_types == ("qemu",)
+    assert found.reason == "kvm: the boot sector stopped after 'real mode' (waited 4 s)"
+    assert not found.again
+
+
+@pytest.mark.parametrize("runs", [{"linux"}, {"own"}])
+def test_where_a_linux_kernel_is_there_it_decides_on_kvm(host: Host, tmp_path: Path, runs: set[str]) -> None:
+    host.kernel, host.runs["kvm"] = tmp_path / "vmlinuz", runs
+    found = probe.probe(tmp_path)
+    assert sorted(host.tried) == [("kvm", "linux"), ("qemu", "own")]
+    assert ("kvm" in found.virt_types) == ("linux" in runs)
+
+
+def test_a_kernel_that_comes_later_is_tried(host: Host, tmp_path: Path) -> None:
+    probe.probe(tmp_path)
+    host.kernel, host.runs["kvm"] = tmp_path / "vmlinuz", {"own"}
+    assert probe.probe(tmp_path).virt_types == ("qemu",)
+
+
+def test_without_kvm_nobody_looks_for_a_kernel(host: Host, tmp_path: Path) -> None:
+    host.kvm = False
+    found = probe.probe(tmp_path)
+    assert found.virt_types == ("qemu",)
+    assert host.asked_for_kernel == 0
+    assert "/dev/kvm" in found.reason
+
+
+def test_an_answer_is_remembered(host: Host, tmp_path: Path) -> None:
+    first = probe.probe(tmp_path)
+    host.tried.clear()
+    assert probe.probe(tmp_path) == first
+    assert host.tried == []
+
+
+def test_an_answer_that_a_slow_machine_may_have_spoilt_is_not(host: Host, tmp_path: Path) -> None:
+    host.runs["kvm"], host.slow = set(), 8.0
+    found = probe.probe(tmp_path)
+    assert (found.available, found.again) == (True, True)
+    assert not (tmp_path / FILE).exists()
+    host.runs["kvm"] = {"own"}
+    assert probe.probe(tmp_path).virt_types == ("kvm", "qemu")
+
+
+def test_a_libvirt_that_is_too_slow_is_worth_another_try(host: Host, tmp_path: Path) -> None:
+    host.opens = False
+    found = probe.probe(tmp_path)
+    assert (found.available, found.again) == (False, True)
+    assert "did not answer" in found.reason
