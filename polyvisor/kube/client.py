@@ -291,7 +291,7 @@ class KubeClient:
         kept-alive connection turns out to be dead.
         """
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        sent = self._headers(headers)
+        sent = await self._headers(headers)
         if content is not None:
             sent["Content-Type"] = content_type
         params = {k: v for k, v in (query or {}).items() if v is not None}
@@ -332,7 +332,7 @@ class KubeClient:
                 "GET",
                 path,
                 params=params,
-                headers=self._headers(None),
+                headers=await self._headers(None),
                 timeout=limits,
                 extensions=dict(self._extensions),
             ) as answer:
@@ -350,11 +350,10 @@ class KubeClient:
         if rest.strip():
             raise ApiError(0, UNREACHABLE, f"{self.connection.server}: the watch broke off within an event")
 
-    def _headers(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        headers = dict(more or {})
-        if authorization := self.connection.authorization():
-            headers.setdefault("Authorization", authorization)
-        return headers
+    async def _headers(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        await self.connection.prepare()
+        authorization = self.connection.authorization()
+        return ({"Authorization": authorization} if authorization else {}) | dict(more or {})
 
     def _write_query(self, dry_run: bool) -> dict[str, str | None]:
         return {"fieldManager": self.field_manager, "dryRun": "All" if dry_run else None}

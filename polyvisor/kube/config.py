@@ -1,12 +1,13 @@
 """Where the API server is and who we are: read from a kubeconfig, or from the files that a Pod is given.
 
-Only what can be honoured is accepted: credentials by token, token file, client certificate or user name and
-password. A kubeconfig that wants a helper program run (``exec``, ``auth-provider``) is refused with its path, because a
-connection that silently goes out anonymous is harder to understand.
+Credentials are a token, a token file, a client certificate, a user name and password, or what a program gives
+(:mod:`polyvisor.kube.credentials`). What cannot be used is an error with the file's path, because a connection that
+silently goes out anonymous is harder to understand.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
@@ -15,12 +16,15 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+
+from polyvisor.kube.credentials import CredentialsError, ExecPlugin, exec_plugin, provider_token
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_LIFETIME = 60.0
@@ -59,6 +63,7 @@ class Connection:
     server_name: str = ""
     namespace: str = "default"
     proxy: str | None = None
+    plugin: ExecPlugin | None = None
 
     @property
     def loopback(self) -> bool:
@@ -71,12 +76,19 @@ class Connection:
         except ValueError:
             return False
 
+    async def prepare(self) -> None:
+        """Renew credentials that a plug-in gives, off the event loop, so that :meth:`authorization` does not block."""
+        if self.plugin is not None and self.plugin.stale:
+            await asyncio.to_thread(self.plugin.renew)
+
     def authorization(self) -> str:
-        """Return the value of the Authorization header, or an empty string."""
+        """Return the value of the Authorization header, or an empty string. May run a plug-in, and block."""
         if self.token_file is not None:
             return f"Bearer {self.token_file.value()}"
         if self.token:
             return f"Bearer {self.token}"
+        if self.plugin is not None and (given := self.plugin.token()):
+            return f"Bearer {given}"
         if self.basic is not None:
             return "Basic " + base64.b64encode(":".join(self.basic).encode()).decode()
         return ""
@@ -106,18 +118,26 @@ def from_kubeconfig(path: str | Path | None = None, context: str | None = None) 
     chosen = _entry(file, document, "contexts", "context", wanted)
     cluster = _entry(file, document, "clusters", "cluster", chosen.get("cluster") or "")
     user = _entry(file, document, "users", "user", chosen["user"]) if chosen.get("user") else {}
-    for helper in ("exec", "auth-provider"):
-        if helper in user:
-            raise ConfigError(f"{file}: user {chosen['user']!r} uses {helper}, which is not supported: give a token")
     server = str(cluster.get("server") or "")
     if urlsplit(server).scheme not in ("http", "https"):
         raise ConfigError(f"{file}: cluster {chosen.get('cluster')!r} has no http(s) server address")
     base = file.parent
     token_file = user.get("tokenFile")
+    tls = _ssl_context(file, base, cluster, user) if server.startswith("https") else None
+    try:
+        plugin = exec_plugin(user["exec"], base, cluster) if isinstance(user.get("exec"), dict) else None
+        provided = provider_token(user["auth-provider"]) if isinstance(user.get("auth-provider"), dict) else ""
+        if plugin is not None:
+            if tls is not None:
+                plugin.on_certificate = partial(_load_chain, tls)
+            plugin.renew()
+    except CredentialsError as error:
+        raise ConfigError(f"{file}: user {chosen['user']!r}: {error}") from error
     return Connection(
         server=server.rstrip("/"),
-        ssl_context=_ssl_context(file, base, cluster, user) if server.startswith("https") else None,
-        token=str(user.get("token") or ""),
+        ssl_context=tls,
+        plugin=plugin,
+        token=str(user.get("token") or provided),
         token_file=TokenFile(base / token_file) if token_file and not user.get("token") else None,
         basic=(str(user["username"]), str(user.get("password") or "")) if user.get("username") else None,
         server_name=str(cluster.get("tls-server-name") or ""),
@@ -180,11 +200,16 @@ def _ssl_context(file: Path, base: Path, cluster: Mapping[str, Any], user: Mappi
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if certificate and key:
-            # OpenSSL's binding loads a chain from a file only; the file is private and gone at once.
-            with tempfile.NamedTemporaryFile() as pem:
-                pem.write(certificate.rstrip() + b"\n" + key)
-                pem.flush()
-                context.load_cert_chain(pem.name)
+            _load_chain(context, certificate.rstrip() + b"\n" + key)
     except (ssl.SSLError, ValueError) as error:
         raise ConfigError(f"{file}: certificates cannot be used: {error}") from error
     return context
+
+
+def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
+    """Present a client certificate; ``pem`` has the certificate and its key."""
+    # OpenSSL's binding loads a chain from a file only; the file is private and gone at once.
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)

@@ -103,8 +103,6 @@ def test_verification_is_off_only_where_asked(write: Write) -> None:
 @pytest.mark.parametrize(
     ("user", "cluster", "says"),
     [
-        ({"exec": {"command": "x"}}, {}, "uses exec, which is not supported"),
-        ({"auth-provider": {"name": "x"}}, {}, "uses auth-provider"),
         ({}, {"server": "ftp://x"}, "no http"),
         ({}, {"server": None}, "no http"),
         ({}, {"server": "https://x", "certificate-authority-data": "?"}, "not base64"),
