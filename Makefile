@@ -20,13 +20,22 @@ guest-images: ## make the demo's guest images only
 	@/usr/bin/python3 tools/guest_images.py "$$(dirname "$$($(BIN)/polyvisor kubeconfig 2>/dev/null)")/images"
 
 test: setup ## unit tests, and tests with the real drivers
-	@$(BIN)/pytest -q -m 'not e2e'
+	@$(BIN)/pytest -q $(or $(TESTS),-m 'not e2e')
 
 e2e: setup ## the whole system, faults included; slow
-	@$(BIN)/pytest -q -m e2e tests/e2e
+	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e)
 
 lint: setup ## style, types, layers, and the project's own rules
 	@VENV=$(VENV) tools/lint
+
+clean-room: setup ## try this tree on a minimal Debian of its own; DEBIAN=13 for that release
+	@/usr/bin/python3 tools/clean_room.py --debian $(or $(DEBIAN),12) $(OPTIONS)
+
+proof: setup ## what need not run for each change; resumes; LANES="..." for some
+	@$(BIN)/python tools/lanes.py proof $(LANES) $(OPTIONS)
+
+release: setup ## write wheel, sdist, chart, images and checksums into dist/
+	@$(BIN)/python tools/release.py
 
 bench: setup ## measure, and write docs/performance.md
 	@$(BIN)/python -m bench
@@ -35,4 +44,4 @@ clean: ## stop the demo and remove what was built
 	@tools/clean
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo images guest-images test e2e lint bench clean
+.PHONY: help setup demo images guest-images test e2e lint clean-room proof release bench clean

@@ -16,9 +16,10 @@ from typing import Annotated
 
 import typer
 
+from polyvisor import __version__
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode, explain
-from polyvisor.cli.output import note
+from polyvisor.cli.output import note, say
 from polyvisor.kube.errors import ApiError
 from polyvisor.standalone.state import StateFolder
 
@@ -73,11 +74,20 @@ def _name(command: typer.models.CommandInfo) -> str:
     return command.name or str(getattr(command.callback, "__name__", "")).replace("_", "-")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"polyvisor {__version__}")
+        raise typer.Exit
+
+
 def _globals(
     ctx: typer.Context,
     kubeconfig: Annotated[str, typer.Option(help="Cluster to work on; by default $KUBECONFIG, else standalone.")] = "",
     context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
     state_dir: Annotated[str, typer.Option(help="State folder; by default $POLYVISOR_STATE_DIR.")] = "",
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     state = StateFolder(Path(state_dir).absolute()) if state_dir else StateFolder.default()
     ctx.obj = Context(kubeconfig, context, state)

@@ -16,7 +16,7 @@ from tests.e2e.installation import Installation, eventually
 from tests.e2e.mixed import PLAYED, node_of
 from tests.server.test_webhooks import vm
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 VERSION = re.compile(r"k8s.io/kubernetes (v\S+)")
 
 

@@ -12,7 +12,7 @@ from tests.e2e.standalone import Standalone
 
 from .machines import SECRETS, Way, condition, logged_in, secret, wait
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 
 def test_cloud_init_was_applied_as_ssh_tells(client: Client, full: str, ssh: Way) -> None:

@@ -14,7 +14,7 @@ from tests.e2e.standalone import Standalone
 
 from .machines import BOOT_SECONDS, VMIS, Obj, Way, logged_in, messages, wait
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 PAUSE_SECONDS = 3
 SHUT_DOWN = "The VirtualMachineInstance was shut down."

@@ -12,7 +12,7 @@ from tests.e2e.standalone import Standalone
 
 from .machines import Way
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 LETTER = (8, 16)
 """The width and height of a letter on a text console, in pixels, at least."""

@@ -15,7 +15,7 @@ from tests.e2e.standalone import Standalone
 
 from .machines import BOOT_SECONDS, MORE_CLAIM, VMIS, Obj, Way, apply, claim, logged_in, messages, wait
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 PAUSE_SECONDS = 5
 SHUT_DOWN = "The VirtualMachineInstance was shut down."

@@ -24,7 +24,7 @@ from tests.e2e.pods.machines import PREFIX, SECONDS, claim, get, gone, image, po
 from tests.e2e.pods.test_networks import fetch
 from tests.e2e.test_networks import forwarded
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 DOMAIN = "default.svc.cluster.local"
 PORT = 8080
 ROOTS: dict[str, dict[str, Any]] = {

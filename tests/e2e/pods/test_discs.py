@@ -12,7 +12,7 @@ from tests.e2e.nodes import NodesCluster
 
 from .machines import FIRMWARE, SECONDS, Obj, claim, get, image, said
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 WATCH = (
     "(last=-; while :; do now=$(dd if=/dev/sr0 bs=4 count=1 2>/dev/null); "
     '[ "$now" = "$last" ] || echo "DISC $now."; last=$now; sleep 0.2; done) &'

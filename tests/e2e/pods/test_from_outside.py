@@ -17,7 +17,7 @@ from tests.e2e.nodes import NodesCluster
 
 from .machines import FIRMWARE, SECONDS, Obj, claim, get, pod_of
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 MEMORY = 96 << 20
 INSTANCES = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 

@@ -15,7 +15,7 @@ from tests.e2e.nodes import NodesCluster
 
 from .machines import FIRMWARE, SECONDS, Obj, block_claim, claim, get, image
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 WATCH = (
     "(last=-; while :; do now=; for one in /sys/block/sd* /sys/block/vd[c-z]; do "
     '[ -e $one ] || continue; disk=${one##*/}; word=$(dd if=/dev/$disk bs=4 count=1 2>/dev/null | tr -d "\\0"); '

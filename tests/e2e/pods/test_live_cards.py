@@ -18,7 +18,7 @@ from tests.e2e.nodes import NodesCluster
 from tests.e2e.pods.machines import SECONDS, pod_of
 from tests.e2e.pods.test_networks import machine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 VM = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines/cards"
 FIRST, POD = {"name": "default", "masquerade": {}}, {"name": "default", "pod": {}}
 MORE, NETWORK = {"name": "more", "bridge": {}}, {"name": "more", "multus": {"networkName": "more"}}

@@ -17,7 +17,7 @@ from tests.e2e.nodes import NodesCluster
 
 from .machines import KERNEL, SECONDS, get, gone, machine, pod_of, why
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 PAGES = 48
 NAME = "own"

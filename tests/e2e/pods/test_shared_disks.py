@@ -11,7 +11,7 @@ from tests.e2e.nodes import NodesCluster
 
 from .machines import FIRMWARE, SECONDS, claim, get, gone, machine, phase, sights, why
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 SEED = """#cloud-config
 runcmd:
 - printf {word} | dd of=/dev/vda bs=4096 seek={place} conv=notrunc,fsync 2>/dev/null

@@ -10,7 +10,7 @@ from tests.e2e.nodes import NodesCluster
 
 from .machines import FIRMWARE, SECONDS, claim, gone, machine, phase, pod_of, sights, why
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 SEED = """#cloud-config
 runcmd:
 - mkdir -p /mnt/data /mnt/texts

@@ -20,7 +20,7 @@ from .machines import SECONDS, get, said
 sys.path.insert(0, str(TOP / "tools"))
 from oci_layout import Entry, Layout
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 NAME = "keeper"
 VOLUME = f"""
 apiVersion: v1

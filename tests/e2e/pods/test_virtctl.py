@@ -20,7 +20,7 @@ from tests.e2e.test_virtctl import Virtctl, terminal
 from .machines import SECONDS, gone
 from .test_networks import fetch, machine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 NAME = "spoken-to"
 
 
