@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import asyncio
 import os
 import socket
 import struct
@@ -56,11 +57,11 @@ def test_screen_speaks_rfb_and_is_photographed(driver: Driver, one: Bench) -> No
     path = one.folder / "launcher.sock"
     if not able(driver, "lifecycle.vnc"):
         with pytest.raises(LauncherError):
-            ask_for_descriptor(path, "screen")
+            asyncio.run(ask_for_descriptor(path, "screen"))
         with pytest.raises(LauncherError):
-            ask_for_descriptor(path, "screenshot")
+            asyncio.run(ask_for_descriptor(path, "screenshot"))
         return
-    found, _ = ask_for_descriptor(path, "screen")
+    found, _ = asyncio.run(ask_for_descriptor(path, "screen"))
     with socket.socket(fileno=found.take()) as screen:
         screen.settimeout(10)
         assert exactly(screen, 12) == b"RFB 003.008\n"
@@ -71,7 +72,7 @@ def test_screen_speaks_rfb_and_is_photographed(driver: Driver, one: Bench) -> No
         assert exactly(screen, 4) == b"\0\0\0\0"
         screen.sendall(b"\1")
         width, height = struct.unpack(">HH", exactly(screen, 4))
-    picture, told = ask_for_descriptor(path, "screenshot")
+    picture, told = asyncio.run(ask_for_descriptor(path, "screenshot"))
     with os.fdopen(picture.take(), "rb") as file:
         data = file.read()
     assert told["size"] == len(data)
