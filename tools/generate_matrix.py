@@ -13,6 +13,7 @@ from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import FEATURES
 from polyvisor.drivers.limits import COUNTABLES
+from polyvisor.drivers.rules import COMBINATIONS
 from polyvisor.drivers.verdict import UNKNOWN
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "feature-matrix.md"
@@ -60,6 +61,9 @@ def generate() -> str:
         for one in COUNTABLES:
             if limit := driver.limits.get(one.id):
                 parts.append(_row([one.title, f"{limit.most} at most", limit.reason, _source(limit.source)]))
+        for combination in COMBINATIONS:
+            if rule := driver.rules.get(combination.id):
+                parts.append(_row([combination.title, "refused", rule.reason, _source(rule.source)]))
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
 

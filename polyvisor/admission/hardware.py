@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import uuid
 from decimal import Decimal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from polyvisor.admission import exclusive
 from polyvisor.admission.paths import absolute_path_error, image_error
 from polyvisor.admission.values import Findings, amount, items, mapping, number, text
-from polyvisor.api import Obj
+from polyvisor.api import Obj, nearest
 from polyvisor.api.quantity import format_quantity
 
 MIB = 1 << 20
@@ -44,10 +45,21 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
 
 def _clock(clock: Obj, path: str, found: Findings) -> None:
     zone = text(clock.get("timezone"))
-    if zone and not _ZONE.fullmatch(zone):
-        found.add(f"{path}.timezone", f"{zone[:80]!r} is no time zone such as Europe/Berlin")
+    if zone and (not _ZONE.fullmatch(zone) or not _known(zone)):
+        near = nearest(zone, available_timezones()) if len(zone) < 64 else ""
+        hint = f"; did you mean {near}?" if near else ""
+        found.add(f"{path}.timezone", f"{zone[:80]!r} is no time zone such as Europe/Berlin{hint}")
     if zone and clock.get("utc") is not None:
         found.add(path, "timezone and utc exclude each other; give one")
+
+
+def _known(zone: str) -> bool:
+    """Whether the time zone exists; where there is no list of them (package tzdata) nobody can tell."""
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, OSError, ValueError):
+        return not available_timezones()
+    return True
 
 
 def _cpu(domain: Obj, path: str, found: Findings) -> None:

@@ -60,6 +60,17 @@ def disks(xml: str) -> dict[str, str]:
     return {name: target for name, target in _disks(parsed(xml)).items() if name}
 
 
+def units(xml: str) -> set[int]:
+    """Return the units of a domain's first SCSI controller that its disks have."""
+    found = set()
+    for disk in parsed(xml).iterfind("devices/disk"):
+        target, address = disk.find("target"), disk.find("address[@type='drive'][@controller='0']")
+        if target is not None and target.get("bus") == "scsi" and address is not None:
+            unit = str(address.get("unit"))
+            found.add(int(unit) if unit.isdecimal() else 0)
+    return found
+
+
 def sources(xml: str) -> set[str]:
     """Return the files and devices that a domain's disks are."""
     found = parsed(xml).iterfind("devices/disk/source")

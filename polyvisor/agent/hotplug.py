@@ -132,7 +132,8 @@ class Plugger:
         """Take the next step with each disk that is not as the spec wants it."""
         outcome = Outcome()
         vmi, link = runner.vmi, runner.link
-        have = described.disks(await self.clear(runner))
+        xml = await self.clear(runner)
+        have, units = described.disks(xml), described.units(xml)
         volumes = {volume["name"]: volume for volume in vmi["spec"].get("volumes") or []}
         self._holds.keep(vmi["metadata"]["uid"], have)
         for name, target in have.items():
@@ -143,7 +144,10 @@ class Plugger:
         for name, volume in volumes.items():
             if hotpluggable(volume) and name not in have:
                 try:
-                    taken.add(await self._attach(runner, volume, claims, taken))
+                    plugged = await self._attach(runner, volume, claims, taken, units)
+                    taken.add(plugged.target)
+                    if plugged.unit is not None:
+                        units.add(plugged.unit)
                 except LauncherGone:
                     raise
                 except NotYet as error:
@@ -160,13 +164,17 @@ class Plugger:
         await self.shelves.clear(runner, described.sources(xml))
         return xml
 
-    async def _attach(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj], taken: set[str]) -> str:
+    async def _attach(
+        self, runner: Runner, volume: Obj, claims: Mapping[str, Obj], taken: set[str], units: set[int]
+    ) -> render.Plugged:
         vmi, name = runner.vmi, volume["name"]
         with self.taking(runner, volume, claims):
             file = await self.brought(runner, volume, claims)
-            xml, target = await asyncio.to_thread(render.disk_xml, vmi, runner.driver, name, file, taken, runner.folder)
-            await runner.link.request("attach", xml=xml)
-        return target
+            plugged = await asyncio.to_thread(
+                render.disk_xml, vmi, runner.driver, name, file, taken, runner.folder, units
+            )
+            await runner.link.request("attach", xml=plugged.xml)
+        return plugged
 
     @contextmanager
     def taking(self, runner: Runner, volume: Obj, claims: Mapping[str, Obj]) -> Iterator[None]:

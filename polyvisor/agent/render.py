@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -66,10 +67,27 @@ def domain_xml(
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
 
 
+class Plugged(NamedTuple):
+    """A disk for a running machine: as libvirt wants it, its name, and its unit on the SCSI controller, if any."""
+
+    xml: str
+    target: str
+    unit: int | None
+
+
 def disk_xml(
-    vmi: Obj, driver: Driver, name: str, file: DiskFile, taken: Collection[str], folder: Path
-) -> tuple[str, str]:
-    """Render the disk of one volume for a machine that runs; return it and its name, which is none of ``taken``."""
+    vmi: Obj,
+    driver: Driver,
+    name: str,
+    file: DiskFile,
+    taken: Collection[str],
+    folder: Path,
+    units: Collection[int] = (),
+) -> Plugged:
+    """Render the disk of one volume for a machine that runs; its name is none of ``taken``, its unit none of ``units``.
+
+    Its unit is the one that it has after a restart, unless a disk that came before and went has moved the others.
+    """
     spec = vmi["spec"]
     devices = {**spec["domain"]["devices"], "interfaces": []}
     plain = {**vmi, "spec": {**spec, "networks": [], "domain": {**spec["domain"], "devices": devices}}}
@@ -86,7 +104,21 @@ def disk_xml(
         how.attrib.pop("iothread", "")  # the threads are those that the domain began with
     for boot in disk.findall("boot"):
         disk.remove(boot)
-    return etree.tostring(disk, encoding="unicode"), free
+    given = next((d.get("disk") or {} for d in devices.get("disks") or [] if d["name"] == name), {})
+    if not given.get("pciAddress"):
+        _leave_open(disk)
+    unit = None
+    if (address := disk.find("address[@type='drive']")) is not None:
+        wanted = int(address.get("unit") or 0)
+        unit = wanted if wanted not in units else next(number for number in count() if number not in units)
+        address.set("unit", str(unit))
+    return Plugged(etree.tostring(disk, encoding="unicode"), free, unit)
+
+
+def _leave_open(device: etree._Element) -> None:
+    """Let libvirt find a free place on the PCI bus, which has changed since the machine was started."""
+    for address in device.findall("address[@type='pci']"):
+        device.remove(address)
 
 
 def card_xml(vmi: Obj, driver: Driver, name: str, sources: Mapping[str, CardSource], folder: Path) -> str:
@@ -97,6 +129,8 @@ def card_xml(vmi: Obj, driver: Driver, name: str, sources: Mapping[str, CardSour
         raise AgentError(f"there is no interface {name} in spec.domain.devices.interfaces", retry=False)
     for boot in card.findall("boot"):
         card.remove(boot)
+    if not any(c.get("pciAddress") for c in vmi["spec"]["domain"]["devices"]["interfaces"] if c["name"] == name):
+        _leave_open(card)
     return etree.tostring(card, encoding="unicode")
 
 

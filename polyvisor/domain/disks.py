@@ -108,7 +108,8 @@ def _add_disk(
     block = source is not None and source.block
     element = add(devices, "disk", type="block" if block else "file", device=device)
     policy = disk.error_policy or None
-    cache = disk.cache or ("none" if disk.shareable else None)  # what one writes is seen by the other at once
+    # what one machine writes is seen by the other at once, and native I/O passes the host's cache by
+    cache = disk.cache or ("none" if disk.shareable or disk.io == "native" else None)
     form = source.format if source else "raw"
     add(element, "driver", type=form, cache=cache, error_policy=policy, io=disk.io or None)
     if source is not None:

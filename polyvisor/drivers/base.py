@@ -6,8 +6,8 @@ A driver is one folder below ``polyvisor/drivers/`` (or a package that registers
 =========================  =========================  ======================================================
 asked                      by                         when
 =========================  =========================  ======================================================
-``features``, ``limits``   admission, placement,      a manifest arrives; nothing else says what a driver can do
-                           ``explain``, docs, tests
+``features``, ``limits``,  admission, placement,      a manifest arrives; nothing else says what a driver can do
+``rules``                  ``explain``, docs, tests
 ``probe``                  the node agent             at start and from then on: does it really work on this node
 ``defaults``               admission                  the driver is chosen: fill in what the user left open
 ``overhead_bytes``         the VMI controller         the launcher Pod's memory request is worked out
@@ -86,6 +86,14 @@ class Limit:
     most: int
     source: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Why a driver does not take a combination of fields, in the user's words, and where that is known from."""
+
+    reason: str
+    source: str
 
 
 class Place(StrEnum):
@@ -252,6 +260,11 @@ class Driver(ABC):
     @property
     def limits(self) -> Mapping[str, Limit]:
         """How many of what a machine can have (:mod:`polyvisor.drivers.limits`); none where no number is known."""
+        return {}
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Which combinations of fields it does not take (:mod:`polyvisor.drivers.rules`)."""
         return {}
 
     @abstractmethod

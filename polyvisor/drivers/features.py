@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvisor.drivers.limits import COUNTABLES
 from polyvisor.drivers.places import Place, Places, Whole, enabled, is_set, more_than_one, wire_pattern
+from polyvisor.drivers.rules import COMBINATIONS
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -51,6 +52,10 @@ class Counted(Feature):
     """A number of things that a spec has, which may be more than a driver takes."""
 
     count: int = 0
+
+
+class Combined(Feature):
+    """Fields of a spec that meet and that a driver may have a rule against."""
 
 
 def _feature(id: str, title: str, *asked: str | Place) -> Feature:
@@ -375,11 +380,15 @@ _PLACES = Places((feature.id, feature.places) for feature in FEATURES)
 
 
 def asked(spec: VirtualMachineInstanceSpec) -> list[tuple[Feature, list[str]]]:
-    """Return every feature that ``spec`` asks for, with the fields that do, in the catalogue's order, then numbers."""
+    """Return every feature that ``spec`` asks for, with the fields that do, in the catalogue's order.
+
+    Numbers of things follow, and combinations of fields.
+    """
     found = _PLACES.find(spec)
     features = [(feature, found[feature.id]) for feature in FEATURES if feature.id in found]
     for one in COUNTABLES:
         count, fields = one.count(spec)
         if count > one.everywhere:
             features.append((Counted(one.id, f"{count} {one.title}", count=count), fields))
+    features += [(Combined(one.id, one.title), fields) for one in COMBINATIONS if (fields := one.find(spec))]
     return features

@@ -13,6 +13,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from polyvisor.api.quantity import parse_quantity
+from polyvisor.drivers.rules import usual_bus
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -62,15 +63,67 @@ def _sata(spec: VirtualMachineInstanceSpec) -> Count:
     return len(fields), fields
 
 
+def _on(bus: str) -> Callable[[VirtualMachineInstanceSpec], Count]:
+    """Count the disks on a bus, by the usual choice where it is left open."""
+
+    def count(spec: VirtualMachineInstanceSpec) -> Count:
+        disks = enumerate(spec.domain.devices.disks or [])
+        fields = [f"spec.domain.devices.disks[{number}]" for number, disk in disks if usual_bus(disk) == bus]
+        return len(fields), fields
+
+    return count
+
+
+def _usb(spec: VirtualMachineInstanceSpec) -> Count:
+    """Count what is plugged into the USB controller: disks, pointer devices, and the slots for clients' devices."""
+    devices = spec.domain.devices
+    count, fields = _on("usb")(spec)
+    inputs = [n for n, device in enumerate(devices.inputs or []) if (device.bus or "usb") == "usb"]
+    fields += [f"spec.domain.devices.inputs[{number}]" for number in inputs]
+    if devices.client_passthrough is None:
+        return count + len(inputs), fields
+    fields += ["spec.domain.devices.clientPassthrough"] * CLIENT_SLOTS
+    return count + len(inputs) + CLIENT_SLOTS, fields
+
+
+def _serials(bus: str, least: int) -> Callable[[VirtualMachineInstanceSpec], Count]:
+    """Count the characters of the longest serial number on a bus; the fields are all that are longer than ``least``."""
+
+    def count(spec: VirtualMachineInstanceSpec) -> Count:
+        longest, fields = 0, []
+        for number, disk in enumerate(spec.domain.devices.disks or []):
+            if usual_bus(disk) == bus and len(disk.serial or "") > least:
+                longest = max(longest, len(disk.serial or ""))
+                fields.append(f"spec.domain.devices.disks[{number}].serial")
+        return longest, fields
+
+    return count
+
+
+def _serial_of(bus: str, title: str, least: int) -> Countable:
+    what = f"characters in the serial number of a {title} disk"
+    return Countable(f"limit.serial.{bus}", what, least, _serials(bus, least))
+
+
 def _cards(spec: VirtualMachineInstanceSpec) -> Count:
     cards = enumerate(spec.domain.devices.interfaces or [])
     fields = [f"spec.domain.devices.interfaces[{number}]" for number, card in cards if card.state != "absent"]
     return len(fields), fields
 
 
+CLIENT_SLOTS = 4
+"""Slots for USB devices of clients, as many as KubeVirt has."""
 COUNTABLES = (
     Countable("limit.cpus", "CPUs", 8, _cpus),
     Countable("limit.disks", "disks", 10, _disks),
     Countable("limit.disks.sata", "disks on SATA", 10, _sata),
+    Countable("limit.disks.sata.named", "disks on SATA by their own choice", 6, _on("sata")),
+    Countable("limit.disks.virtio", "virtio disks", 10, _on("virtio")),
+    Countable("limit.disks.scsi", "SCSI disks", 7, _on("scsi")),
+    Countable("limit.usb", "USB devices (disks, pointer devices, slots for clients' devices)", 8, _usb),
+    _serial_of("virtio", "virtio", 20),
+    _serial_of("scsi", "SCSI", 36),
+    _serial_of("sata", "SATA", 20),
+    _serial_of("usb", "USB", 36),
     Countable("limit.interfaces", "network cards", 4, _cards),
 )

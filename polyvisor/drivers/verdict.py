@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import Driver, ProbeResult, Support, Verdict
-from polyvisor.drivers.features import Counted, Feature, asked
+from polyvisor.drivers.features import Combined, Counted, Feature, asked
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -17,7 +17,10 @@ UNKNOWN = Support(Verdict.UNKNOWN, source="", reason="it is not known whether th
 
 
 def answer(driver: Driver, feature: Feature) -> Support:
-    """Return what a driver says of a feature, or of a number of things."""
+    """Return what a driver says of a feature, of a number of things, or of a combination of fields."""
+    if isinstance(feature, Combined):
+        rule = driver.rules.get(feature.id)
+        return Support(Verdict.UNSUPPORTED, rule.source, rule.reason) if rule else Support(Verdict.SUPPORTED, "")
     if not isinstance(feature, Counted):
         return driver.features.get(feature.id, UNKNOWN)
     limit = driver.limits.get(feature.id)

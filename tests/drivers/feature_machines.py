@@ -71,6 +71,22 @@ def _content(*names: str) -> dict[str, bytes]:
     return {name: f"disk-{name}".encode().ljust(1 << 20, b"\0") for name in names}
 
 
+BUSES = {"scsi": 30, "sata": 8, "usb": 4, "virtio": 12}
+"""How many disks of each bus the crowded machines have: more than one controller takes, where it takes few."""
+CROWD = [f"{bus}-{number}" for bus, count in BUSES.items() for number in range(count)]
+
+
+def _crowd(kind: str) -> dict[str, Any]:
+    return {
+        "memory": {"guest": "256Mi"},
+        "machine": {"type": kind},
+        "devices": {
+            "disks": [_disk(name, name.partition("-")[0], serial=f"S-{name}") for name in CROWD],
+            "autoattachPodInterface": False,
+        },
+    }
+
+
 GUESTS: dict[str, Guest] = {
     "disks": Guest(
         {
@@ -203,6 +219,8 @@ GUESTS: dict[str, Guest] = {
         args=None,
         end=b"BOOTED",
     ),
+    "many": Guest(_crowd("q35"), _content(*CROWD), args="await=sdap"),
+    "many-pc": Guest(_crowd("pc"), _content(*CROWD), args="await=sdap"),
     "uefi": Guest(
         {
             "memory": {"guest": "256Mi"},

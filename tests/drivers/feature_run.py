@@ -38,10 +38,19 @@ def run(guests: Mapping[str, Guest]) -> dict[str, Facts]:
         for name, guest in guests.items():
             running[name] = _start(name, guest, base)
             stack.callback(running[name].close)
+        live = {name: described(one) for name, one in running.items()}
         for name, one in running.items():
             one.says(guests[name].end, SECONDS)
-            found[name] = _report(one, guests[name].until)
+            found[name] = _report(one, guests[name].until) | {"xml": live[name]}
     return found
+
+
+def described(one: Bench) -> str:
+    """Return the running domain as libvirt has it."""
+    client = Client(one.folder)
+    xml = str(client.result("describe")["xml"])
+    client.close()
+    return xml
 
 
 def start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] | None = None) -> Bench:

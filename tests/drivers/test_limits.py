@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.admission.explanation import Fit, explain
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec
@@ -101,3 +103,36 @@ def test_libvirt_itself_refuses_more_cpus_for_qemu() -> None:
     with bench(qemu, many) as one:
         answer = one.launch().ask("start", xml=render(many, qemu, DomainContext("qemu")))
     assert f"more than {most} vCPUs" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("bus", "most"), [("", 20), ("virtio", 20), ("sata", 20), ("scsi", 36), ("usb", 36)], ids=lambda v: str(v) or "open"
+)
+def test_a_serial_number_that_would_be_cut_is_refused_with_the_limit(bus: str, most: int) -> None:
+    for length, fits in ((most, True), (most + 1, False)):
+        obj = disks(2, "qemu", bus)
+        obj["spec"]["domain"]["devices"]["disks"][1]["serial"] = "x" * length
+        found = refusals(obj, f"limit.serial.{bus or 'virtio'}")
+        assert (found == {}) is fits
+        if not fits:
+            (message,) = found.values()
+            assert list(found) == ["spec.domain.devices.disks[1].serial"]
+            assert f"{length} characters in the serial number" in message
+            assert f"{most} at most" in message
+
+
+def test_every_serial_number_that_is_too_long_is_named() -> None:
+    obj = disks(3, "qemu", "virtio")
+    for number, length in ((0, 36), (1, 20), (2, 21)):
+        obj["spec"]["domain"]["devices"]["disks"][number]["serial"] = "x" * length
+    found = refusals(obj, "limit.serial.virtio")
+    assert "spec.domain.devices.disks[0].serial" in found
+    assert "spec.domain.devices.disks[2].serial" in next(iter(found.values()))
+
+
+@pytest.mark.parametrize(("bus", "most"), [("virtio", 128), ("sata", 24), ("usb", 15), ("scsi", 256)])
+def test_disks_beyond_what_a_bus_takes_are_refused(bus: str, most: int) -> None:
+    limit = {"sata": "limit.disks.sata.named", "usb": "limit.usb"}.get(bus, f"limit.disks.{bus}")
+    assert refusals(disks(most, "qemu", bus), limit) == {}
+    beyond = disks(most + 1, "qemu", bus)
+    assert list(refusals(beyond, limit)) == [f"spec.domain.devices.disks[{most}]"]

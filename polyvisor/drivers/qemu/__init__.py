@@ -15,11 +15,14 @@ from polyvisor.drivers.base import (
     Limit,
     ProbeResult,
     RootKind,
+    Rule,
     Support,
 )
 from polyvisor.drivers.enlightenments import add_enlightenments
+from polyvisor.drivers.qemu.addresses import USB_PORTS, write_addresses
+from polyvisor.drivers.qemu.limits import LIMITS, RULES
 from polyvisor.drivers.qemu.plan import VSOCK, launcher_plan
-from polyvisor.drivers.qemu.table import FEATURES, LIMITS
+from polyvisor.drivers.qemu.table import FEATURES
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -27,11 +30,6 @@ if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
 EMULATED = "qemu"
-ON_PORTS = frozenset({"interface", "channel", "memballoon", "rng", "video", "input", "disk", "controller", "vsock"})
-"""Devices that libvirt may put on a port of PCI Express."""
-FREE_PORTS = 4
-"""Ports for virtio disks that come later; SCSI disks need none."""
-
 WITH_THREADS = "Nehalem"
 
 
@@ -58,6 +56,11 @@ class QemuDriver(Driver):
     def limits(self) -> Mapping[str, Limit]:
         """The limits."""
         return LIMITS
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Boot a kernel with each virt type."""
@@ -96,19 +99,20 @@ class QemuDriver(Driver):
         assert devices is not None
         for driver in devices.iterfind("disk[@device='disk']/driver"):
             driver.set("discard", "unmap")
-        if devices.find("redirdev") is not None:  # clients' devices are fast and slow; one controller takes both
-            devices.append(devices.makeelement("controller", {"type": "usb", "index": "0", "model": "qemu-xhci"}))
-        for kind, absent in (("controller", {"type": "usb", "model": "none"}), ("memballoon", {"model": "none"})):
-            needed = devices.xpath("*[@bus='usb'] | *[target/@bus='usb']") if kind == "controller" else []
-            if devices.find(kind) is None and not needed:
-                devices.append(devices.makeelement(kind, absent))
-        if spec.domain.devices.disable_hotplug is not True:
-            _make_room(domain, devices)
+        usb = devices.xpath("redirdev | *[@bus='usb'] | disk[target/@bus='usb']")
+        controller = {"model": "qemu-xhci", "ports": str(USB_PORTS)} if usb else {"model": "none"}
+        devices.append(devices.makeelement("controller", {"type": "usb", "index": "0", **controller}))
+        if devices.find("memballoon") is None:
+            devices.append(devices.makeelement("memballoon", {"model": "none"}))
+        if devices.find("controller[@type='scsi']") is None and spec.domain.devices.disable_hotplug is not True:
+            # disks that come while the machine runs find it there
+            devices.append(devices.makeelement("controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"}))
         video = devices.find("video")
         if video is None and devices.find("graphics") is None:
             video = devices.makeelement("video", {})
             video.append(video.makeelement("model", {"type": "none"}))
             devices.append(video)
+        write_addresses(domain, devices, spec)
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher, QEMU itself, its threads, and a screen with a picture on it."""
@@ -116,21 +120,6 @@ class QemuDriver(Driver):
         vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
         screen = 0 if spec.domain.devices.autoattach_graphics_device is False else 20
         return (40 + 48 + 8 * vcpus + screen) * MIB
-
-
-def _make_room(domain: _Element, devices: _Element) -> None:
-    """Have places ready for disks that come while the machine runs: a SCSI controller, and free ports of PCI Express.
-
-    libvirt puts devices on these ports before it makes any itself, and makes no more than it needs: so there is one for
-    each device that may want one, and some to spare. The root is named, or the first port would be taken for it.
-    """
-    if devices.find("controller[@type='scsi']") is None:
-        devices.append(devices.makeelement("controller", {"type": "scsi", "index": "0", "model": "virtio-scsi"}))
-    kind = domain.find("os/type")
-    if kind is not None and "q35" in str(kind.get("machine")):
-        devices.append(devices.makeelement("controller", {"type": "pci", "index": "0", "model": "pcie-root"}))
-        for _ in range(FREE_PORTS + sum(device.tag in ON_PORTS for device in list(devices))):
-            devices.append(devices.makeelement("controller", {"type": "pci", "model": "pcie-root-port"}))
 
 
 def _choose_cpu(cpu: _Element, emulated: bool, architecture: _Element | None) -> None:

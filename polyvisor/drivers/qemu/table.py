@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polyvisor.drivers.answers import below, no, when, yes
-from polyvisor.drivers.base import Limit, Support, Verdict
+from polyvisor.drivers.base import Support, Verdict
 
 KVM = ("kvm",)
 COMMAND = "libvirt 9.0.0 src/qemu/qemu_command.c"
@@ -23,14 +23,6 @@ def _no(name: str, reason: str, source: str) -> dict[str, Support]:
 def _kvm(name: str, reason: str, source: str) -> dict[str, Support]:
     return {name: Support(Verdict.CONDITIONAL, source, reason, virt_types=KVM)}
 
-
-LIMITS = {
-    "limit.cpus": Limit(
-        255,
-        f"{VALIDATE} qemuValidateDomainVCpuTopology (QEMU_MAX_VCPUS_WITHOUT_EIM)",
-        "with more libvirt wants an IOMMU in the guest, for which KubeVirt's API has no word",
-    ),
-}
 
 FEATURES: dict[str, Support] = {
     **_yes("lifecycle.start", source=f"{DRIVER} qemuDomainCreateWithFlags"),

@@ -1,0 +1,144 @@
+"""Combinations of fields that some driver refuses, or carries out as something else than was asked for.
+
+Each field may be supported alone. A driver's rules stand beside its table and its limits, each with a source: a
+combination that a driver has a rule for is refused like a feature that the driver lacks. A combination without a rule
+is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyvisor.api import Disk, VirtualMachineInstanceSpec
+
+DISKS = "spec.domain.devices.disks"
+MAX_BUS = 0x40
+"""The highest bus that a PCI address may name."""
+ADDRESS = re.compile(r"([0-9a-f]{1,4}):([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])")
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Fields that meet; ``find`` returns the paths of those that a user would change."""
+
+    id: str
+    title: str
+    find: Callable[[VirtualMachineInstanceSpec], list[str]]
+
+
+def machine_of(spec: VirtualMachineInstanceSpec) -> str:
+    """Return the machine type, which is q35 where it is left open."""
+    return (spec.domain.machine and spec.domain.machine.type) or "q35"
+
+
+def is_q35(machine: str) -> bool:
+    """Whether a machine type has PCI Express."""
+    return "q35" in machine
+
+
+def usual_bus(disk: Disk) -> str:
+    """Return the bus that a disk names; else virtio, SATA for a CD-ROM drive, SCSI for a LUN."""
+    target = disk.cdrom or disk.lun or disk.disk
+    return (target.bus if target else None) or ("sata" if disk.cdrom else "scsi" if disk.lun else "virtio")
+
+
+def _threads_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
+    disks = enumerate(spec.domain.devices.disks or [])
+    return [f"{DISKS}[{n}].dedicatedIOThread" for n, d in disks if d.dedicated_io_thread and usual_bus(d) != "virtio"]
+
+
+def _addresses_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
+    disks = enumerate(spec.domain.devices.disks or [])
+    return [
+        f"{DISKS}[{number}].disk.pciAddress"
+        for number, disk in disks
+        if disk.disk and disk.disk.pci_address and usual_bus(disk) != "virtio"
+    ]
+
+
+def _addresses(spec: VirtualMachineInstanceSpec) -> Iterator[tuple[str, str]]:
+    devices = spec.domain.devices
+    for number, disk in enumerate(devices.disks or []):
+        if disk.disk and disk.disk.pci_address:
+            yield f"{DISKS}[{number}].disk.pciAddress", disk.disk.pci_address.lower()
+    for number, card in enumerate(devices.interfaces or []):
+        if card.pci_address and card.state != "absent":
+            yield f"spec.domain.devices.interfaces[{number}].pciAddress", card.pci_address.lower()
+
+
+def _no_place(spec: VirtualMachineInstanceSpec) -> list[str]:
+    express = is_q35(machine_of(spec))
+    return [field for field, address in _addresses(spec) if not _is_place(address, express)]
+
+
+def _is_place(address: str, express: bool) -> bool:
+    found = ADDRESS.fullmatch(address)
+    if not found:
+        return True  # what is no address at all is refused elsewhere
+    domain, bus, slot, function = (int(number, 16) for number in found.groups())
+    if domain or function:
+        return False
+    if bus == 0:
+        return 2 <= slot <= 0x1E if express else 3 <= slot <= 0x1F
+    return express and bus <= MAX_BUS and slot == 0
+
+
+def _one_place(spec: VirtualMachineInstanceSpec) -> list[str]:
+    found = list(_addresses(spec))
+    count = Counter(address for _, address in found)
+    return [field for field, address in found if count[address] > 1][1:]
+
+
+def _efi_without_acpi(spec: VirtualMachineInstanceSpec) -> list[str]:
+    features = spec.domain.features
+    off = features and features.acpi and features.acpi.enabled is False
+    return ["spec.domain.features.acpi.enabled"] if off and _efi(spec) else []
+
+
+def _efi(spec: VirtualMachineInstanceSpec) -> bool:
+    firmware = spec.domain.firmware
+    return bool(firmware and firmware.bootloader and firmware.bootloader.efi)
+
+
+def _secure(spec: VirtualMachineInstanceSpec) -> bool:
+    firmware = spec.domain.firmware
+    efi = firmware and firmware.bootloader and firmware.bootloader.efi
+    return bool(efi) and efi.secure_boot is not False  # type: ignore[union-attr]
+
+
+SECURE = "spec.domain.firmware.bootloader.efi.secureBoot"
+
+
+def _secure_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
+    return [SECURE] if _secure(spec) and not is_q35(machine_of(spec)) else []
+
+
+def _secure_without_smm(spec: VirtualMachineInstanceSpec) -> list[str]:
+    smm = spec.domain.features and spec.domain.features.smm
+    return ["spec.domain.features.smm.enabled"] if smm and smm.enabled is False and _secure(spec) else []
+
+
+def _bios_without_port(spec: VirtualMachineInstanceSpec) -> list[str]:
+    firmware = spec.domain.firmware
+    bios = firmware and firmware.bootloader and firmware.bootloader.bios
+    if bios and bios.use_serial and spec.domain.devices.autoattach_serial_console is False:
+        return ["spec.domain.firmware.bootloader.bios.useSerial"]
+    return []
+
+
+COMBINATIONS = (
+    Combination("rule.disk.io-thread", "I/O thread of a disk that is not on virtio", _threads_elsewhere),
+    Combination("rule.disk.pci-address", "PCI address of a disk that is not on virtio", _addresses_elsewhere),
+    Combination("rule.pci.place", "PCI address", _no_place),
+    Combination("rule.pci.twice", "PCI address that another device has", _one_place),
+    Combination("rule.efi.acpi", "UEFI with ACPI switched off", _efi_without_acpi),
+    Combination("rule.efi.machine", "Secure boot on another machine type than q35", _secure_elsewhere),
+    Combination("rule.efi.smm", "Secure boot with system management mode switched off", _secure_without_smm),
+    Combination("rule.bios.serial", "BIOS output on a serial port that is switched off", _bios_without_port),
+)
+"""Every combination that a driver may have a rule for."""

@@ -1,0 +1,84 @@
+"""A real libvirt that judges domains for QEMU without starting them: its embedded driver, in a process of its own.
+
+``domxml-to-native`` does all that a start does before a process is made: parsing, filling in, validation, addresses,
+firmware, the command line. It takes about a millisecond.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from polyvisor.drivers.qemu.plan import QEMU_CONF
+
+
+class Judgement(NamedTuple):
+    """What libvirt says: why it refuses, or the domain as it understands it and QEMU's command line."""
+
+    refusal: str
+    xml: str = ""
+    command: str = ""
+
+
+class Judge:
+    """The process; one domain after the other."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def __call__(self, xml: str) -> Judgement:
+        """Return what libvirt says of one domain."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(xml) + "\n")
+        self._process.stdin.flush()
+        return Judgement(*json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def judge(folder: Path) -> Iterator[Judge]:
+    """Have a judge, whose libvirt keeps its files in ``folder``."""
+    conf = folder / "etc" / "qemu.conf"
+    conf.parent.mkdir(parents=True, exist_ok=True)
+    conf.write_text(QEMU_CONF.replace("@UID@", str(os.getuid())).replace("@GID@", str(os.getgid())))
+    command = [sys.executable, "-m", __name__, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Judge(process)
+        assert process.stdin
+        process.stdin.close()
+
+
+def _run_events(libvirt: Any) -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
+
+
+def _judge_all(folder: str, lines: Iterable[str]) -> None:
+    import libvirt
+
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=_run_events, args=(libvirt,), daemon=True).start()
+    libvirt.registerErrorHandler(lambda _, error: None, None)
+    connection = libvirt.open(f"qemu:///embed?root={folder}")
+    for line in lines:
+        xml = json.loads(line)
+        try:
+            command = connection.domainXMLToNative("qemu-argv", xml)
+            domain = connection.defineXML(xml)
+            answer = ["", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), command]
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        except libvirt.libvirtError as error:
+            answer = [error.get_error_message()]
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _judge_all(sys.argv[1], sys.stdin)
