@@ -72,6 +72,7 @@ def _as_obj(support: Support) -> Obj:
         ("architectures", list(support.architectures)),
         ("nodeFact", support.node_fact),
         ("nodeCpu", support.node_cpu),
+        ("nodeMachine", support.node_machine),
     ):
         if value:
             obj[key] = value

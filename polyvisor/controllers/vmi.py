@@ -347,7 +347,8 @@ class VmiController:
 
     def _place(self, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
         parsed = KubeVirtConfiguration.model_validate(config)
-        return place(spec, parsed, self._shapes.nodes(spec), self._drivers, unschedulable=tried)
+        nodes, alike = self._shapes.nodes(spec), self._shapes.alike(spec)
+        return place(spec, parsed, nodes, self._drivers, unschedulable=tried, alike=alike)
 
     def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
         self.queue.add(key_of(new or old or {}))

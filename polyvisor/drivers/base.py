@@ -53,7 +53,8 @@ class Support:
     claim comes from (a libvirt document, or source file and function, and the libvirt version read). The conditions
     apply to ``CONDITIONAL``: minimum versions as dotted numbers, virt types (libvirt's ``<domain type>``), machine
     architectures as libvirt names them, ``node_fact``: the node must show the feature in a label, and ``node_cpu``: the
-    node must show, in KubeVirt's labels, the CPU model and the CPU features that are asked for.
+    node must show, in KubeVirt's labels, the CPU model and the CPU features that are asked for. ``node_machine``: so
+    with the machine type.
     """
 
     verdict: Verdict
@@ -65,6 +66,7 @@ class Support:
     architectures: tuple[str, ...] = ()
     node_fact: bool = False
     node_cpu: bool = False
+    node_machine: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ class Support:
             (self.min_libvirt, f"libvirt {self.min_libvirt} or newer"),
             (self.min_hypervisor, f"the hypervisor in version {self.min_hypervisor} or newer"),
             (self.node_cpu, "a node whose CPU has it"),
+            (self.node_machine, "a node that has it"),
         )
         return tuple(text for given, text in words if given)
 

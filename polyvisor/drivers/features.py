@@ -101,6 +101,11 @@ def _wanted_uuid(value: Any) -> bool:
     return bool(value) and str(value)[14:15] != "8"
 
 
+def _of_a_version(kind: Any) -> bool:
+    """Whether a machine type is another than those that are there wherever machine types are."""
+    return bool(kind) and kind not in EVERYWHERE
+
+
 def _readonly_sata(disk: Any) -> bool:
     return disk is not None and bool(disk.readonly) and disk.bus == "sata"
 
@@ -118,6 +123,8 @@ VOLUME = "volumes[]"
 SECURITY = "domain.launch_security"
 ROOTS = ("container_disk", "persistent_volume_claim", "data_volume", "host_disk", "ephemeral")
 """Kinds of volumes that a machine may have its root on; whether its driver has them is asked apart."""
+EVERYWHERE = ("q35", "pc")
+"""Machine types that stand for the newest version that is installed."""
 PROBES = ("liveness_probe", "readiness_probe")
 
 
@@ -248,7 +255,8 @@ FEATURES: tuple[Feature, ...] = (
     _feature("memory.guest", "Memory size", f"{MEMORY}.guest"),
     _feature("memory.max", "Room for more memory later", f"{MEMORY}.max_guest"),
     _feature("memory.hugepages", "Huge pages", f"{MEMORY}.hugepages"),
-    _feature("machine.type", "Machine type", ("domain.machine.type", bool)),
+    _feature("machine.type", "Machine type", ("domain.machine.type", lambda kind: kind in EVERYWHERE)),
+    _feature("machine.version", "Machine type of one version", ("domain.machine.type", _of_a_version)),
     _feature("features.acpi", "ACPI switched off or on", f"{SWITCHES}.acpi"),
     _feature("features.apic", "APIC", f"{SWITCHES}.apic"),
     _feature("features.smm", "System management mode", f"{SWITCHES}.smm"),

@@ -63,7 +63,7 @@ COMMON: Table = {
     **no(f"{FORMAT} (sched.cpu.affinity)", "CPUs of its own are not wired to VMware's in this release", "cpu.pinning"),
     **yes(f"{FORMAT} (memsize, in steps of 4 MiB)", "memory.guest"),
     **no(f"{FORMAT} (memsize)", "the memory cannot be raised later", "memory.max"),
-    **no(NOWHERE, "libvirt would drop it", "memory.hugepages", "machine.type"),
+    **no(NOWHERE, "libvirt would drop it", "memory.hugepages", "machine.type", "machine.version"),
     **no(NOWHERE, "libvirt would drop it: VMware decides about its platform", *below("features", "hyperv")),
     **yes(f"{FORMAT} (uuid.bios)", "firmware.uuid"),
     **no(

@@ -7,7 +7,7 @@ of its labels. What the feature table does not know counts as unsupported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -23,7 +23,8 @@ from polyvisor.api.problems import Problem
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
 from polyvisor.drivers.verdict import UNKNOWN, answer, excess
-from polyvisor.placement import cpu
+from polyvisor.placement import cpu, machine_types
+from polyvisor.placement.requirements import CountedNode, Requirement, counted, number, selectors, unmet
 from polyvisor.placement.result import Candidate, Placement
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ARCHITECTURES: Mapping[str, str] = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 """libvirt's names of architectures -> those in a node's label; the rest are the same."""
 CHOICE = "spec.hypervisor"
+SELECTOR = "spec.nodeSelector"
 EMULATION = "spec.configuration.developerConfiguration.useEmulation of the KubeVirt object"
 
 Labels = dict[str, tuple[str, ...]]
@@ -59,22 +61,23 @@ def place(
     drivers: Iterable[Driver],
     *,
     unschedulable: Mapping[str, str] | None = None,
+    alike: Callable[[str], int] | None = None,
 ) -> Placement:
     """Choose the driver for a machine.
 
     ``drivers`` come in the order of preference that holds where nothing else is said. ``unschedulable`` names drivers
-    whose Pod found no node, with the scheduler's words.
+    whose Pod found no node, with the scheduler's words. ``alike`` says how many nodes each of ``nodes`` stands for.
     """
     known = {driver.name: driver for driver in drivers}
     enabled = _enabled(config, known)
     needs = asked(spec)
-    node_labels = [labels for node in nodes if _selected(labels := _labels(node), spec)]
+    there = counted(nodes, alike)
     developer = config.developer_configuration
     emulation = bool(developer and developer.use_emulation)
     candidates: list[Candidate] = []
     chosen: _Fit | None = None
     for name in _order(spec, enabled, known):
-        fit = _consider(name, known, enabled, spec, needs, node_labels, emulation)
+        fit = _consider(name, known, enabled, spec, needs, there, emulation)
         candidate = fit.candidate
         if candidate.verdict is CandidateVerdict.ELIGIBLE:
             if name in (unschedulable or {}):
@@ -134,7 +137,7 @@ def _consider(
     enabled: Mapping[str, _Enabled],
     spec: VirtualMachineInstanceSpec,
     needs: Sequence[tuple[Feature, Sequence[str]]],
-    nodes: Sequence[Mapping[str, str]],
+    nodes: Sequence[CountedNode],
     emulation: bool,
 ) -> _Fit:
     driver = known.get(name)
@@ -195,38 +198,39 @@ def _find_nodes(
     virt_types: Sequence[str],
     conditions: Sequence[tuple[Feature, Sequence[str], Support]],
     spec: VirtualMachineInstanceSpec,
-    nodes: Sequence[Mapping[str, str]],
+    nodes: Sequence[CountedNode],
     emulation: bool,
 ) -> _Fit:
-    labels: Labels = {driver_label(driver.name): ("true",)}
-    problems: list[Problem] = []
-    if not any(_shows(node, labels) for node in nodes):
-        what = f"no suitable node advertises {driver.title} (label {driver_label(driver.name)})"
-        return _refused(driver.name, CandidateVerdict.NO_NODE, [Problem(CHOICE, what, "FieldValueNotSupported")])
-    if spec.architecture:
-        labels[ARCH_LABEL] = (spec.architecture,)
-        if not any(_shows(node, labels) for node in nodes):
-            what = f"no {spec.architecture} node offers {driver.title} (label {ARCH_LABEL})"
-            problem = Problem("spec.architecture", what, "FieldValueNotSupported")
-            return _refused(driver.name, CandidateVerdict.NO_NODE, [problem])
-    absent: list[str] = []
+    """Find out whether some node shows all that a machine needs of it with the driver."""
+    labels: Labels = {}
+    required = selectors(spec)
+    absent = cpu.forbidden(spec) if any(feature.id == "cpu.features" for feature, _, _ in conditions) else []
     for feature, paths, support in conditions:
         needed = _condition_labels(driver.name, feature.id, support)
         if support.node_cpu:
             needed |= dict.fromkeys(cpu.wanted(spec, feature.id), ("true",))
-            absent += cpu.forbidden(spec) if feature.id == "cpu.features" else []
+        needed |= dict.fromkeys(machine_types.wanted(spec, support), ("true",))
         for label, values in needed.items():
             labels[label] = tuple(v for v in labels.get(label, values) if v in values)
-        if needed and not any(_shows(node, needed) for node in nodes):
-            why = f"no node shows {feature.title} for {driver.title}"
-            why += f" (label {', '.join(needed)})" if support.node_cpu else ""
-            why += f": {support.reason}" if support.reason else ""
-            problems += [Problem(path, why, "FieldValueNotSupported", feature.id) for path in paths]
-    nodes = [node for node in nodes if not any(label in node for label in absent)]
+        without = absent if feature.id == "cpu.features" else []
+        if needed or without:
+            words = _why_not(driver, feature, support, needed, nodes)
+            title = f"{feature.title} for {driver.title}"
+            required.append(Requirement(paths, title, words, _meets(needed, without), feature.id))
+    required += _ways(driver, virt_types, conditions, spec)
+    if spec.architecture:
+        labels[ARCH_LABEL] = (spec.architecture,)
+        words = f"no {spec.architecture} node offers {driver.title} (label {ARCH_LABEL})"
+        met = _meets({ARCH_LABEL: (spec.architecture,)})
+        required.append(Requirement(("spec.architecture",), f"architecture {spec.architecture}", words, met))
+    labels[driver_label(driver.name)] = ("true",)
+    words = f"no suitable node advertises {driver.title} (label {driver_label(driver.name)})"
+    advertised = Requirement((CHOICE,), driver.title, words, _meets({driver_label(driver.name): ("true",)}))
+    left = [node for node in nodes if all(one.met(node.labels) for one in required if one.fields[0] != CHOICE)]
     held_back: list[str] = []
     for virt_type in virt_types:
         wanted = labels | {virt_type_label(driver.name, virt_type): ("true",)}
-        if not any(_shows(node, wanted) for node in nodes):
+        if not any(_shows(node.labels, wanted) for node in left):
             continue
         if virt_type in driver.emulated_virt_types and not emulation:
             held_back.append(virt_type)
@@ -236,11 +240,70 @@ def _find_nodes(
         what = (
             f"nodes offer {driver.title} only as software emulation ({', '.join(held_back)}); allow it by {EMULATION}"
         )
-        problems.append(Problem(CHOICE, what, "FieldValueForbidden"))
-    elif not problems:
-        what = f"no node runs {driver.title} as {' or '.join(virt_types)} with all that this machine needs"
-        problems.append(Problem(CHOICE, what, "FieldValueNotSupported"))
+        problems = [Problem(CHOICE, what, "FieldValueForbidden")]
+    else:
+        problems = _excluded(required, advertised, nodes)
     return _refused(driver.name, CandidateVerdict.NO_NODE, problems)
+
+
+def _excluded(required: Sequence[Requirement], advertised: Requirement, nodes: Sequence[CountedNode]) -> list[Problem]:
+    """Say which requirements exclude which nodes: those that have the driver, if the machine's labels leave any."""
+    total = number(nodes)
+    chosen = [one for one in required if one.fields[0].startswith(SELECTOR)]
+    left = [node for node in nodes if all(one.met(node.labels) for one in chosen)]
+    if total and not left:
+        return unmet(chosen, nodes)
+    having = [node for node in left if advertised.met(node.labels)]
+    if not having:
+        return [*unmet([advertised], left or nodes), *(unmet(chosen, nodes) if left != list(nodes) else [])]
+    return [*unmet([one for one in required if one not in chosen], having), *_unless_none_left(chosen, nodes)]
+
+
+def _unless_none_left(chosen: Sequence[Requirement], nodes: Sequence[CountedNode]) -> list[Problem]:
+    return unmet([one for one in chosen if any(not one.met(node.labels) for node in nodes)], nodes)
+
+
+def _ways(
+    driver: Driver,
+    virt_types: Sequence[str],
+    conditions: Sequence[tuple[Feature, Sequence[str], Support]],
+    spec: VirtualMachineInstanceSpec,
+) -> list[Requirement]:
+    """Return the requirement of a virt type, asked by the features that need it, or by the machine itself."""
+    names = [virt_type_label(driver.name, virt_type) for virt_type in virt_types]
+    offered = f"which no node offers (label {' or '.join(names)})"
+    any_of = " or ".join(virt_types)
+    way = f"{driver.title} as {any_of}"
+    met = _meets_any(names)
+    needing = [
+        (f, paths, s) for f, paths, s in conditions if s.virt_types and set(s.virt_types) != set(driver.virt_types)
+    ]
+    if needing:
+        return [
+            Requirement(paths, way, f"{f.title} needs {driver.title} as {any_of}, {offered}: {s.reason}", met, f.id)
+            for f, paths, s in needing
+        ]
+    field = f"{CHOICE}.virtType" if spec.hypervisor and spec.hypervisor.virt_type else CHOICE
+    return [Requirement((field,), way, f"no node runs {driver.title} as {any_of} (label {' or '.join(names)})", met)]
+
+
+def _why_not(
+    driver: Driver, feature: Feature, support: Support, needed: Mapping[str, object], nodes: Sequence[CountedNode]
+) -> str:
+    why = f"no node shows {feature.title} for {driver.title}"
+    if support.node_machine:
+        (label,) = needed
+        return f"{why} (label {label}); {machine_types.accepted(label, (node.labels for node in nodes))}"
+    why += f" (label {', '.join(needed)})" if support.node_cpu else ""
+    return why + (f": {support.reason}" if support.reason else "")
+
+
+def _meets(needed: Mapping[str, tuple[str, ...]], without: Sequence[str] = ()) -> Callable[[Mapping[str, str]], bool]:
+    return lambda labels: _shows(labels, needed) and not any(label in labels for label in without)
+
+
+def _meets_any(names: Sequence[str]) -> Callable[[Mapping[str, str]], bool]:
+    return lambda labels: any(labels.get(name) == "true" for name in names)
 
 
 def _condition_labels(driver: str, feature: str, support: Support) -> Labels:
@@ -254,14 +317,6 @@ def _condition_labels(driver: str, feature: str, support: Support) -> Labels:
 
 def _refused(driver: str, verdict: CandidateVerdict, problems: Iterable[Problem]) -> _Fit:
     return _Fit(Candidate(driver, verdict, tuple(problems)))
-
-
-def _labels(node: Obj) -> Mapping[str, str]:
-    return node["metadata"].get("labels") or {}
-
-
-def _selected(labels: Mapping[str, str], spec: VirtualMachineInstanceSpec) -> bool:
-    return all(labels.get(key) == value for key, value in (spec.node_selector or {}).items())
 
 
 def _shows(labels: Mapping[str, str], wanted: Mapping[str, tuple[str, ...]]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,9 +61,42 @@ class Placement:
         return status
 
     def explain(self) -> str:
-        """Say in one line why no driver can run the machine."""
-        parts = []
-        for candidate in self.candidates:
-            why = "; ".join(str(r) for r in candidate.reasons[:3]) or str(candidate.verdict)
-            parts.append(f"{candidate.driver}: {why}")
+        """Say in one line why no driver can run the machine: those first that lack a node alone, few of the others."""
+        near = [one for one in self.candidates if one.verdict not in FAR]
+        far = [one for one in self.candidates if one.verdict in FAR]
+        groups = _grouped(near or far[:DETAILED])
+        parts = [f"{', '.join(drivers)}: {why}" for why, drivers in groups[:DETAILED]]
+        more = sum(len(drivers) for _, drivers in groups[DETAILED:]) + (len(far) if near else len(far[DETAILED:]))
+        if more:
+            parts.append(f"{more} more drivers cannot either (status.hypervisor.candidates says why)")
         return "no driver can run this machine: " + ("; ".join(parts) or "no driver is enabled")
+
+
+FAR = (CandidateVerdict.UNSUPPORTED, CandidateVerdict.NOT_ENABLED)
+DETAILED = 3
+"""Of how many drivers, and how many reasons of each, the one line tells."""
+FIELDS = 4
+
+
+def _grouped(candidates: Iterable[Candidate]) -> list[tuple[str, list[str]]]:
+    """Return what is said of the drivers, and of which; the same words are said once."""
+    found: dict[str, list[str]] = {}
+    for candidate in candidates:
+        found.setdefault(_why(candidate), []).append(candidate.driver)
+    return list(found.items())
+
+
+def _why(candidate: Candidate) -> str:
+    """Say why a driver cannot run the machine; fields of which the same is said are named together."""
+    fields: dict[str, list[str]] = {}
+    for reason in candidate.reasons:
+        fields.setdefault(reason.message, []).append(reason.field)
+    said = [_said(message, [field for field in named if field]) for message, named in list(fields.items())[:DETAILED]]
+    if len(fields) > DETAILED:
+        said.append(f"and {len(fields) - DETAILED} more reasons")
+    return "; ".join(said) or str(candidate.verdict)
+
+
+def _said(message: str, fields: list[str]) -> str:
+    more = f" and {len(fields) - FIELDS} more" if len(fields) > FIELDS else ""
+    return f"{', '.join(fields[:FIELDS])}{more}: {message}" if fields else message

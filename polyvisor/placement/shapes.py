@@ -1,20 +1,22 @@
 """Nodes by what placement can tell of them: of thousands that show the same, one is looked at.
 
-A node's shape is what it shows of drivers, features and its architecture. A machine that names nodes by other labels
+A node's shape is what it shows of drivers, features, CPUs and machine types, and its architecture.
+A machine that names nodes by other labels
 (``nodeSelector``) is placed among the nodes that it names, one by one, for only then do these labels matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import ARCH_LABEL, FEATURE_PREFIX, HYPERVISOR_PREFIX
+from polyvisor.api.node_names import CPU_FEATURE_PREFIX, CPU_MODEL_PREFIX, MACHINE_TYPE_PREFIX
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
 
-PREFIXES = (HYPERVISOR_PREFIX, FEATURE_PREFIX)
+PREFIXES = (HYPERVISOR_PREFIX, FEATURE_PREFIX, CPU_MODEL_PREFIX, CPU_FEATURE_PREFIX, MACHINE_TYPE_PREFIX)
 Shape = frozenset[tuple[str, str]]
 
 
@@ -48,6 +50,10 @@ class NodeShapes:
         if spec.node_selector:
             return self._nodes.values()
         return [self._nodes[next(iter(names))] for names in self._shapes.values()]
+
+    def alike(self, spec: VirtualMachineInstanceSpec) -> Callable[[str], int] | None:
+        """Return what tells how many nodes each of ``nodes(spec)`` stands for; None if for itself alone."""
+        return None if spec.node_selector else lambda name: len(self._shapes[self._shape_of[name]])
 
     def _forget(self, name: str) -> None:
         shape = self._shape_of.pop(name, None)

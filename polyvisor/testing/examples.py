@@ -121,6 +121,7 @@ _SKETCHES: dict[str, _Sketch] = {
     "memory.max": _on("domain.memory.maxGuest", "128Mi"),
     "memory.hugepages": _on("domain.memory.hugepages.pageSize", "2Mi"),
     "machine.type": _on("domain.machine.type", "q35"),
+    "machine.version": _on("domain.machine.type", "pc-q35-7.2"),
     "features.kvm-hidden": _on("domain.features.kvm.hidden", True),
     **{f"features.{name}": _on(f"domain.features.{name}", {}) for name in ("acpi", "apic", "smm", "pvspinlock")},
     **{

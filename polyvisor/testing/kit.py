@@ -264,7 +264,14 @@ class DriverKit:
 
 def _conditions(support: Support) -> list[Any]:
     versions = (support.min_libvirt, support.min_hypervisor)
-    given = (*versions, support.virt_types, support.architectures, support.node_fact, support.node_cpu)
+    given = (
+        *versions,
+        support.virt_types,
+        support.architectures,
+        support.node_fact,
+        support.node_cpu,
+        support.node_machine,
+    )
     return [condition for condition in given if condition]
 
 

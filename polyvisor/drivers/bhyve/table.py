@@ -104,6 +104,7 @@ FEATURES: Table = {
         "memory.max",
         "memory.hugepages",
         "machine.type",
+        "machine.version",
         "features.smm",
         "features.kvm-hidden",
         "features.pvspinlock",

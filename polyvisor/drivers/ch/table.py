@@ -111,7 +111,7 @@ FEATURES: Table = {
         "libvirt does not ask Cloud Hypervisor for huge pages; leave it out",
         "memory.hugepages",
     ),
-    **no(NOT_TOLD, "there is one machine type, without a name; leave it out", "machine.type"),
+    **no(NOT_TOLD, "there is one machine type, without a name; leave it out", "machine.type", "machine.version"),
     **no(NOT_TOLD, "the platform cannot be changed: ACPI and APIC are always there", *below("features")),
     **no(NOT_TOLD, "libvirt does not ask Cloud Hypervisor for enlightenments; leave them out", *below("hyperv")),
     **no(

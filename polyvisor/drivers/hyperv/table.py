@@ -57,7 +57,7 @@ FEATURES: Table = {
     **no(NOWHERE, DROPPED, "cpu.pinning", "cpu.emulator-pinning"),
     **yes(f"{DEFINE} (hypervDomainSetMemory)", "memory.guest"),
     **no(f"{DEFINE} (hypervDomainSetMaxMemory)", f"dynamic memory {LATER}", "memory.max"),
-    **no(NOWHERE, DROPPED, "memory.hugepages", "machine.type", *below("features")),
+    **no(NOWHERE, DROPPED, "memory.hugepages", "machine.type", "machine.version", *below("features")),
     **no(NOWHERE, "Hyper-V itself decides what guests see of it", *below("hyperv")),
     **no(
         f"{DEFINE} (DefineSystem is given the name alone)",

@@ -61,7 +61,7 @@ FEATURES: dict[str, Support] = {
     ),
     **_yes("cpu.model.host-passthrough", source="https://libvirt.org/drvlxc.html: containers run on the host's CPUs"),
     **_yes("memory.guest", source=f"{CGROUP} virLXCCgroupSetupMemTune"),
-    **_no("a container has no machine to choose", "machine.type", "features.acpi", "features.apic"),
+    **_no("a container has no machine to choose", "machine.type", "machine.version", "features.acpi", "features.apic"),
     **_yes("firmware.uuid", source=f"{CONTAINER} lxcContainerBuildInitCmd (environment of the init)"),
     **_no(
         "a container has no firmware",

@@ -81,7 +81,9 @@ FEATURES: Table = {
     **no(
         f"{DRIVER} openvzDomainSetMemoryInternal", "a container's memory is one limit", "memory.max", "memory.hugepages"
     ),
-    **no(NOWHERE, "a container has no machine to choose", "machine.type", *below("features", "hyperv")),
+    **no(
+        NOWHERE, "a container has no machine to choose", "machine.type", "machine.version", *below("features", "hyperv")
+    ),
     **yes(f"{DRIVER} openvzSetDefinedUUID", "firmware.uuid"),
     **no(
         NOWHERE,

@@ -59,6 +59,12 @@ FEATURES: dict[str, Support] = {
     ),
     **_yes("memory.guest", source=f"{COMMAND} qemuBuildMemCommandLine"),
     **_yes("machine.type", source=f"{COMMAND} qemuBuildMachineCommandLine"),
+    **when(
+        "libvirt 9.0.0 src/qemu/qemu_domain.c qemuDomainDefPostParse (does not support machine type)",
+        "libvirt tells which machine types the installed QEMU has",
+        "machine.version",
+        node_machine=True,
+    ),
     **_yes("features.acpi", "features.apic", source=f"{VALIDATE} qemuValidateDomainDefFeatures"),
     **_yes("firmware.uuid", source=f"{COMMAND} qemuBuildCommandLine"),
     **_yes("firmware.serial", source=f"{COMMAND} qemuBuildSmbiosCommandLine"),

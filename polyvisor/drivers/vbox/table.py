@@ -80,7 +80,7 @@ FEATURES: Table = {
     **no(NOWHERE, DROPPED, *below("cpu.model"), "cpu.features", "cpu.numa", "cpu.realtime"),
     **no(NOWHERE, DROPPED, "cpu.pinning", "cpu.emulator-pinning"),
     **yes(f"{DEFINE} (SetMemorySize, whole MiB)", "memory.guest"),
-    **no(NOWHERE, DROPPED, "memory.max", "memory.hugepages", "machine.type"),
+    **no(NOWHERE, DROPPED, "memory.max", "memory.hugepages", "machine.type", "machine.version"),
     **yes(f"{DEFINE} (SetACPIEnabled)", "features.acpi"),
     **yes(f"{DEFINE} (SetIOAPICEnabled)", "features.apic"),
     **no(NOWHERE, DROPPED, "features.smm", "features.kvm-hidden", "features.pvspinlock", *below("hyperv")),

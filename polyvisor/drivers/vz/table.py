@@ -70,7 +70,7 @@ FEATURES: Table = {
     ),
     **yes(f"{SDK} prlsdkDoApplyConfig (PrlVmCfg_SetRamSize, whole MiB)", "memory.guest"),
     **no(REFUSED, "the driver refuses it", "memory.max", "memory.hugepages"),
-    **no(REFUSED, "the driver takes no machine type", "machine.type"),
+    **no(REFUSED, "the driver takes no machine type", "machine.type", "machine.version"),
     **no(REFUSED, "the driver refuses every setting of the platform", *below("features", "hyperv")),
     **yes(f"{SDK} prlsdkDoApplyConfig (PrlVmCfg_SetUuid)", "firmware.uuid"),
     **no(NOWHERE, "the driver does not read it", "firmware.serial", "firmware.chassis", "firmware.bios"),

@@ -123,6 +123,7 @@ FEATURES: Table = {
         f"{CAPS} libxlCapsInitGuests (xenfv, xenpvh, xenpv)",
         "Xen's machine types follow from hypervisor.virtType: xen, xenpvh or xenpv",
         "machine.type",
+        "machine.version",
     ),
     **_whole(f"{INFO} (acpi, apic)", "features.acpi", "features.apic"),
     **no(
