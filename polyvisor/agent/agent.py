@@ -160,7 +160,7 @@ class Agent:
         self._access = AccessKeeper(
             self._vmis, self._events, self._link_of, self._machines.access_secrets, self._machines.look
         )
-        self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look)
+        self._probes = ProbeKeeper(self._vmis, self._events, self._link_of, self._machines.look, self._connect_of)
         self._screens, self._usb_slots, self._readers = Screens(), UsbSlots(), Readers()
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
@@ -291,6 +291,10 @@ class Agent:
         pod = self._machines.pod_of(vmi)
         return self._launchers.get(pod_id(pod)) if pod is not None else None
 
+    def _connect_of(self, vmi: Obj) -> streams.Connect:
+        pod = self._machines.pod_of(vmi)
+        return partial(self.networks.socket, pod_id(pod) if pod is not None else "")
+
     def _living(self) -> Iterator[tuple[Obj, Link]]:
         """Give the machines whose domain is there, with their launchers."""
         for vmi in self._vmis.items():
@@ -342,9 +346,8 @@ class Agent:
         if stream == "screenshot":
             return await streams.screenshot(link.path, self._readers, wake=bool(arguments.get("wake")))
         if stream == "port":
-            pod = self._machines.pod_of(vmi)
-            connect = partial(self.networks.socket, pod_id(pod) if pod is not None else "")
-            return await streams.port_of(vmi, link.path, int(arguments["port"]), str(arguments["protocol"]), connect)
+            port, protocol = int(arguments["port"]), str(arguments["protocol"])
+            return await streams.port_of(vmi, link.path, port, protocol, self._connect_of(vmi))
         raise LauncherError(f"unknown stream {stream!r}")
 
     async def read_log(

@@ -14,7 +14,7 @@ from typing import Any
 
 from polyvisor.agent import guests
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
-from polyvisor.agent.streams import ByteStream, port_of
+from polyvisor.agent.streams import ByteStream, Connect, port_of
 from polyvisor.api import Obj
 
 TIMEOUT_SECONDS = 1
@@ -24,15 +24,16 @@ MOST_SAID = 200
 _STATUS = re.compile(rb"HTTP/\d\.\d (\d{3})")
 
 
-async def check(probe: Obj, vmi: Obj, link: Link) -> str:
+async def check(probe: Obj, vmi: Obj, link: Link, connect: Connect) -> str:
     """Do what a probe asks for, within its time; return why it failed, empty if it succeeded."""
     seconds = probe.get("timeoutSeconds") or TIMEOUT_SECONDS
     try:
         async with asyncio.timeout(seconds):
             if (page := probe.get("httpGet")) is not None:
-                return await _page(page, vmi, link, seconds)
+                return await _page(page, vmi, link, connect, seconds)
             if (port := probe.get("tcpSocket")) is not None:
-                await (await port_of(vmi, link.path, int(port["port"]), "tcp", answer_seconds=seconds)).close()
+                number = int(port["port"])
+                await (await port_of(vmi, link.path, number, "tcp", connect, answer_seconds=seconds)).close()
                 return ""
             if (command := probe.get("exec")) is not None:
                 return await _command(command.get("command") or [], link)
@@ -46,8 +47,8 @@ async def check(probe: Obj, vmi: Obj, link: Link) -> str:
         return str(error)
 
 
-async def _page(page: Obj, vmi: Obj, link: Link, seconds: float) -> str:
-    stream = await port_of(vmi, link.path, int(page["port"]), "tcp", answer_seconds=seconds)
+async def _page(page: Obj, vmi: Obj, link: Link, connect: Connect, seconds: float) -> str:
+    stream = await port_of(vmi, link.path, int(page["port"]), "tcp", connect, answer_seconds=seconds)
     try:
         if page.get("scheme") == "HTTPS":
             await stream.encrypt()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from polyvisor.agent.guest_checks import check
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.status import has_condition, seconds_of
+from polyvisor.agent.streams import Connect, no_way
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType, Phase, Reason, VmiCondition
 from polyvisor.kube import EventRecorder, Informer, WorkQueue
@@ -47,11 +48,13 @@ class ProbeKeeper:
         events: EventRecorder,
         link_of: Callable[[Obj], Link | None],
         told: Callable[[str], None],
+        connect_of: Callable[[Obj], Connect] = lambda _: no_way,
     ) -> None:
         self._vmis = vmis
         self._events = events
         self._link_of = link_of
         self._told = told
+        self._connect_of = connect_of
         self._runs: dict[Key, _Run] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
 
@@ -88,7 +91,7 @@ class ProbeKeeper:
         period = probe.get("periodSeconds") or PERIOD_SECONDS
         run.due = time.monotonic() + period
         try:
-            why = await check(probe, vmi, link)
+            why = await check(probe, vmi, link, self._connect_of(vmi))
         except LauncherGone:
             return None
         if link.state.get("state") == "running":  # an answer of a guest that was held meanwhile says nothing

@@ -237,6 +237,11 @@ async def _wake(path: Path) -> None:
 
 
 Connect = Callable[[socket.SocketKind], tuple[socket.socket, str] | None]
+"""Gives a socket from which a machine is reached and its address, as the agent worked it out; None: there is no way."""
+
+
+def no_way(_: socket.SocketKind) -> None:
+    """Know of no address."""
 
 
 async def port_of(
@@ -244,26 +249,26 @@ async def port_of(
     path: Path,
     port: int,
     protocol: str,
-    connect: Connect = lambda _: None,
+    connect: Connect = no_way,
     *,
     answer_seconds: float = 0,
 ) -> ByteStream:
-    """Open a port of a machine: from inside its Pod with what ``connect`` gives, at its address, or by its launcher.
+    """Open a port of a machine: with the socket and the address that ``connect`` gives, or by its launcher.
 
-    The launcher at ``path`` is asked where the machine has no address at all. With ``answer_seconds`` the guest itself
+    What a machine's status says of addresses is never connected to: a guest's agent says it, or a user. The launcher at
+    ``path`` is asked where this agent knows of no address. With ``answer_seconds`` the guest itself
     must have taken the connection within that time.
     """
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    if inner := await asyncio.to_thread(connect, kind):
-        try:
-            _let_through(vmi, port, protocol)
+    inner = await asyncio.to_thread(connect, kind)
+    try:
+        _let_through(vmi, port, protocol)
+        if inner:
             return await dial(inner[1], port, protocol, inner[0])
-        except BaseException:
+    except BaseException:
+        if inner:
             inner[0].close()
-            raise
-    if address := address_of(vmi):
-        return await dial(address, port, protocol)
-    _let_through(vmi, port, protocol)
+        raise
     if protocol != "tcp":
         raise LauncherError(f"without an address of its own the machine has no {protocol} ports that can be forwarded")
     connection = await ask_for_socket(path, "port", port=port, answer=answer_seconds)
@@ -277,21 +282,17 @@ def _let_through(vmi: Obj, port: int, protocol: str) -> None:
         raise LauncherError(f"the machine's network interface lets only its declared ports through: {known}")
 
 
-async def dial(address: str, port: int, protocol: str, out: socket.socket | None = None) -> ByteStream:
-    """Open a port of a machine, with the socket ``out`` or one of this process's own."""
+async def dial(address: str, port: int, protocol: str, out: socket.socket) -> ByteStream:
+    """Open a port of a machine with the socket ``out``."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            if out is not None:
-                out.setblocking(False)
-                await loop.sock_connect(out, (address, port))
+            out.setblocking(False)
+            await loop.sock_connect(out, (address, port))
             if protocol == "udp":
-                where: Any = {"remote_addr": (address, port)} if out is None else {"sock": out}
-                _, datagrams = await loop.create_datagram_endpoint(Datagrams, **where)
+                _, datagrams = await loop.create_datagram_endpoint(Datagrams, sock=out)
                 return datagrams
-            if out is not None:
-                return Stream(*await asyncio.open_connection(sock=out))
-            return Stream(*await asyncio.open_connection(address, port))
+            return Stream(*await asyncio.open_connection(sock=out))
     except (OSError, TimeoutError) as error:
         why = str(error) or f"no answer in {CONNECT_SECONDS:g} s"
         raise LauncherError(f"dialing the machine: {address} port {port}/{protocol}: {why}", "dial") from None
@@ -301,11 +302,7 @@ def _declared(vmi: Obj) -> set[tuple[int, str]]:
     """Return the ports that the first network card declares; none means that all are let through."""
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
     cards = devices.get("interfaces") or [{}]
+    if "bridge" in cards[0]:
+        return set()  # nothing stands between such a guest and its network
     ports = cards[0].get("ports") or []
     return {(int(port["port"]), str(port.get("protocol") or "TCP").lower()) for port in ports}
-
-
-def address_of(vmi: Obj) -> str:
-    """Return where a machine can be reached from its node, as its status says; empty if nowhere."""
-    interfaces = (vmi.get("status") or {}).get("interfaces") or []
-    return str(next((entry["ipAddress"] for entry in interfaces if entry.get("ipAddress")), ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -57,7 +58,7 @@ async def served(answer: bytes, context: ssl.SSLContext | None = None) -> AsyncI
 
 
 async def ask(probe: Obj, link: Any = None) -> str:
-    return await check(probe, VMI, link or Asked())
+    return await check(probe, VMI, link or Asked(), lambda kind: (socket.socket(type=kind), "127.0.0.1"))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from polyvisor.agent import descriptors, streams
 from polyvisor.agent.descriptors import Readers, ask_for_descriptor
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.picture import to_png
-from polyvisor.agent.streams import BUSY, Screens, UsbSlots, address_of, dial, port_of
+from polyvisor.agent.streams import BUSY, Screens, UsbSlots, dial, port_of
 
 HELLO = b'{"hello": {"version": 1}}\n'
 
@@ -110,7 +110,7 @@ async def test_a_tcp_port() -> None:
         writer.close()
 
     async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
-        stream = await dial("127.0.0.1", server.sockets[0].getsockname()[1], "tcp")
+        stream = await dial("127.0.0.1", server.sockets[0].getsockname()[1], "tcp", socket.socket())
         await stream.write(b"this")
         assert await stream.read() == b"got this"
         assert await stream.read() == b""
@@ -120,7 +120,7 @@ async def test_a_tcp_port() -> None:
 async def test_a_udp_port_keeps_datagrams_apart() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as guest:
         guest.bind(("127.0.0.1", 0))
-        stream = await dial("127.0.0.1", guest.getsockname()[1], "udp")
+        stream = await dial("127.0.0.1", guest.getsockname()[1], "udp", socket.socket(type=socket.SOCK_DGRAM))
         await stream.write(b"one")
         await stream.write(b"two")
         data, peer = guest.recvfrom(100)
@@ -133,10 +133,10 @@ async def test_a_udp_port_keeps_datagrams_apart() -> None:
 
 
 async def test_a_port_that_nobody_listens_on() -> None:
-    with socket.socket() as unused:
+    with socket.socket() as unused, socket.socket() as out:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(LauncherError, match="dialing the machine") as caught:
-            await dial("127.0.0.1", unused.getsockname()[1], "tcp")
+            await dial("127.0.0.1", unused.getsockname()[1], "tcp", out)
     assert caught.value.code == "dial"
 
 
@@ -155,10 +155,17 @@ async def test_only_declared_ports_go_through_a_launcher(tmp_path: Path) -> None
         await (await port_of(vmi, path, 80, "tcp")).close()
 
 
-def test_where_a_machine_is_reached() -> None:
-    cards = [{"name": "a"}, {"name": "b", "ipAddress": "10.0.0.1"}]
-    assert address_of({"status": {"interfaces": cards}}) == "10.0.0.1"
-    assert address_of({"status": {}}) == ""
+async def test_an_address_in_a_machines_status_is_not_connected_to(tmp_path: Path) -> None:
+    """A user may have written it, or the guest's agent: here it is the node's own."""
+    with socket.create_server(("127.0.0.1", 0)) as server, launcher(tmp_path, with_screen) as path:
+        card = {"name": "default", "ipAddress": "127.0.0.1", "ipAddresses": ["127.0.0.1"]}
+        vmi = {"spec": {"domain": {"devices": {}}}, "status": {"interfaces": [card]}}
+        stream = await port_of(vmi, path, server.getsockname()[1], "tcp")
+        assert await stream.read() == b"RFB 003.008\n", "the launcher was asked"
+        await stream.close()
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_pixmap_becomes_a_png() -> None:

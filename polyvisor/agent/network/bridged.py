@@ -152,7 +152,7 @@ class BridgedNetworks(PodNetworks):
     def _has(self, id_: str, link: Link) -> bool:
         return super()._has(id_, link) and (self._folder / id_ / POD).exists()
 
-    def _namespace(self, id_: str, link: Link) -> Namespace:
+    def _namespace(self, id_: str, pod: Obj, link: Link) -> Namespace:
         return Namespace.open(_path(id_))
 
     async def _before(self, id_: str, vmi: Obj, namespace: Namespace) -> None:

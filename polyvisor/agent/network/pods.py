@@ -21,9 +21,9 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import ClassVar
 
-from polyvisor.agent import safepath
+from polyvisor.agent import containers, safepath
 from polyvisor.agent.link import Link
-from polyvisor.agent.network import dhcp, multus
+from polyvisor.agent.network import dhcp, guests, multus
 from polyvisor.agent.network.facts import look
 from polyvisor.agent.network.namespace import Namespace, NetworkError, forward6
 from polyvisor.agent.network.plan import Card, Taken, commands, plan, take, wanted
@@ -93,6 +93,8 @@ class Networks:
 class _Joined:
     namespace: Namespace
     cards: list[Card]
+    addresses: frozenset[str] = frozenset()
+    """The Pod's, as the kubelet tells them."""
 
 
 class PodNetworks(Networks):
@@ -134,7 +136,7 @@ class PodNetworks(Networks):
                 raise NetworkError(f"a bridged card needs {TUN} in the launcher's container, which was not given it")
             return []
         async with self._locks[id_]:
-            namespace = self._namespace(id_, link)
+            namespace = self._namespace(id_, pod, link)
             try:
                 await self._before(id_, vmi, namespace)
                 owner = (link.user, link.gid) if driver.cards is CardKind.TAP else None
@@ -145,7 +147,8 @@ class PodNetworks(Networks):
             old = self._joined.pop(id_, None)
             if old is not None:
                 old.namespace.close()
-            self._joined[id_] = _Joined(namespace, cards)
+            said = (pod.get("status") or {}).get("podIPs") or []
+            self._joined[id_] = _Joined(namespace, cards, frozenset(str(one.get("ip")) for one in said))
             return cards
 
     def resolver(self, vmi: Obj, pod: Obj) -> str:
@@ -167,12 +170,18 @@ class PodNetworks(Networks):
     async def _before(self, id_: str, vmi: Obj, namespace: Namespace) -> None:
         """Do what others do on a real node: join the Pod to its further networks."""
 
-    def _namespace(self, id_: str, link: Link) -> Namespace:
-        """Open the namespace of the process that was seen to be the Pod's launcher, which still is the one."""
-        namespace = Namespace.open(Path(f"/proc/{link.pid}/ns/net"))
-        if link.closed:
-            namespace.close()
-            raise NetworkError("the launcher has ended")
+    def _namespace(self, id_: str, pod: Obj, link: Link) -> Namespace:
+        """Open the namespace of the launcher, which is held meanwhile: its number may become another process's."""
+        try:
+            with containers.held(link.pid, str(pod["metadata"]["uid"])) as process:
+                namespace = Namespace.open(Path(f"/proc/{link.pid}/ns/net"))
+                try:
+                    containers.check(process)
+                except BaseException:
+                    namespace.close()
+                    raise
+        except (ProcessLookupError, FileNotFoundError) as error:
+            raise NetworkError(f"the launcher has ended: {error}") from None
         return namespace
 
     def _set_up(self, id_: str, vmi: Obj, pod: Obj, namespace: Namespace, owner: tuple[int, int] | None) -> list[Card]:
@@ -210,11 +219,20 @@ class PodNetworks(Networks):
         return found.cards if found else None
 
     def socket(self, id_: str, kind: socket.SocketKind) -> tuple[socket.socket, str] | None:
-        """Return a socket inside the Pod, next to its guest, if the guest is behind the Pod's address."""
+        """Return a socket from which a guest is reached, and its address, as this agent worked it out.
+
+        A guest behind the Pod's address is reached inside the Pod. One that has the Pod's address cannot be, since that
+        is taken from the Pod; it is reached from the node, at the address that was the Pod's.
+        """
         found = self._joined.get(id_)
         for card in found.cards if found else ():
-            if card.translated and found and (address := card.address or card.address6):
+            address = card.address or card.address6
+            if found is None or address is None or not guests.may_be(address.ip):
+                continue
+            if card.translated:
                 return found.namespace.socket(kind, address.version), str(address.ip)
+            if card.shown and str(address.ip) in found.addresses and not guests.is_local(address.ip):
+                return guests.from_node(kind, address.ip), str(address.ip)
         return None
 
     async def release(self, id_: str) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from polyvisor.agent import containers
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.network import dhcp
+from polyvisor.agent.network import dhcp, guests
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.namespace import Namespace, NetworkError
 from polyvisor.agent.network.pods import TUN, PodNetworks, trial
@@ -26,8 +27,10 @@ from .conftest import OUTSIDE, POD, Net, Space, ask, listening, vmi
 ID = "0123456789ab"
 POD_NETWORK = {"pod": {}}
 FURTHER = {"multus": {"networkName": "more"}}
+UID = "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
 LAUNCHER = {
-    "metadata": {"namespace": "default"},
+    "metadata": {"namespace": "default", "uid": UID},
+    "status": {"podIPs": [{"ip": POD}]},
     "spec": {"containers": [{"name": "compute", "resources": {"limits": {TUN: "1"}}}]},
 }
 TAP: Any = SimpleNamespace(cards=CardKind.TAP)
@@ -53,8 +56,16 @@ async def networks(tmp_path: Path) -> AsyncIterator[PodNetworks]:
 
 
 @pytest.fixture
-def link(net: Net) -> Any:
+def link(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(containers, "PROC", tmp_path / "proc")
+    belongs(tmp_path / "proc", net.pod.pid, UID)
     return SimpleNamespace(pid=net.pod.pid, user=64055, gid=64055, active=False, closed=False)
+
+
+def belongs(proc: Path, pid: int, pod: str) -> None:
+    """Have the kernel say that a process is of a Pod."""
+    (proc / str(pid)).mkdir(parents=True, exist_ok=True)
+    (proc / str(pid) / "cgroup").write_text(f"0::/kubepods/burstable/pod{pod}/c\n")
 
 
 @pytest.fixture
@@ -150,7 +161,12 @@ async def test_what_a_root_is_told_of_names(networks: PodNetworks) -> None:
 
 
 async def test_a_guest_that_has_the_pods_address(
-    net: Net, networks: PodNetworks, link: Any, spaces: list[Space], script: Path
+    net: Net,
+    networks: PodNetworks,
+    link: Any,
+    spaces: list[Space],
+    script: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = {
         "bootFileName": "pxe.0",
@@ -179,6 +195,32 @@ async def test_a_guest_that_has_the_pods_address(
         net.outside.run(sys.executable, "-c", BROADCAST, "p0", STRANGER)
         assert ask(guest, OUTSIDE, 80) == POD
     assert STRANGER not in net.pod.run("bridge", "fdb", "show"), "a frame that comes back moves nobody"
+    monkeypatch.setattr(guests, "is_local", lambda address: str(address) != POD)
+    found = networks.socket(ID, socket.SOCK_STREAM)
+    assert found is not None
+    with found[0]:
+        assert found[1] == POD, "what was the Pod's"
+    monkeypatch.setattr(guests, "is_local", lambda address: str(address) == POD)
+    assert networks.socket(ID, socket.SOCK_STREAM) is None, "it is the node's own"
+    monkeypatch.setattr(guests, "is_local", lambda _: False)
+    other = {**LAUNCHER, "status": {"podIPs": [{"ip": OUTSIDE}]}}
+    await networks.join(ID, machine, other, link, TAP)
+    assert networks.socket(ID, socket.SOCK_STREAM) is None, "the kubelet says another"
+
+
+async def test_a_number_that_has_become_another_pods_process_is_not_joined(
+    net: Net, networks: PodNetworks, link: Any, tmp_path: Path
+) -> None:
+    belongs(tmp_path / "proc", net.pod.pid, "11111111-3d1b-4a53-9d6b-0e8a2d3c4b5a")
+    with pytest.raises(NetworkError, match="launcher has ended"):
+        await networks.join(ID, vmi(({"masquerade": {}}, POD_NETWORK)), LAUNCHER, link, TAP)
+    assert "k6t" not in net.pod.run("ip", "link")
+
+
+@pytest.mark.parametrize("cidr", ["127.7.0.0/24", "169.254.169.0/24"])
+async def test_a_network_that_means_the_node_is_not_connected_to(networks: PodNetworks, link: Any, cidr: str) -> None:
+    machine = vmi(({"masquerade": {}}, {"pod": {"vmNetworkCIDR": cidr}}))
+    await networks.join(ID, machine, LAUNCHER, link, TAP)
     assert networks.socket(ID, socket.SOCK_STREAM) is None
 
 
