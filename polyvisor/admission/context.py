@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polyvisor.api import Obj, Problem, to_obj
 from polyvisor.api.base import Model
@@ -23,13 +23,34 @@ def nothing(resource: Resource, namespace: str, name: str) -> Obj | None:
     return None
 
 
+class Access(NamedTuple):
+    """Something that a user may or may not do, as Kubernetes' authorization has it."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
+@dataclass(frozen=True)
+class Requester:
+    """Who wants the object written. ``ours``: one of Polyvisor's own components; ``may`` says what else it may do."""
+
+    name: str = ""
+    ours: bool = True
+    may: Callable[[Access], bool] = lambda _: True
+
+
 @dataclass(frozen=True)
 class AdmissionContext:
-    """The cluster's configuration, the drivers that exist, and a way to other objects that one refers to."""
+    """The cluster's configuration, the drivers that exist, a way to other objects that one refers to, and who asks."""
 
     config: KubeVirtConfiguration | Mapping[str, Any]
     drivers: DriverRegistry
     lookup: Lookup = nothing
+    requester: Requester = Requester()
 
     @property
     def configuration(self) -> Obj:

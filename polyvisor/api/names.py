@@ -31,6 +31,8 @@ API_CLIENT_NAME = "kubevirt.io:system:client:virt-api"
 # -- labels ------------------------------------------------------------------------------------------------------------
 APP_LABEL = "kubevirt.io"
 LAUNCHER_APP = "virt-launcher"
+COMPONENT_ACCOUNTS = ("kubevirt-controller", "kubevirt-handler", "kubevirt-apiserver")
+"""Service accounts of those components that write machines."""
 HANDLER_APP = "virt-handler"
 API_APP = "virt-api"
 CONTROLLER_APP = "virt-controller"

@@ -90,11 +90,14 @@ class Server:
             shown.shown_by(self._tls)
             group.create_task(self._end_when_lost())
             node = RemoteNode(client, namespace, _client_context(ours))
-            await self._serve(client, kubevirts, node)
+            await self._serve(client, namespace, kubevirts, node)
 
-    async def _serve(self, client: KubeClient, kubevirts: Informer, node: RemoteNode) -> None:
+    async def _serve(self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode) -> None:
         webhooks = Webhooks(
-            client, lambda: AdmissionContext(configuration_of(kubevirts), self._drivers), metrics.reviewed
+            client,
+            lambda: AdmissionContext(configuration_of(kubevirts), self._drivers),
+            metrics.reviewed,
+            frozenset(f"system:serviceaccount:{namespace}:{account}" for account in names.COMPONENT_ACCOUNTS),
         )
         gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
         routes = [

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from polyvisor.admission import AdmissionContext, Admitted, Operation, admit
+from polyvisor.admission import AdmissionContext, Admitted, Operation, admit, guards
 from polyvisor.api.problems import invalid_status
 from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
@@ -36,6 +36,7 @@ from polyvisor.api.resources import (
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.lookups import resolve
+from polyvisor.server.rights import Rights, TooManyQuestions
 
 Obj = dict[str, Any]
 MUTATE = "/mutate"
@@ -61,8 +62,13 @@ class Webhooks:
         client: KubeClient,
         context: Callable[[], AdmissionContext],
         told: Callable[[str, bool, Obj], None] = lambda *_: None,
+        components: frozenset[str] = frozenset(),
     ) -> None:
-        """``told`` is called for each answer, with the webhook, whether it allows, and what was asked."""
+        """``told`` is called for each answer, with the webhook, whether it allows, and what was asked.
+
+        ``components`` are the users that Polyvisor's own parts are.
+        """
+        self._components = components
         self._client = client
         self._context = context
         self._told = told
@@ -80,11 +86,15 @@ class Webhooks:
     async def _answer(self, request: Request, *, mutates: bool) -> Response:
         try:
             asked = read_review(await request.body())
-            context = self._context()
-            answer = await resolve(
-                self._client, lambda lookup: review(asked, replace(context, lookup=lookup), mutates=mutates)
-            )
-        except BadReview as error:
+            rights = Rights(self._client, asked.get("userInfo") or {}, self._components)
+            context = replace(self._context(), requester=rights.requester)
+            settled = False
+            while not settled:
+                answer = await resolve(
+                    self._client, lambda lookup: review(asked, replace(context, lookup=lookup), mutates=mutates)
+                )
+                settled = await rights.settled()
+        except (BadReview, TooManyQuestions) as error:
             return JSONResponse({"message": str(error)}, status_code=400)
         except ApiError as error:
             return JSONResponse({"message": f"what the object refers to cannot be read: {error}"}, status_code=500)
@@ -101,13 +111,17 @@ def review(request: Obj, context: AdmissionContext, *, mutates: bool) -> Obj:
     obj, old = request.get("object"), request.get("oldObject")
     if not isinstance(obj, dict):
         obj = {}
-    found = admit(operation, resource, obj, old if isinstance(old, dict) else None, context)
+    old = old if isinstance(old, dict) else None
+    given = obj
+    if resource == VMIS and not context.requester.ours:
+        obj = guards.with_old_status(obj, old)
+    found = admit(operation, resource, obj, old, context)
     answer: Obj = {"uid": request["uid"], "allowed": not found.problems}
     if found.warnings and mutates:
         answer["warnings"] = found.warnings
     if found.problems:
         answer["status"] = invalid_status(resource.kind, resource.group, _name(request, obj), found.problems)
-    elif mutates and operation != "DELETE" and (patch := _patch(obj, found)):
+    elif mutates and operation != "DELETE" and (patch := _patch(given, found)):
         answer["patchType"] = "JSONPatch"
         answer["patch"] = base64.b64encode(json.dumps(patch, separators=(",", ":")).encode()).decode()
     return answer

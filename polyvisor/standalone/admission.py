@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from polyvisor.admission import AdmissionContext, admit
+from polyvisor.admission import AdmissionContext, admit, guards
 from polyvisor.api import Obj, Problem, names
-from polyvisor.api.resources import KUBEVIRTS, Resource
+from polyvisor.api.resources import KUBEVIRTS, PODS, VMIS, Resource
 from polyvisor.drivers import DriverRegistry
+from polyvisor.standalone.apiserver.auth import CURRENT_USER
 from polyvisor.standalone.apiserver.registry import key_of
 from polyvisor.standalone.apiserver.store import Store
 
+COMPONENTS = "polyvisor:components"
+"""The user that this process's own parts are; its token is in memory alone."""
 Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
 
 
@@ -25,10 +28,25 @@ def admitter(store: Store, drivers: DriverRegistry) -> Admit:
     ) -> tuple[Obj, Sequence[Problem], Sequence[str]]:
         kubevirt = store.get(*key_of(KUBEVIRTS, names.KUBEVIRT_NAMESPACE, names.KUBEVIRT_NAME)) or {}
         context = AdmissionContext((kubevirt.get("spec") or {}).get("configuration") or {}, drivers, lookup)
+        guarded: list[Problem] = []
+        if operation != "DELETE" and not _ours(CURRENT_USER.get()):
+            if resource == VMIS:
+                obj = guards.with_old_status(obj, old)
+            elif resource == PODS:
+                guarded = guards.pod_problems(obj, old)
         found = admit(operation, resource, obj, old, context)  # type: ignore[arg-type]
-        return found.obj, [*found.problems, *_accounts(found.obj)], found.warnings
+        return found.obj, [*guarded, *found.problems, *_accounts(found.obj)], found.warnings
 
     return decide
+
+
+def may_write_status(user: str, resource: Resource) -> bool:
+    """Whether a user may write the status of a kind by its subresource."""
+    return _ours(user) or guards.may_write_status(resource)
+
+
+def _ours(user: str) -> bool:
+    return user in ("", COMPONENTS)
 
 
 def _accounts(obj: Obj) -> list[Problem]:

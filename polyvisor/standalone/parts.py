@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import socket
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -28,13 +30,14 @@ from polyvisor.controllers import run_controllers
 from polyvisor.controllers.metrics import MachineMetrics
 from polyvisor.drivers import registry
 from polyvisor.kube.client import KubeClient
+from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.metrics import count_request
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
 from polyvisor.server.subresources import Subresources
-from polyvisor.standalone.admission import admitter
+from polyvisor.standalone.admission import COMPONENTS, admitter, may_write_status
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
@@ -94,10 +97,12 @@ class Parts:
         self._store = Store(self._state.database)
         await self._store.open()
         write_kubeconfig(self._state.kubeconfig, identity, port)
-        self._client = client = KubeClient.from_kubeconfig(self._state.kubeconfig, observe=count_request)
+        ours = secrets.token_urlsafe(32)
+        connection = replace(from_kubeconfig(self._state.kubeconfig), token=ours)
+        self._client = client = KubeClient(connection, observe=count_request)
         app = create_app(
             self._store,
-            [identity.token],
+            {identity.token: "polyvisor:admin", ours: COMPONENTS},
             admit=admitter(self._store, self._drivers),
             extra_routes=[
                 *Subresources(client, self._node, self._drivers).routes(),
@@ -105,6 +110,7 @@ class Parts:
                 Route("/metrics", self._figures, methods=["GET"]),
             ],
             ready=lambda: self._ready,
+            may_write_status=may_write_status,
         )
         self._web = WebServer(app, self._listener, context_of(identity.cert, identity.key))
         await self._web.start()

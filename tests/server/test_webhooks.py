@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jsonpatch
 import pytest
 
 from polyvisor.admission import AdmissionContext, admit
+from polyvisor.admission.context import Requester
 from polyvisor.api.resources import INSTANCETYPES, REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.drivers import registry
 from polyvisor.kube import ApiError
@@ -152,3 +154,26 @@ def test_what_is_no_review_is_refused() -> None:
         review(foreign, CONTEXT, mutates=True)
     with pytest.raises(BadReview, match="CONNECT"):
         review(request(VMS, vm(), "CONNECT"), CONTEXT, mutates=True)
+
+
+@pytest.mark.parametrize(("ours", "kept"), [(False, "Running"), (True, "Failed")])
+def test_the_status_that_a_user_writes_is_put_back(ours: bool, kept: str) -> None:
+    context = replace(CONTEXT, requester=Requester("alice", ours=ours))
+    old = jsonpatch.apply_patch(vmi(), patch_of(review(request(VMIS, vmi()), context, mutates=True)))
+    old["status"] = {"phase": "Running"}
+    new = {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}, "status": {"phase": "Failed"}}
+    answer = review(request(VMIS, new, "UPDATE", old), context, mutates=True)
+    stored = jsonpatch.apply_patch(new, patch_of(answer)) if "patch" in answer else new
+    assert stored["status"] == {"phase": kept}
+    assert stored["metadata"]["labels"] == {"a": "b"}
+
+
+def test_a_new_machine_has_no_status_of_its_users() -> None:
+    context = replace(CONTEXT, requester=Requester("alice", ours=False))
+    new = {**vmi(), "status": {"activePods": {"forged": "n1"}}}
+    stored = jsonpatch.apply_patch(new, patch_of(review(request(VMIS, new), context, mutates=True)))
+    assert stored["status"] == {"phase": "Pending"}
+
+
+def patch_of(answer: Obj) -> Any:
+    return json.loads(base64.b64decode(answer["patch"]))

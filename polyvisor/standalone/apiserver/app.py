@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from polyvisor.api.resources import Resource
 from polyvisor.kube.tasks import end_task
 
 from . import discovery, openapi
@@ -37,14 +38,16 @@ def create_app(
     admit: Admit = admit_all,
     extra_routes: Sequence[BaseRoute] = (),
     ready: Callable[[], bool] = lambda: True,
+    may_write_status: Callable[[str, Resource], bool] = lambda *_: True,
 ) -> Starlette:
     """Build the server over an opened store; ``tokens`` are bearer tokens, or token -> user name.
 
     The application's lifespan bootstraps the namespaces and runs the garbage collector; on its end the store's
     watches are closed, so that open streams do not hold up a shutdown. ``ready`` is asked by ``/readyz``.
+    ``may_write_status`` says whether a user may write a kind's status subresource.
     """
     registry = Registry(store, admit)
-    handlers = Handlers(registry)
+    handlers = Handlers(registry, may_write_status)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import status_object
 
+CURRENT_USER: ContextVar[str] = ContextVar("user", default="")
+"""Who has sent the request that is being answered; empty: nobody has, the server itself is at work."""
 UPLOAD_PATHS = frozenset(["/v1beta1/upload", "/v1beta1/upload-async"])
 """Where images are uploaded, with a token of another kind, for one claim and a short time."""
 OPEN_PATHS = frozenset(["/version", "/version/", "/healthz", "/livez", "/readyz"]) | UPLOAD_PATHS
@@ -63,6 +66,7 @@ class Authentication:
             await _refuse(scope, send, 403, "Forbidden", NO_IMPERSONATION)
         else:
             scope.setdefault("state", {})["user"] = user
+            CURRENT_USER.set(user or "anonymous")
             await self._app(scope, receive, send)
 
 

@@ -12,8 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from polyvisor.api.resources import CRDS, NAMESPACES, PODS, Resource
 
 from . import discovery, protobuf, versions
+from .auth import CURRENT_USER
 from .deletion import Deleter, parse_options
-from .errors import Obj, StatusError, bad_request, no_such_path, status_object
+from .errors import Obj, StatusError, bad_request, forbidden, no_such_path, status_object
 from .listing import list_page
 from .negotiation import JSON, JsonResponse, Wanted, respond, wanted
 from .patching import json_patch, merge_patch, strategic_patch
@@ -86,8 +87,9 @@ def _wanted(request: Request, target: Target, *, watch: bool = False) -> Wanted:
 class Handlers:
     """Answers requests for resources."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, may_write_status: Callable[[str, Resource], bool] = lambda *_: True) -> None:
         self._registry = registry
+        self._may_write_status = may_write_status
         self._store = registry.store
         self._deleter = Deleter(registry)
 
@@ -110,6 +112,11 @@ class Handlers:
     async def _object(self, request: Request, target: Target, query: dict[str, str]) -> Response:
         method = request.method
         namespace = target.namespace or ""
+        if method != "GET" and target.subresource == "status":
+            user, resource = CURRENT_USER.get(), target.resource
+            if not self._may_write_status(user, resource):
+                what = f"the status of {resource.full_name} is written by Polyvisor's own components alone"
+                raise forbidden(what, resource.plural, resource.group, target.name)
         if method == "GET":
             if flag(query, "watch"):
                 return self._list(request, target, query)

@@ -1,0 +1,186 @@
+"""The chart's policies in a real kube-apiserver: who may make machines' Pods, and who may write machines' status.
+
+Users are impersonated by the administrator; nothing of Polyvisor runs, so policies alone decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from polyvisor.installation import apply
+from polyvisor.installation.render import manifests
+from polyvisor.kube import KubeClient
+from tests.e2e.cluster import KUBECTL, Cluster, cluster
+
+pytestmark = pytest.mark.e2e
+Obj = dict[str, Any]
+CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
+COLLECTOR = "system:serviceaccount:kube-system:generic-garbage-collector"
+NAMESPACES = ("guards", "elsewhere")
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Cluster]:
+    """A cluster with Polyvisor's objects, and its webhooks taken away: nobody would answer."""
+    with cluster() as found:
+        found.kubectl("create", "namespace", "kubevirt")
+        objects = [
+            one for one in manifests() if "WebhookConfiguration" not in one["kind"] and one["kind"] != "KubeVirt"
+        ]
+
+        async def install() -> None:
+            async with KubeClient.from_kubeconfig(found.kubeconfig) as client:
+                await apply.install(client, objects, lambda _: None, seconds=60, wait=False)
+
+        asyncio.run(install())
+        for name in NAMESPACES:
+            found.kubectl("create", "namespace", name)
+            role = ("--verb=*", "--resource=*.kubevirt.io", "--resource=pods", "--resource=pods/ephemeralcontainers")
+            found.kubectl("create", "role", "alice", *role, "-n", name)
+            found.kubectl("create", "rolebinding", "alice", "--role=alice", "--user=alice", "-n", name)
+            found.kubectl("create", "serviceaccount", "default", "-n", name)
+        roles = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding"}
+        roles |= {"metadata": {"name": "collector"}, "subjects": [{"kind": "User", "name": COLLECTOR}]}
+        roles["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        found.kubectl("apply", "-f", "-", stdin=json.dumps(roles))
+        until_refused(found, pod("probe", labels={"kubevirt.io": "virt-launcher"}))
+        yield found
+
+
+def until_refused(found: Cluster, obj: Obj) -> None:
+    """Wait until the API server has taken the policies in, which it does within seconds."""
+    deadline = time.monotonic() + 60
+    while "virt-controller alone" not in said(found, "", "create", obj, "--dry-run=server"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def said(found: Cluster, user: str, verb: str, obj: Obj, *more: str) -> str:
+    """Return what kubectl says, as somebody."""
+    who = [f"--as={user}"] if user else []
+    command = [str(KUBECTL), f"--kubeconfig={found.kubeconfig}", *who, verb, "-f", "-", *more]
+    done = subprocess.run(command, input=json.dumps(obj), capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+def pod(name: str, namespace: str = "guards", **metadata: Any) -> Obj:
+    meta = {"name": name, "namespace": namespace, **metadata}
+    spec = {"containers": [{"name": "compute", "image": "x"}], "automountServiceAccountToken": False}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+
+def vmi(name: str) -> Obj:
+    memory = {"guest": "64Mi"}
+    spec = {"domain": {"devices": {}, "memory": memory}}
+    meta = {"name": name, "namespace": "guards"}
+    return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": meta, "spec": spec}
+
+
+OWNER = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "m", "uid": "u", "controller": True}
+
+
+@pytest.mark.parametrize("user", ["alice", ""])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ownerReferences": [OWNER]},
+        {"labels": {"kubevirt.io": "virt-launcher"}},
+        {"labels": {"kubevirt.io": "hotplug-disk"}},
+        {"labels": {"kubevirt.io/created-by": "u"}},
+    ],
+)
+def test_nobody_but_virt_controller_makes_a_machines_pod(plain: Cluster, user: str, metadata: Obj) -> None:
+    assert "virt-controller alone" in said(plain, user, "create", pod("forged", **metadata))
+    assert "created" in said(plain, CONTROLLER, "create", pod("forged", **metadata), "--dry-run=server")
+
+
+def test_a_pod_does_not_become_a_machines(plain: Cluster) -> None:
+    assert "created" in said(plain, "alice", "create", pod("mine"))
+    assert "configured" in said(plain, "alice", "apply", pod("mine", labels={"app": "web"}))
+    assert "virt-controller alone" in said(plain, "alice", "apply", pod("mine", ownerReferences=[OWNER]))
+    assert "virt-controller alone" in said(plain, "alice", "apply", pod("mine", labels={"kubevirt.io/created-by": "u"}))
+
+
+def test_a_machines_pod_keeps_its_marks(plain: Cluster) -> None:
+    marks: Obj = {
+        "ownerReferences": [OWNER],
+        "labels": {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "u"},
+        "annotations": {"hypervisor.kubevirt.io/driver": "qemu"},
+    }
+    assert "created" in said(plain, CONTROLLER, "create", pod("launcher", **marks))
+
+    def patched(user: str, **metadata: Any) -> str:
+        change = json.dumps({"metadata": metadata})
+        who = ("patch", "pod", "launcher", "-n", "guards", "--type=merge", f"--as={user}", "-p", change)
+        return plain.kubectl(*who, check=False)
+
+    refused: list[Obj] = [
+        {"annotations": {"hypervisor.kubevirt.io/driver": "lxc"}},
+        {"labels": {"kubevirt.io/created-by": "another"}},
+        {"labels": {"kubevirt.io": None}},
+        {"ownerReferences": [{**OWNER, "uid": "another"}]},
+        {"ownerReferences": []},
+    ]
+    for metadata in refused:
+        assert "virt-controller alone" in patched("alice", **metadata), metadata
+    assert "patched" in patched("alice", annotations={"k8s.ovn.org/pod-networks": "{}"}, labels={"team": "a"})
+    assert "virt-controller alone" in patched(COLLECTOR, ownerReferences=[{**OWNER, "uid": "another"}])
+    assert "patched" in patched(COLLECTOR, ownerReferences=[])
+
+
+def test_an_ephemeral_container_gets_none_of_a_machines_volumes(plain: Cluster) -> None:
+    obj = pod("debugged", labels={"kubevirt.io/created-by": "u"})
+    obj["spec"]["volumes"] = [{"name": "polyvisor-machine", "emptyDir": {}}]
+    assert "created" in said(plain, CONTROLLER, "create", obj)
+    container = {"name": "debug", "image": "x", "volumeMounts": [{"name": "polyvisor-machine", "mountPath": "/m"}]}
+    for mounts, expected in ((True, "may not mount"), (False, "patched")):
+        one = container if mounts else {key: value for key, value in container.items() if key != "volumeMounts"}
+        patch = json.dumps({"spec": {"ephemeralContainers": [one]}})
+        done = plain.kubectl(
+            *("patch", "pod", "debugged", "-n", "guards", "--as=alice", "--subresource=ephemeralcontainers"),
+            *("--type=strategic", "-p", patch),
+            check=False,
+        )
+        assert expected in done
+
+
+def test_status_is_written_by_our_components_alone(plain: Cluster) -> None:
+    address = {"interfaces": [{"name": "default", "ipAddress": "169.254.169.254"}]}
+    lying = {**vmi("lying"), "status": address}
+    for user in ("alice", ""):
+        assert "own components alone" in said(plain, user, "create", lying)
+    assert "created" in said(plain, "alice", "create", {**vmi("honest"), "status": {"phase": "Pending"}})
+    patch = json.dumps({"status": address})
+    for user in ("alice", "admin"):
+        who = ("patch", "vmi", "honest", "-n", "guards", "--type=merge", f"--as={user}", "--as-group=system:masters")
+        assert "own components alone" in plain.kubectl(*who, "-p", patch, check=False)
+    ours = ("patch", "vmi", "honest", "-n", "guards", "--type=merge", f"--as={CONTROLLER}", "-p", patch)
+    assert "patched" in plain.kubectl(*ours)
+    label = ("label", "vmi", "honest", "-n", "guards", "team=a", "--as=alice")
+    assert "labeled" in plain.kubectl(*label)
+
+
+def test_the_status_of_a_virtual_machine_is_ours_too(plain: Cluster) -> None:
+    template = {"metadata": {}, "spec": vmi("x")["spec"]}
+    obj = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "v", "namespace": "guards"}}
+    obj["spec"] = {"runStrategy": "Halted", "template": template}
+    assert "created" in said(plain, "alice", "create", obj)
+    patch = (
+        "patch",
+        "vm",
+        "v",
+        "-n",
+        "guards",
+        "--type=merge",
+        "--subresource=status",
+        "-p",
+        '{"status":{"ready":true}}',
+    )
+    assert "own components alone" in plain.kubectl(*patch, check=False)
