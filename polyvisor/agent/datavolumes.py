@@ -129,16 +129,16 @@ class DataVolumeKeeper:
                 percent = None if kind == "blank" else progress.text
                 await self._write(volume, f"{word}InProgress", running=("True", "Pod is running", ""), progress=percent)
                 await asyncio.wait([filling], timeout=LOOK_SECONDS)
-            filling.result()
+            warning = filling.result()
         except BaseException:
             stop.set()
             await asyncio.wait([filling])
             raise
         finally:
             self._stops.pop(key, None)
-        await self.succeeded(volume)
+        await self.succeeded(volume, warning)
 
-    async def succeeded(self, volume: Obj) -> None:
+    async def succeeded(self, volume: Obj, warning: str = "") -> None:
         """The claim holds what it is to hold."""
         namespace, name = key_of(volume)
         await self._write(volume, SUCCEEDED, running=("False", "Completed", "Import Complete"), progress="100.0%")
@@ -146,6 +146,8 @@ class DataVolumeKeeper:
         await self._client.patch(PVCS, name, told, namespace)
         kind = WORDS[kind_of(volume)]
         self._events.event(volume, EventType.NORMAL, f"{kind}Succeeded", f"Successfully filled PVC {name}")
+        if warning:
+            self._events.event(volume, EventType.WARNING, "UnknownContent", warning)
 
     async def _given(self, volume: Obj, needs: Needs) -> Needs:
         """Read the Secret and the ConfigMap that a source names."""

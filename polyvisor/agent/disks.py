@@ -17,21 +17,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyvisor.agent import formats, safepath, tools
+from polyvisor.agent import decoding, examining, safepath, tools
 from polyvisor.agent.errors import AgentError, ImageError, UnsafePath, translated
+from polyvisor.agent.examining import RAW, Examined
 
-QCOW2 = b"QFI\xfb"
-EXTERNAL_DATA = 1 << 2
-PACKED = {
-    b"\x1f\x8b": "a gzip archive",
-    b"\xfd7zXZ": "an xz archive",
-}
 LAYERED = ("raw", "qcow2")
 """Formats of images that a machine's own layer lies above; others are converted."""
 ENDINGS = {"raw": "img"}
 """Names of files end in the format's name, which some hypervisors insist on; but a raw image is an ``img``."""
-MIN_CAPACITY = 512
+SECTOR = 512
+WHOLE = 1 << 20
+"""Raw images are made a multiple of this long: some hypervisors refuse others where the host's cache is bypassed."""
 MAX_CAPACITY = 1 << 50
+MAX_KERNEL = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -75,37 +73,30 @@ class Image:
             os.close(descriptor)
 
 
-def image_format(image: Image, called: str) -> str:
-    """Tell the format by the header, and refuse what reaches beyond the file itself."""
+def examined(image: Image, called: str) -> Examined:
+    """Return what an image is; refuse what reaches beyond the file itself, is cut off, or is no disk."""
     with image.opened() as descriptor:
-        head = os.pread(descriptor, formats.HEAD, 0)
-    if not head:
-        raise ImageError(f"{called} is an empty file, not a disk image", retry=False)
-    for magic, name in PACKED.items():
-        if head.startswith(magic):
-            raise ImageError(f"{called} is {name}; bring it as qcow2, raw, vmdk, vdi or vhdx", retry=False)
-    if not head.startswith(QCOW2):
-        return formats.format_of(head, called)
-    if len(head) < 72:
-        raise ImageError(f"{called} is a damaged qcow2 image: its header is cut off", retry=False)
-    version, backing = struct.unpack_from(">IQ", head, 4)
-    if version not in (2, 3):
-        raise ImageError(f"{called} is a qcow image of version {version}; 2 and 3 are supported", retry=False)
-    incompatible = struct.unpack_from(">Q", head, 72)[0] if version == 3 and len(head) >= 80 else 0
-    if backing:
-        raise ImageError(f"{called} is refused: it names a backing file; flatten it with qemu-img convert", retry=False)
-    if incompatible & EXTERNAL_DATA:
-        raise ImageError(f"{called} is refused: its data is in another file; flatten it with qemu-img", retry=False)
-    return "qcow2"
+        return examining.examine(descriptor, called)
+
+
+def boot_file(image: Image, called: str) -> Image:
+    """Return a kernel or initrd after a look at it: an empty file, a disk image or a document is refused."""
+    with image.opened() as descriptor:
+        if what := examining.not_to_boot(descriptor):
+            raise ImageError(f"{called} is {what}, not a kernel or initrd", retry=False)
+        size = os.fstat(descriptor).st_size
+    if size > MAX_KERNEL:
+        raise ImageError(f"{called} has {size} bytes; a kernel or initrd may have {MAX_KERNEL}", retry=False)
+    return image
 
 
 def size_of(image: Image, format_: str) -> int | None:
-    """Return the size of the disk in an image, as a guest sees it; None for formats that are not read here."""
+    """Return the size of the disk in an image of our own, as a guest sees it; None for formats not read here."""
     with image.opened() as descriptor:
         if format_ == "qcow2":
             head = os.pread(descriptor, 32, 0)
-            return int(struct.unpack_from(">Q", head, 24)[0]) if head.startswith(QCOW2) and len(head) == 32 else None
-        if format_ != "raw":
+            return int(struct.unpack_from(">Q", head, 24)[0]) if len(head) == 32 else None
+        if format_ != RAW:
             return None
         if stat.S_ISBLK(os.fstat(descriptor).st_mode):
             return os.lseek(descriptor, 0, os.SEEK_END)
@@ -120,34 +111,58 @@ def overlay(
     ``has`` is the image's format where that is known and must not be read off the image. An image that no layer can lie
     above is copied, in the format that the hypervisor likes best.
     """
-    has = has or image_format(image, called)
-    inside = None if has in LAYERED else formats.size_inside(image.path, has, called)
-    if inside is not None:
-        capacity(inside, called)
-    elif "qcow2" in wanted_formats:
+    has = has or examined(image, called).format
+    if has in LAYERED and "qcow2" in wanted_formats:
         place = folder / f"{name}.qcow2"
-        size = str(capacity(size_of(image, has) or 0, called))
+        size = str(capacity(size_of(image, has) or 0, called, SECTOR))
         # -u: the image need not be where qemu-img would find it, and no other program has to read it here
         arguments: list[str | Path] = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", has, "-b", image.seen_at]
         tools.run([*arguments, place, size], f"making an overlay on {called}", folder)
         return DiskFile(place, "qcow2")
-    wanted = wanted_formats[0] if inside is not None or "raw" not in wanted_formats else "raw"
+    wanted = RAW if has in LAYERED and RAW in wanted_formats else wanted_formats[0]
     place = folder / f"{name}.{ENDINGS.get(wanted, wanted)}"
-    source = image.path
-    if has == wanted:
-        tools.run(["cp", "-L", "--sparse=always", "--reflink=auto", "--", source, place], f"copying {called}", folder)
-    else:
-        command: list[str | Path] = ["qemu-img", "convert", "-q", "-f", has, "-O", wanted, source, place]
-        tools.run(command, f"converting {called}", folder)
-    place.chmod(0o600)
+    with translated(folder, f"copying {called}"):
+        if has == wanted == RAW:
+            with image.opened() as descriptor:
+                decoding.own_copy(descriptor, place)
+        else:
+            _converted(image, has, folder / f"{name}.brought", place, wanted, called)
+        if wanted == RAW:
+            round_up(place)
+        place.chmod(0o600)
     return DiskFile(place, wanted)
 
 
-def capacity(size: int | float, what: str) -> int:
-    """Check a capacity and round it up to whole sectors."""
-    if not MIN_CAPACITY <= size <= MAX_CAPACITY:
-        raise AgentError(f"{what}: a capacity of {size} bytes cannot be made", retry=False)
-    return -(-int(size) // 512) * 512
+def _converted(image: Image, has: str, copy: Path, place: Path, wanted: str, called: str) -> None:
+    """Convert an image by way of a copy that nobody but this process can change; the copy is what is looked at."""
+    with image.opened() as descriptor:
+        decoding.own_copy(descriptor, copy)
+    try:
+        if has == RAW:
+            size = copy.stat().st_size
+        else:
+            examined(Image.here(copy), called)
+            decoding.check(copy, has, called)
+            size = decoding.virtual_size(copy, has, called)
+        decoding.convert(copy, has, place, wanted, capacity(size, called, SECTOR), called)
+    finally:
+        copy.unlink()
+
+
+def round_up(place: Path) -> None:
+    """Make a raw image of our own a whole number of MiB long."""
+    with place.open("r+b") as file:
+        os.ftruncate(file.fileno(), -(-os.fstat(file.fileno()).st_size // WHOLE) * WHOLE)
+
+
+def capacity(size: int | float, what: str, step: int = WHOLE) -> int:
+    """Check a capacity and round it up."""
+    if not SECTOR <= size <= MAX_CAPACITY:
+        raise AgentError(
+            f"{what}: a disk of {size} bytes cannot be made; {SECTOR} to {MAX_CAPACITY} (1Pi) bytes are accepted",
+            retry=False,
+        )
+    return -(-int(size) // step) * step
 
 
 def empty(folder: Path, name: str, size: int, wanted_formats: tuple[str, ...]) -> DiskFile:
@@ -204,7 +219,7 @@ def host_disk(root: Path, path: str, kind: str, size: int, owner: int | None = N
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with safepath.opened_root(root) as top:
             try:
-                os.close(safepath.open_file(top, names, os.O_RDWR))
+                _raw_host_disk(safepath.open_file(top, names, os.O_RDWR), path)
             except FileNotFoundError:
                 if kind != "DiskOrCreate":
                     raise AgentError(
@@ -216,6 +231,20 @@ def host_disk(root: Path, path: str, kind: str, size: int, owner: int | None = N
                     create_raw(parent, names[-1], capacity(size, f"host disk {path}"), root, owner)
                 os.close(safepath.open_file(top, names, os.O_RDWR))
     return DiskFile(root.joinpath(*names), "raw")
+
+
+def _raw_host_disk(descriptor: int, path: str) -> None:
+    """Refuse an image in another format, which would be attached as it is and overwritten; close it."""
+    try:
+        format_ = examining.format_of(os.pread(descriptor, examining.HEAD, 0), f"host disk {path}")
+    finally:
+        os.close(descriptor)
+    if format_ != RAW:
+        raise AgentError(
+            f"host disk {path} is a {format_} image, and host disks are attached as raw, so the guest would overwrite"
+            " it; convert it with qemu-img convert -O raw, or import it with a DataVolume",
+            retry=False,
+        )
 
 
 def claim_folder(volumes: Path, namespace: str, claim: str) -> Path:
@@ -234,7 +263,11 @@ def claim_disk(volumes: Path, namespace: str, claim: str, size: int) -> DiskFile
     folder = claim_folder(volumes, namespace, claim)
     with translated(volumes, f"preparing claim {namespace}/{claim}"), safepath.opened_root(volumes) as top:
         try:
-            os.close(safepath.open_file(top, [namespace, claim, "disk.img"], os.O_RDWR))
+            disk = safepath.open_file(top, [namespace, claim, "disk.img"], os.O_RDWR)
+            try:  # an earlier version of this program made disks of other lengths
+                os.ftruncate(disk, -(-os.fstat(disk).st_size // WHOLE) * WHOLE)
+            finally:
+                os.close(disk)
         except FileNotFoundError:
             with safepath.walk(top, [namespace, claim]) as at:
                 create_raw(at, "disk.img", capacity(size, f"claim {namespace}/{claim}"), volumes)

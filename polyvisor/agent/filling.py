@@ -69,8 +69,8 @@ class Filler:
             stop=stop,
         )
 
-    def fill(self, volume: Obj, claim: Obj, given: Needs, tell: Tell, stop: threading.Event) -> None:
-        """Fill the claim as the DataVolume asks."""
+    def fill(self, volume: Obj, claim: Obj, given: Needs, tell: Tell, stop: threading.Event) -> str:
+        """Fill the claim as the DataVolume asks; return what is odd about the disk, if anything is."""
         kind, source = next(iter((volume["spec"].get("source") or {"blank": {}}).items()))
         archive = volume["spec"].get("contentType") == ARCHIVE
         called = {"http": source.get("url"), "registry": source.get("url"), "pvc": source.get("name")}.get(kind, kind)
@@ -84,6 +84,7 @@ class Filler:
                 self._clone(source["namespace"], source["name"], into)
             else:
                 into.blank()
+            return into.warning
 
     def _clone(self, namespace: str, name: str, into: Incoming) -> None:
         if self._in_use(namespace, name):

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from polyvisor.agent import disks, formats, safepath, tools
+from polyvisor.agent import decoding, disks, examining, safepath, tools
 from polyvisor.agent.errors import AgentError, ImageError, translated
 from polyvisor.agent.sparse import copy_sparse, only_zeros
 from polyvisor.agent.unpack import Unpacker
@@ -52,6 +52,8 @@ class Incoming:
         self._progress = progress
         self._stop = stop or threading.Event()
         self._stream: _Stream | None = None
+        self.warning = ""
+        """What is odd about the disk that was brought, though it was taken."""
 
     def __enter__(self) -> Self:
         with translated(self._folder, self._doing):
@@ -95,12 +97,11 @@ class Incoming:
     def take(self, image: Path) -> None:
         """Copy an image out of the image cache."""
         with translated(self._folder, self._doing):
-            format_ = formats.format_of(_head(image), self.called)
-            if format_ == formats.RAW:
-                with image.open("rb") as file:
-                    self.copy(file.fileno())
-            else:
-                self._place(self._converted(image, format_))
+            copied = self._scratch / "image"
+            with image.open("rb") as file:
+                examining.examine(file.fileno(), self.called)
+                decoding.own_copy(file.fileno(), copied)
+            self._place(self._raw(copied))
 
     def copy(self, disk: int) -> None:
         """Copy a raw disk that is open, whatever stands in it."""
@@ -126,16 +127,21 @@ class Incoming:
             self._place(place)
 
     def _raw(self, image: Path) -> Path:
-        format_ = formats.format_of(_head(image), self.called)
-        if format_ == formats.RAW:
-            self._fits(image.stat().st_size)
+        with image.open("rb") as file:
+            found = examining.examine(file.fileno(), self.called)
+        self._fits(found.size)
+        if found.format == examining.RAW:
+            if not found.holds:
+                self.warning = (
+                    f"{self.called} shows neither a boot sector nor a file system that is known here; it is used as a"
+                    " raw disk"
+                )
             return image
-        return self._converted(image, format_)
-
-    def _converted(self, image: Path, format_: str) -> Path:
-        self._fits(formats.size_inside(image, format_, self.called))
+        decoding.check(image, found.format, self.called)
+        size = decoding.virtual_size(image, found.format, self.called)
+        self._fits(size)
         converted = self._scratch / DISK
-        formats.to_raw(image, format_, converted, self.called, self._progress, self._stop)
+        decoding.convert(image, found.format, converted, examining.RAW, size, self.called, self._progress, self._stop)
         return converted
 
     def _fits(self, size: int) -> None:
@@ -195,7 +201,7 @@ class _Stream:
     def write(self, chunk: bytes) -> None:
         if not self._begun:
             self._waiting += chunk
-            if len(self._waiting) < formats.HEAD:
+            if len(self._waiting) < examining.HEAD:
                 return
             chunk = self._begin()
         self._pass(chunk)
@@ -217,9 +223,9 @@ class _Stream:
             raise ImageError(f"{self._called} is damaged: {error}") from None
 
     def _put(self, data: bytes) -> None:
-        if len(self._head) < formats.HEAD:
-            self._head += data[: formats.HEAD - len(self._head)]
-            raw = not self._archive and formats.format_of(self._head, self._called) == formats.RAW
+        if len(self._head) < examining.HEAD:
+            self._head += data[: examining.HEAD - len(self._head)]
+            raw = not self._archive and examining.format_of(self._head, self._called) == examining.RAW
             self._most = self._size + (0 if raw else ROOM)
         if self._end + len(data) > self._most:
             raise ImageError(
@@ -245,8 +251,3 @@ class _Stream:
 
     def close(self) -> None:
         self._file.close()
-
-
-def _head(image: Path) -> bytes:
-    with image.open("rb") as file:
-        return file.read(formats.HEAD)

@@ -16,7 +16,7 @@ def only_zeros(data: bytes) -> bool:
 
 def copy_sparse(source: int, target: int, progress: Callable[[float], None] = lambda _: None) -> None:
     """Copy all of ``source`` into the empty file ``target``; ``progress`` is told how much is done, from 0 to 1."""
-    size = os.fstat(source).st_size
+    size = os.lseek(source, 0, os.SEEK_END)
     os.ftruncate(target, size)
     place = 0
     while place < size:

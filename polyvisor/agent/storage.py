@@ -252,7 +252,7 @@ class _Preparation:
     def _container_disk(self, name: str, source: Obj) -> None:
         image = self._image(self._sources.container_disk(name, source))
         called = f"the disk image of {source['image']}"
-        has = disks.image_format(image, called)
+        has = disks.examined(image, called).format
         if has not in disks.LAYERED:
             self._progress(f"converting {called}, which is {has}")
         self._own(name, disks.overlay(image, self._scratch, name, self._driver.disk_formats, called, has))
@@ -335,7 +335,10 @@ class _Preparation:
         if not source:
             return None, None
         found = [
-            self._image(self._sources.kernel_file(source, path)).seen_at if (path := source.get(key)) else None
-            for key in ("kernelPath", "initrdPath")
+            self._boot_file(source, path) if (path := source.get(key)) else None for key in ("kernelPath", "initrdPath")
         ]
         return found[0], found[1]
+
+    def _boot_file(self, source: Obj, path: str) -> Path:
+        image = self._image(self._sources.kernel_file(source, path))
+        return disks.boot_file(image, f"{path} of {source['image']}").seen_at

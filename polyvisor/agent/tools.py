@@ -10,7 +10,7 @@ from pathlib import Path
 
 from polyvisor.agent.errors import AgentError, full_disk
 
-PACKAGES = {"qemu-img": "qemu-utils", "genisoimage": "genisoimage", "cp": "coreutils"}
+PACKAGES = {"qemu-img": "qemu-utils", "bwrap": "bubblewrap", "genisoimage": "genisoimage", "cp": "coreutils"}
 TIMEOUT = 1800.0
 
 

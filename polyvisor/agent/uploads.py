@@ -77,16 +77,16 @@ class Uploads:
             raise AgentError(f"an upload into PersistentVolumeClaim {namespace}/{name} is under way")
         self._busy.add(key)
         try:
-            await self._take(claim, chunks)
+            warning = await self._take(claim, chunks)
         finally:
             self._busy.discard(key)
         volume = self._volumes.get(*key)
         if volume is not None:
-            await self._keeper.succeeded(volume)
+            await self._keeper.succeeded(volume, warning)
         else:
             await self._annotate(key, {PHASE: SUCCEEDED, IS_READY: "false"})
 
-    async def _take(self, claim: Obj, chunks: AsyncIterator[bytes]) -> None:
+    async def _take(self, claim: Obj, chunks: AsyncIterator[bytes]) -> str:
         archive = _annotations(claim).get(CONTENT_TYPE) == ARCHIVE
         into = self._filler.incoming(claim, "the upload", archive, lambda _: None, threading.Event())
         await asyncio.to_thread(into.__enter__)
@@ -100,6 +100,7 @@ class Uploads:
             if waiting:
                 await asyncio.to_thread(into.write, bytes(waiting))
             await asyncio.to_thread(into.finish)
+            return into.warning
         finally:
             await asyncio.to_thread(into.__exit__, None, None, None)
 
