@@ -22,14 +22,15 @@ class Idle:
 
 def measure(pid: int, machines: int, seconds: float) -> Idle:
     """Watch a process for ``seconds``."""
-    ticks, begin = _ticks(pid), time.monotonic()
+    before, begin = ticks(pid), time.monotonic()
     time.sleep(seconds)  # idleness has no event
-    cpu = (_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - begin) * 100
+    cpu = (ticks(pid) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - begin) * 100
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     rss = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
     return Idle(machines, rss / KIB, pss(pid) / KIB, cpu)
 
 
-def _ticks(pid: int) -> int:
+def ticks(pid: int) -> int:
+    """Return the CPU time that a process has taken, in clock ticks."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])

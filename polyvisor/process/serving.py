@@ -11,13 +11,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from polyvisor.kube.tasks import end_task
 
@@ -37,8 +40,26 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, "peer": common_name(transport.get_extra_info("peercert"))}
 
 
+class _State(ServerState):
+    """What a server's connections share; it knows the date when an answer needs it, at most once a second."""
+
+    _dated: tuple[int, list[tuple[bytes, bytes]]] = (0, [])
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return what every answer has."""
+        now = int(time.time())
+        if now != self._dated[0]:
+            self._dated = (now, [(b"date", formatdate(now, usegmt=True).encode())])
+        return self._dated[1]
+
+    @default_headers.setter
+    def default_headers(self, _: list[tuple[bytes, bytes]]) -> None:
+        """Take nothing: there are no others."""
+
+
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it is up."""
+    """A uvicorn server that says when it is up, and that sleeps until it is told to end."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,7 +68,18 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.server_state = _State()
         self.up = asyncio.Event()
+        self._ends = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop wakes up ten times a second, to look for it and for the date."""
+        await self._ends.wait()
+
+    def end(self) -> None:
+        """Begin to end."""
+        self.should_exit = True
+        self._ends.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
@@ -95,7 +127,7 @@ class WebServer:
     async def stop(self) -> None:
         """Answer no more requests; open ones get a few seconds."""
         if self._task is not None:
-            self._server.should_exit = True
+            self._server.end()
             await self._task
 
 
