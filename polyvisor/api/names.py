@@ -352,6 +352,7 @@ class Reason(StrEnum):
     FAILED_PVC_NOT_FOUND = "FailedPvcNotFound"
     FAILED_DATA_VOLUME_IMPORT = "FailedDataVolumeImport"
     FAILED_DATA_VOLUME_CREATE = "FailedDataVolumeCreate"
+    UNAUTHORIZED_DATA_VOLUME_CREATE = "UnauthorizedDataVolumeCreate"
     SUCCESSFUL_DATA_VOLUME_CREATE = "SuccessfulDataVolumeCreate"
     NOT_ALL_DVS_READY = "NotAllDVsReady"
     NOT_ALL_DVS_BOUND = "NotAllDVsBound"

@@ -14,6 +14,7 @@ from polyvisor.api.names import EventType, Reason
 from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import DATAVOLUMES, PVCS, VMS
 from polyvisor.api.volumes import claim_of
+from polyvisor.controllers import clone_rights
 from polyvisor.controllers.objects import condition, owned_by, owner_reference, phase_of
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient
 
@@ -38,8 +39,11 @@ class Waiting:
     message: str
 
 
-async def make_templates(client: KubeClient, recorder: EventRecorder, vm: Obj) -> str:
-    """Make the DataVolumes of a machine's templates that are not there; return what is wrong, or nothing."""
+async def make_templates(client: KubeClient, recorder: EventRecorder, vm: Obj, *, authorize: bool = False) -> str:
+    """Make the DataVolumes of a machine's templates that are not there; return what is wrong, or nothing.
+
+    With ``authorize``, where there are several users, the machine's rights on what is copied are asked for before.
+    """
     namespace = vm["metadata"]["namespace"]
     for template in vm["spec"].get("dataVolumeTemplates") or []:
         name = template["metadata"]["name"]
@@ -50,6 +54,10 @@ async def make_templates(client: KubeClient, recorder: EventRecorder, vm: Obj) -
             continue
         if await _found(client, PVCS, name, namespace) is not None:
             continue
+        if authorize and (why := await clone_rights.refusal(client, vm, template)):
+            message = f"Not authorized to create DataVolume {name}: {why}"
+            recorder.event(vm, EventType.WARNING, Reason.UNAUTHORIZED_DATA_VOLUME_CREATE, message)
+            return message
         try:
             await client.create(DATAVOLUMES, _from_template(vm, template))
         except ApiError as error:

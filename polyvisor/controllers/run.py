@@ -57,7 +57,7 @@ async def run_controllers(
     informers = (vms, vmis, replica_sets, pods, nodes, claims, kubevirts)
     recorder = EventRecorder(client, "virtualmachine-controller")
     controllers: list[Runs] = [
-        VmController(client, recorder, registry, vms=vms, vmis=vmis),
+        VmController(client, recorder, registry, vms=vms, vmis=vmis, authorize=many_nodes),
         ReplicaSetController(client, recorder, replica_sets=replica_sets, vmis=vmis),
         VmiController(
             client,

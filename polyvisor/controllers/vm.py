@@ -66,12 +66,14 @@ class VmController:
         vms: Informer,
         vmis: Informer,
         clock: Callable[[], datetime] = now,
+        authorize: bool = False,
         workers: int = 4,
     ) -> None:
         self._client = client
         self._recorder = recorder
         self._drivers = drivers
         self._vms, self._vmis = vms, vmis
+        self._authorize = authorize
         self._clock = clock
         self._made: dict[Key, tuple[Obj, float]] = {}
         self._refusals = Refusals()
@@ -159,7 +161,7 @@ class VmController:
         starts = decide(vm, self._vmis.get(*key), self._clock()).step is Step.START
         if not vm["spec"].get("dataVolumeTemplates") or (self._templated.get(key) == stamp and not starts):
             return ""
-        trouble = await make_templates(self._client, self._recorder, vm)
+        trouble = await make_templates(self._client, self._recorder, vm, authorize=self._authorize)
         if not trouble:
             self._templated[key] = stamp
         return trouble

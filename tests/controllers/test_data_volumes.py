@@ -10,6 +10,7 @@ from polyvisor.api import Obj
 from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PVCS, VMS
 from polyvisor.controllers import data_volumes
 from polyvisor.controllers.objects import condition
+from polyvisor.kube import ApiError
 from tests.controllers.conftest import NAMESPACE, World, instance
 
 SPEC: Obj = {"source": {"blank": {}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}}
@@ -110,3 +111,61 @@ async def test_an_instance_whose_volume_is_missing_says_so(world: World) -> None
     assert told["message"] == f"DataVolume disk not found in namespace {NAMESPACE}"
     await claim(world)
     await world.pod("m")
+
+
+class Reviews:
+    """A client that answers SubjectAccessReviews, and takes DataVolumes."""
+
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+        self.asked: list[Obj] = []
+        self.made: list[Obj] = []
+
+    async def get(self, resource: Any, name: str, *_: Any) -> Obj:
+        raise ApiError(404, "NotFound", f"{resource.plural} {name}")
+
+    async def create(self, resource: Any, obj: Obj) -> Obj:
+        if resource == DATAVOLUMES:
+            self.made.append(obj)
+            return obj
+        self.asked.append(obj["spec"])
+        return {**obj, "status": {"allowed": self.allowed}}
+
+    def event(self, *told: Any) -> None:
+        self.told = told[1:]
+
+
+@pytest.mark.parametrize("kind", ["pvc", "snapshot"])
+@pytest.mark.parametrize("account", ["", "worker"])
+async def test_what_another_namespace_has_is_copied_by_the_rights_of_the_machines_account(
+    kind: str, account: str
+) -> None:
+    source = {"namespace": "other", "name": "db"}
+    template = {"metadata": {"name": "disk"}, "spec": {"source": {kind: source}, "storage": {}}}
+    volumes = [{"name": "a", "serviceAccount": {"serviceAccountName": account}}] if account else []
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine"}
+    vm |= {"metadata": {"name": "m", "namespace": NAMESPACE, "uid": "u"}}
+    vm["spec"] = {"dataVolumeTemplates": [template], "template": {"spec": {"volumes": volumes}}}
+    for allowed in (False, True):
+        client: Any = Reviews(allowed)
+        trouble = await data_volumes.make_templates(client, client, vm, authorize=True)
+        asked = client.asked[0]
+        assert asked["user"] == f"system:serviceaccount:{NAMESPACE}:{account or 'default'}"
+        assert f"system:serviceaccounts:{NAMESPACE}" in asked["groups"]
+        wanted = {"verb": "create", "group": "cdi.kubevirt.io", "resource": "datavolumes", "subresource": "source"}
+        assert asked["resourceAttributes"] == {**wanted, **source}
+        assert bool(client.made) is allowed
+        assert ("may not copy" in trouble) is not allowed
+        if not allowed:
+            assert client.told[1] == "UnauthorizedDataVolumeCreate"
+
+
+async def test_a_namespaces_own_claims_are_copied_without_asking() -> None:
+    template = {"metadata": {"name": "disk"}, "spec": {"source": {"pvc": {"name": "db", "namespace": NAMESPACE}}}}
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine"}
+    vm |= {"metadata": {"name": "m", "namespace": NAMESPACE, "uid": "u"}}
+    vm["spec"] = {"dataVolumeTemplates": [template], "template": {"spec": {}}}
+    client: Any = Reviews(False)
+    assert await data_volumes.make_templates(client, client, vm, authorize=True) == ""
+    assert client.asked == []
+    assert len(client.made) == 1

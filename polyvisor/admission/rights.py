@@ -1,0 +1,64 @@
+"""What a machine refers to that its writer has to have a right on, because others act on it with rights of their own.
+
+A service account's token is put into the guest, and its rights decide what may be copied: whoever names one, or changes
+a machine that has one, has to be able to use it otherwise, by a Pod or by asking for a token. A network of another
+namespace and a ControllerRevision that is named have to be readable for who names them. Our own components are not
+asked.
+
+What isn't obvious: networks of namespace ``default`` are everybody's, as they are to Multus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from polyvisor.admission.context import Access, Requester
+from polyvisor.admission.values import Findings, items, mapping, text
+from polyvisor.api import Obj
+from polyvisor.api.resources import NETWORK_ATTACHMENTS
+
+SHARED_NAMESPACE = "default"
+Need = tuple[tuple[Access, ...], str]
+"""Rights of which one is enough, and what to say where the writer has none of them."""
+
+
+def validate(obj: Obj, old: Obj | None, requester: Requester, found: Findings) -> None:
+    """Refuse references that the writer adds and has no right on."""
+    if requester.ours:
+        return
+    before = {need for _, need in _needs(old)} if old is not None else set()
+    if old is not None and _machine(obj) != _machine(old):
+        before = {need for need in before if need[0][0].resource != "pods"}
+    for path, (accesses, message) in _needs(obj):
+        if (accesses, message) not in before and not any(requester.may(access) for access in accesses):
+            found.add(path, f"{message}; user {requester.name[:100]!r} may not", "FieldValueForbidden")
+
+
+def _machine(obj: Obj) -> Obj:
+    """Return what a machine is, without whether it shall run."""
+    return {key: value for key, value in mapping(obj, "spec").items() if key not in ("running", "runStrategy")}
+
+
+def _needs(obj: Obj) -> Iterator[tuple[str, Need]]:
+    namespace = text(mapping(obj, "metadata").get("namespace"))
+    spec, path = mapping(obj, "spec"), "spec"
+    for kind in ("instancetype", "preference"):
+        if name := text(mapping(spec, kind).get("revisionName")):
+            access = Access("get", "apps", "controllerrevisions", namespace, name)
+            yield f"spec.{kind}.revisionName", ((access,), f"ControllerRevision {name} has to be readable")
+    if "template" in spec:
+        spec, path = mapping(spec, "template", "spec"), "spec.template.spec"
+    for where, volume in items(spec.get("volumes"), f"{path}.volumes"):
+        if name := text(mapping(volume, "serviceAccount").get("serviceAccountName")):
+            token = Access("create", "", "serviceaccounts", namespace, name, "token")
+            accesses = (Access("create", "", "pods", namespace), token)
+            message = (
+                f"service account {name} may be given to a machine by who may use it in a Pod or ask for its token"
+            )
+            yield f"{where}.serviceAccount.serviceAccountName", (accesses, message)
+    for where, network in items(spec.get("networks"), f"{path}.networks"):
+        space, slash, name = text(mapping(network, "multus").get("networkName")).rpartition("/")
+        if slash and space not in (namespace, SHARED_NAMESPACE):
+            access = Access("get", NETWORK_ATTACHMENTS.group, NETWORK_ATTACHMENTS.plural, space, name)
+            message = f"NetworkAttachmentDefinition {space}/{name} of another namespace has to be readable"
+            yield f"{where}.multus.networkName", ((access,), message)
