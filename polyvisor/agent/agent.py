@@ -12,11 +12,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from polyvisor.agent import guests, logs, streams
 from polyvisor.agent import link as launcher_link
@@ -52,11 +52,12 @@ from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj, node_names
 from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
-from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
+from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
 
 if TYPE_CHECKING:
     from polyvisor.agent.devices.keeper import DeviceKeeper
 
+K = TypeVar("K", bound=Hashable)
 COMPONENT = "virt-handler"
 WORKERS = 4
 PROBERS = 32
@@ -134,8 +135,10 @@ class Agent:
         self._host_cpus = HostCpus(state / "cpus.json", self._launchers) if settings.pods is None else None
         cpus = self._host_cpus or PodCpus(kubelet)
         self._launchers.ended = cpus.changed
+        # an image may bring the first Linux kernel that a driver can be tried with
+        watched = (*cpus.watched, str(state / "images"), str(state / "images" / "blobs" / "sha256"))
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
-        self.node = keeper(client, settings.node_name, registry, state / "probe", self._facts_of(cpus), cpus.watched)
+        self.node = keeper(client, settings.node_name, registry, state / "probe", self._facts_of(cpus), watched)
         self.node.changed = self._look_at_all
         self._pod_keeper = self._pod_keeper_of(settings)
         machines = MachineAgent if settings.pods is None else PodMachineAgent
@@ -241,13 +244,13 @@ class Agent:
                     await self.importing.start(group)
                 await self.networks.sweep({pod_id(pod) for pod in self._pods.items()} | set(self._launchers.ids()))
                 self._pod_keeper.adopt()
-                pods = Controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
-                machines = Controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
-                claims = Controller("virt-handler-claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
-                asked = Controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, WORKERS)
-                probes = Controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
+                pods = _controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
+                machines = _controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
+                claims = _controller("virt-handler-claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
+                asked = _controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, WORKERS)
+                probes = _controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
                 group.create_task(pods.run(), name="agent-pods")
-                access = Controller("virt-handler-access", self._access.queue, self._access.reconcile, WORKERS)
+                access = _controller("virt-handler-access", self._access.queue, self._access.reconcile, WORKERS)
                 group.create_task(probes.run(), name="agent-probes")
                 group.create_task(access.run(), name="agent-access")
                 group.create_task(asked.run(), name="agent-guests")
@@ -256,7 +259,7 @@ class Agent:
                     group.create_task(self._prune(), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
                 if self._host_cpus is not None:
-                    shared = Controller("virt-handler-cpus", self._host_cpus.queue, self._host_cpus.reconcile, 1)
+                    shared = _controller("virt-handler-cpus", self._host_cpus.queue, self._host_cpus.reconcile, 1)
                     self._host_cpus.changed()
                     group.create_task(shared.run(), name="agent-cpus")
                 self.synced.set()
@@ -268,6 +271,7 @@ class Agent:
                 await self.importing.stop()
             await self._machines.stop()
             await self._launchers.close()
+            await self.node.prober.stop()
 
     def _insecure(self) -> set[str]:
         return self.importing.insecure() if self.importing is not None else set()
@@ -381,6 +385,13 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await link.changed()
+
+
+def _controller(
+    name: str, queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | None]], workers: int
+) -> Controller[K]:
+    """Make a controller of the agent's: launchers end when they like, and what they refuse is no defect."""
+    return Controller(name, queue, reconcile, workers, expected=(LauncherError,))
 
 
 async def run_agent(client: KubeClient, registry: DriverRegistry, node_name: str, state_dir: Path) -> None:

@@ -24,6 +24,8 @@ from polyvisor.agent.errors import UnsafePath
 from polyvisor.agent.link import ACTIVE, LauncherError, LauncherGone, Link
 from polyvisor.agent.network.pods import Networks
 from polyvisor.drivers.base import LauncherPlan
+from polyvisor.drivers.pace import Deadline, has_passed
+from polyvisor.kube.tasks import end_task
 
 START_SECONDS = 40.0
 STOP_SECONDS = 20.0
@@ -114,13 +116,18 @@ class Launchers:
         async with self._connecting[id_]:
             if link := self.get(id_):
                 return link
+            starting = asyncio.create_task(self._found_or_started(id_), name=f"launcher-{id_}-starts")
+            deadline = Deadline(START_SECONDS)
             try:
-                async with asyncio.timeout(START_SECONDS):
-                    link = await self._found_or_started(id_)
-            except TimeoutError:
-                self._kill(id_)
-                what = f"the launcher in {self.folder(id_)} did not come up in {START_SECONDS:.0f} s"
-                raise LauncherError(what) from None
+                while not starting.done():
+                    await asyncio.wait([starting], timeout=START_SECONDS)
+                    if not starting.done() and await asyncio.to_thread(has_passed, deadline):
+                        self._kill(id_)
+                        what = f"the launcher in {self.folder(id_)} did not come up in {deadline.waited:.0f} s"
+                        raise LauncherError(what)
+                link = starting.result()
+            finally:
+                await end_task(starting)
             self._links[id_] = link
             return link
 

@@ -17,18 +17,22 @@ from pathlib import Path
 from polyvisor import __version__
 from polyvisor.agent import huge_pages, probing
 from polyvisor.agent.oci import host_architecture
+from polyvisor.agent.prober import Prober
 from polyvisor.agent.watching import LOOK_SECONDS, changes
 from polyvisor.api import Obj, names, node_names
 from polyvisor.api.quantity import whole
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.kube import ApiError, KubeClient
+from polyvisor.kube.backoff import Backoff
 
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
 HEARTBEAT_SECONDS = 60.0
 PROBE_SECONDS = 600.0
+PROBE_AGAIN = Backoff(5.0, PROBE_SECONDS)
+"""When to probe again where a time limit passed."""
 MAX_PODS = 250
 log = logging.getLogger("polyvisor.node")
 
@@ -115,7 +119,9 @@ class NodeKeeper:
         self._said: tuple[bool, str, str] | None = None
         self._said_since = self._ready_since
         self.address = _address()
-        self.results: dict[str, ProbeResult] = {}
+        self.prober = Prober(self._drivers, scratch, more)
+        self.probed = asyncio.Event()
+        """Set when the first probe's outcome stands in the Node."""
         self.changed: Callable[[], None] = lambda: None
         """Called when a probe found something else than the one before."""
 
@@ -124,8 +130,40 @@ class NodeKeeper:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(self.renew_lease, RENEW_SECONDS), name="node-lease")
             group.create_task(self._repeat(self.heartbeat, HEARTBEAT_SECONDS), name="node-heartbeat")
-            group.create_task(self._repeat(self.probe, PROBE_SECONDS), name="node-probing")
-            group.create_task(self.watch(), name="node-watching")
+            self._start_probing(group)
+
+    def _start_probing(self, group: asyncio.TaskGroup) -> None:
+        """Probe from time to time, when something changes, and show answers that come late."""
+        group.create_task(self._keep_probing(), name="node-probing")
+        group.create_task(self._repeat(self._publish_late, 0.0), name="node-late-probes")
+        group.create_task(self.watch(), name="node-watching")
+
+    @property
+    def results(self) -> dict[str, ProbeResult]:
+        """What the last probes found."""
+        return self.prober.results
+
+    async def _keep_probing(self) -> None:
+        failures = 0
+        while True:
+            pause = PROBE_SECONDS
+            try:
+                await self.probe()
+            except ApiError as error:
+                pause = 2.0
+                log.warning("node %s: %s; again in %.0f s", self._name, error, pause)
+            else:
+                failures = failures + 1 if self.prober.again else 0
+                if failures:
+                    pause = PROBE_AGAIN.delay(failures - 1)
+                    log.info("node %s: a driver was not tried in time; again in %.0f s", self._name, pause)
+            await asyncio.sleep(pause)
+
+    async def _publish_late(self) -> None:
+        await self.prober.late.wait()
+        self.changed()
+        await self.publish()
+        self.prober.late.clear()
 
     async def watch(self, seconds: float = LOOK_SECONDS) -> None:
         """Probe again at once when something comes or goes that a driver needs."""
@@ -150,11 +188,10 @@ class NodeKeeper:
     async def probe(self) -> None:
         """Find out what works and write it down."""
         async with self._probing:
-            before = self.results
-            self.results = await probing.probe_all(self._drivers, self._scratch, self._more())
-            if before != self.results:
+            if await self.prober.ask():
                 self.changed()
             await self.publish()
+            self.probed.set()
 
     async def publish(self) -> None:
         """Bring the Node's labels and report in line with the last probe."""

@@ -1,63 +1,24 @@
-"""Which drivers really work on this node, found out by asking each of them to try, and how a Node shows it.
+"""How a Node shows which drivers really work on it.
 
-Probing runs in threads, two at a time (a probe may boot a kernel), and a probe that raises or hangs counts as a driver
-that is not available, with that as its reason. What is said of each driver stands in one annotation of the Node as
-JSON, so that clients can show why a driver is missing; labels hold only what placement needs.
+What is said of each driver stands in one annotation of the Node as JSON, so that clients can show why a driver is
+missing; labels hold only what placement needs.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from polyvisor.api import Obj, names, node_names
-from polyvisor.drivers.base import CardKind, Cpus, Driver, ProbeResult
-from polyvisor.drivers.verdict import shown
+from polyvisor.drivers.base import Cpus, Driver, ProbeResult
 
 DRIVERS_ANNOTATION = f"{names.HYPERVISOR_PREFIX}drivers"
 PREFIXES = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX, *node_names.CPU_PREFIXES)
-AT_ONCE = 2
-PROBE_SECONDS = 180.0
 MAX_REASON = 500
 MAX_MESSAGE = 4096
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-log = logging.getLogger("polyvisor.probing")
-
-
-async def probe_all(
-    drivers: Iterable[Driver], scratch: Path, more: frozenset[str] = frozenset()
-) -> dict[str, ProbeResult]:
-    """Probe each driver; never raises for one that does not work. ``more`` holds on the node for each that works."""
-    slots = asyncio.Semaphore(AT_ONCE)
-    found = list(drivers)
-    results = await asyncio.gather(*(_probe(driver, scratch / driver.name, more, slots) for driver in found))
-    return {driver.name: result for driver, result in zip(found, results, strict=True)}
-
-
-async def _probe(driver: Driver, scratch: Path, more: frozenset[str], slots: asyncio.Semaphore) -> ProbeResult:
-    async with slots:
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                return await asyncio.to_thread(_blocking, driver, scratch, more)
-        except TimeoutError:
-            return ProbeResult(available=False, reason=f"the probe did not end within {PROBE_SECONDS:.0f} s")
-        except Exception as error:  # a driver may come from another package; it must not take the node down
-            log.exception("probing %s failed", driver.name)
-            return ProbeResult(available=False, reason=f"the probe failed: {error}")
-
-
-def _blocking(driver: Driver, scratch: Path, more: frozenset[str]) -> ProbeResult:
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    result = driver.probe(scratch)
-    if result.available and driver.cards is not CardKind.NONE:
-        result = replace(result, facts=result.facts | more)
-    return replace(result, facts=shown(driver, result))
 
 
 def labels_of(results: Mapping[str, ProbeResult]) -> dict[str, str]:

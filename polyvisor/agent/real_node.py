@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from polyvisor.agent.node import HEARTBEAT_SECONDS, PROBE_SECONDS, NodeKeeper, now
+from polyvisor.agent.node import HEARTBEAT_SECONDS, NodeKeeper, now
 from polyvisor.api import Obj, names
 from polyvisor.api.resources import NODES
 
@@ -18,20 +18,14 @@ class RealNodeKeeper(NodeKeeper):
 
     async def run(self) -> None:
         """Probe first, then say that machines may come; both again from time to time."""
-        probed = asyncio.Event()
-
-        async def probe() -> None:
-            await self.probe()
-            probed.set()
 
         async def heartbeat() -> None:
-            await probed.wait()
+            await self.probed.wait()
             await self.heartbeat()
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(probe, PROBE_SECONDS), name="node-probing")
+            self._start_probing(group)
             group.create_task(self._repeat(heartbeat, HEARTBEAT_SECONDS), name="node-heartbeat")
-            group.create_task(self.watch(), name="node-watching")
 
     async def heartbeat(self) -> None:
         """Say that an agent looks after the node's machines."""

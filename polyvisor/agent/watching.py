@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -40,4 +41,6 @@ def _identity(path: str | os.PathLike[str]) -> tuple[int, ...] | None:
         found = Path(path).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mode, found.st_rdev, found.st_uid, found.st_gid
+    what = found.st_dev, found.st_ino, found.st_mode, found.st_rdev, found.st_uid, found.st_gid
+    changes = stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)
+    return (*what, found.st_size, found.st_mtime_ns) if changes else what

@@ -13,6 +13,11 @@ from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.options import Format, Timeout
 from polyvisor.cli.output import Output, print_structured, say
 
+StartTimeout = Annotated[
+    float | None,
+    typer.Option("--timeout", help="Give up waiting after so many seconds; by default when nothing happens any more."),
+]
+
 
 class Network(StrEnum):
     """How machines are networked."""
@@ -41,7 +46,7 @@ def up(
             "(root), with addresses of their own behind this host. By default as before; at first 'user'."
         ),
     ] = None,
-    timeout: Timeout = 120,
+    timeout: StartTimeout = None,
 ) -> None:
     """Start Polyvisor on this machine. Does nothing if it runs already."""
     from polyvisor.cli.host import up as act

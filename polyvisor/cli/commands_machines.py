@@ -130,7 +130,12 @@ def run(
     filename: Annotated[list[str] | None, typer.Option("-f", "--filename", help="The same as FILE.")] = None,
     namespace: Namespace = "",
     console: Annotated[bool, typer.Option(help="Join the console of the (only) machine when it runs.")] = False,
-    timeout: Timeout = 180,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", help="Give up waiting after so many seconds; by default 180, more on a slow machine."
+        ),
+    ] = None,
 ) -> None:
     """Start Polyvisor if needed, apply a manifest, and wait until its machines run."""
     from polyvisor.cli.run import run as act

@@ -11,13 +11,17 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context
 from polyvisor.cli.output import Output, note, print_structured, say
 from polyvisor.cli.plugins import tell_left_out
 from polyvisor.standalone.state import StateFolder, running
+
+if TYPE_CHECKING:
+    from polyvisor.agent.prober import Prober
+    from polyvisor.drivers.base import ProbeResult
 
 ANNOTATION = "hypervisor.kubevirt.io/drivers"
 
@@ -61,7 +65,8 @@ def _of_running(state: StateFolder) -> list[Obj] | None:
 def _probed(state: StateFolder) -> list[Obj]:
     import asyncio
 
-    from polyvisor.agent.probing import annotation_of, probe_all
+    from polyvisor.agent.prober import Prober
+    from polyvisor.agent.probing import annotation_of
     from polyvisor.drivers import registry
 
     note("Polyvisor is not running here: trying the drivers now, which may take some seconds.")
@@ -70,9 +75,16 @@ def _probed(state: StateFolder) -> list[Obj]:
         scratch = state.probe
         if not _writable(scratch):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pv")))
-        results = asyncio.run(probe_all(drivers, scratch))
-    report: list[Obj] = json.loads(annotation_of(drivers, results))
+        report: list[Obj] = json.loads(annotation_of(drivers, asyncio.run(_ask(Prober(drivers, scratch)))))
     return report
+
+
+async def _ask(prober: Prober) -> dict[str, ProbeResult]:
+    try:
+        await prober.ask()
+        return prober.results
+    finally:
+        await prober.stop()
 
 
 def _writable(folder: Path) -> bool:

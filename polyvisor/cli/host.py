@@ -17,8 +17,10 @@ from polyvisor.standalone import control
 from polyvisor.standalone.failure import StartError
 from polyvisor.standalone.state import BRIDGE, StateFolder, running
 
+TELL_SECONDS = 10.0
 
-def up(context: Context, *, foreground: bool, port: int, timeout: float, network: str = "") -> None:
+
+def up(context: Context, *, foreground: bool, port: int, timeout: float | None, network: str = "") -> None:
     """Start the process, or say that it runs."""
     state = context.state
     info = _running(state)
@@ -72,7 +74,7 @@ def down(context: Context, *, keep_guests: bool, timeout: float) -> None:
         found = _running(state) is not None
         if not found and not keep_guests and control.leftovers(state):
             note("The process is gone, but launchers are there: starting it to stop them properly.")
-            for _ in control.start(state, port=0, timeout=timeout):
+            for _ in control.start(state, port=0):
                 pass
             found = True
         if not found:
@@ -166,11 +168,11 @@ def _running(state: StateFolder) -> dict[str, Any] | None:
         ) from error
 
 
-def _wait_ready(state: StateFolder, info: dict[str, Any], timeout: float) -> dict[str, Any]:
+def _wait_ready(state: StateFolder, info: dict[str, Any], timeout: float | None) -> dict[str, Any]:
     """Another command is starting it: wait until its note says that it is ready."""
-    deadline = time.monotonic() + timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     while not info.get("ready"):
-        if time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() > deadline:
             raise CliError(f"not ready after {timeout:g} s", ExitCode.TIMEOUT, f"{state.log} says what it waits for.")
         time.sleep(0.1)  # a file says it, and files tell nobody
         again = _running(state)
@@ -197,13 +199,13 @@ def _spinner() -> Iterator[Any]:
 
     console = Console(stderr=True, highlight=False)
     if not (console.is_terminal and os.environ.get("TERM") != "dumb"):
-        yield lambda message: _plain(message)
+        yield _Plain().show
         return
     with console.status("starting") as status:
 
         def show(message: dict[str, Any]) -> None:
-            if "step" in message:
-                status.update(Text(message["text"]))
+            if text := message.get("waiting") or ("step" in message and message["text"]):
+                status.update(Text(text))
             elif "done" in message:
                 mark = Text("✓ ", "green") if message["ok"] else Text("✗ ", "yellow")
                 console.print(mark + Text(message["text"]))
@@ -211,6 +213,17 @@ def _spinner() -> Iterator[Any]:
         yield show
 
 
-def _plain(message: dict[str, Any]) -> None:
-    if "done" in message:
-        note(f"{'ok' if message['ok'] else '--'}  {message['text']}")
+class _Plain:
+    """Shows steps where there is no terminal: what is awaited as well, less and less often."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next = TELL_SECONDS
+
+    def show(self, message: dict[str, Any]) -> None:
+        """Write a line, if there is something to say."""
+        if "done" in message:
+            note(f"{'ok' if message['ok'] else '--'}  {message['text']}")
+        elif (text := message.get("waiting")) and (waited := time.monotonic() - self._began) >= self._next:
+            self._next = 2 * waited
+            note(f"..  {text}")

@@ -13,14 +13,20 @@ from polyvisor.cli.discovery import Kind
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import load
 from polyvisor.cli.output import Output, note
+from polyvisor.drivers.pace import Deadline
+from polyvisor.kube.errors import ApiError
 from polyvisor.standalone.state import running
 
 VMIS = "/apis/kubevirt.io/v1/namespaces/{}/virtualmachineinstances"
+WAIT_SECONDS = 180.0
+"""On an idle core; a slow machine gets more."""
+LOOK_SECONDS = 2.0
+AGAIN_SECONDS = 1.0
 MACHINES = ("VirtualMachine", "VirtualMachineInstance")
 RUNS_BY_ITSELF = ("Always", "RerunOnFailure", "Once")
 
 
-def run(context: Context, files: Sequence[str], namespace: str, *, console: bool, timeout: float) -> None:
+def run(context: Context, files: Sequence[str], namespace: str, *, console: bool, timeout: float | None) -> None:
     """Do all of it; the manifest is read first, so that a mistake in it starts nothing."""
     if not files:
         raise CliError("run which manifest?", ExitCode.USAGE, "For example: polyvisor run demo.yaml")
@@ -31,13 +37,13 @@ def run(context: Context, files: Sequence[str], namespace: str, *, console: bool
     ):
         from polyvisor.cli.host import up
 
-        up(context, foreground=False, port=0, timeout=timeout)
+        up(context, foreground=False, port=0, timeout=None)
     session = context.connect()
     made = apply(session, files, namespace, force=False, output=Output.TABLE, dry_run=False)
     machines = [obj for kind, obj in made if _shall_run(kind, obj)]
     if console and len(machines) != 1:
         raise CliError(f"--console joins one machine, and the manifest has {len(machines)}", ExitCode.USAGE)
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(WAIT_SECONDS) if timeout is None else Deadline(timeout, measure=lambda: 1.0)
     for machine in machines:
         wait_running(session, machine["metadata"]["namespace"], machine["metadata"]["name"], deadline)
     if console:
@@ -53,30 +59,34 @@ def _shall_run(kind: Kind, obj: Obj) -> bool:
     return kind.kind in MACHINES
 
 
-def wait_running(session: Session, namespace: str, name: str, deadline: float) -> None:
+def wait_running(session: Session, namespace: str, name: str, deadline: Deadline) -> None:
     """Wait until a machine runs, telling its phases and warnings; its failure is ours."""
     started = time.monotonic()
     path = VMIS.format(namespace)
     selector = f"metadata.name={name}"
     teller = _Teller(session, namespace, name, started)
     while True:
-        answer = session.client.get(path, {"fieldSelector": selector})
-        for vmi in answer.get("items") or []:
-            if teller.running(vmi):
-                return
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if deadline.passed:
             raise CliError(
                 f"{name} is not running yet (phase {teller.phase or 'none'})",
                 ExitCode.TIMEOUT,
                 f"`polyvisor describe vmi {name} -n {namespace}` says what it waits for.",
             )
-        query = {"fieldSelector": selector, "resourceVersion": answer["metadata"]["resourceVersion"]}
-        with suppress(TimeoutError):
-            for event, vmi in session.client.watch(path, query, timeout=min(left, 2.0)):
-                if event in ("ADDED", "MODIFIED") and teller.running(vmi):
-                    return
-        teller.warnings()
+        try:
+            answer = session.client.get(path, {"fieldSelector": selector})
+            if any(teller.running(vmi) for vmi in answer.get("items") or []):
+                return
+            query = {"fieldSelector": selector, "resourceVersion": answer["metadata"]["resourceVersion"]}
+            with suppress(TimeoutError):
+                for event, vmi in session.client.watch(path, query, timeout=min(deadline.left, LOOK_SECONDS)):
+                    if event in ("ADDED", "MODIFIED") and teller.running(vmi):
+                        return
+            teller.warnings()
+        except ApiError as error:
+            if not error.unreachable:
+                raise
+            teller.once(f"{error}; trying again")
+            time.sleep(AGAIN_SECONDS)
 
 
 class _Teller:
@@ -107,11 +117,14 @@ class _Teller:
             )
         return bool(phase == "Running")
 
+    def once(self, text: str) -> None:
+        """Tell something unless it was told before."""
+        if text not in self._told:
+            self._told.add(text)
+            note(f"{self._name}: {text}")
+
     def warnings(self) -> None:
         query = {"fieldSelector": f"involvedObject.name={self._name},type=Warning"}
         events = self._session.client.get(f"/api/v1/namespaces/{self._namespace}/events", query)
         for event in events.get("items") or []:
-            text = f"{event.get('reason')}: {' '.join(str(event.get('message', '')).split())}"
-            if text not in self._told:
-                self._told.add(text)
-                note(f"{self._name}: {text}")
+            self.once(f"{event.get('reason')}: {' '.join(str(event.get('message', '')).split())}")

@@ -251,7 +251,7 @@ class Driver(ABC):
     cards: CardKind = CardKind.NONE
     graceful_shutdown: bool = True
     watched: tuple[str, ...] = ()
-    """Device nodes and files whose coming or going is a reason to probe again at once."""
+    """Device nodes, files and folders whose coming, going or change is a reason to probe again at once."""
     no_image: str = ""
     """Why there is no launcher image of its own (a ``Containerfile`` in the driver's folder); empty if there is one."""
 

@@ -38,6 +38,11 @@ def _work() -> None:
         total += number & 3
 
 
+def has_passed(deadline: Deadline) -> bool:
+    """Whether a deadline has passed; for a thread, as it may take the time that the pace is measured in."""
+    return deadline.passed
+
+
 class Deadline:
     """A time limit of ``seconds`` on an idle core."""
 
@@ -57,6 +62,11 @@ class Deadline:
     def waited(self) -> float:
         """Seconds since the beginning."""
         return self._clock() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit passes, or has to be measured again; 0 at the least."""
+        return max(0.0, self._until - self._clock())
 
     @property
     def passed(self) -> bool:

@@ -7,6 +7,7 @@ the v1 controllers and fails.
 
 from __future__ import annotations
 
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ BINDS = {
     "/etc/libvirt": "etc",
 }
 MODULES = ("lib/*/libvirt/connection-driver", "lib*/libvirt/connection-driver")
+TRIPLET = sysconfig.get_config_var("MULTIARCH") or ""
+
+
+def module_folders(prefix: Path) -> tuple[str, ...]:
+    """Return where libvirt's drivers are or may come to be below ``prefix``."""
+    return tuple(str(prefix / lib / "libvirt/connection-driver") for lib in (f"lib/{TRIPLET}", "lib64"))
 
 
 def find_module(prefix: Path, name: str) -> Path | None:

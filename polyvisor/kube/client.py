@@ -33,6 +33,7 @@ PATCH_MEDIA_TYPES: Mapping[str, str] = {
 }
 PAGE_SIZE = 500
 CALL_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+LOOPBACK_TIMEOUT = httpx.Timeout(120.0, connect=60.0)  # a server on this machine is busy, not lost
 WATCH_SLACK = 30.0
 MAX_TRIES = 5
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30.0)
@@ -64,7 +65,7 @@ class KubeClient:
         self._http = httpx.AsyncClient(
             base_url=connection.server,
             verify=connection.ssl_context or False,
-            timeout=CALL_TIMEOUT,
+            timeout=LOOPBACK_TIMEOUT if connection.loopback else CALL_TIMEOUT,
             limits=LIMITS,
             transport=transport,
             proxy=connection.proxy,
@@ -267,7 +268,7 @@ class KubeClient:
             "fieldSelector": field_selector,
             "timeoutSeconds": str(timeout_seconds),
         }
-        timeout = httpx.Timeout(CALL_TIMEOUT.connect, read=timeout_seconds + WATCH_SLACK)
+        timeout = httpx.Timeout(self._http.timeout.connect, read=timeout_seconds + WATCH_SLACK)
         async with aclosing(self._lines(path_of(resource, namespace), query, timeout)) as lines:
             async for line in lines:
                 event = json.loads(line)

@@ -29,11 +29,14 @@ class Controller(Generic[K]):
         queue: WorkQueue[K],
         reconcile: Callable[[K], Awaitable[float | None]],
         workers: int = 2,
+        expected: tuple[type[Exception], ...] = (),
     ) -> None:
+        """``expected`` are errors that happen where nothing is broken: a line in the log, without a traceback."""
         self.name = name
         self.queue = queue
         self._reconcile = reconcile
         self._workers = workers
+        self._expected = expected
         self._log = logging.getLogger(f"polyvisor.{name}")
         watch_queue(name, queue)
 
@@ -56,6 +59,9 @@ class Controller(Generic[K]):
                 delay = self.queue.add_rate_limited(key)
                 level = logging.DEBUG if error.conflict else logging.WARNING
                 self._log.log(level, "%s: %s; again in %.2f s", key, error, delay)
+            except self._expected as error:
+                delay = self.queue.add_rate_limited(key)
+                self._log.warning("%s: %s; again in %.2f s", key, error, delay)
             except Exception:
                 delay = self.queue.add_rate_limited(key)
                 self._log.exception("%s: failed; again in %.2f s", key, delay)

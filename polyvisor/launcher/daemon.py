@@ -16,7 +16,8 @@ from pathlib import Path
 
 from polyvisor.launcher.plan import Plan
 
-START_SECONDS = 20.0
+START_SECONDS = 600.0
+"""A guard: whoever waits for the launcher has a limit that follows the machine's pace."""
 STOP_SECONDS = 5.0
 
 # $1 is the number of folders to unmount; then those, then (source, target) pairs up to "--", then the daemon.

@@ -19,7 +19,9 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from polyvisor.kube.tasks import end_task
@@ -56,6 +58,16 @@ class _State(ServerState):
     @default_headers.setter
     def default_headers(self, _: list[tuple[bytes, bytes]]) -> None:
         """Take nothing: there are no others."""
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A websocket whose refusal is an answer: uvicorn logs an error when one is refused by an HTTP response."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send, and take a refusal that was sent for the end of the handshake."""
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True
 
 
 class _Server(uvicorn.Server):
@@ -97,7 +109,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             http=_Protocol,
-            ws="websockets-sansio",
+            ws=_WebSocket,
             ws_per_message_deflate=False,
             ws_max_size=1024 * 1024,
             h11_max_incomplete_event_size=64 * 1024,

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,12 +23,19 @@ from polyvisor.agent.launchers import process_of
 from polyvisor.standalone.failure import TIMEOUT, StartError
 from polyvisor.standalone.state import StateFolder, running
 
+LOOK_SECONDS = 1.0
+SILENT_SECONDS = 300.0
 KEEP_GUESTS = signal.SIGTERM
 DRAIN = signal.SIGUSR1
 
 
-def start(state: StateFolder, *, port: int, timeout: float, debug: bool = False) -> Iterator[dict[str, Any]]:
-    """Start the process in the background; yield its progress until it is ready. Raises :class:`StartError`."""
+def start(
+    state: StateFolder, *, port: int, timeout: float | None = None, debug: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Start the process in the background; yield its progress until it is ready. Raises :class:`StartError`.
+
+    Without a ``timeout`` (seconds) the process is waited for as long as it tells that it goes on.
+    """
     ours, theirs = os.pipe()
     # -P: the folder that the user stands in must not become the process's import path.
     command = [sys.executable, "-P", "-m", "polyvisor.standalone", "--state-dir", str(state.root)]
@@ -48,14 +56,27 @@ def start(state: StateFolder, *, port: int, timeout: float, debug: bool = False)
         yield from _progress(pipe.fileno(), state, timeout, child)
 
 
-def _progress(fd: int, state: StateFolder, timeout: float, child: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+def _progress(
+    fd: int, state: StateFolder, timeout: float | None, child: subprocess.Popen[bytes]
+) -> Iterator[dict[str, Any]]:
     rest = b""
+    began = heard = time.monotonic()
     while True:
-        ready, _, _ = select.select([fd], [], [], timeout)
-        if not ready:
+        ready, _, _ = select.select([fd], [], [], LOOK_SECONDS)
+        now = time.monotonic()
+        if timeout is not None and now - began > timeout:
             raise StartError(
                 f"not ready after {timeout:g} s; it goes on starting", f"{state.log} says what it waits for.", TIMEOUT
             )
+        if not ready:
+            if timeout is None and now - heard > SILENT_SECONDS:
+                raise StartError(
+                    f"the process has told nothing for {SILENT_SECONDS:g} s; it goes on starting",
+                    f"See {state.log}. `polyvisor up` waits for it again.",
+                    TIMEOUT,
+                )
+            continue
+        heard = now
         data = os.read(fd, 65536)
         if not data:
             with suppress(subprocess.TimeoutExpired):

@@ -1,7 +1,8 @@
 """The parts of a standalone installation, started one after the other and stopped in reverse.
 
 Each part that works on its own is a task here. None of them is expected to end: one that does takes the process down
-with its reason, since a cluster that has lost a controller only looks alive.
+with its reason, since a cluster that has lost a controller only looks alive. One that could not reach the API server in
+time is begun again. The start takes as long as it takes; meanwhile it tells what it waits for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,6 @@ from polyvisor.controllers.metrics import MachineMetrics
 from polyvisor.drivers import registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.config import from_kubeconfig
-from polyvisor.kube.errors import ApiError
 from polyvisor.kube.metrics import count_request
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.health import figures
@@ -41,8 +40,9 @@ from polyvisor.standalone.admission import COMPONENTS, admitter, may_write_statu
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
-from polyvisor.standalone.failure import TIMEOUT, StartError
+from polyvisor.standalone.failure import StartError
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
+from polyvisor.standalone.lasting import until_done
 from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.progress import Progress
 from polyvisor.standalone.scheduler import run_scheduler
@@ -50,7 +50,7 @@ from polyvisor.standalone.state import BRIDGE, StateFolder
 from polyvisor.standalone.uploads import UploadDoors
 
 logger = logging.getLogger(__name__)
-READY_SECONDS = 240.0
+TELL_SECONDS = 2.0
 
 
 class Parts:
@@ -77,17 +77,17 @@ class Parts:
         """Start all parts; returns when the Node is Ready."""
         client = await self._start_api()
         self._progress.step("controllers", "starting controllers and scheduler")
-        await bootstrap(client, self._url)
+        await until_done("bootstrap", lambda: bootstrap(client, self._url))
         ready = asyncio.Event()
-        self._run("controllers", run_controllers(client, self._drivers, ready=ready, measure=MachineMetrics))
-        self._run("scheduler", run_scheduler(client))
-        await self._or_failed(ready.wait())
+        self._run("controllers", lambda: run_controllers(client, self._drivers, ready=ready, measure=MachineMetrics))
+        self._run("scheduler", lambda: run_scheduler(client))
+        await self._or_failed(ready.wait(), lambda: "")
         self._progress.done("controllers", "Controllers and scheduler run")
         self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
         settings = Settings.of(self._state.root, imports=True, bridged=self._state.network == BRIDGE)
-        self._agent = self._node.agent = Agent(client, self._drivers, settings)
-        self._run("agent", self._agent.run())
-        await self._or_failed(self._watch_node(client, settings.node_name))
+        self._run("agent", lambda: self._run_agent(client, settings))
+        shown = until_done("node", lambda: self._watch_node(client, settings.node_name))
+        await self._or_failed(shown, self._awaited)
         self._ready = True
 
     async def _start_api(self) -> KubeClient:
@@ -117,6 +117,16 @@ class Parts:
         self._progress.done("api", f"API server on {self._url}")
         return client
 
+    async def _run_agent(self, client: KubeClient, settings: Settings) -> None:
+        self._agent = self._node.agent = Agent(client, self._drivers, settings)
+        await self._agent.run()
+
+    def _awaited(self) -> str:
+        """Say which drivers are being tried, and for how long."""
+        awaited = self._agent.node.prober.awaited() if self._agent is not None else {}
+        named = ", ".join(f"{title} ({seconds:.0f} s)" for title, seconds in awaited.items())
+        return f"trying the hypervisor drivers: {named}" if named else ""
+
     def _uploads(self) -> Uploads | None:
         importing = self._agent.importing if self._agent is not None else None
         return importing.uploads if importing is not None else None
@@ -125,16 +135,16 @@ class Parts:
         """Show the figures of all parts; whoever may ask the API server may see them."""
         return await figures([self._agent.statistics.refresh] if self._agent is not None else [])
 
-    async def _or_failed(self, wait: Coroutine[Any, Any, Any]) -> None:
-        """Wait for something, but not when a part that it depends on has ended."""
+    async def _or_failed(self, wait: Coroutine[Any, Any, Any], awaited: Callable[[], str]) -> None:
+        """Wait for something, but not when a part that it depends on has ended; tell what is awaited meanwhile."""
         waiting = asyncio.create_task(wait)
         failed = asyncio.create_task(self.failed())
         try:
-            done, _ = await asyncio.wait([waiting, failed], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if failed in done:
+            both = [waiting, failed]
+            while not (await asyncio.wait(both, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
+                self._progress.waiting(awaited())
+            if failed.done():
                 failed.result()
-            if waiting not in done:
-                raise StartError(f"the node is not Ready after {READY_SECONDS:g} s", f"See {self._state.log}.", TIMEOUT)
             waiting.result()
         finally:
             waiting.cancel()
@@ -146,13 +156,10 @@ class Parts:
             nodes, version = await client.list_with_version(NODES)
             if any(self._tell_node(node) for node in nodes if node["metadata"]["name"] == name):
                 return
-            with suppress(ApiError):
-                async for event in client.watch(NODES, resource_version=version):
-                    node = event.object
-                    if event.type in ("ADDED", "MODIFIED") and node["metadata"]["name"] == name:
-                        if not self._tell_node(node):
-                            continue
-                        return
+            async for event in client.watch(NODES, resource_version=version):
+                node = event.object
+                if event.type in ("ADDED", "MODIFIED") and node["metadata"]["name"] == name and self._tell_node(node):
+                    return
 
     def _tell_node(self, node: Obj) -> bool:
         conditions = (node.get("status") or {}).get("conditions") or []
@@ -172,8 +179,8 @@ class Parts:
         self._progress.done("node", f"Node {node['metadata']['name']} is Ready")
         return True
 
-    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=name)
+    def _run(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(until_done(name, work), name=name)
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._ended.put_nowait(name))
 

@@ -24,6 +24,11 @@ class Progress:
         logger.info(text, extra={"step": name})
         self._send({"step": name, "text": text})
 
+    def waiting(self, text: str) -> None:
+        """It still goes on, and this is what it waits for (if that is known)."""
+        logger.debug(text)
+        self._send({"waiting": text})
+
     def done(self, name: str, text: str, ok: bool = True) -> None:
         """Something is there (or is known not to be)."""
         logger.info(text, extra={"step": name, "ok": ok})

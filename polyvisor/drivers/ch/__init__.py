@@ -28,6 +28,9 @@ NAME_CHARACTERS = 60
 """The name becomes a part of a unix socket's path, which libvirt does not make longer than 107 characters."""
 
 
+PROGRAMS = tuple(f"{folder}/cloud-hypervisor" for folder in ("/usr/local/bin", "/usr/bin"))
+
+
 class CloudHypervisorDriver(Driver):
     """libvirt's Cloud Hypervisor driver."""
 
@@ -35,7 +38,7 @@ class CloudHypervisorDriver(Driver):
     title = "Cloud Hypervisor"
     links = ("https://libvirt.org/drvch.html", "https://www.cloudhypervisor.org/")
     uris = ("ch:///system", "ch:///session", "ch+ssh://root@HOST/system")
-    watched = ("/dev/kvm", "/dev/mshv")
+    watched = ("/dev/kvm", "/dev/mshv", *PROGRAMS, "/boot")
     virt_types = ("kvm", "hyperv")
     graceful_shutdown = False
     no_image = "neither Cloud Hypervisor nor libvirt's driver for it is packaged by Debian; build an image with both"

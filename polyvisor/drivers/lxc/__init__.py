@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from polyvisor.drivers.base import MIB, CardKind, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
 from polyvisor.drivers.lxc.plan import launcher_plan
 from polyvisor.drivers.lxc.table import FEATURES
+from polyvisor.drivers.private_daemon import module_folders
 from polyvisor.drivers.pruning import keep
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class LxcDriver(Driver):
     root = RootKind.FILESYSTEM
     disk_formats = ()
     cards = CardKind.BRIDGE
+    watched = ("/usr/lib/libvirt", "/usr/sbin/libvirtd", *module_folders(Path("/usr")))
 
     @property
     def features(self) -> Mapping[str, Support]:

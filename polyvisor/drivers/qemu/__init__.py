@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 EMULATED = "qemu"
 WITH_THREADS = "Nehalem"
+FIRMWARE = "/usr/share/qemu/firmware"
+PROGRAMS = tuple(f"{folder}/qemu-system-{os.uname().machine}" for folder in ("/usr/local/bin", "/usr/bin"))
 
 
 class QemuDriver(Driver):
@@ -42,7 +45,7 @@ class QemuDriver(Driver):
     virt_types = ("kvm", EMULATED)
     emulated_virt_types = frozenset({EMULATED})
     aliases: Mapping[str, str] = {"kvm": "kvm"}
-    watched = ("/dev/kvm", VSOCK)
+    watched = ("/dev/kvm", VSOCK, *PROGRAMS, FIRMWARE, "/boot")
     root = RootKind.DISK
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP

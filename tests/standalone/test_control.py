@@ -1,0 +1,74 @@
+"""Waiting for the process that starts: as long as it tells that it goes on, unless a limit is given."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.standalone import control
+from polyvisor.standalone.failure import TIMEOUT, StartError
+from polyvisor.standalone.state import StateFolder
+
+
+class Clock:
+    """Seconds pass when somebody waits in vain."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Wait for a process that tells something every so many seconds."""
+    clock = Clock()
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+
+    def waited(told: list[tuple[float, dict[str, Any]]], timeout: float | None) -> list[dict[str, Any]]:
+        ours, theirs = os.pipe()
+
+        def select(*_: object) -> tuple[list[int], list[int], list[int]]:
+            clock.now += control.LOOK_SECONDS
+            if told and told[0][0] <= clock.now:
+                os.write(theirs, json.dumps(told.pop(0)[1]).encode() + b"\n")
+                return [ours], [], []
+            return [], [], []
+
+        monkeypatch.setattr(control.select, "select", select)
+        monkeypatch.setattr(control, "time", clock)
+        try:
+            return list(control._progress(ours, StateFolder(tmp_path), timeout, child))
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+    return waited
+
+
+def test_a_slow_start_is_waited_for_while_it_tells_what_it_waits_for(wait: Callable[..., Any]) -> None:
+    told = [(at * 60.0, {"waiting": "trying the drivers"}) for at in range(1, 60)]
+    found = wait([*told, (3600.0, {"ready": {}})], None)
+    assert len(found) == 60
+    assert found[-1] == {"ready": {}}
+
+
+def test_one_that_tells_nothing_is_given_up(wait: Callable[..., Any]) -> None:
+    with pytest.raises(StartError, match="has told nothing for 300 s") as raised:
+        wait([(10.0, {"step": "api", "text": "starting"})], None)
+    assert raised.value.code == TIMEOUT
+
+
+def test_a_limit_that_was_given_holds_whatever_is_told(wait: Callable[..., Any]) -> None:
+    told = [(float(at), {"waiting": "trying the drivers"}) for at in range(1, 100)]
+    with pytest.raises(StartError, match="not ready after 20 s"):
+        wait(told, 20.0)
