@@ -20,12 +20,13 @@ Talk = Callable[[socket.socket, int], None]
 
 @contextmanager
 def hostile(folder: Path, talk: Talk, greeting: bytes = HELLO) -> Iterator[Path]:
-    """Listen in a folder, each connection on a thread of its own."""
+    """Listen in a folder, each connection on a thread of its own; afterwards all threads have ended."""
     path = folder / "launcher.sock"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
     listener.listen(64)
     peers: list[socket.socket] = []
+    servers: list[threading.Thread] = []
 
     def serve(peer: socket.socket) -> None:
         with suppress(OSError, ValueError), peer.makefile("rb") as lines:
@@ -39,7 +40,8 @@ def hostile(folder: Path, talk: Talk, greeting: bytes = HELLO) -> Iterator[Path]
             while True:
                 peer, _ = listener.accept()
                 peers.append(peer)
-                threading.Thread(target=serve, args=(peer,), daemon=True).start()
+                servers.append(threading.Thread(target=serve, args=(peer,), daemon=True))
+                servers[-1].start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -52,6 +54,9 @@ def hostile(folder: Path, talk: Talk, greeting: bytes = HELLO) -> Iterator[Path]
         for peer in peers:
             with suppress(OSError):
                 peer.shutdown(socket.SHUT_RDWR)
+        for server in servers:
+            server.join(5)
+        for peer in peers:
             peer.close()
 
 

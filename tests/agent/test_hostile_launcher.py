@@ -176,12 +176,12 @@ async def test_only_a_stream_socket_is_a_screen(tmp_path: Path, make: Callable[[
 async def test_more_than_one_descriptor_is_refused_and_none_stays_open(
     tmp_path: Path, talk: Callable[[socket.socket, int], None]
 ) -> None:
+    before = {name for name in open_descriptors() if "/dev/" in name}
     with hostile(tmp_path, talk) as path:
-        before = {name for name in open_descriptors() if "/dev/" in name}
         for _ in range(3):
             with pytest.raises(LauncherGone, match="more than one descriptor"):
                 await ask_for_descriptor(path, "screen")
-        assert {name for name in open_descriptors() if "/dev/" in name} - before <= set()
+    assert {name for name in open_descriptors() if "/dev/" in name} - before <= set()
 
 
 async def test_a_flood_of_events_is_slowed_and_leaves_the_event_loop_to_others(tmp_path: Path) -> None:
