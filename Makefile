@@ -19,8 +19,8 @@ images: setup ## build the container images of components and launchers, and try
 guest-images: ## make the demo's guest images only
 	@/usr/bin/python3 tools/guest_images.py "$$(dirname "$$($(BIN)/polyvisor kubeconfig 2>/dev/null)")/images"
 
-test: setup ## unit tests, and tests with the real drivers
-	@$(BIN)/pytest -q $(or $(TESTS),-m 'not e2e')
+test: setup ## unit tests, and tests with the real drivers, on all processors
+	@$(BIN)/pytest -q -n auto --dist loadfile $(or $(TESTS),-m 'not e2e')
 
 e2e: setup ## the whole system, faults included; slow
 	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e)

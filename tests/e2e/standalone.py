@@ -15,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+IMAGES = ROOT / "build" / "images"
+"""Made once a tree: it takes some seconds, and each installation takes a copy."""
 
 
 class Standalone:
@@ -79,7 +81,8 @@ KERNEL = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vml
 def standalone() -> Iterator[Standalone]:
     """Make the folder with the guest images, and clear it away when the test is over."""
     folder = Path(tempfile.mkdtemp(prefix="pve", dir="/tmp"))
-    subprocess.run(["/usr/bin/python3", "tools/guest_images.py", folder / "images"], cwd=ROOT, check=True)
+    subprocess.run(["/usr/bin/python3", "tools/guest_images.py", IMAGES], cwd=ROOT, check=True)
+    shutil.copytree(IMAGES, folder / "images")
     yield Standalone(folder)
     shutil.rmtree(folder)
 
