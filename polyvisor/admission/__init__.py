@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
-from polyvisor.admission import namespaces, rights
+from polyvisor.admission import limits, namespaces, rights
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.datavolumes import admit_data_volume
@@ -20,6 +20,7 @@ from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.replica_sets import admit_replica_set
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj, Problem, check
+from polyvisor.api.checking import MAX_PROBLEMS
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
 from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
@@ -51,6 +52,8 @@ ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], No
     CLUSTER_PREFERENCES: admit_preference,
 }
 """Kinds that are filled in and judged whole, and by what."""
+LIMITED = (*ADMIT, KUBEVIRTS, DATAVOLUMES)
+"""Kinds whose rules compare parts of an object with each other."""
 
 
 def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, context: AdmissionContext) -> Admitted:
@@ -59,12 +62,15 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
         return Admitted(obj or {})
     if not isinstance(obj, dict):
         return Admitted({}, [Problem("", f"an object of kind {resource.kind} is wanted, found {type(obj).__name__}")])
+    old = old if operation == "UPDATE" else None
+    going = old is not None and bool(mapping(old, "metadata").get("deletionTimestamp"))
+    if resource in LIMITED and not going and (problem := limits.exceeded(obj)):
+        return Admitted(obj, [problem])
     obj = copy.deepcopy(obj)
     found = Findings()
-    old = old if operation == "UPDATE" else None
     if old is not None:
         _fixed(obj, old, found)
-    if old is not None and mapping(old, "metadata").get("deletionTimestamp"):
+    if going:
         found.problems += check_metadata(obj.get("metadata"))
     elif resource in ADMIT:
         ADMIT[resource](obj, old, context, found)
@@ -83,7 +89,11 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
         admit_data_volume(obj, old, found)
     else:
         _other(resource, obj, found)
-    return Admitted(obj, list(dict.fromkeys(found.problems)), found.warnings)
+    problems = list(dict.fromkeys(found.problems))
+    if len(problems) > MAX_PROBLEMS:
+        more = Problem("", f"there are more problems than these {MAX_PROBLEMS}; repair them first")
+        problems = [*problems[:MAX_PROBLEMS], more]
+    return Admitted(obj, problems, found.warnings[:MAX_WARNINGS])
 
 
 def _fixed(obj: Obj, old: Obj, found: Findings) -> None:

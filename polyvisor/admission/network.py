@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from polyvisor.admission.values import Findings, items, mapping, number, text, texts
+from polyvisor.admission.values import Findings, items, listed, mapping, number, text, texts
 from polyvisor.api import Obj
 from polyvisor.api.metadata import dns_label_error
 
@@ -48,7 +48,7 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     macs: dict[str, str] = {}
     for name, (where, interface) in interfaces.items():
         if name not in networks:
-            names = ", ".join(sorted(networks)) or "none"
+            names = listed(networks)
             found.add(f"{where}.name", f"no network has the name {name!r}; networks: {names}")
         _interface(interface, where, found)
         network = networks.get(name, ("", {}))[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.instancetypes import Expansion
 from polyvisor.admission.machines import validate_template
-from polyvisor.admission.values import Findings, mapping, number
+from polyvisor.admission.values import Findings, listed, mapping, number
 from polyvisor.api import Obj, VirtualMachineInstanceReplicaSet, check, selectors
 from polyvisor.api.metadata import check_metadata
 
@@ -38,6 +38,6 @@ def _selects(selector: Obj, labels: Obj, found: Findings) -> None:
         message = "an empty selector would take in every instance of the namespace; give matchLabels"
         found.required("spec.selector", message)
     elif not selectors.matches(selector, labels):
-        given = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "none"
+        given = listed(f"{key}={value}" for key, value in labels.items())
         message = f"does not select what is made from the template, whose labels are: {given}"
         found.add("spec.selector", message)

@@ -8,7 +8,7 @@ import re
 
 from polyvisor.admission import contents
 from polyvisor.admission.paths import absolute_path_error, image_error
-from polyvisor.admission.values import Findings, amount, items, mapping, number, text
+from polyvisor.admission.values import Findings, amount, items, listed, mapping, number, text
 from polyvisor.api import Obj
 from polyvisor.api.implemented import IMPLEMENTED
 from polyvisor.api.metadata import dns_label_error, dns_subdomain_error
@@ -51,7 +51,7 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
         if name not in volumes and disk.get("cdrom") is not None:
             pass  # a drive without a disc
         elif name not in volumes:
-            names = ", ".join(sorted(volumes)) or "none"
+            names = listed(volumes)
             found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
         elif mapping(volumes[name][1], "memoryDump"):
             found.add(f"{where}.name", f"the volume {name!r} takes a memory dump, and no disk shows it to the guest")
@@ -82,7 +82,7 @@ def _filesystems(
         volume = volumes.get(name, ("", {}))[1]
         kind = next((key for key in volume if key != "name" and volume[key] is not None), "")
         if name not in volumes:
-            names = ", ".join(sorted(volumes)) or "none"
+            names = listed(volumes)
             found.add(f"{where}.name", f"no volume has the name {name!r}; volumes: {names}")
         elif name in disks:
             found.add(

@@ -5,14 +5,19 @@ The strict check has already reported wrong types; the rules that follow look at
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from polyvisor.api import Obj, Problem
+from polyvisor.api.checking import MAX_PROBLEMS
 from polyvisor.api.problems import Reason
 from polyvisor.api.quantity import QuantityError, parse_quantity
+
+MAX_TEXT = 1024
+"""Characters of a problem's path, and of its message."""
+MAX_NAMES = 10
 
 
 @dataclass
@@ -23,8 +28,9 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
     def add(self, path: str, message: str, reason: Reason = "FieldValueInvalid", feature: str = "") -> None:
-        """Report a problem."""
-        self.problems.append(Problem(path, message, reason, feature))
+        """Report a problem; those beyond ``MAX_PROBLEMS`` are left out, as is the rest of a long message."""
+        if len(self.problems) <= MAX_PROBLEMS:
+            self.problems.append(Problem(path[:MAX_TEXT], message[:MAX_TEXT], reason, feature))
 
     def required(self, path: str, message: str) -> None:
         """Report something that is missing."""
@@ -33,6 +39,14 @@ class Findings:
     def duplicate(self, path: str, message: str) -> None:
         """Report something that is there twice."""
         self.add(path, message, "FieldValueDuplicate")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message: a few of them, and how many more there are."""
+    found = sorted(names)
+    shown = ", ".join(name[:80] for name in found[:MAX_NAMES])
+    more = f" and {len(found) - MAX_NAMES} more" if len(found) > MAX_NAMES else ""
+    return f"{shown}{more}" if found else "none"
 
 
 def mapping(value: Any, *keys: str) -> Obj:

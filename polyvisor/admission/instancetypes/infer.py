@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from polyvisor.admission.context import Lookup
 from polyvisor.admission.instancetypes.sources import FIELDS, NOT_FOUND, Field
-from polyvisor.admission.values import Findings, items, mapping, text
+from polyvisor.admission.values import Findings, items, listed, mapping, text
 from polyvisor.api import Obj, names
 from polyvisor.api.resources import PVCS
 
@@ -42,10 +42,10 @@ def infer(vm: Obj, lookup: Lookup, found: Findings) -> bool:
 def _inferred(vm: Obj, field: Field, where: str, lookup: Lookup, found: Findings) -> Obj | None:
     """Return the reference that the volume's labels carry, None if they carry none."""
     wanted = text(mapping(vm, "spec", field)["inferFromVolume"])
-    listed = list(items(mapping(vm, "spec", "template", "spec").get("volumes"), ""))
-    volume = next((one for _, one in listed if one.get("name") == wanted), None)
+    volumes = [one for _, one in items(mapping(vm, "spec", "template", "spec").get("volumes"), "")]
+    volume = next((one for one in volumes if one.get("name") == wanted), None)
     if volume is None:
-        known = ", ".join(text(one.get("name")) for _, one in listed) or "none"
+        known = listed(text(one.get("name")) for one in volumes)
         found.add(where, f"no volume has the name {wanted[:80]!r}; known: {known}", NOT_FOUND)
         return None
     labels = _labels(vm, volume, where, lookup, found)
