@@ -51,6 +51,8 @@ class AdmissionContext:
     drivers: DriverRegistry
     lookup: Lookup = nothing
     requester: Requester = Requester()
+    cluster: bool = False
+    """Whether users are to be kept from each other, as in a cluster; a standalone installation has one."""
 
     @property
     def configuration(self) -> Obj:

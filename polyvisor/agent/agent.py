@@ -83,6 +83,8 @@ class Settings:
     node_name: str
     state: Path
     hostdisks: Path | None = None
+    host_disk_limit: int | None = None
+    """How many bytes the host disks of one namespace may have together; None: as many as there is room for."""
     pods: Path | None = None
     """Where the kubelet keeps its Pods' volumes; None on a virtual node, which has no kubelet."""
     device_plugins: Path | None = None
@@ -113,7 +115,8 @@ class Agent:
         self._registry = registry
         self._settings = settings
         self._images = ImageStore(state / "images", state / "cache", Registries(state / "pulled", self._insecure))
-        self._places = Places(self._images, state / "volumes", settings.hostdisks or state / "hostdisks")
+        hostdisks, limit = settings.hostdisks or state / "hostdisks", settings.host_disk_limit
+        self._places = Places(self._images, state / "volumes", hostdisks, limit)
         self._events = EventRecorder(client, COMPONENT)
         self._pods = Informer(
             client, PODS, field_selector=f"spec.nodeName={settings.node_name}", resync_seconds=RESYNC_SECONDS

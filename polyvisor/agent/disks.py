@@ -200,8 +200,13 @@ def create_raw(folder: int, name: str, size: int, where: Path, owner: int | None
         os.unlink(scratch, dir_fd=folder)
 
 
-def host_disk(root: Path, path: str, kind: str, size: int, owner: int | None = None) -> DiskFile:
-    """Return a disk image below the allowed root; ``DiskOrCreate`` makes it if it is not there, for ``owner``."""
+def host_disk(
+    root: Path, path: str, kind: str, size: int, owner: int | None = None, limit: int | None = None
+) -> DiskFile:
+    """Return a disk image below the allowed root; ``DiskOrCreate`` makes it if it is not there, for ``owner``.
+
+    All images below the root may have ``limit`` bytes together, and never more than the file system that they are on.
+    """
     relative = path
     if path.startswith("/"):
         prefix = f"{root}/"
@@ -227,10 +232,28 @@ def host_disk(root: Path, path: str, kind: str, size: int, owner: int | None = N
                     ) from None
                 if size <= 0:
                     raise AgentError(f"host disk {path}: a capacity is needed to create it", retry=False) from None
+                wanted = capacity(size, f"host disk {path}")
+                _room(top, wanted, limit, path)
                 with safepath.walk(top, names[:-1], create=True) as parent:
-                    create_raw(parent, names[-1], capacity(size, f"host disk {path}"), root, owner)
+                    create_raw(parent, names[-1], wanted, root, owner)
                 os.close(safepath.open_file(top, names, os.O_RDWR))
     return DiskFile(root.joinpath(*names), "raw")
+
+
+def _room(root: int, wanted: int, limit: int | None, path: str) -> None:
+    """Refuse a host disk with which those of a namespace would be larger than they may be."""
+    stats = os.fstatvfs(root)
+    there = stats.f_blocks * stats.f_frsize
+    most = there if limit is None else min(limit, there)
+    used = 0
+    for _, _, files, at in os.fwalk(".", dir_fd=root):
+        used += sum(os.stat(name, dir_fd=at, follow_symlinks=False).st_size for name in files)
+    if used + wanted > most:
+        raise AgentError(
+            f"host disk {path} of {wanted} bytes: the host disks of a namespace may have {most} bytes on this node, and"
+            f" there are {used} already",
+            retry=False,
+        )
 
 
 def _raw_host_disk(descriptor: int, path: str) -> None:

@@ -121,8 +121,9 @@ def _used(vmi: Obj, volumes: Iterable[Obj], claims: Mapping[str, Obj], hostdisks
         if claim and "ReadWriteMany" not in ((claims.get(claim) or {}).get("spec") or {}).get("accessModes", ()):
             thing = ("PersistentVolumeClaim", f"{vmi['metadata']['namespace']}/{claim}")
         elif disk := volume.get("hostDisk"):
-            below = str(disk["path"]).removeprefix(f"{hostdisks}/")
-            thing = ("host disk", "/".join(part for part in below.split("/") if part not in ("", ".")))
+            namespace = vmi["metadata"]["namespace"]
+            below = str(disk["path"]).removeprefix(f"{hostdisks}/{namespace}/").split("/")
+            thing = ("host disk", "/".join([namespace, *(part for part in below if part not in ("", "."))]))
         else:
             continue
         found[thing] = _use(volume, disks.get(volume["name"]) or {})

@@ -65,7 +65,9 @@ class PodMachineAgent(MachineAgent):
         if link is None:
             raise LauncherGone("the launcher has ended")
         inputs = await self._inputs(vmi, pod)
-        places = PodPlaces(pod, launcher_of(link, driver), self._places.hostdisks, inputs.claims)
+        hostdisks = self._places.hostdisks / str(vmi["metadata"]["namespace"])
+        limit = self._places.host_disk_limit
+        places = PodPlaces(pod, launcher_of(link, driver), hostdisks, inputs.claims, limit)
         return await asyncio.to_thread(self._made, vmi, driver, self._folder(pod), places, inputs, self._progress(vmi))
 
     def _made(

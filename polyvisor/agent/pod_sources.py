@@ -51,7 +51,10 @@ class PodPlaces:
     pod: Obj
     launcher: Launcher
     hostdisks: Path
+    """Those of the machine's namespace."""
     claims: Mapping[str, Obj]
+    limit: int | None = None
+    """How many bytes the host disks of a namespace may have together."""
 
     def sources(self, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> Sources:
         """Return the sources of the Pod's machine."""
@@ -224,7 +227,7 @@ class PodSources(Sources):
 def host_disk(places: PodPlaces, source: Obj, size: int = 0) -> Iterator[int]:
     """Give a disk of the node, opened below the root that is allowed for them."""
     kind = source.get("type") or "Disk"
-    found = disks.host_disk(places.hostdisks, source["path"], kind, size, places.launcher.user or None)
+    found = disks.host_disk(places.hostdisks, source["path"], kind, size, places.launcher.user or None, places.limit)
     with safepath.opened_root(places.hostdisks) as root:
         names = list(found.path.relative_to(places.hostdisks).parts)
         with _closed(safepath.open_file(root, names, os.O_RDWR)) as file:

@@ -18,6 +18,7 @@ from pathlib import Path
 from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.serving import application
 from polyvisor.api import names
+from polyvisor.api.quantity import whole
 from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import ApiError, Informer
@@ -30,6 +31,8 @@ from polyvisor.process.serving import WebServer, listen
 
 PORT = 8186
 LEAVE_SECONDS = 3.0
+HOST_DISK_LIMIT = os.environ.get("HOST_DISK_LIMIT") or "100Gi"
+"""How large the host disks of one namespace may be together on a node."""
 READY = gauge("kubevirt_virt_handler_ready_status")
 log = logging.getLogger("polyvisor.agent")
 
@@ -75,6 +78,7 @@ class Handler:
                 options.state_dir,
                 pods=options.pods_dir,
                 device_plugins=options.device_plugins_dir,
+                host_disk_limit=whole(HOST_DISK_LIMIT),
             )
             agent = Agent(client, self._drivers, settings)
             self.health.before_figures = [agent.statistics.refresh]

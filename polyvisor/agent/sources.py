@@ -73,6 +73,8 @@ class Places:
     images: ImageStore
     volumes: Path
     hostdisks: Path
+    host_disk_limit: int | None = None
+    """How many bytes the host disks of one namespace may have together."""
 
     def sources(self, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> Sources:
         """Return the sources of one machine; ``secrets`` are those that its volumes name."""
@@ -155,7 +157,8 @@ class NodeSources(Sources):
     def host_disk(self, volume: str, source: Obj, size: int) -> Image:
         """Return a file below the allowed root."""
         kind = source.get("type") or "Disk"
-        return Image.here(disks.host_disk(self._places.hostdisks, source["path"], kind, size).path)
+        root = self._places.hostdisks / self._namespace
+        return Image.here(disks.host_disk(root, source["path"], kind, size, limit=self._places.host_disk_limit).path)
 
     def shared(self, volume: str, claim: str) -> Path | None:
         """Return None: libvirt starts what shares folders of this node."""

@@ -197,7 +197,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
         "developerConfiguration evictionStrategy hypervisorDefaults hypervisors imagePullPolicy"
         " supportContainerResources vmStateStorageClass"
     ),
-    "DeveloperConfiguration": _fields("cpuAllocationRatio useEmulation"),
+    "DeveloperConfiguration": _fields("cpuAllocationRatio featureGates useEmulation"),
     "HypervisorConfiguration": ALL,
     "SupportContainerResources": ALL,
     "ResourceRequirementsWithoutClaims": ALL,

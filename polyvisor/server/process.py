@@ -95,7 +95,7 @@ class Server:
     async def _serve(self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode) -> None:
         webhooks = Webhooks(
             client,
-            lambda: AdmissionContext(configuration_of(kubevirts), self._drivers),
+            lambda: AdmissionContext(configuration_of(kubevirts), self._drivers, cluster=True),
             metrics.reviewed,
             frozenset(f"system:serviceaccount:{namespace}:{account}" for account in names.COMPONENT_ACCOUNTS),
         )

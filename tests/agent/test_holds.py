@@ -49,10 +49,10 @@ def test_what_a_volume_is_used_for(source: Obj, disk: Obj | None, use: Use) -> N
     assert uses(machine("m", source, disk), claims("ReadWriteOnce"), ROOT) == {thing: use}
 
 
-@pytest.mark.parametrize("path", ["a/b.img", "/disks/a/b.img", "/disks//a/./b.img"])
+@pytest.mark.parametrize("path", ["a/b.img", "/disks/default/a/b.img", "/disks/default//a/./b.img"])
 def test_a_host_disk_is_the_same_by_all_its_names(path: str) -> None:
     found = uses(machine("m", {"hostDisk": {"path": path, "type": "Disk"}}, {"disk": {}}), {}, ROOT)
-    assert found == {("host disk", "a/b.img"): Use.WRITE}
+    assert found == {("host disk", "default/a/b.img"): Use.WRITE}
 
 
 def test_what_is_not_held() -> None:

@@ -44,8 +44,8 @@ def home(keys: Path) -> Iterator[Standalone]:
     found = debian()
     with standalone() as home, own_network():
         add_kernel(home.folder / "images", found)
-        disk = home.folder / "hostdisks" / "root.img"
-        disk.parent.mkdir(mode=0o700)
+        disk = home.folder / "hostdisks" / "default" / "root.img"
+        disk.parent.mkdir(mode=0o700, parents=True)
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", found.disk, disk], check=True)
         tree = home.folder / "volumes" / "default" / TREE_CLAIM
         tree.parent.mkdir(mode=0o700, parents=True)

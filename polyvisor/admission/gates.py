@@ -1,0 +1,34 @@
+"""What an administrator has to switch on, as KubeVirt's feature gates do, before users of a cluster may ask for it."""
+
+from __future__ import annotations
+
+from polyvisor.admission.context import AdmissionContext
+from polyvisor.admission.values import Findings, items, mapping, texts
+from polyvisor.api import Obj
+
+HOST_DISK = "HostDisk"
+WHERE = "spec.configuration.developerConfiguration.featureGates of the KubeVirt object"
+
+
+def validate(obj: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
+    """Refuse what is switched off; what a stored object has already stays."""
+    if not context.cluster or _on(context.configuration, HOST_DISK):
+        return
+    before = set(_host_disks(old).values()) if old is not None else set()
+    for path, name in _host_disks(obj).items():
+        if name not in before:
+            message = f"feature gate {HOST_DISK} is not enabled; an administrator enables it in {WHERE}"
+            found.add(path, message, "FieldValueForbidden")
+
+
+def _on(configuration: Obj, gate: str) -> bool:
+    return gate in texts(mapping(configuration, "developerConfiguration").get("featureGates"))
+
+
+def _host_disks(obj: Obj) -> dict[str, str]:
+    """Return which volumes are files of the node: their fields, and what they are."""
+    spec, path = mapping(obj, "spec"), "spec"
+    if "template" in spec:
+        spec, path = mapping(spec, "template", "spec"), "spec.template.spec"
+    volumes = items(spec.get("volumes"), f"{path}.volumes")
+    return {f"{where}.hostDisk": str(one["hostDisk"]) for where, one in volumes if one.get("hostDisk") is not None}
