@@ -84,7 +84,6 @@ class Settings:
     state: Path
     hostdisks: Path | None = None
     host_disk_limit: int | None = None
-    """How many bytes the host disks of one namespace may have together; None: as many as there is room for."""
     pods: Path | None = None
     """Where the kubelet keeps its Pods' volumes; None on a virtual node, which has no kubelet."""
     device_plugins: Path | None = None
@@ -96,8 +95,8 @@ class Settings:
 
     def resolved(self) -> Settings:
         """Return the settings with folders that no link leads to: below them none is followed."""
-        known = {name: getattr(self, name) for name in ("state", "hostdisks", "pods")}
-        return replace(self, **{name: path.resolve() for name, path in known.items() if path is not None})
+        known = {name: path for name in ("state", "hostdisks", "pods") if (path := getattr(self, name)) is not None}
+        return replace(self, **{name: path.resolve() for name, path in known.items()})
 
     @classmethod
     def of(cls, state: Path, node_name: str = "", *, imports: bool = False, bridged: bool = False) -> Settings:
@@ -115,8 +114,8 @@ class Agent:
         self._registry = registry
         self._settings = settings
         self._images = ImageStore(state / "images", state / "cache", Registries(state / "pulled", self._insecure))
-        hostdisks, limit = settings.hostdisks or state / "hostdisks", settings.host_disk_limit
-        self._places = Places(self._images, state / "volumes", hostdisks, limit)
+        hostdisks = settings.hostdisks or state / "hostdisks"
+        self._places = Places(self._images, state / "volumes", hostdisks, settings.host_disk_limit)
         self._events = EventRecorder(client, COMPONENT)
         self._pods = Informer(
             client, PODS, field_selector=f"spec.nodeName={settings.node_name}", resync_seconds=RESYNC_SECONDS
@@ -395,8 +394,3 @@ def _controller(
 ) -> Controller[K]:
     """Make a controller of the agent's: launchers end when they like, and what they refuse is no defect."""
     return Controller(name, queue, reconcile, workers, expected=(LauncherError,))
-
-
-async def run_agent(client: KubeClient, registry: DriverRegistry, node_name: str, state_dir: Path) -> None:
-    """Run this machine's agent until cancelled."""
-    await Agent(client, registry, Settings.of(state_dir, node_name)).run()
