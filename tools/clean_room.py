@@ -47,11 +47,8 @@ ACQUIRE = re.compile(r"^Acquire::(http|https|Check|Retries)[^;]*;$", re.MULTILIN
 VETH, PEER, TABLE = "pvclean0", "eth0", "polyvisor_clean_room"
 OUTSIDE, INSIDE, SUBNET = "198.51.100.1", "198.51.100.2", "198.51.100.0/30"
 """Addresses that RFC 5737 keeps for documentation, so no network of the host has them."""
-RULES = f"""
-add table ip {TABLE}
-add chain ip {TABLE} post {{ type nat hook postrouting priority srcnat; }}
-add rule ip {TABLE} post ip saddr {SUBNET} masquerade
-"""
+GROUP = "polyvisor-clean-room"
+"""The room's control group in each hierarchy."""
 NOISE = re.compile(
     rb"^(Get:|Selecting |Preparing to |Unpacking |Setting up |Processing |Adding group|Adding user|\(Reading database"
     rb"|update-alternatives:|Reading |Building |debconf:|Created symlink|invoke-rc.d:|Fetched |Need to get|After this)"
@@ -198,6 +195,15 @@ def uplink() -> str:
     return found[1]
 
 
+def rules() -> str:
+    """Return what puts the room behind the host's address."""
+    return (
+        f"add table ip {TABLE}\n"
+        f"add chain ip {TABLE} post {{ type nat hook postrouting priority srcnat; }}\n"
+        f"add rule ip {TABLE} post ip saddr {SUBNET} masquerade\n"
+    )
+
+
 def disconnect() -> None:
     """Remove the room's network from the host, if it is there."""
     for command in (["ip", "link", "delete", VETH], ["nft", "delete", "table", "ip", TABLE]):
@@ -222,7 +228,7 @@ def network(pid: int) -> Iterator[None]:
         call(*inside, "address", "add", f"{INSIDE}/30", "dev", PEER)
         call(*inside, "link", "set", PEER, "up")
         call(*inside, "route", "add", "default", "via", OUTSIDE)
-        call("nft", "-f", "-", text=RULES)
+        call("nft", "-f", "-", text=rules())
         yield
     finally:
         disconnect()
@@ -249,7 +255,7 @@ def cgroups() -> list[Path]:
                 not controllers or words <= set(options.split(","))
             ):
                 base = Path(mount + path)
-                found.append((base if base.is_dir() else Path(mount)) / "polyvisor-clean-room")
+                found.append((base if base.is_dir() else Path(mount)) / GROUP)
     return list(dict.fromkeys(found))
 
 
@@ -282,6 +288,7 @@ def enter(root: Path, log: Path, steps: list[str], downloads: dict[Path, str]) -
     # setpriv: when this process dies, unshare is killed, and with it the room's first process and so all of them
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", *spaces, sys.executable, "-I", str(PARTS / "init.py")]
     begin = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ExitStack() as held:
         room = subprocess.Popen(
             [*command, str(root), *binds, "--", *steps], env=environment(), start_new_session=True,
@@ -362,7 +369,6 @@ def main() -> int:
                         help="leave a package out of the lists, to see that the room then fails")  # fmt: skip
     parser.add_argument("--tests", default="", metavar="OPTIONS", help="options of pytest, instead of the fast part")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return run(given.debian, given.without, given.tests)
     except RoomError as error:

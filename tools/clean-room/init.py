@@ -66,7 +66,7 @@ def make_cgroups(folder: Path, mounts: list[tuple[str, str, str]]) -> None:
     for place, kind, options in mounts:
         mount(kind, folder / place, options)
         if kind == "cgroup2":  # processes in a root that is not the machine's keep its children from having controllers
-            (folder / place / "init").mkdir()
+            (folder / place / "init").mkdir(exist_ok=True)
             (folder / place / "init" / "cgroup.procs").write_text("1")
 
 
