@@ -7,8 +7,9 @@ times faster on the standard library, and Ctrl-C works as one expects. Connectio
 from __future__ import annotations
 
 import json
+import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
@@ -27,13 +28,20 @@ MERGE = "application/merge-patch+json"
 CONNECT_SECONDS = 10.0
 LOOPBACK_SECONDS = 60.0
 """A server on this machine that lets one wait is busy, not lost: no packet goes missing on the way to it."""
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+"""A warning as Kubernetes sends it: code, agent, quoted text (RFC 7234, 5.5)."""
 
 
 class Client:
     """Calls to one API server."""
 
-    def __init__(self, connection: Connection, timeout: float = 30.0) -> None:
+    def __init__(
+        self, connection: Connection, timeout: float = 30.0, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """``warn`` is told what the server warns of, each text once."""
         self.connection = connection
+        self._warn = warn
+        self._warned: set[str] = set()
         self.timeout = timeout
         self._kept: HTTPConnection | None = None
 
@@ -82,6 +90,8 @@ class Client:
         except OSError as error:
             self.close()
             raise self._unreachable(error) from error
+        for header in response.headers.get_all("Warning", ()):
+            self._pass_on(header)
         return response.status, _answer(response.status, text)
 
     @contextmanager
@@ -157,6 +167,13 @@ class Client:
         if authorization := self.connection.authorization():
             headers["Authorization"] = authorization
         return headers
+
+    def _pass_on(self, header: str) -> None:
+        found = _WARNING.fullmatch(header)
+        words = re.sub(r"\\(.)", r"\1", found[1]) if found else header
+        if words not in self._warned:
+            self._warned.add(words)
+            self._warn(words)
 
     def _unreachable(self, error: Exception) -> ApiError:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__

@@ -40,6 +40,7 @@ class Context:
         """Return a session with the cluster."""
         from polyvisor.cli.client import Client
         from polyvisor.cli.discovery import Discovery
+        from polyvisor.cli.output import note
         from polyvisor.kube.config import ConfigError, from_kubeconfig
 
         path = self.kubeconfig_path()
@@ -62,7 +63,7 @@ class Context:
                 ExitCode.NOT_PERMITTED if permission else ExitCode.ERROR,
                 "It belongs to another user: run as that user, or with sudo." if permission else "",
             ) from error
-        client = Client(connection)
+        client = Client(connection, warn=lambda words: note(f"Warning: {words}"))
         return Session(client, Discovery(client), connection.namespace)
 
 

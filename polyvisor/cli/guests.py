@@ -11,7 +11,6 @@ from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.lifecycle import machine_words, subresource
 from polyvisor.cli.output import Output, print_structured, say
-from polyvisor.kube.errors import ApiError
 
 Obj = dict[str, Any]
 SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
@@ -84,13 +83,7 @@ def expose(
             raise CliError(f"--ip-family-policy {ip_family_policy!r}: {', '.join(POLICIES)}", ExitCode.USAGE)
         spec["ipFamilyPolicy"] = ip_family_policy
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
-    try:
-        session.client.request("POST", f"/api/v1/namespaces/{namespace}/services", service)
-    except ApiError as error:
-        if error.not_found:
-            hint = "A standalone installation has none: use `polyvisor port-forward`."
-            raise CliError("this server has no Services", ExitCode.NOT_FOUND, hint) from error
-        raise
+    session.client.request("POST", f"/api/v1/namespaces/{namespace}/services", service)
     say(f"Service {name} successfully created for {'vm' if plural == 'virtualmachines' else 'vmi'} {machine}")
 
 

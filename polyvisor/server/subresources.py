@@ -26,7 +26,7 @@ from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.lookups import resolve
-from polyvisor.server import requests, subresources_discovery, subresources_refused
+from polyvisor.server import log_options, requests, subresources_discovery, subresources_refused
 from polyvisor.server.errors import Refusal, answering, conflict
 from polyvisor.server.node import NodeSide
 from polyvisor.server.subresources_dumps import Dumps
@@ -168,13 +168,9 @@ class Subresources:
     async def _log(self, request: Request) -> Response:
         name, namespace = request.path_params["name"], request.path_params["namespace"]
         pod = await self._client.get(PODS, name, namespace)
-        query = request.query_params
-        try:
-            tail = int(query["tailLines"]) if "tailLines" in query else None
-        except ValueError as error:
-            raise Refusal(400, f"tailLines: {query['tailLines']!r} is not a number") from error
-        follow = query.get("follow") in ("true", "1")
-        chunks = self._node.read_log(pod, query.get("container", ""), follow=follow, tail=tail)
+        asked = log_options.parse(request.query_params)
+        chunks = self._node.read_log(pod, asked.container, follow=asked.follow, tail=asked.tail)
+        chunks = log_options.limited(chunks, asked.limit)
         first = await anext(chunks, b"")
 
         async def content() -> Any:

@@ -9,6 +9,7 @@ from polyvisor.api import Obj, names
 from polyvisor.api.resources import CDICONFIGS, KUBEVIRTS, NAMESPACES, Resource
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
+from polyvisor.standalone.apiserver.kinds import STORAGE_CLASSES
 
 NAMES = ("default", "kube-system", "kube-public", "kube-node-lease", names.KUBEVIRT_NAMESPACE)
 
@@ -20,6 +21,19 @@ def kubevirt() -> Obj:
         "kind": KUBEVIRTS.kind,
         "metadata": {"name": names.KUBEVIRT_NAME, "namespace": names.KUBEVIRT_NAMESPACE},
         "spec": {"configuration": {"developerConfiguration": {"useEmulation": True}}},
+    }
+
+
+def storage_class() -> Obj:
+    """Return the one class of volumes: files and folders below the installation's own folder."""
+    return {
+        "apiVersion": STORAGE_CLASSES.api_version,
+        "kind": STORAGE_CLASSES.kind,
+        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": f"{names.HYPERVISOR_PREFIX}local",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+        "allowVolumeExpansion": False,
     }
 
 
@@ -44,6 +58,7 @@ async def bootstrap(client: KubeClient, url: str = "") -> None:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await _create(client, NAMESPACES, namespace)
     await _create(client, KUBEVIRTS, kubevirt())
+    await _create(client, STORAGE_CLASSES, storage_class())
     await _create(client, CDICONFIGS, imports())
     status = {"uploadProxyURL": url, "filesystemOverhead": {"global": FILESYSTEM_OVERHEAD}}
     await client.patch(CDICONFIGS, names.CDI_CONFIG_NAME, {"status": status}, subresource="status")

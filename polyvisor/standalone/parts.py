@@ -25,7 +25,8 @@ from polyvisor.agent.link import LauncherError
 from polyvisor.agent.probing import DRIVERS_ANNOTATION, driver_report
 from polyvisor.agent.uploads import Uploads
 from polyvisor.api import Obj
-from polyvisor.api.resources import NODES
+from polyvisor.api.names import KUBEVIRT_NAME, KUBEVIRT_NAMESPACE
+from polyvisor.api.resources import KUBEVIRTS, NODES
 from polyvisor.controllers import run_controllers
 from polyvisor.controllers.metrics import MachineMetrics
 from polyvisor.drivers import registry
@@ -38,8 +39,10 @@ from polyvisor.process.serving import WebServer, context_of
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import COMPONENTS, admitter, may_write_status
 from polyvisor.standalone.apiserver import create_app
+from polyvisor.standalone.apiserver.registry import key_of
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
+from polyvisor.standalone.evictions import PodEvictions
 from polyvisor.standalone.failure import StartError
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
 from polyvisor.standalone.lasting import until_done
@@ -106,6 +109,7 @@ class Parts:
             admit=admitter(self._store, self._drivers),
             extra_routes=[
                 *Subresources(client, self._node, self._drivers).routes(),
+                *PodEvictions(client, self._configuration).routes(),
                 *UploadDoors(self._uploads).routes(),
                 Route("/metrics", self._figures, methods=["GET"]),
             ],
@@ -126,6 +130,10 @@ class Parts:
         awaited = self._agent.node.prober.awaited() if self._agent is not None else {}
         named = ", ".join(f"{title} ({seconds:.0f} s)" for title, seconds in awaited.items())
         return f"trying the hypervisor drivers: {named}" if named else ""
+
+    def _configuration(self) -> Obj:
+        found = self._store.get(*key_of(KUBEVIRTS, KUBEVIRT_NAMESPACE, KUBEVIRT_NAME)) if self._store else None
+        return (found or {}).get("spec", {}).get("configuration") or {}
 
     def _uploads(self) -> Uploads | None:
         importing = self._agent.importing if self._agent is not None else None

@@ -347,11 +347,14 @@ def test_ssh_and_scp_go_through_port_forward(on_server: Cli, server: Server, mon
     assert run([*words, "scp", "here", "there"]) == 2
 
 
-def test_expose_where_there_are_no_services(on_server: Cli, client: Client) -> None:
+def test_expose_on_one_machine_says_what_leads_to_the_port(on_server: Cli, client: Client) -> None:
     make(client)
-    refused = on_server("expose", "vmi", "demo", "--name", "web", "--port", "80")
-    assert refused.code == 4
-    assert "port-forward" in refused.err
+    done = on_server("expose", "vmi", "demo", "--name", "web", "--port", "80")
+    assert done.code == 0
+    assert "Warning: a standalone installation routes nothing to Services" in done.err
+    assert "polyvisor port-forward" in done.err
+    made = client.get("/api/v1/namespaces/default/services/web")
+    assert made["spec"]["ports"] == [{"port": 80, "protocol": "TCP", "targetPort": 80}]
     assert on_server("expose", "vmi", "demo", "--name", "web").code == 2
     assert on_server("expose", "vmi", "demo", "--name", "web", "--port", "80", "--type", "Magic").code == 2
 

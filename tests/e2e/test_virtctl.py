@@ -326,7 +326,6 @@ def test_keys_and_passwords_go_into_secrets_of_the_machine(virtctl: Virtctl, cli
         ("migrate talk", "there is no live migration"),
         ("evacuate-cancel vm talk", "there is no live migration"),
         ("objectgraph talk", "objectgraph is not implemented by Polyvisor"),
-        ("expose vmi talk --name=talk --port=22", "Services are not served by a standalone installation"),
         ("console nobody", '"nobody" not found'),
     ],
 )

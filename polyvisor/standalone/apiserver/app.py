@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from polyvisor.api.resources import Resource
 from polyvisor.kube.tasks import end_task
@@ -69,6 +70,19 @@ def create_app(
             return PlainTextResponse("not ready", status_code=503)
         return PlainTextResponse("ok")
 
+    async def no_stream(websocket: WebSocket) -> None:
+        """Refuse a stream that nothing serves with a Status, which kubectl shows; a bare refusal says only 403."""
+        try:
+            _, kind, *rest = websocket.url.path.split("/")
+            group, version, *rest = rest if kind == "apis" else ["", *rest]
+            find_target(group, version, rest)
+            error = no_such_path()
+        except StatusError as found:
+            error = found
+        except ValueError:
+            error = no_such_path()
+        await websocket.send_denial_response(JsonResponse(error.to_obj(), status_code=error.code))
+
     routes: list[BaseRoute] = [
         *extra_routes,
         *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz")),
@@ -91,6 +105,7 @@ def create_app(
         Route("/apis/{group}/{version}/", _resource_list),
         Route("/api/{version}/{rest:path}", resources, methods=_METHODS),
         Route("/apis/{group}/{version}/{rest:path}", resources, methods=_METHODS),
+        WebSocketRoute("/{path:path}", no_stream),
     ]
     app = Starlette(
         routes=routes,

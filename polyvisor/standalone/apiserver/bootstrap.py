@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 
 from polyvisor.api.resources import CRDS, NAMESPACES, RESOURCES, Resource
 from polyvisor.api.schema import crd
 
 from .clock import now
-from .registry import Options, Registry, key_of, version_of
+from .errors import StatusError
+from .kinds import SERVICE_ACCOUNTS
+from .registry import Options, Registry, key_of, kind_of, version_of
 
 BUILT_IN_NAMESPACES = ("default", "kube-system", "kubevirt")
 
@@ -18,9 +21,20 @@ async def bootstrap(registry: Registry) -> None:
     for name in BUILT_IN_NAMESPACES:
         if registry.store.get(*key_of(NAMESPACES, "", name)) is None:
             await registry.create(NAMESPACES, "", {"metadata": {"name": name}}, Options(manager="apiserver"))
+    for namespace in registry.store.select(kind_of(NAMESPACES)):
+        await _account(registry, namespace["metadata"]["name"])
     for resource in RESOURCES:
         if resource.custom:
             await _define(registry, resource)
+
+
+async def _account(registry: Registry, namespace: str) -> None:
+    """Create a namespace's default ServiceAccount where a store of an earlier version has none."""
+    if registry.store.get(*key_of(SERVICE_ACCOUNTS, namespace, "default")) is None:
+        with suppress(StatusError):  # the namespace is being deleted
+            await registry.create(
+                SERVICE_ACCOUNTS, namespace, {"metadata": {"name": "default"}}, Options(manager="apiserver")
+            )
 
 
 async def _define(registry: Registry, resource: Resource) -> None:

@@ -9,10 +9,11 @@ import platform
 from collections.abc import Iterable
 from dataclasses import replace
 
-from polyvisor.api.resources import CRDS, RESOURCES, Resource
+from polyvisor.api.resources import Resource
 
 from . import scale
 from .errors import Obj
+from .kinds import SERVED, why_read_only
 from .versions import served
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -44,14 +45,14 @@ def version() -> Obj:
 
 def verbs(resource: Resource) -> list[str]:
     """Return what may be done with a kind."""
-    return ["get", "list", "watch"] if resource is CRDS else _VERBS
+    return ["get", "list", "watch"] if why_read_only(resource) else _VERBS
 
 
 def group_versions() -> dict[str, list[str]]:
     """Return the versions of each group, in the order of the table; the core group is empty text."""
     found: dict[str, list[str]] = {"": ["v1"]}
-    stored = [(one.group, one.version) for one in RESOURCES]
-    for name, version_name in [*stored, *((one.group, older) for one in RESOURCES for older in one.also_served)]:
+    stored = [(one.group, one.version) for one in SERVED]
+    for name, version_name in [*stored, *((one.group, older) for one in SERVED for older in one.also_served)]:
         if version_name not in (versions := found.setdefault(name, [])):
             versions.append(version_name)
     for name in _REVIEWS:
@@ -67,7 +68,7 @@ def of(group: str, version_name: str) -> list[Resource]:
 
 def stored_of(group: str, version_name: str) -> list[Resource]:
     """Return the kinds of a group version, as they are stored."""
-    return [one for one in RESOURCES if one.group == group and version_name in served(one)]
+    return [one for one in SERVED if one.group == group and version_name in served(one)]
 
 
 def api_versions() -> Obj:
@@ -103,15 +104,17 @@ def _subresource_kind(resource: Resource, name: str) -> tuple[Obj, list[str]]:
         return _gvk(resource.group, resource.version, "Binding"), ["create"]
     if name == "scale":
         return _gvk(scale.GROUP, scale.VERSION, scale.KIND), ["get", "patch", "update"]
+    if name == "eviction":
+        return _gvk("policy", "v1", "Eviction"), ["create"]
+    if name == "log":
+        return _gvk(resource.group, resource.version, resource.kind), ["get"]
     does = ["update"] if name == "finalize" else ["get", "patch", "update"]
     return _gvk(resource.group, resource.version, resource.kind), does
 
 
 def served_subresources(resource: Resource) -> list[str]:
     """Return those of a kind's subresources that are answered here."""
-    if resource is CRDS:
-        return []
-    return [one for one in resource.subresources if one in ("status", "scale", "binding", "finalize")]
+    return [] if why_read_only(resource) else list(resource.subresources)
 
 
 def resource_list(group_name: str, version_name: str) -> Obj:

@@ -11,11 +11,12 @@ import logging
 import time
 from collections.abc import Iterable
 
-from polyvisor.api.resources import EVENTS, NAMESPACES, RESOURCES, Resource, by_kind
+from polyvisor.api.resources import EVENTS, NAMESPACES, Resource, by_kind
 
 from .clock import parsed
 from .deletion import FOREGROUND, ORPHAN, DeleteOptions, Deleter
 from .errors import Obj, StatusError
+from .kinds import SERVED
 from .registry import Options, Registry, clone, key_of, kind_of
 from .store import Change
 
@@ -77,7 +78,7 @@ class Collector:
         await self._expire_events()
 
     def _all(self) -> Iterable[tuple[Resource, Obj]]:
-        for resource in RESOURCES:
+        for resource in SERVED:
             for obj in self._store.select(kind_of(resource)):
                 yield resource, obj
 
@@ -162,7 +163,7 @@ class Collector:
         """Delete what a namespace holds; let it go when nothing is left."""
         name = namespace["metadata"]["name"]
         left = 0
-        for resource in RESOURCES:
+        for resource in SERVED:
             if not resource.namespaced:
                 continue
             for obj in self._store.select(kind_of(resource), name):

@@ -13,6 +13,7 @@ from polyvisor.api.resources import CRDS, NAMESPACES, PODS, Resource
 
 from . import discovery, protobuf, versions
 from .auth import CURRENT_USER
+from .binding import bind
 from .deletion import Deleter, parse_options
 from .errors import Obj, StatusError, bad_request, forbidden, no_such_path, status_object
 from .listing import list_page
@@ -34,10 +35,14 @@ from .selectors import Predicate, both, field_selector, label_selector
 from .table import partial, table
 from .watching import parse_watch, stream
 
-NO_SERVICES = (
-    "Services are not served by a standalone installation; `polyvisor port-forward` leads to a machine's ports, and "
-    "on a network of the node (`polyvisor up --network bridge`) so does the machine's own address"
-)
+INSTEAD = {
+    "attach": "`polyvisor console NAME` is the VM's serial console",
+    "exec": "`polyvisor console NAME` and `polyvisor ssh NAME` lead into the VM",
+    "portforward": "`polyvisor port-forward NAME PORT` leads to the VM's ports",
+}
+"""What kubectl does to containers, and what does the same to a VM."""
+ELSEWHERE = ("eviction", "log")
+"""Subresources that routes of their own answer, for the methods that they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,14 @@ def find_target(group: str, version: str, rest: list[str]) -> Target:
         if inner is not None and inner.namespaced:
             namespace, rest = rest[1], rest[2:]
     resource = _resource(group, version, rest[0]) if rest else None
-    if not group and "services" in rest[:3:2]:
-        raise no_such_path(NO_SERVICES)
     if resource is None or len(rest) > 3 or "" in rest:
         raise no_such_path()
     name, subresource = [*rest, "", ""][1:3]
+    if resource is PODS and subresource in INSTEAD:
+        message = (
+            f"pods/{subresource} is not served: a standalone installation has no containers; {INSTEAD[subresource]}"
+        )
+        raise no_such_path(message)
     if subresource and subresource not in discovery.served_subresources(resource):
         raise no_such_path()
     if name and resource.namespaced and namespace is None:
@@ -97,6 +105,8 @@ class Handlers:
         """Answer one request."""
         query = query_of(request)
         _wanted(request, target, watch=flag(query, "watch"))  # a refusal comes before anything is written
+        if target.subresource in ELSEWHERE:
+            raise _not_allowed()
         if target.subresource == "binding":
             return await self._bind(request, target, query)
         if target.name:
@@ -217,7 +227,7 @@ class Handlers:
         if request.method != "POST" or target.resource is not PODS:
             raise _not_allowed()
         options, body = await self._read(request, target, query)
-        await self._registry.bind(target.namespace or "", target.name, body, options)
+        await bind(self._registry, target.namespace or "", target.name, body, options)
         return JsonResponse(status_object(201, "", ""), status_code=201)
 
     async def _patch(self, request: Request, target: Target, query: dict[str, str]) -> Response:

@@ -44,6 +44,8 @@ _CORE: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {
         ("status", "hostIPs"): ("ip",),
     },
     "nodes": {("status", "conditions"): ("type",), ("status", "addresses"): ("type",), ("spec", "podCIDRs"): ()},
+    "serviceaccounts": {("secrets",): ("name",), ("imagePullSecrets",): ("name",)},
+    "services": {("spec", "ports"): ("port", "protocol"), ("status", "conditions"): ("type",)},
     "namespaces": {("status", "conditions"): ("type",)},
     "persistentvolumeclaims": {("status", "conditions"): ("type",)},
     "customresourcedefinitions": {("status", "conditions"): ("type",)},

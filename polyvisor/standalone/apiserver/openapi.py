@@ -12,13 +12,14 @@ from functools import cache
 from starlette.requests import Request
 from starlette.responses import Response
 
-from polyvisor.api.resources import Resource
+from polyvisor.api.resources import RESOURCES, Resource
 from polyvisor.api.schema import openapi_schema
 
-from . import discovery, openapi_v2
+from . import core_fields, discovery, openapi_v2
 from .errors import Obj, no_such_path
 from .listkeys import map_keys, patch_keys
 from .negotiation import JSON, JsonResponse
+from .protobuf.messages import message_of
 
 _PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
 _STRATEGIC = "application/strategic-merge-patch+json"
@@ -40,7 +41,7 @@ def _document(group: str, version: str) -> Obj:
     for resource in discovery.of(group, version):
         name = _schema_name(resource)
         gvk = {"group": group, "version": version, "kind": resource.kind}
-        schema = _with_keys(openapi_schema(resource.kind), resource, ())
+        schema = _with_keys(_schema(resource), resource, ())
         schemas[name] = {**schema, "x-kubernetes-group-version-kind": [gvk]}
         paths.update(_paths(resource, gvk, {"$ref": f"#/components/schemas/{name}"}))
     return {
@@ -49,6 +50,18 @@ def _document(group: str, version: str) -> Obj:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def _schema(resource: Resource) -> Obj:
+    """Return a kind's schema, from the typed objects or, for what only this server has, from Kubernetes' table."""
+    if resource in RESOURCES:
+        return openapi_schema(resource.kind)
+    message = message_of(resource.api_version, resource.kind)
+    named: Obj = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
+    if message is None:
+        return {"type": "object", "properties": {**named, "metadata": {"type": "object"}}}
+    schema = core_fields.schema_of(message)
+    return {**schema, "properties": {**named, **schema["properties"]}}
 
 
 def _with_keys(schema: Obj, resource: Resource, names: tuple[str, ...]) -> Obj:

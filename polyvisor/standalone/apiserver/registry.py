@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from polyvisor.api.problems import Problem
-from polyvisor.api.resources import NAMESPACES, NODES, PODS, Resource
+from polyvisor.api.resources import NAMESPACES, Resource
 
 from . import apply as ssa
+from . import core_rules
 from .clock import now
+from .core_fields import prune
 from .database import Key, Mismatch
 from .errors import (
     Obj,
@@ -32,8 +34,9 @@ from .errors import (
     not_found,
     storage_failure,
 )
+from .kinds import ADVICE, SERVICE_ACCOUNTS, why_read_only
 from .store import Store
-from .strategies import READ_ONLY, has_generation, on_create, on_write
+from .strategies import has_generation, on_create, on_write
 from .validation import check_metadata, check_type, check_update, unknown_fields
 
 Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
@@ -151,14 +154,18 @@ class Registry:
         if own is not None:
             obj = ssa.track_update(resource, None, obj, options.manager)
         obj = self._admitted("CREATE", resource, obj, None, options, problems)
+        options.warnings += ADVICE.get(resource, ())
         if options.dry_run:
             return obj
         try:
-            return await self.store.put(key_of(resource, namespace, name), obj, 0)
+            made = await self.store.put(key_of(resource, namespace, name), obj, 0)
         except Mismatch as error:
             raise already_exists(resource.plural, resource.group, name) from error
         except StorageError as error:
             raise storage_failure(error) from error
+        if resource is NAMESPACES:
+            await self.create(SERVICE_ACCOUNTS, name, {"metadata": {"name": "default"}}, Options(manager="apiserver"))
+        return made
 
     async def update(
         self, resource: Resource, namespace: str, name: str, body: Any, options: Options, subresource: str = ""
@@ -217,31 +224,6 @@ class Registry:
 
         return await self.change(resource, namespace, name, applied, options, subresource, tracked=True), False
 
-    async def bind(self, namespace: str, name: str, body: Any, options: Options) -> None:
-        """Bind a Pod to a Node; once."""
-        target = body.get("target") if isinstance(body, dict) else None
-        node = target.get("name") if isinstance(target, dict) else None
-        if not isinstance(node, str) or not node:
-            problem = Problem("target.name", "the name of a node is required", "FieldValueRequired")
-            raise invalid("Binding", "", name, [problem])
-        if self.store.get(*key_of(NODES, "", node)) is None:
-            raise not_found(NODES.plural, "", node)
-
-        def bound(old: Obj) -> Obj:
-            present = old.get("spec", {}).get("nodeName")
-            if present:
-                raise conflict("pods/binding", "", name, f"pod {name} is already assigned to node {present!r}")
-            if old["metadata"].get("deletionTimestamp"):
-                raise conflict("pods/binding", "", name, f"pod {name} is being deleted, cannot be assigned to a host")
-            new: Obj = clone(old)
-            new["spec"]["nodeName"] = node
-            conditions = new.setdefault("status", {}).setdefault("conditions", [])
-            conditions[:] = [one for one in conditions if one.get("type") != "PodScheduled"]
-            conditions.append({"type": "PodScheduled", "status": "True", "lastTransitionTime": now()})
-            return new
-
-        await self.change(PODS, namespace, name, bound, options, "binding")
-
     async def change(
         self,
         resource: Resource,
@@ -296,15 +278,20 @@ class Registry:
 
     @staticmethod
     def _writable(resource: Resource) -> None:
-        if resource.plural in READ_ONLY:
-            message = f"{resource.full_name} are read only here: the kinds are built in"
+        if why := why_read_only(resource):
+            message = f"{resource.full_name} are read only here: {why}"
             raise StatusError(405, "MethodNotAllowed", message)
 
     @staticmethod
     def _checked(resource: Resource, body: Any, options: Options) -> Obj:
         obj = check_type(resource, body)
-        if options.validation != "Ignore" and not resource.custom:
-            found = unknown_fields(resource, obj)
+        if report := prune(resource, obj):
+            if report.mistakes:
+                raise bad_request(f"{resource.kind} cannot be handled: " + "; ".join(report.mistakes))
+            found = report.unknown
+        else:
+            found = [] if resource.custom else unknown_fields(resource, obj)
+        if options.validation != "Ignore":
             if found and options.validation == "Strict":
                 raise bad_request("strict decoding error: " + ", ".join(found))
             options.warnings += found
@@ -367,6 +354,7 @@ class Registry:
     ) -> Obj:
         """Ask the admit hook, and refuse with all that is wrong: ``problems``, the server's own, and the hook's."""
         own = [*problems, *on_write(resource, obj)]
+        own += core_rules.check(resource, obj, old)
         new, found, warnings = self._admit(operation, resource, obj, old)
         options.warnings += [one for one in warnings if one not in options.warnings]
         known = {one.field for one in own}

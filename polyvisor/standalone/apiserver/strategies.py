@@ -13,8 +13,8 @@ from polyvisor.api.problems import Problem
 from polyvisor.api.resources import EVENTS, NAMESPACES, NODES, PODS, PVCS, SECRETS, Resource
 
 from .errors import Obj
+from .kinds import SERVICES
 
-READ_ONLY = frozenset(["customresourcedefinitions"])
 _KEEPS_STATUS = frozenset([NODES.plural])
 """Kinds whose status may come with the object when it is created."""
 
@@ -30,14 +30,10 @@ def on_create(resource: Resource, obj: Obj) -> None:
         obj.pop("status", None)
     if resource is PODS:
         spec = obj.setdefault("spec", {})
-        for field, value in (
-            ("restartPolicy", "Always"),
-            ("terminationGracePeriodSeconds", 30),
-            ("dnsPolicy", "ClusterFirst"),
-            ("schedulerName", "default-scheduler"),
-        ):
-            spec.setdefault(field, value)
+        _default_pod(spec)
         obj["status"] = {"phase": "Pending"}
+    elif resource is SERVICES:
+        _default_service(obj.setdefault("spec", {}))
     elif resource is NAMESPACES:
         name = obj["metadata"].get("name", "")
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
@@ -47,6 +43,43 @@ def on_create(resource: Resource, obj: Obj) -> None:
         obj["status"] = {"phase": "Pending"}
     elif resource is SECRETS:
         obj.setdefault("type", "Opaque")
+
+
+def _default_pod(spec: Obj) -> None:
+    """Fill in what Kubernetes fills in (pkg/apis/core/v1/defaults.go)."""
+    for field, value in (
+        ("restartPolicy", "Always"),
+        ("terminationGracePeriodSeconds", 30),
+        ("dnsPolicy", "ClusterFirst"),
+        ("schedulerName", "default-scheduler"),
+        ("securityContext", {}),
+        ("enableServiceLinks", True),
+    ):
+        spec.setdefault(field, value)
+    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
+        image = str(container.get("image") or "")
+        tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+        latest = "@" not in image and tag in ("", "latest")
+        for field, value in (
+            ("resources", {}),
+            ("terminationMessagePath", "/dev/termination-log"),
+            ("terminationMessagePolicy", "File"),
+            ("imagePullPolicy", "Always" if latest else "IfNotPresent"),
+        ):
+            container.setdefault(field, value)
+        for port in container.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+
+
+def _default_service(spec: Obj) -> None:
+    """Fill in defaults; without a cluster's network no Service has an address, so each is headless."""
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    if spec["type"] != "ExternalName":
+        spec.setdefault("clusterIP", "None")
+    for port in spec.get("ports") or []:
+        port.setdefault("protocol", "TCP")
+        port.setdefault("targetPort", port.get("port"))
 
 
 def on_write(resource: Resource, obj: Obj) -> list[Problem]:

@@ -1,0 +1,90 @@
+"""What kinds the embedded server serves: Polyvisor's own table, and what clients of virtual machines touch besides.
+
+Services, service accounts and storage classes are objects that charts and tools create and read; on one machine nothing
+acts on a Service. The workloads of Kubernetes are listed, and are always empty, because `kubectl apply --prune` and
+GitOps tools list them; creating one is refused with what to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from polyvisor.api import cluster_resources as cluster
+from polyvisor.api.resources import AGE, CRDS, RESOURCES, Column, Resource
+
+SERVICES = replace(
+    cluster.SERVICES,
+    singular="service",
+    short_names=("svc",),
+    categories=("all",),
+    columns=(
+        Column("Type", ".spec.type"),
+        Column("Cluster-IP", ".spec.clusterIP"),
+        Column("Port(s)", ".spec.ports[*].port"),
+        AGE,
+    ),
+)
+SERVICE_ACCOUNTS = replace(cluster.SERVICE_ACCOUNTS, singular="serviceaccount", short_names=("sa",), columns=(AGE,))
+STORAGE_CLASSES = Resource(
+    "storage.k8s.io",
+    "v1",
+    "storageclasses",
+    "StorageClass",
+    "storageclass",
+    ("sc",),
+    namespaced=False,
+    columns=(
+        Column("Provisioner", ".provisioner"),
+        Column("ReclaimPolicy", ".reclaimPolicy"),
+        Column("VolumeBindingMode", ".volumeBindingMode"),
+        AGE,
+    ),
+)
+STORED = (SERVICES, SERVICE_ACCOUNTS, STORAGE_CLASSES)
+
+
+def _empty(group: str, kind: str, *short_names: str, plural: str = "", namespaced: bool = True) -> Resource:
+    singular = kind.lower()
+    return Resource(
+        group, "v1", plural or f"{singular}s", kind, singular, short_names, namespaced=namespaced, columns=(AGE,)
+    )
+
+
+_ONLY_MACHINES = (
+    "a standalone installation runs virtual machines, not containers: put the program into a VirtualMachine"
+)
+_NO_ROUTES = "a standalone installation routes nothing by name: `polyvisor port-forward` leads to a VM's ports"
+_NO_QUOTAS = "a standalone installation has one user and enforces no quotas"
+_NO_VOLUMES = "the agent makes a volume for each PersistentVolumeClaim; create the claim"
+EMPTY: Mapping[Resource, str] = {
+    _empty("", "Endpoints", "ep", plural="endpoints"): _NO_ROUTES,
+    _empty("", "LimitRange", "limits"): _NO_QUOTAS,
+    _empty("", "PersistentVolume", "pv", namespaced=False): _NO_VOLUMES,
+    _empty("", "ReplicationController", "rc"): _ONLY_MACHINES,
+    _empty("", "ResourceQuota", "quota"): _NO_QUOTAS,
+    _empty("apps", "DaemonSet", "ds"): _ONLY_MACHINES,
+    _empty("apps", "Deployment", "deploy"): _ONLY_MACHINES,
+    _empty("apps", "ReplicaSet", "rs"): _ONLY_MACHINES,
+    _empty("apps", "StatefulSet", "sts"): _ONLY_MACHINES,
+    _empty("batch", "CronJob", "cj"): _ONLY_MACHINES,
+    _empty("batch", "Job"): _ONLY_MACHINES,
+    _empty("discovery.k8s.io", "EndpointSlice"): _NO_ROUTES,
+    _empty("networking.k8s.io", "Ingress", "ing", plural="ingresses"): _NO_ROUTES,
+}
+"""Kinds of which there is never an object, with what to do instead of creating one."""
+ADVICE: Mapping[Resource, tuple[str, ...]] = {
+    SERVICES: (
+        "a standalone installation routes nothing to Services: reach a VM's ports with `polyvisor port-forward`, or at "
+        "the VM's own address on a network of the node (`polyvisor up --network bridge`)",
+    ),
+}
+"""What a client is warned of when it creates an object."""
+SERVED: tuple[Resource, ...] = (*RESOURCES, *STORED, *EMPTY)
+
+
+def why_read_only(resource: Resource) -> str:
+    """Return why no object of a kind can be written; empty if it can."""
+    if resource is CRDS:
+        return "the kinds are built in"
+    return EMPTY.get(resource, "")
