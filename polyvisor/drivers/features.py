@@ -388,10 +388,7 @@ _PLACES = Places((feature.id, feature.places) for feature in FEATURES)
 
 
 def asked(spec: VirtualMachineInstanceSpec) -> list[tuple[Feature, list[str]]]:
-    """Return every feature that ``spec`` asks for, with the fields that do, in the catalogue's order.
-
-    Numbers of things follow, and combinations of fields.
-    """
+    """Return what ``spec`` asks for and by which fields: features in order, then numbers and combinations."""
     found = _PLACES.find(spec)
     features = [(feature, found[feature.id]) for feature in FEATURES if feature.id in found]
     for one in COUNTABLES:
