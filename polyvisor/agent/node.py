@@ -99,6 +99,9 @@ def allocatable(has: Mapping[str, str]) -> dict[str, str]:
 class NodeKeeper:
     """Writes the Node object of this machine, as long as :meth:`run` runs."""
 
+    advises = True
+    """Whether the agent runs on the machine itself, so that a user can install what a driver lacks."""
+
     def __init__(
         self,
         client: KubeClient,
@@ -200,10 +203,10 @@ class NodeKeeper:
         whole_cpus = str("cpu.pinning" in self._more()).lower()
         if (node["metadata"].get("labels") or {}).get(node_names.CPU_MANAGER_LABEL) != whole_cpus:
             changes[node_names.CPU_MANAGER_LABEL] = whole_cpus
-        report = probing.annotation_of(self._drivers, self.results)
+        report = probing.annotation_of(self._drivers, self.results, advise=self.advises)
         annotations = node["metadata"].get("annotations") or {}
-        if changes or annotations.get(probing.DRIVERS_ANNOTATION) != report:
-            body = {"metadata": {"labels": changes, "annotations": {probing.DRIVERS_ANNOTATION: report}}}
+        if changes or annotations.get(node_names.DRIVERS_ANNOTATION) != report:
+            body = {"metadata": {"labels": changes, "annotations": {node_names.DRIVERS_ANNOTATION: report}}}
             await self._client.patch(NODES, self._name, body)
         await self._tell()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from polyvisor.api import Obj, names, node_names
 from polyvisor.drivers.base import Cpus, Driver, ProbeResult
+from polyvisor.prerequisites import advised
 
-DRIVERS_ANNOTATION = f"{names.HYPERVISOR_PREFIX}drivers"
 PREFIXES = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX, *node_names.CPU_PREFIXES)
 MAX_REASON = 500
 MAX_MESSAGE = 4096
@@ -61,17 +61,21 @@ def label_changes(node: Obj, wanted: Mapping[str, str]) -> dict[str, str | None]
     return {**stale, **{key: value for key, value in wanted.items() if present.get(key) != value}}
 
 
-def annotation_of(drivers: Iterable[Driver], results: Mapping[str, ProbeResult]) -> str:
-    """Return the report on all drivers, as the annotation's text."""
+def annotation_of(drivers: Iterable[Driver], results: Mapping[str, ProbeResult], *, advise: bool = False) -> str:
+    """Return the report on all drivers, as the annotation's text.
+
+    ``advise``: reasons name the command that installs what this machine lacks; not for a container, whose image it is.
+    """
     report = []
     for driver in drivers:
         result = results.get(driver.name, ProbeResult(available=False, reason="not probed yet"))
+        reason = advised(driver.name, result.reason) if advise and not result.available else result.reason
         report.append(
             {
                 "name": driver.name,
                 "title": driver.title,
                 "available": result.available,
-                "reason": result.reason[:MAX_REASON],
+                "reason": reason[:MAX_REASON],
                 "version": result.version,
                 "libvirtVersion": result.libvirt_version,
                 "virtTypes": list(result.virt_types),
@@ -84,7 +88,7 @@ def annotation_of(drivers: Iterable[Driver], results: Mapping[str, ProbeResult])
 def driver_report(node: Obj) -> list[dict[str, Any]]:
     """Read the report on all drivers back from a Node; empty if it has none."""
     try:
-        report = json.loads((node["metadata"].get("annotations") or {}).get(DRIVERS_ANNOTATION, "[]"))
+        report = json.loads((node["metadata"].get("annotations") or {}).get(node_names.DRIVERS_ANNOTATION, "[]"))
     except ValueError:
         return []
     return report if isinstance(report, list) else []

@@ -16,6 +16,8 @@ from polyvisor.api.resources import NODES
 class RealNodeKeeper(NodeKeeper):
     """Writes the agent's part of a Node."""
 
+    advises = False
+
     async def run(self) -> None:
         """Probe first, then say that machines may come; both again from time to time."""
 

@@ -27,6 +27,9 @@ def huge_pages(size: int) -> str:
     return f"{HUGE_PAGES_PREFIX}{format_quantity(size)}"
 
 
+DRIVERS_ANNOTATION = "hypervisor.kubevirt.io/drivers"
+"""On a Node: what each driver's probe found, as JSON (:mod:`polyvisor.agent.probing`)."""
+
 DRIVERS_CONDITION = "HypervisorsWork"
 """Condition of a Node: what works there, and why what does not."""
 

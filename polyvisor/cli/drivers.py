@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polyvisor.api import node_names
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context
 from polyvisor.cli.output import Output, note, print_structured, say
@@ -22,8 +23,6 @@ from polyvisor.standalone.state import StateFolder, running
 if TYPE_CHECKING:
     from polyvisor.agent.prober import Prober
     from polyvisor.drivers.base import ProbeResult
-
-ANNOTATION = "hypervisor.kubevirt.io/drivers"
 
 
 def show(state: StateFolder, output: Output) -> None:
@@ -44,7 +43,7 @@ def show(state: StateFolder, output: Output) -> None:
 def of_nodes(nodes: Sequence[Obj]) -> list[Obj]:
     """Return the report of the first node that has one."""
     for node in nodes:
-        text = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
+        text = (node["metadata"].get("annotations") or {}).get(node_names.DRIVERS_ANNOTATION)
         if text:
             report = json.loads(text)
             if isinstance(report, list):
@@ -75,7 +74,8 @@ def _probed(state: StateFolder) -> list[Obj]:
         scratch = state.probe
         if not _writable(scratch):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pv")))
-        report: list[Obj] = json.loads(annotation_of(drivers, asyncio.run(_ask(Prober(drivers, scratch)))))
+        results = asyncio.run(_ask(Prober(drivers, scratch)))
+        report: list[Obj] = json.loads(annotation_of(drivers, results, advise=True))
     return report
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from polyvisor.api import names
+from polyvisor.api import names, node_names
 from polyvisor.api.names import (
     FINAL_PHASES,
     NODE_TROUBLES,
@@ -114,9 +114,10 @@ def trouble(name: str, node: Obj | None, at: datetime) -> tuple[Reason, str] | N
     return None
 
 
-def shown(node: Obj) -> tuple[object, object]:
-    """Return what of a node counts for placement."""
-    return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable")
+def shown(node: Obj) -> tuple[object, ...]:
+    """Return what of a node counts for placement and for what is said of it."""
+    report = (node["metadata"].get("annotations") or {}).get(node_names.DRIVERS_ANNOTATION)
+    return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable"), report
 
 
 def is_open(node: Obj) -> bool:

@@ -24,6 +24,7 @@ from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
 from polyvisor.drivers.verdict import UNKNOWN, answer, excess
 from polyvisor.placement import cpu, machine_types
+from polyvisor.placement.reports import reasons
 from polyvisor.placement.requirements import CountedNode, Requirement, counted, number, selectors, unmet
 from polyvisor.placement.result import Candidate, Placement
 
@@ -225,6 +226,9 @@ def _find_nodes(
         required.append(Requirement(("spec.architecture",), f"architecture {spec.architecture}", words, met))
     labels[driver_label(driver.name)] = ("true",)
     words = f"no suitable node advertises {driver.title} (label {driver_label(driver.name)})"
+    if not any(driver_label(driver.name) in node.labels for node in nodes):
+        why = reasons((node.report for node in nodes), driver.name)
+        words += f": {why}" if why else ""
     advertised = Requirement((CHOICE,), driver.title, words, _meets({driver_label(driver.name): ("true",)}))
     left = [node for node in nodes if all(one.met(node.labels) for one in required if one.fields[0] != CHOICE)]
     held_back: list[str] = []

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polyvisor.api.node_names import DRIVERS_ANNOTATION
 from polyvisor.api.problems import Problem
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class CountedNode:
-    """What a node shows, and how many nodes show the same."""
+    """What a node shows, how many nodes show the same, and its agent's report on all drivers."""
 
     labels: Labels
     count: int = 1
+    report: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,11 @@ class Requirement:
 def counted(nodes: Iterable[Obj], alike: Callable[[str], int] | None = None) -> list[CountedNode]:
     """Return what nodes show; ``alike`` says how many one stands for."""
     return [
-        CountedNode(node["metadata"].get("labels") or {}, alike(node["metadata"]["name"]) if alike else 1)
+        CountedNode(
+            node["metadata"].get("labels") or {},
+            alike(node["metadata"]["name"]) if alike else 1,
+            (node["metadata"].get("annotations") or {}).get(DRIVERS_ANNOTATION, ""),
+        )
         for node in nodes
     ]
 

@@ -22,9 +22,9 @@ from starlette.routing import Route
 from polyvisor.agent.agent import Agent, Settings
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
-from polyvisor.agent.probing import DRIVERS_ANNOTATION, driver_report
+from polyvisor.agent.probing import driver_report
 from polyvisor.agent.uploads import Uploads
-from polyvisor.api import Obj
+from polyvisor.api import Obj, node_names
 from polyvisor.api.names import KUBEVIRT_NAME, KUBEVIRT_NAMESPACE
 from polyvisor.api.resources import KUBEVIRTS, NODES
 from polyvisor.controllers import run_controllers
@@ -171,7 +171,7 @@ class Parts:
 
     def _tell_node(self, node: Obj) -> bool:
         conditions = (node.get("status") or {}).get("conditions") or []
-        probed = DRIVERS_ANNOTATION in (node["metadata"].get("annotations") or {})
+        probed = node_names.DRIVERS_ANNOTATION in (node["metadata"].get("annotations") or {})
         if not (probed and any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)):
             return False
         report = driver_report(node)

@@ -201,7 +201,7 @@ class DriverKit:
         found = flaws(render(case.vmi, self.driver, case.context))
         since = [version for id_ in case.features if newer(version := self.driver.features[id_].min_libvirt)]
         if found and since:
-            pytest.skip(f"needs libvirt {max(since)}, which has a newer schema")
+            pytest.skip(f"newer libvirt: the schema of libvirt {max(since)} is needed")
         assert found == []
 
     def test_domain_is_the_same_every_time_and_the_machine_stays_as_it_was(self) -> None:

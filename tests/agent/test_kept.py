@@ -10,7 +10,7 @@ from polyvisor.agent.kept import _linked, _own_folder
 from polyvisor.drivers.base import LauncherPlan
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="folders are given away by root")
+@pytest.mark.root
 def test_a_folder_of_the_claim_is_the_launchers_and_stays_as_it_is(tmp_path: Path) -> None:
     claim = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     _own_folder(claim, "tpm", 107)
@@ -23,7 +23,7 @@ def test_a_folder_of_the_claim_is_the_launchers_and_stays_as_it_is(tmp_path: Pat
     assert (tmp_path / "tpm" / "state").read_text() == "kept"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="folders are given away by root")
+@pytest.mark.root
 def test_a_link_in_the_place_of_a_folder_is_left_alone(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -18,7 +18,7 @@ from polyvisor.agent.pod_sources import Launcher
 
 from .test_pod_sources import USER, Node, as_launcher
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+pytestmark = pytest.mark.root
 Obj = dict[str, Any]
 UID = "7a1c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
 CLAIM: Obj = {"metadata": {"name": "c"}, "spec": {"resources": {"requests": {"storage": "1Mi"}}}}

@@ -19,10 +19,11 @@ from polyvisor.agent.pod_machines import read_texts
 from polyvisor.agent.pod_sources import Launcher, PodPlaces, hand_over, name_seeds
 from polyvisor.agent.prepared import Prepared
 from polyvisor.agent.storage import Inputs, prepare
+from tests.needs import absent
 
 from .conftest import PlainDriver, RawDriver, TreeDriver
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+pytestmark = pytest.mark.root
 Make = Callable[..., dict[str, Any]]
 UID = "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
 USER = 107
@@ -225,7 +226,7 @@ def test_a_claim_that_is_a_block_device_is_the_launchers(node: Node, make_vmi: M
     try:
         os.close(os.open(node.launcher / "dev/data", os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
-        pytest.skip(f"there is no loop device: {error}")
+        absent("loop devices", str(error))
     block = {"spec": {"volumeMode": "Block"}}
     prepared = node.make(make_vmi({"name": "data", "persistentVolumeClaim": {"claimName": "c"}}), c=block)
     assert prepared.files["data"] == disks.DiskFile(Path("/dev/data"), "raw", block=True)

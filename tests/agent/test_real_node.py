@@ -315,7 +315,7 @@ def condition(obj: Obj, kind: str) -> Obj:
     return next((c for c in (obj.get("status") or {}).get("conditions") or [] if c["type"] == kind), {})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+@pytest.mark.root
 async def test_a_machine_gets_its_disks_and_its_pods_other_containers_end_with_it(
     kubelet: Kubelet, handler: Handler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from polyvisor.agent.images import ImageStore
 from polyvisor.agent.prepared import Prepared, used_trees
 from polyvisor.agent.sources import Places
 from polyvisor.agent.storage import Inputs, prepare
+from tests.needs import need_root, unmet
 
 from .conftest import ForeignDriver, Layout, Make, PlainDriver, RawDriver, TreeDriver, folder, link, member, tar
 
@@ -329,13 +330,12 @@ def test_kernel_boot(layout: Layout, places: Places, home: Path, make_vmi: Make)
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
+    need_root()
     mount = tmp_path / "small"
     mount.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", mount], check=False, capture_output=True)
     if done.returncode:
-        pytest.skip("cannot mount a tmpfs here")
+        unmet(f"a tmpfs cannot be mounted: {done.stderr.decode()}")
     yield mount
     subprocess.run(["umount", mount], check=True)
 

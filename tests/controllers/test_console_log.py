@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from polyvisor.controllers.console_log import SCRIPT, console_log
+from tests.needs import need
 
 
 def follow(log: Path) -> subprocess.Popen[bytes]:
     """Follow a log; what is printed comes through a pipe."""
+    need("busybox")
     command = ["/bin/busybox", "sh", "-c", SCRIPT, str(log)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

@@ -12,7 +12,9 @@ from polyvisor.agent.images import ImageStore
 from polyvisor.domain import DomainContext
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, ProbeResult, RootKind
+from polyvisor.prerequisites import advised
 from tests.folders import short_folder
+from tests.needs import unmet
 
 TOP = Path(__file__).resolve().parents[2]
 IMAGES = TOP / "build" / "images"
@@ -31,7 +33,11 @@ def scratch() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session", params=["qemu", "lxc"])
+DRIVERS = ("qemu", "lxc")
+"""Those that run guests on any Linux machine."""
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
 def driver(request: pytest.FixtureRequest) -> Driver:
     found = registry().get(request.param)
     assert found
@@ -45,7 +51,7 @@ def probed(driver: Driver, store: ImageStore, scratch: Path) -> ProbeResult:
     shutil.copy(store.file("localhost/polyvisor/demo-kernel:1", "/boot/vmlinuz"), own / "vmlinuz")
     result = driver.probe(own)
     if not result.available:
-        pytest.skip(f"{driver.title} does not work here: {result.reason}")
+        unmet(f"{driver.title} does not work here: {advised(driver.name, result.reason)}")
     return result
 
 

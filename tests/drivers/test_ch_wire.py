@@ -18,16 +18,23 @@ from polyvisor.drivers.ch import CloudHypervisorDriver
 from polyvisor.drivers.ch.plan import installed
 from polyvisor.testing import bench
 from tests.drivers.kit import machine
+from tests.needs import absent
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="a private libvirt daemon needs root"),
-    pytest.mark.skipif(installed() is None, reason="libvirt has no Cloud Hypervisor driver here"),
-    pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="libvirt's driver wants /dev/kvm"),
-]
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("libvirt")]
 DRIVER = CloudHypervisorDriver()
+LANE = "Cloud Hypervisor"
 KERNEL = {"kernelBoot": {"container": {"image": "k", "kernelPath": "/k"}, "kernelArgs": "console=ttyS0"}}
 DISKS = [{"name": "a"}, {"name": "b", "disk": {"readonly": True}}]
 DOMAIN = {"firmware": KERNEL, "cpu": {"cores": 2}, "devices": {"disks": DISKS, "rng": {}}}
+
+
+@pytest.fixture
+def libvirt() -> None:
+    """libvirt's driver, and what it asks of a machine before it starts anything."""
+    if installed() is None:
+        absent(LANE, "libvirt has no such driver here")
+    if not Path("/dev/kvm").exists():
+        absent(LANE, "libvirt's driver wants /dev/kvm")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from polyvisor.domain import DomainContext, domain_name, domain_uuid, render
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver
 from tests.drivers.kit import Client, machine
+from tests.needs import need_root
 
 VZCTL = """#!/bin/sh
 echo "vzctl $*" >> {work}/asked
@@ -64,8 +65,7 @@ exec "$@"
 def openvz() -> Driver:
     found = registry().get("openvz")
     assert found
-    if os.geteuid() != 0:
-        pytest.skip("a private mount namespace needs root")
+    need_root()
     return found
 
 

@@ -16,9 +16,11 @@ from polyvisor.domain import DomainContext, domain_uuid, render
 from polyvisor.drivers.base import Verdict
 from polyvisor.drivers.features import BY_ID
 from polyvisor.drivers.lxc import LxcDriver
+from polyvisor.prerequisites import advised
 from polyvisor.testing import bench
 from tests.drivers.feature_guest import END, Facts, facts
 from tests.drivers.kit import machine
+from tests.needs import unmet
 
 DRIVER = LxcDriver()
 ROOTFS = "localhost/polyvisor/demo-rootfs:1"
@@ -96,7 +98,7 @@ def report(store: ImageStore, tmp_path_factory: pytest.TempPathFactory) -> Facts
     base = tmp_path_factory.mktemp("container")
     (base / "scratch").mkdir()
     if not (probed := DRIVER.probe(base / "scratch")).available:
-        pytest.skip(f"LXC does not work here: {probed.reason}")
+        unmet(f"LXC does not work here: {advised(DRIVER.name, probed.reason)}")
     root, claim = base / "root", base / "claim"
     subprocess.run(["cp", "-a", "-T", store.tree(ROOTFS), root], check=True)
     (root / "sbin" / "init").unlink()

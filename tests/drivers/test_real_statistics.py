@@ -7,11 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from polyvisor.agent.statistics import samples
 from polyvisor.domain import DomainContext, render
-from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.base import Driver
 from polyvisor.kube.metrics import Families
 from tests.drivers.kit import Client, bench
 from tests.drivers.test_real import READY, talkative
@@ -42,8 +40,6 @@ def log_in(console: socket.socket) -> None:
 
 
 def test_a_guest_at_work_is_seen_to_use_cpu_and_memory(driver: Driver, bootable: DomainContext, scratch: Path) -> None:
-    if driver.features["lifecycle.statistics"].verdict is not Verdict.SUPPORTED:
-        pytest.skip("the table does not claim it")
     vmi = talkative(driver, bootable)
     with bench(driver, vmi, scratch / driver.name) as one:
         agent = one.launch()

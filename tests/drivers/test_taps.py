@@ -35,6 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import guest_images
 from oci_layout import Entry, Tree
 
+from tests.needs import need, unmet
+
 __all__ = ["net"]
 
 USER = 64055
@@ -55,6 +57,7 @@ case $reason in BOUND6) ip address add $new_ip6_address/128 dev $interface;; esa
 
 def with_client(initrd: bytes) -> bytes:
     """Put a client of DHCPv6, this machine's own with its libraries, before a guest's initramfs."""
+    need("dhclient")
     program = shutil.which("dhclient") or CLIENT
     said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     libraries = [word for line in said.splitlines() for word in line.split() if word.startswith("/")]
@@ -73,7 +76,7 @@ def folder() -> Iterator[Path]:
 
 def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: ImageStore, tmp_path: Path) -> None:
     if why := trial():
-        pytest.skip(why)
+        unmet(f"networks of Pods cannot be made here: {why}")
     card = {"name": "default", "masquerade": {}, "ports": [{"port": 8080}]}
     spec: dict[str, Any] = {
         "domain": {

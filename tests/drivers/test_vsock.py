@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from polyvisor.api import VirtualMachineInstanceStatus
 from polyvisor.domain import DomainContext, render
 from polyvisor.drivers.qemu import QemuDriver
 from polyvisor.drivers.qemu.plan import VSOCK
 from tests.drivers.kit import bench, machine
+from tests.needs import absent
 
 DRIVER = QemuDriver()
 
 
-@pytest.mark.skipif(Path(VSOCK).exists(), reason=f"there is {VSOCK}")
 def test_libvirt_takes_the_domain_and_misses_the_device() -> None:
+    if Path(VSOCK).exists():
+        absent("no /dev/vhost-vsock", "this machine has it")
     vmi = machine(DRIVER, {"devices": {"autoattachVSOCK": True}})
     vmi.status = VirtualMachineInstanceStatus.model_validate({"VSOCKCID": 4242})
     with bench(DRIVER, vmi) as one:

@@ -11,14 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tools"))
 import guest_images  # noqa: E402
 from oci_layout import Entry, Layout  # noqa: E402
 
 from polyvisor.agent.images import ImageStore  # noqa: E402
+from tests.needs import need  # noqa: E402
 
 IMAGE = "localhost/polyvisor/agent-kernel:1"
 DEMO = "localhost/polyvisor/demo-kernel:1"
@@ -54,8 +53,7 @@ sleep 1
 
 def add_image(images: Path) -> None:
     """Put the image into a store that has the demo's images."""
-    if not Path(PROGRAM).exists():
-        pytest.skip("the guest agent is not installed here (package qemu-guest-agent)")
+    need(PROGRAM)
     cache = images.parent / "agent-guest"
     store = ImageStore(images, cache)
     kernel = store.file(DEMO, "/boot/vmlinuz").read_bytes()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.needs import absent, need_root
 
 FOLDER = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 MIB = 2
@@ -22,13 +21,14 @@ def count(name: str) -> int:
 @contextmanager
 def set_aside(pages: int) -> Iterator[None]:
     """Set pages aside, beside those that are."""
-    if os.geteuid() or not FOLDER.is_dir():
-        pytest.skip("setting huge pages aside needs root, and a kernel that has them")
+    need_root()
+    if not FOLDER.is_dir():
+        absent("huge pages", "the kernel has none of this size")
     before = count("nr")
     (FOLDER / "nr_hugepages").write_text(str(before + pages))
     try:
         if count("nr") < before + pages:
-            pytest.skip(f"the kernel finds no room for {pages} huge pages")
+            absent("huge pages", f"the kernel finds no room for {pages}")
         yield
     finally:
         (FOLDER / "nr_hugepages").write_text(str(max(count("nr") - pages, 0)))

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from polyvisor.api import Obj
 from polyvisor.api.resources import EVENTS, NODES, PODS, VMIS, VMS, Resource
 from polyvisor.controllers import run_controllers
@@ -21,6 +19,7 @@ from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.tasks import end_task
 from tests.e2e.cluster import Cluster, cluster
 from tests.e2e.goprograms import NoGo
+from tests.needs import unmet
 
 CRDS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
 SPACE = "default"
@@ -202,4 +201,4 @@ async def running() -> AsyncIterator[Mixed]:
                     yield Mixed(one, client, vmis, vms, pods)
                 await end_task(task)
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))

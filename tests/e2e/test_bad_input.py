@@ -20,6 +20,7 @@ from polyvisor.process.certificates import Pair, now
 from tests.e2e.cluster import cluster
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import Installation, eventually
+from tests.needs import unmet
 from tests.server.test_webhooks import vmi
 
 Obj = dict[str, Any]
@@ -38,7 +39,7 @@ def installation() -> Iterator[Installation]:
             eventually(found.available, why=lambda: control_plane.tail("api"))
             yield found
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def _degraded(installation: Installation) -> str:

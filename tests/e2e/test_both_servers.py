@@ -25,6 +25,7 @@ from polyvisor.kube import ApiError, KubeClient
 from tests.e2e.cluster import KUBECTL
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import eventually, installed
+from tests.needs import unmet
 from tests.server.test_webhooks import replica_set, vm, vmi
 
 pytestmark = pytest.mark.e2e
@@ -85,7 +86,7 @@ def servers() -> Iterator[dict[str, Server]]:
         try:
             found = Server(stack.enter_context(installed()).cluster.kubeconfig)
         except NoGo as missing:
-            pytest.skip(str(missing))
+            unmet(str(missing))
         yield {"standalone": stack.enter_context(standalone()), "cluster": found}
 
 

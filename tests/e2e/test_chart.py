@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import yaml
 
 from polyvisor import __version__
 from polyvisor.installation.render import CHART, assignment, defaults, manifests, merged
+from tests.needs import need
 
 MAIN = Path(__file__).parent / "tools" / "template" / "main.go"
 VALUES = [
@@ -29,8 +29,7 @@ VALUES = [
 @pytest.mark.e2e
 @pytest.mark.parametrize("given", VALUES)
 def test_the_chart_is_the_same_to_helms_engine(given: list[str]) -> None:
-    if not shutil.which("go"):
-        pytest.skip("Go is not here")
+    need("go")
     values = defaults()
     for text in given:
         values = merged(values, assignment(text))

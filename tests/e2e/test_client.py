@@ -18,6 +18,7 @@ from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WatchE
 from polyvisor.kube.tasks import end_task
 from tests.e2e.cluster import Cluster, cluster
 from tests.e2e.goprograms import NoGo
+from tests.needs import unmet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 SECONDS = 20
@@ -30,7 +31,7 @@ def one() -> Any:
         with cluster() as started:
             yield started
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,8 +24,6 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not here")
     with installed() as found:
         yield found
 

@@ -19,8 +19,9 @@ from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import eventually
 from tests.e2e.node import PAUSE, Node
 from tests.e2e.nodes import NodesCluster, cluster_with_nodes
+from tests.needs import unmet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="nodes need root")]
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
 KVM = "devices.kubevirt.io/kvm"
 RANDOM = os.makedev(1, 8)
 
@@ -51,7 +52,7 @@ def one() -> Iterator[NodesCluster]:
         with cluster_with_nodes(1) as found:
             yield found
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def _allocatable(cluster: NodesCluster) -> dict[str, str]:

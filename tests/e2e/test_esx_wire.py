@@ -21,6 +21,7 @@ from polyvisor.drivers.esx import VOLUMES, EsxDriver
 from polyvisor.testing import bench, machines
 from tests.drivers.kit import machine
 from tests.e2e.goprograms import NoGo, program
+from tests.needs import unmet
 
 pytestmark = pytest.mark.e2e
 DRIVER = EsxDriver()
@@ -53,7 +54,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     try:
         vcsim = program("vcsim")
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
     command = [vcsim, "-password", PASSWORD, "-datastore", datastore]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -20,6 +20,7 @@ from polyvisor.kube import ApiError
 from tests.e2e.cluster import cluster
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import Installation, eventually
+from tests.needs import unmet
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.e2e
@@ -162,7 +163,7 @@ def nodes() -> Iterator[Nodes]:
             eventually(lambda: not taints(found), why=lambda: str(taints(found)))
             yield found
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def taints(nodes: Nodes) -> list[str]:

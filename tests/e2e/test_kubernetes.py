@@ -16,6 +16,7 @@ from polyvisor.kube import ApiError, Informer, KubeClient
 from polyvisor.kube.tasks import end_task
 from tests.e2e.cluster import Cluster, cluster
 from tests.e2e.goprograms import NoGo
+from tests.needs import unmet
 
 pytestmark = pytest.mark.e2e
 CRDS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
@@ -44,7 +45,7 @@ def kubernetes() -> Iterator[Cluster]:
                 time.sleep(0.1)
             yield one
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def test_every_definition_is_structural(kubernetes: Cluster) -> None:

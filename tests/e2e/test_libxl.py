@@ -28,8 +28,7 @@ from tests.drivers.kit import machine
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a private libvirtd needs root"),
-    pytest.mark.skipif(not Path("/usr/include/libxl.h").exists(), reason="libxen-dev is not installed"),
+    pytest.mark.root,
 ]
 DRIVER = XenDriver()
 MODULE = Path("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_libxl.so")

@@ -14,12 +14,13 @@ import pytest
 from polyvisor.agent.network.pods import trial
 from polyvisor.cli.client import MERGE, Client
 from polyvisor.kube.config import from_kubeconfig
+from tests.needs import unmet
 
 from .guest_shell import Shell, shell, until
 from .standalone import KERNEL, Standalone, standalone
 from .test_networks import define_network, own_network
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")]
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
 VMS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
 POD = {"name": "default", "pod": {}}
 FIRST = {"name": "default", "masquerade": {}}
@@ -51,7 +52,7 @@ def container(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def home() -> Iterator[Standalone]:
     if why := trial():
-        pytest.skip(why)
+        unmet(f"networks of Pods cannot be made here: {why}")
     with standalone() as home, own_network():
         home.run("up", "--network", "bridge")
         try:

@@ -14,6 +14,7 @@ from tests.e2e.cluster import cluster
 from tests.e2e.goprograms import TOOLS, NoGo
 from tests.e2e.installation import Installation, eventually
 from tests.e2e.mixed import PLAYED, node_of
+from tests.needs import unmet
 from tests.server.test_webhooks import vm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.proof]
@@ -27,7 +28,7 @@ def installation() -> Iterator[Installation]:
             programs = ("kube-controller-manager", "kube-scheduler", "kwok")
             control_plane = stack.enter_context(cluster(*programs, older=True))
         except NoGo as missing:
-            pytest.skip(str(missing))
+            unmet(str(missing))
         found = Installation(control_plane, stack)
         found.install()
         found.start_controller("one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from polyvisor.api.resources import CLUSTER_INSTANCETYPES, REPLICA_SETS, VMIS, V
 from polyvisor.drivers import registry
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import Installation, eventually, installed
+from tests.needs import unmet
 from tests.server.test_webhooks import replica_set, vm, vmi
 
 Obj = dict[str, Any]
@@ -29,14 +29,12 @@ SMALL: Obj = {
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl is not here")
     try:
         with installed() as found:
             found.create(CLUSTER_INSTANCETYPES, SMALL)
             yield found
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def sized(name: str, **domain: Any) -> Obj:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.needs import absent
+
 from .installation import eventually
 from .standalone import Standalone, bare_machine, standalone
 
@@ -29,7 +31,7 @@ def machine(name: str, cores: int, **cpu: Any) -> dict[str, Any]:
 @pytest.fixture
 def host() -> Iterator[Standalone]:
     if len(CPUS) < 2:
-        pytest.skip("there is one CPU, and that is everybody's")
+        absent("two CPUs", "there is one, and that is everybody's")
     with standalone() as one:
         try:
             one.run("up")

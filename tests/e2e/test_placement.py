@@ -23,6 +23,7 @@ from polyvisor.drivers import registry
 from tests.e2e.cluster import Cluster, cluster
 from tests.e2e.goprograms import NoGo
 from tests.e2e.mixed import root_for
+from tests.needs import unmet
 
 pytestmark = pytest.mark.e2e
 CRDS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
@@ -74,7 +75,7 @@ def mixed() -> Iterator[Cluster]:
                     finally:
                         process.terminate()
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def _node(name: str) -> Obj:

@@ -20,6 +20,7 @@ from tests.e2e.installation import eventually
 from tests.e2e.node import CGROUPS, Node
 from tests.e2e.node_images import demo_guests
 from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
+from tests.needs import unmet
 
 Obj = dict[str, Any]
 pytestmark = pytest.mark.e2e
@@ -63,7 +64,7 @@ def nodes() -> Iterator[NodesCluster]:
             found.install()
             yield found
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def get(nodes: NodesCluster, *what: str) -> Obj:

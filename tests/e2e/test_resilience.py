@@ -23,6 +23,7 @@ from polyvisor.kube.tasks import end_task
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import Installation, eventually, installed
 from tests.e2e.played import agents, node, node_ready
+from tests.needs import unmet
 from tests.server.test_webhooks import vm
 
 pytestmark = pytest.mark.e2e
@@ -124,7 +125,7 @@ def machines() -> Iterator[Machines]:
             eventually(ready, 60)
             yield Machines(installation)
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
 
 
 def test_the_leader_is_killed(machines: Machines) -> None:

@@ -25,6 +25,7 @@ import yaml
 from polyvisor import __version__
 from polyvisor.cli.client import Client
 from polyvisor.kube.errors import ApiError
+from tests.needs import unmet
 
 from .agent_guest import add_image
 from .goprograms import NoGo, program
@@ -84,7 +85,7 @@ def home() -> Iterator[Standalone]:
     try:
         program("virtctl")
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))
     with standalone() as home:
         add_image(home.folder / "images")
         home.run("up")

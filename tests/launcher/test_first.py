@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of processes needs root")
+pytestmark = pytest.mark.root
 ORPHANS = """
 import os, signal, threading, time
 from polyvisor.launcher.first import reap_orphans

@@ -107,7 +107,7 @@ def test_a_line_without_end_is_cut_off_and_the_others_stay(one: Bench) -> None:
     assert agent.result("state")["state"] == "none"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.root
 def test_another_user_is_not_served(one: Bench) -> None:
     agent = one.launch()
     one.folder.chmod(0o755)

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -278,3 +279,35 @@ def test_a_cpu_of_the_host_asks_for_no_model(model: str) -> None:
     wanted = spec(domain={"devices": {}, "cpu": {"model": model}})
     placement = place(wanted, config(), BOTH, [FakeDriver("alpha", table={"cpu.model.named": BY_CPU})])
     assert not [label for label in placement.labels if label.startswith("cpu-")]
+
+
+def reported(name: str, reason: Any, available: bool = False) -> Any:
+    made = node(name)
+    report = [{"name": "alpha", "available": available, "reason": reason}]
+    made["metadata"].setdefault("annotations", {})["hypervisor.kubevirt.io/drivers"] = json.dumps(report)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("nodes", "ending"),
+    [
+        ([node("n1")], "(label hypervisor.kubevirt.io/alpha)"),
+        ([reported("n1", "no engine; apt-get install engine")], "alpha): no engine; apt-get install engine"),
+        ([reported("n1", "no engine"), reported("n2", "no engine")], "alpha): no engine"),
+        ([reported("n1", "no engine"), reported("n2", "no fuel")], "alpha): no engine (and 1 other reasons)"),
+        ([reported("n1", "a\nb")], "alpha): a b"),
+        ([reported("n1", "x" * 9000)], "alpha): " + "x" * 500),
+        ([reported("n1", "only slow", available=True)], "(label hypervisor.kubevirt.io/alpha)"),
+    ],
+)
+def test_a_driver_that_no_node_has_comes_with_the_nodes_reason(nodes: Any, ending: str) -> None:
+    found = place(spec({"driver": "alpha"}), config(), nodes, [ALPHA, BETA]).explain().rpartition("; nodes: ")[0]
+    assert found.endswith(ending)
+
+
+@pytest.mark.parametrize("text", ["", "no", "{}", "[1]", '[{"name": "alpha"}]', '[{"name": [], "available": 0}]'])
+def test_a_report_that_makes_no_sense_is_passed_over(text: str) -> None:
+    strange = node("n1")
+    strange["metadata"].setdefault("annotations", {})["hypervisor.kubevirt.io/drivers"] = text
+    found = place(spec({"driver": "alpha"}), config(), [strange], [ALPHA, BETA]).explain().rpartition("; nodes: ")[0]
+    assert found.endswith("(label hypervisor.kubevirt.io/alpha)")

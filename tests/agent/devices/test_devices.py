@@ -30,6 +30,7 @@ from polyvisor.agent.devices.messages import (
 )
 from polyvisor.agent.devices.plugin import COUNT, SERVICE
 from polyvisor.kube.tasks import end_task
+from tests.needs import absent
 
 NULL = os.makedev(1, 3)
 
@@ -79,8 +80,8 @@ class Node:
     def make(self, path: Path, mode: int = 0o666) -> None:
         try:
             os.mknod(path, stat.S_IFCHR | 0o600, NULL)
-        except PermissionError:
-            pytest.skip("device nodes cannot be made here")
+        except PermissionError as error:
+            absent("device nodes", str(error))
         path.chmod(mode)
 
     def keeper(self) -> DeviceKeeper:

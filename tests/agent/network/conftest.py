@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from polyvisor.agent.network.namespace import Namespace
+from tests.needs import need_root
 
 POD = "192.0.2.2"
 OUTSIDE = "192.0.2.1"
@@ -71,8 +71,7 @@ class Net:
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    if os.geteuid():
-        pytest.skip("network namespaces need root")
+    need_root()
     outside, pod = Space(), Space()
     outside.batch(
         f"link add p0 type veth peer name eth0 netns {pod.pid}", f"address add {OUTSIDE}/24 dev p0", "link set p0 up"

@@ -21,6 +21,7 @@ from polyvisor.agent.network.namespace import Namespace, NetworkError
 from polyvisor.agent.network.pods import TUN, PodNetworks, trial
 from polyvisor.agent.streams import dial, port_of
 from polyvisor.drivers.base import CardKind
+from tests.needs import need, unmet
 
 from .conftest import OUTSIDE, POD, Net, Space, ask, listening, vmi
 
@@ -48,7 +49,7 @@ RESOLVER = Resolver(("198.51.100.53",), ("kubevirt.svc.cluster.local", "svc.clus
 @pytest.fixture
 async def networks(tmp_path: Path) -> AsyncIterator[PodNetworks]:
     if why := trial():
-        pytest.skip(why)
+        unmet(f"networks of Pods cannot be made here: {why}")
     found = PodNetworks(tmp_path / "networks", RESOLVER)
     await found.open()
     yield found
@@ -87,6 +88,7 @@ def script(tmp_path: Path) -> Path:
 
 def lease(guest: Space, script: Path, *asked: str) -> str:
     """Have a guest ask for its address; return what it is told."""
+    need("busybox")
     options = [word for name in ("mtu", "search", *asked) for word in ("-O", name)]
     return guest.run(
         "busybox", "udhcpc", "-i", "eth0", "-q", "-n", "-t", "10", "-T", "1", "-f", "-s", str(script), *options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from polyvisor.kube.config import from_kubeconfig
 from tests.e2e.guest_shell import true
 from tests.e2e.standalone import ROOT, Standalone, standalone
 from tests.e2e.test_networks import own_network
+from tests.needs import need_root, unmet
 
 from . import machines
 from .debian import Debian, debian
@@ -37,10 +37,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def home(keys: Path) -> Iterator[Standalone]:
     """The installation; both machines have begun to start."""
-    if os.geteuid():
-        pytest.skip("containers need root")
+    need_root()
     if why := trial():
-        pytest.skip(why)
+        unmet(f"networks of Pods cannot be made here: {why}")
     found = debian()
     with standalone() as home, own_network():
         add_kernel(home.folder / "images", found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,15 +9,15 @@ import pytest
 from tests.e2e.goprograms import NoGo
 from tests.e2e.node_images import demo_guests
 from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
+from tests.needs import need_root, unmet
 
 
 @pytest.fixture(scope="package")
 def pods() -> Iterator[NodesCluster]:
-    if os.geteuid():
-        pytest.skip("nodes need root")
+    need_root()
     try:
         with cluster_with_nodes(1, [*images(), demo_guests()]) as found:
             found.install()
             yield found
     except NoGo as missing:
-        pytest.skip(str(missing))
+        unmet(str(missing))

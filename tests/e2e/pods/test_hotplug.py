@@ -12,6 +12,7 @@ import yaml
 
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import NodesCluster
+from tests.needs import absent
 
 from .machines import FIRMWARE, SECONDS, Obj, block_claim, claim, get, image
 
@@ -182,7 +183,7 @@ def rights(nodes: NodesCluster, name: str) -> str:
 
 def test_a_block_device_comes_to_a_guest_and_goes(nodes: NodesCluster, device: str) -> None:
     if not Path("/sys/fs/cgroup/devices").is_dir():
-        pytest.skip("control groups of version 2, where this is refused")
+        absent("control groups v1", "this machine has version 2, where it is refused")
     nodes.kubectl("apply", "--filename=-", stdin=vm("hot"))
     says(nodes, "hot", "DISKS.")
     number = Path(device).stat().st_rdev

@@ -1,0 +1,70 @@
+"""What tests need of the machine.
+
+A prerequisite that is missing fails the test, with its name and the command that installs it. A test is skipped only
+for what some machines cannot have: :data:`LANES` is the one list of that, and every run ends with a table of what was
+skipped. Whatever else skips a test fails it (``tests/conftest.py``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NoReturn
+
+import pytest
+
+from polyvisor import prerequisites
+
+LANES = {
+    "root": "namespaces, mounts and LXC; `sudo make test` runs these tests, --strict-prerequisites fails them",
+    "Cloud Hypervisor": "a libvirt that is built with that driver, and /dev/kvm; no distribution packages it",
+    "loop devices": "block devices; containers on some hosts may not use any",
+    "device nodes": "containers on some hosts may not make any",
+    "huge pages": "memory that the kernel can set aside in large pieces at this moment",
+    "two CPUs": "a CPU that guests can have to themselves",
+    "control groups v1": "hot-plugged block devices in Pods; hosts with control groups of version 2",
+    "newer libvirt": "the schema of a domain's XML in a libvirt newer than this one",
+    "no /dev/vhost-vsock": "what is said where the device is missing; hosts that have it",
+}
+"""What a machine may lack without being set up wrongly -> what is tested with it, or why it may lack it."""
+
+
+def absent(lane: str, reason: str) -> NoReturn:
+    """Skip a test of one of the lanes."""
+    assert lane in LANES, f"{lane!r} is not in tests/needs.py"
+    pytest.skip(f"{lane}: {reason}")
+
+
+def unmet(reason: str) -> NoReturn:
+    """Fail a test for want of something that the machine should have."""
+    pytest.fail(reason, pytrace=False)
+
+
+def need(*names: str) -> None:
+    """Fail the test if a program or file of the list of prerequisites is missing."""
+    for name in names:
+        found = [entry for entry in prerequisites.everything() if name in (*entry.programs, *entry.files)]
+        assert found, f"{name} is not in {prerequisites.LIST.name}"
+        if found[0].missing():
+            unmet(told(found))
+
+
+def need_root(strict: bool = False) -> None:
+    """Skip a test that needs root, or fail it."""
+    if os.geteuid() == 0:
+        return
+    if strict:
+        unmet("this test needs root: sudo make test")
+    absent("root", "this test needs root")
+
+
+def missing(lists: Sequence[str] = ("environment", "machine")) -> list[prerequisites.Prerequisite]:
+    """Return what set-up would install on this machine."""
+    return [entry for entry in prerequisites.everything() if set(lists) & set(entry.lists) and entry.missing()]
+
+
+def told(entries: Sequence[prerequisites.Prerequisite]) -> str:
+    """Return what is missing and the command that installs it."""
+    names = ", ".join(name for entry in entries for name in entry.missing())
+    command = prerequisites.install_command(entries)
+    return f"{names} missing" + (f": {command}" if command else "")

@@ -1,0 +1,82 @@
+"""The rule that no test is skipped silently, tried on a run of pytest of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.folders import short_folder
+
+TOP = Path(__file__).resolve().parents[1]
+TESTS = """
+import pytest
+from tests.needs import absent, need
+
+def test_a_lane():
+    absent("loop devices", "this machine has none")
+
+def test_another():
+    absent("loop devices", "this machine has none")
+
+def test_of_its_own():
+    pytest.skip("not today")
+
+@pytest.mark.skipif(True, reason="nor tomorrow")
+def test_by_a_mark():
+    pass
+
+@pytest.mark.xfail(reason="known", strict=True)
+def test_known():
+    raise ValueError
+
+def test_a_program():
+    need("buildah")
+
+@pytest.mark.root
+def test_as_root():
+    pass
+"""
+
+
+def run(folder: Path, *options: str, user: int | None = None) -> str:
+    (folder / "test_some.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-rfE", *options]
+    environment = {**os.environ, "PYTHONPATH": str(TOP), "PATH": str(folder), "COLUMNS": "120"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, user=user, timeout=60)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that every user may read."""
+    with short_folder() as found:
+        found.chmod(0o755)
+        yield found
+
+
+def test_a_lane_is_skipped_and_shown_and_all_else_fails(folder: Path) -> None:
+    said = run(folder)
+    assert "loop devices             2 skipped  this machine has none" in said
+    assert "skipped for a reason that is not in tests/needs.py: not today" in said
+    assert "skipped for a reason that is not in tests/needs.py: nor tomorrow" in said
+    assert "FAILED test_some.py::test_a_program - Failed: buildah missing: " in said
+    assert "2 failed" in said
+    assert "1 error" in said
+    assert "1 xfailed" in said
+
+
+@pytest.mark.root
+def test_a_user_who_is_not_root_is_told(folder: Path) -> None:
+    assert "root                     1 skipped  this test needs root" in run(folder, user=65534)
+
+
+def test_a_strict_run_does_not_begin_without_everything(folder: Path) -> None:
+    said = run(folder, "--strict-prerequisites")
+    assert "ERROR: " in said
+    assert "genisoimage or xorrisofs" in said.partition(" missing")[0]
+    assert "passed" not in said
