@@ -49,6 +49,8 @@ class Evictions:
             asked = read_review(await request.body())
         except BadReview as error:
             return JSONResponse({"message": str(error)}, status_code=400)
+        if asked.get("operation") != "CREATE" or asked.get("subResource") != "eviction":
+            return JSONResponse({"message": "a review of the creation of a Pod's eviction is wanted"}, status_code=400)
         why_not = await self.review(asked)
         answer: Obj = {"uid": asked["uid"], "allowed": not why_not}
         if why_not:
@@ -123,10 +125,16 @@ class Evictions:
         return None if (vmi.get("status") or {}).get("phase") in FINAL_PHASES else vmi
 
     async def _mark(self, vmi: Obj, pod: Obj) -> None:
+        """Have the machine leave its node, if the Pod is its launcher there.
+
+        Whatever a review says, what is true is read here: the Pod was, and the machine's status names its launchers.
+        """
         status, node = vmi.get("status") or {}, (pod.get("spec") or {}).get("nodeName")
-        if not node or status.get("nodeName") != node:
+        launchers = status.get("activePods") or {}
+        if not node or status.get("nodeName") != node or launchers.get(pod["metadata"]["uid"]) != node:
             return
-        body = {"metadata": {"uid": vmi["metadata"]["uid"]}, "status": {"evacuationNodeName": node}}
+        seen = {key: vmi["metadata"][key] for key in ("uid", "resourceVersion")}
+        body = {"metadata": seen, "status": {"evacuationNodeName": node}}
         await self._client.patch(VMIS, vmi["metadata"]["name"], body, vmi["metadata"]["namespace"])
 
 

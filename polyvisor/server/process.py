@@ -24,16 +24,19 @@ from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
 from polyvisor.process import running
+from polyvisor.process.body_limit import BodyLimit
 from polyvisor.process.certificates import Pair, split
 from polyvisor.process.health import Health, serve_health
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.serving import WebServer, listen
 from polyvisor.server import metrics
-from polyvisor.server.evictions import Evictions
+from polyvisor.server.evictions import EVICT, Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
 from polyvisor.server.remote_node import RemoteNode
 from polyvisor.server.subresources import Subresources
-from polyvisor.server.webhooks import Webhooks
+from polyvisor.server.subresources_machines import MAX_BODY
+from polyvisor.server.webhooks import MAX_BODY as MAX_REVIEW
+from polyvisor.server.webhooks import MUTATE, VALIDATE, Webhooks
 
 PORT = 8443
 AUTHENTICATION = "extension-apiserver-authentication"
@@ -100,6 +103,7 @@ class Server:
             frozenset(f"system:serviceaccount:{namespace}:{account}" for account in names.COMPONENT_ACCOUNTS),
         )
         gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
+        limit = Middleware(BodyLimit, limit_of=body_limit)
         routes = [
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
@@ -108,7 +112,7 @@ class Server:
         ]
         with listen(self._options.bind, self._options.port) as listener:
             web = WebServer(
-                Starlette(routes=routes, middleware=[Middleware(metrics.Requests), gate]), listener, self._tls
+                Starlette(routes=routes, middleware=[Middleware(metrics.Requests), gate, limit]), listener, self._tls
             )
             await web.start()
             self.port = web.port
@@ -133,6 +137,11 @@ class Server:
     async def _end_when_lost(self) -> None:
         await self._lost.wait()
         raise running.Restart("an authority of the front proxy was taken away")
+
+
+def body_limit(path: str) -> int:
+    """Return how long a request's body may be: a review has two objects in it, and is wrapped."""
+    return MAX_REVIEW if path.startswith((MUTATE, VALIDATE, EVICT)) else MAX_BODY
 
 
 def _certificates(proxy: FrontProxy) -> list[bytes]:

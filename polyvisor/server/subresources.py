@@ -56,8 +56,14 @@ class Subresources:
         found = subresources_discovery.routes()
         for version in subresources_discovery.VERSIONS:
             found += self._versioned(f"/apis/{SUBRESOURCES_GROUP}/{version}")
-        log = "/api/v1/namespaces/{namespace}/pods/{name}/log"
-        return [*found, Route(log, answering(self._log), methods=["GET"])]
+        return found
+
+    def pod_logs(self) -> list[BaseRoute]:
+        """Return the route of launchers' logs, for an API server without kubelets, behind its authentication.
+
+        In a cluster the API server has that path itself; here it would be open to whoever reaches the port.
+        """
+        return [Route("/api/v1/namespaces/{namespace}/pods/{name}/log", answering(self._log), methods=["GET"])]
 
     def _versioned(self, group_version: str) -> list[BaseRoute]:
         base = f"{group_version}/namespaces/{{namespace}}"

@@ -78,14 +78,16 @@ def devices(vmi: Obj) -> Obj:
 
 async def body_of(request: Request) -> Obj:
     """Return a request's body, which is an object or nothing."""
-    raw = await request.body()
-    if len(raw) > MAX_BODY:
-        raise Refusal(413, "the request is too large")
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise Refusal(413, "the request is too large")
     if not raw.strip():
         return {}
     try:
         body = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(400, f"Can not unmarshal Request body to struct, error: {error}") from error
     if body is None:
         return {}

@@ -152,8 +152,8 @@ def read_review(body: bytes) -> Obj:
         raise BadReview("the review is too large")
     try:
         found = json.loads(body)
-    except ValueError as error:
-        raise BadReview(f"the review is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadReview(f"the review is not JSON that can be read: {error}") from error
     request = found.get("request") if isinstance(found, dict) else None
     if not isinstance(request, dict) or found.get("apiVersion") != API_VERSION or not request.get("uid"):
         raise BadReview(f"an AdmissionReview of {API_VERSION} with a request is wanted")

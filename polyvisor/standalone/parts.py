@@ -103,12 +103,14 @@ class Parts:
         ours = secrets.token_urlsafe(32)
         connection = replace(from_kubeconfig(self._state.kubeconfig), token=ours)
         self._client = client = KubeClient(connection, observe=count_request)
+        subresources = Subresources(client, self._node, self._drivers)
         app = create_app(
             self._store,
             {identity.token: "polyvisor:admin", ours: COMPONENTS},
             admit=admitter(self._store, self._drivers),
             extra_routes=[
-                *Subresources(client, self._node, self._drivers).routes(),
+                *subresources.routes(),
+                *subresources.pod_logs(),
                 *PodEvictions(client, self._configuration).routes(),
                 *UploadDoors(self._uploads).routes(),
                 Route("/metrics", self._figures, methods=["GET"]),

@@ -33,12 +33,15 @@ class Asked:
         found = {"phase": "Running", "nodeName": "n1", "conditions": [FIXED], **status}
         return await self.client.update_status(VMIS, vmi | {"status": found})
 
-    async def pod(self, owner: Obj, **metadata: Any) -> None:
+    async def pod(self, owner: Obj, *, recorded: bool = True, **metadata: Any) -> None:
         reference = {"apiVersion": "kubevirt.io/v1", "kind": VMIS.kind, "name": "m", "controller": True}
         reference["uid"] = owner["metadata"]["uid"]
         about = {"name": "p", "namespace": SPACE, "ownerReferences": [reference], **metadata}
         spec = {"nodeName": "n1", "containers": [{"name": "compute", "image": "i"}]}
-        await self.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
+        pod = await self.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
+        if recorded:
+            active = {"status": {"activePods": {pod["metadata"]["uid"]: "n1"}}}
+            await self.client.patch(VMIS, "m", active, SPACE)
 
     async def answer(self, configuration: Obj | None = None, **request: Any) -> str:
         reviews = Evictions(self.client, lambda: configuration or {})
@@ -130,3 +133,9 @@ async def test_a_machine_that_cannot_be_looked_at_is_not_let_go(asked: Asked, mo
 
     monkeypatch.setattr(asked.client, "get", failing)
     assert await asked.answer() == "the machine of Pod default/p cannot be looked at: etcd is away"
+
+
+async def test_a_pod_that_is_not_recorded_as_the_launcher_marks_nothing(asked: Asked) -> None:
+    await asked.pod(await asked.machine("External"), recorded=False)
+    await asked.answer()
+    assert await asked.marked() == ""

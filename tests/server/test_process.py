@@ -241,3 +241,26 @@ async def test_an_authority_that_is_taken_away_ends_the_process(cluster: Cluster
         error = cluster.task.exception()
         assert isinstance(error, BaseExceptionGroup)
         assert error.subgroup(Restart)
+
+
+async def test_strangers_learn_nothing_of_pods_and_fill_no_memory(cluster: Cluster, tmp_path: Path) -> None:
+    async with started(cluster, tmp_path), cluster.caller(None) as stranger:
+        logs = "/api/v1/namespaces/kube-system/pods/{}/log"
+        answers = {(await stranger.get(logs.format(name))).text for name in ("there", "not-there")}
+        assert answers == {"Not Found"}
+        assert [await announced(cluster, path) for path in ("/validate", "/evict", START)] == [413, 413, 401]
+        deep = b"[" * 100_000
+        assert (await stranger.post("/validate", content=deep)).status_code == 400
+        body = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "operation": "DELETE"}}
+        assert (await stranger.post("/evict", json=body)).status_code == 400
+
+
+async def announced(cluster: Cluster, path: str) -> int:
+    """Return the answer to a request that tells of 9 MiB and sends none of them."""
+    assert cluster.server is not None
+    context = ssl.create_default_context(cadata=cluster.ca.certificate.decode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.server.port, ssl=context)
+    writer.write(f"PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {9 << 20}\r\n\r\n".encode())
+    line = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    return int(line.split()[1])
