@@ -14,6 +14,7 @@ from typing import Any
 
 from polyvisor.agent.launcher_messages import LINE_LIMIT, State, Unasked, error_of, read_message, state_of
 from polyvisor.agent.peers import address_of, peer_of, stranger
+from polyvisor.drivers.pace import Deadline, has_passed
 from polyvisor.kube.tasks import end_task
 
 VERSIONS = [1]
@@ -112,8 +113,11 @@ class Link:
         """Whether there was a domain and it is over."""
         return self.state.get("state") in ENDED
 
-    async def request(self, operation: str, *, seconds: float = 0, **arguments: Any) -> State:
-        """Ask for an operation and wait for its end, ``TIMEOUT`` unless said; return the state after it."""
+    async def request(self, operation: str, *, seconds: float = 0, exact: bool = False, **arguments: Any) -> State:
+        """Ask for an operation and wait for its end, ``TIMEOUT`` unless said; return the state after it.
+
+        The time limit follows the machine's pace, unless it is ``exact``.
+        """
         seconds = seconds or TIMEOUT
         if self.closed:
             raise LauncherGone("the launcher has ended")
@@ -123,11 +127,16 @@ class Link:
         self._pending[number] = future
         try:
             self._writer.write(json.dumps({"id": number, "op": operation, **arguments}).encode() + b"\n")
+            deadline = Deadline(seconds)
             async with asyncio.timeout(seconds):
                 await self._writer.drain()
-                return await future
+            while not (await asyncio.wait([future], timeout=deadline.left))[0]:
+                if exact or await asyncio.to_thread(has_passed, deadline):
+                    raise TimeoutError
+            return future.result()
         except TimeoutError:
-            raise LauncherError(f"the launcher did not answer to {operation!r} within {seconds:.0f} s") from None
+            waited = f"{deadline.waited:.0f} s"
+            raise LauncherError(f"the launcher did not answer to {operation!r} within {waited}") from None
         except OSError as error:
             raise LauncherGone(f"the launcher has ended: {error}") from None
         finally:

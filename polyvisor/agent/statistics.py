@@ -97,7 +97,7 @@ class Statistics(Collector):
         async def ask(vmi: Obj, link: Link, driver: str) -> tuple[dict[str, str], Mapping[str, Any]] | None:
             try:
                 async with slots:
-                    told = (await link.request("stats", seconds=SECONDS)).get("stats")
+                    told = (await link.request("stats", seconds=SECONDS, exact=True)).get("stats")
             except LauncherError as error:
                 log.debug("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
                 return None

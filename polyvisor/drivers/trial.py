@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.drivers.base import LauncherPlan
-from polyvisor.drivers.pace import Deadline
+from polyvisor.drivers.pace import Deadline, slowness
 from polyvisor.launcher.strays import end_strays
 
 OPEN_SECONDS = 40.0
@@ -28,6 +28,8 @@ CALL_SECONDS = 30.0
 END_SECONDS = 90.0
 LOOK_SECONDS = 0.02
 STATE_SECONDS = 0.5
+SLOW = 2.0
+"""From this slowness on, what was not heard of in time is not taken for broken."""
 ENDED = ("shutoff", "crashed")
 TAKEN = "already works"
 """The launcher's words where another one has the folder: a trial that was cut short left it, and it will answer."""
@@ -169,6 +171,11 @@ class Trial:
                 self.ended = self.call("state")["state"] in ENDED
             self._pause()  # a log file in another process's hands: there is nothing to wait on
         return True
+
+    @property
+    def slow(self) -> bool:
+        """Whether a machine that was not heard of in time may yet run when this host is less busy."""
+        return not self.ended and slowness() >= SLOW
 
     def console(self) -> bytes:
         """Return what the machine's console has said so far."""

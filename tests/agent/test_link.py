@@ -13,6 +13,7 @@ import pytest
 
 from polyvisor.agent import link
 from polyvisor.agent.link import LauncherError, LauncherGone, Link, open_console
+from polyvisor.drivers.pace import Deadline
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HELLO = {"hello": {"version": 1, "libvirtVersion": "9.0.0"}}
@@ -180,3 +181,29 @@ async def test_console_of_one_that_hangs_or_refuses(tmp_path: Path) -> None:
     async with launcher(tmp_path / "b", refuse) as path:
         with pytest.raises(LauncherError, match="not running"):
             await open_console(path)
+
+
+async def test_an_answer_that_takes_longer_on_a_slow_machine_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def pace() -> float:
+        loop.call_soon_threadsafe(measured.set)
+        return 50.0
+
+    monkeypatch.setattr(link, "Deadline", lambda seconds: Deadline(seconds, measure=pace))
+
+    async def then(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = json.loads(await reader.readline())
+        await measured.wait()
+        say(writer, {"id": asked["id"], "result": {"state": "paused", "reason": ""}})
+        await silence(reader, writer)
+
+    async with launcher(tmp_path, greeting(then)) as path:
+        one = await Link.connect(path, lambda: None)
+        assert (await one.request("pause"))["state"] == "paused"
+        with pytest.raises(LauncherError, match="did not answer"):
+            await one.request("pause", seconds=0.01, exact=True)
+        await one.close()

@@ -58,6 +58,10 @@ class Host:
                 assert text == (probe.BANNER if self.guest == "linux" else boot_sector.DONE)
                 return self.guest in host.runs[self.virt_type]
 
+            @property
+            def slow(self) -> bool:
+                return host.slow > 1.0
+
             def console(self) -> bytes:
                 return b"boot sector: real mode\n"
 
@@ -68,7 +72,6 @@ class Host:
         monkeypatch.setattr(probe, "Trial", Played)
         monkeypatch.setattr(probe, "find_kernel", find)
         monkeypatch.setattr(probe, "_kvm", lambda: self.kvm)
-        monkeypatch.setattr(probe, "slowness", lambda: self.slow)
 
 
 @pytest.fixture

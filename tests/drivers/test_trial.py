@@ -125,3 +125,17 @@ def test_what_is_refused_is_not(folder: Path) -> None:
     with Trial(folder, PLAN, "tried") as trial, pytest.raises(TrialError) as raised:
         trial.call("start", xml="<domain/>")
     assert not raised.value.again
+
+
+@pytest.mark.parametrize(("pace", "slow"), [(1.0, False), (8.0, True)])
+def test_a_silent_machine_may_only_be_slow_on_a_slow_host(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pace: float, slow: bool
+) -> None:
+    monkeypatch.setattr(trials, "slowness", lambda: pace)
+    with Trial(folder, PLAN, "tried") as trial:
+        trial.call("start", xml=XML)
+        assert not trial.says(b"anything", 0.0)
+        assert trial.slow is slow
+        trial.call("destroy")
+        assert not trial.says(b"anything", 3600.0)
+        assert not trial.slow, "what has ended by itself is not slow"

@@ -52,9 +52,10 @@ def _try(scratch: Path, virt_type: str, kernel: Path) -> ProbeResult:
                 return ProbeResult(False, f"libvirt {versions.libvirt} is too old, {MIN_LIBVIRT} is needed")
             trial.call("start", xml=_xml(virt_type, kernel))
             if not trial.says(BANNER, BOOT_SECONDS):
-                return ProbeResult(False, f"a Linux kernel did not print its first line within {BOOT_SECONDS:.0f} s")
+                seen = f"a Linux kernel did not print its first line in {trial.waited:.0f} s"
+                return ProbeResult(False, seen, again=trial.slow)
     except (TrialError, OSError) as error:
-        return ProbeResult(False, str(error))
+        return ProbeResult(False, str(error), again=isinstance(error, TrialError) and error.again)
     return ProbeResult(True, "", versions.hypervisor, versions.libvirt, (virt_type,))
 
 

@@ -41,10 +41,10 @@ def _try(scratch: Path) -> ProbeResult:
         with Trial(folder, launcher_plan(folder), NAME) as trial:
             trial.call("start", xml=_xml(root, shared))
             if not trial.says(WORD, BOOT_SECONDS):
-                return ProbeResult(False, f"a container's init said nothing within {BOOT_SECONDS:.0f} s")
+                return ProbeResult(False, f"a container's init said nothing in {trial.waited:.0f} s", again=trial.slow)
             versions = trial.versions
     except (TrialError, OSError) as error:
-        return ProbeResult(False, str(error))
+        return ProbeResult(False, str(error), again=isinstance(error, TrialError) and error.again)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     return ProbeResult(

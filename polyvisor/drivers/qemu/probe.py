@@ -24,7 +24,6 @@ from lxml import etree
 from polyvisor.drivers import cpus
 from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.drivers.memory import keep, recall, stamp
-from polyvisor.drivers.pace import slowness
 from polyvisor.drivers.qemu import boot_sector
 from polyvisor.drivers.qemu.plan import CACHE, VSOCK, launcher_plan, warm_cache
 from polyvisor.drivers.trial import UUID, Trial, TrialError
@@ -36,8 +35,6 @@ KERNEL_VARIABLE = "POLYVISOR_PROBE_KERNEL"
 BANNER = b"Linux version"
 KVM = "kvm"
 BOOT_SECONDS = {KVM: 4.0, "qemu": 15.0}
-SLOW = 2.0
-"""From this slowness on, a guest that was not heard of in time may yet run when the machine is less busy."""
 KERNEL_BYTES = 64 * 1024 * 1024
 NAME = "polyvisor_probe"
 TPM_PROGRAMS = ("swtpm", "swtpm_setup")
@@ -153,8 +150,7 @@ def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> _Outcome:
             if trial.says(BANNER if linux else boot_sector.DONE, BOOT_SECONDS[virt_type]):
                 return _Outcome(cpus=_cpus(trial, virt_type))
             seen = "a Linux kernel did not print its first line" if linux else boot_sector.stopped(trial.console())
-            slow = not trial.ended and slowness() >= SLOW
-            return _Outcome(f"{seen} (waited {trial.waited:.0f} s)", again=slow)
+            return _Outcome(f"{seen} (waited {trial.waited:.0f} s)", again=trial.slow)
     except (TrialError, OSError) as error:
         return _Outcome(str(error), again=isinstance(error, TrialError) and error.again)
 
