@@ -9,12 +9,12 @@ import platform
 from collections.abc import Iterable
 from dataclasses import replace
 
-from polyvisor.api.resources import Resource
+from polyvisor.api.resources import EVENTS, Resource
 
 from . import scale
 from .errors import Obj
 from .kinds import SERVED, why_read_only
-from .versions import served
+from .versions import EVENTS_GROUP, served
 
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _REVIEWS = {
@@ -55,7 +55,7 @@ def group_versions() -> dict[str, list[str]]:
     for name, version_name in [*stored, *((one.group, older) for one in SERVED for older in one.also_served)]:
         if version_name not in (versions := found.setdefault(name, [])):
             versions.append(version_name)
-    for name in _REVIEWS:
+    for name in (EVENTS_GROUP, *_REVIEWS):
         found.setdefault(name, ["v1"])
     return found
 
@@ -63,11 +63,15 @@ def group_versions() -> dict[str, list[str]]:
 def of(group: str, version_name: str) -> list[Resource]:
     """Return the kinds of a group version, as they are at that version."""
     found = stored_of(group, version_name)
+    if group == EVENTS_GROUP:
+        return [replace(one, group=group) for one in found]
     return [one if one.version == version_name else replace(one, version=version_name) for one in found]
 
 
 def stored_of(group: str, version_name: str) -> list[Resource]:
     """Return the kinds of a group version, as they are stored."""
+    if (group, version_name) == (EVENTS_GROUP, "v1"):
+        return [EVENTS]
     return [one for one in SERVED if one.group == group and version_name in served(one)]
 
 

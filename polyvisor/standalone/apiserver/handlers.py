@@ -76,6 +76,8 @@ def find_target(group: str, version: str, rest: list[str]) -> Target:
         raise no_such_path()
     if name and resource.namespaced and namespace is None:
         raise no_such_path()
+    if group == versions.EVENTS_GROUP:
+        version = versions.EVENTS_VERSION
     return Target(resource, version, namespace, name, subresource)
 
 

@@ -199,6 +199,35 @@ async def test_finalizers_need_a_domain(server: Running) -> None:
     assert "example.com/mine" in found["metadata.finalizers[0]"]
 
 
+async def test_events_of_the_newer_group_are_the_same_events(server: Running) -> None:
+    newer, core = (f"/{api}/namespaces/default/events" for api in ("apis/events.k8s.io/v1", "api/v1"))
+    body = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": "e"},
+        "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "note": "words",
+        "reason": "Tried",
+        "type": "Normal",
+        "eventTime": "2026-01-02T03:04:05.000006Z",
+        "action": "Try",
+        "reportingController": "me",
+    }
+    made = await server.post(newer, body)
+    assert {**made, "metadata": body["metadata"]} == body
+    stored = (await server.client.get(f"{core}/e")).json()
+    assert (stored["apiVersion"], stored["message"], stored["involvedObject"]["name"]) == ("v1", "words", "p")
+    assert stored["reportingComponent"] == "me"
+    answer = await server.client.patch(f"{newer}/e", json={"note": "other"}, headers=MERGE)
+    assert answer.json()["note"] == "other"
+    assert (await server.client.get(newer)).json()["items"][0]["note"] == "other"
+    async with server.watch(f"{newer}?watch=1&resourceVersion=0") as read:
+        assert (await read())["object"]["regarding"]["name"] == "p"
+    listed = (await server.client.get("/apis/events.k8s.io/v1")).json()["resources"]
+    assert [one["name"] for one in listed] == ["events"]
+    assert "e" in (await server.kubectl("get", "events.events.k8s.io", "-o", "name")).out
+
+
 def test_the_table_of_fields_is_part_of_the_package() -> None:
     import polyvisor.standalone.apiserver.protobuf as package
 
