@@ -10,12 +10,18 @@ import typer
 
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode
-from polyvisor.cli.options import Format, Timeout
+from polyvisor.cli.options import Format
 from polyvisor.cli.output import Output, print_structured, say
 
 StartTimeout = Annotated[
     float | None,
     typer.Option("--timeout", help="Give up waiting after so many seconds; by default when nothing happens any more."),
+]
+
+
+StopTimeout = Annotated[
+    float | None,
+    typer.Option("--timeout", help="Give up waiting after so many seconds; by default 120, longer where slow."),
 ]
 
 
@@ -57,7 +63,7 @@ def up(
 def down(
     ctx: typer.Context,
     keep_guests: Annotated[bool, typer.Option(help="Leave guests running; the next `up` finds them again.")] = False,
-    timeout: Timeout = 120,
+    timeout: StopTimeout = None,
 ) -> None:
     """Shut all guests down and stop. Objects and disks are kept."""
     from polyvisor.cli.host import down as act

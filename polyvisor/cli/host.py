@@ -67,7 +67,7 @@ def _choose_network(state: StateFolder, network: str, runs: bool) -> None:
             raise CliError(f"{state.root} cannot be written: {error.strerror}", ExitCode.NOT_PERMITTED) from error
 
 
-def down(context: Context, *, keep_guests: bool, timeout: float) -> None:
+def down(context: Context, *, keep_guests: bool, timeout: float | None) -> None:
     """Stop the process, and the guests unless they shall go on."""
     state = context.state
     with _start_errors():

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from polyvisor.cli.client import Client
+from polyvisor.cli.client import LOOPBACK_SECONDS, Client
 from polyvisor.kube.errors import UNREACHABLE, ApiError, error_from_status, error_from_text
 from polyvisor.kube.tasks import end_task
 
@@ -59,7 +59,8 @@ async def opened(client: Client, path: str, query: dict[str, str] | None = None)
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidHandshake
 
-    url, arguments = options(client, path, OPEN_SECONDS, query)
+    limit = LOOPBACK_SECONDS if client.connection.loopback else OPEN_SECONDS
+    url, arguments = options(client, path, limit, query)
     try:
         return await connect(url, close_timeout=2.0, **arguments)
     except (OSError, InvalidHandshake, TimeoutError) as error:

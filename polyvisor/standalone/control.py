@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent.launchers import process_of
+from polyvisor.drivers.pace import Deadline
 from polyvisor.standalone.failure import TIMEOUT, StartError
 from polyvisor.standalone.state import StateFolder, running
 
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 300.0
+STOP_SECONDS = 120.0
 KEEP_GUESTS = signal.SIGTERM
 DRAIN = signal.SIGUSR1
 
@@ -92,8 +94,12 @@ def _progress(
                 return
 
 
-def stop(state: StateFolder, *, keep_guests: bool, timeout: float) -> bool:
-    """Stop the process and wait for its end; False if none runs."""
+def stop(state: StateFolder, *, keep_guests: bool, timeout: float | None = None) -> bool:
+    """Stop the process and wait for its end; False if none runs.
+
+    Without a ``timeout`` (seconds) the limit is ``STOP_SECONDS``, more on a slow machine.
+    """
+    deadline = Deadline(STOP_SECONDS) if timeout is None else Deadline(timeout, measure=lambda: 1.0)
     info = running(state.pid_file)
     if info is None:
         return False
@@ -106,12 +112,14 @@ def stop(state: StateFolder, *, keep_guests: bool, timeout: float) -> bool:
         if (running(state.pid_file) or {}).get("pid") != pid:
             return False
         signal.pidfd_send_signal(handle, KEEP_GUESTS if keep_guests else DRAIN)
-        ended, _, _ = select.select([handle], [], [], timeout)
+        ended: list[int] = []
+        while not ended and not deadline.passed:
+            ended, _, _ = select.select([handle], [], [], deadline.left)
     finally:
         os.close(handle)
     if not ended:
         raise StartError(
-            f"the process {pid} has not ended after {timeout:g} s",
+            f"the process {pid} has not ended after {deadline.waited:.0f} s",
             f"Guests may still be shutting down; {state.log} tells. Ask again, with a longer --timeout.",
             TIMEOUT,
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from polyvisor.drivers.pace import Deadline
 from polyvisor.standalone import control
 from polyvisor.standalone.failure import TIMEOUT, StartError
 from polyvisor.standalone.state import StateFolder
@@ -72,3 +73,30 @@ def test_a_limit_that_was_given_holds_whatever_is_told(wait: Callable[..., Any])
     told = [(float(at), {"waiting": "trying the drivers"}) for at in range(1, 100)]
     with pytest.raises(StartError, match="not ready after 20 s"):
         wait(told, 20.0)
+
+
+@pytest.mark.parametrize(("pace", "timeout", "ends"), [(1.0, None, 120), (3.0, None, 360), (3.0, 5.0, 5)])
+def test_the_end_is_waited_for_at_the_machines_pace_unless_a_limit_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pace: float, timeout: float | None, ends: int
+) -> None:
+    clock = Clock()
+
+    def deadline(seconds: float, measure: Callable[[], float] = lambda: pace) -> Deadline:
+        return Deadline(seconds, clock.monotonic, measure)
+
+    def select(*waited: object) -> tuple[list[int], list[int], list[int]]:
+        clock.now += float(str(waited[3]))
+        return [], [], []
+
+    state = StateFolder(tmp_path)
+    sleeper = subprocess.Popen(["/bin/sleep", "600"])
+    monkeypatch.setattr(control, "running", lambda _: {"pid": sleeper.pid})
+    monkeypatch.setattr(control, "Deadline", deadline)
+    monkeypatch.setattr(control.select, "select", select)
+    monkeypatch.setattr(control.signal, "pidfd_send_signal", lambda *_: None)
+    try:
+        with pytest.raises(StartError, match=f"has not ended after {ends} s"):
+            control.stop(state, keep_guests=False, timeout=timeout)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
