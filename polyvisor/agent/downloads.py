@@ -2,13 +2,15 @@
 
 A connection that is cut is taken up again where it was (``Range``), as long as the server vouches that the file is
 still the same one: by a strong ``ETag``, or by its date (``If-Range``). What is written is a stream, so a server that
-begins anew cannot be followed; then the import fails, and the next try begins anew too.
+begins anew cannot be followed; then the import fails, and the next try begins anew too. Redirects are followed here and
+not by the client, which would carry a user's own headers, API keys among them, to whatever host a server names.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import httpx
@@ -43,9 +45,7 @@ def download(request: Request, into: Incoming, progress: Callable[[float], None]
         context = ssl.create_default_context()
         if request.authorities:
             context.load_verify_locations(cadata=request.authorities)
-        with httpx.Client(
-            verify=context, timeout=TIMEOUT, follow_redirects=True, max_redirects=MOST_REDIRECTS, trust_env=True
-        ) as client:
+        with httpx.Client(verify=context, timeout=TIMEOUT, follow_redirects=False, trust_env=True) as client:
             fetching.all(client)
     except ssl.SSLError as error:
         raise ImageError(f"{into.called}: the certificates in certConfigMap cannot be read: {error}") from None
@@ -83,18 +83,33 @@ class _Fetching:
             self._into.pause(PAUSES[tries - 1])
 
     def _some(self, client: httpx.Client) -> None:
+        url = httpx.URL(self._request.url)
+        for _ in range(MOST_REDIRECTS + 1):
+            with self._asked(client, url) as response:
+                if response.next_request is None:
+                    self._take(response)
+                    return
+                url = response.next_request.url
+        raise httpx.TooManyRedirects(f"more than {MOST_REDIRECTS} redirects")
+
+    def _asked(self, client: httpx.Client, url: httpx.URL) -> AbstractContextManager[httpx.Response]:
+        """Ask for the file; what the user gave to be sent is for the server that the user named, and for no other."""
         given = self._request
-        auth = httpx.BasicAuth(given.user, given.password) if given.user or given.password else None
-        headers = {"Accept-Encoding": "identity", **given.headers}
+        headers, auth = {"Accept-Encoding": "identity"}, None
+        if _origin(url) == _origin(httpx.URL(given.url)):
+            headers |= given.headers
+            auth = httpx.BasicAuth(given.user, given.password) if given.user or given.password else None
         if self.come:
             headers |= {"Range": f"bytes={self.come}-", "If-Range": self._same}
-        with client.stream("GET", given.url, headers=headers, auth=auth) as response:
-            self._begin(response)
-            for chunk in response.iter_raw():
-                self._into.write(chunk)
-                self.come += len(chunk)
-                if self._whole:
-                    self._progress(min(1.0, self.come / self._whole))
+        return client.stream("GET", url, headers=headers, auth=auth)
+
+    def _take(self, response: httpx.Response) -> None:
+        self._begin(response)
+        for chunk in response.iter_raw():
+            self._into.write(chunk)
+            self.come += len(chunk)
+            if self._whole:
+                self._progress(min(1.0, self.come / self._whole))
 
     def _begin(self, response: httpx.Response) -> None:
         called = self._into.called
@@ -108,3 +123,7 @@ class _Fetching:
         self._whole = int(response.headers.get("Content-Length") or 0)
         tag = response.headers.get("ETag", "")
         self._same = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)

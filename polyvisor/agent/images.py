@@ -59,7 +59,7 @@ class ImageStore:
         if self._cache.is_dir():
             for entry in self._cache.iterdir():
                 if entry.name.startswith(_TMP):
-                    safepath.remove_path(entry)
+                    safepath.sweep_path(entry)
         if self._registries is not None:
             self._registries.sweep()
 

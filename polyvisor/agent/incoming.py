@@ -165,7 +165,7 @@ class Incoming:
         root.mkdir(mode=0o755)
         try:
             with safepath.opened_root(root) as top, image.open("rb") as file:
-                unpacker = Unpacker(top)
+                unpacker = Unpacker(top, most=self._size)
                 unpacker.layer(file, self.called)
                 unpacker.finish()
         except tarfile.TarError as error:

@@ -100,7 +100,7 @@ class Registries:
         """Remove what an interrupted pull left half made. Only while nobody pulls."""
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():
             if entry.name.startswith(TMP):
-                safepath.remove_path(entry)
+                safepath.sweep_path(entry)
 
     def layout(self, wanted: Reference, pull: Pull, architecture: str, progress: Callable[[str], None]) -> Path:
         """Return the OCI layout that holds the image, and nothing else; pull it if need be."""

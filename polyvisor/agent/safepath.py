@@ -8,9 +8,9 @@ resolved here, in user space, as a chroot would (:func:`real_folder`); the kerne
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +18,11 @@ from pathlib import Path
 
 from polyvisor.agent.errors import UnsafePath
 
+log = logging.getLogger("polyvisor.files")
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_LINKS = 40
+MAX_LISTED = 1000
+"""Folders that are looked at together while a tree is removed."""
 
 
 def parts(path: str) -> list[str]:
@@ -160,18 +163,68 @@ def real_file(root: int, names: list[str]) -> list[str]:
 
 
 def remove(parent: int, name: str) -> None:
-    """Remove a file, link or whole folder; never what a link points at. Missing is fine."""
+    """Remove a file, link or whole folder; never what a link points at. Missing is fine.
+
+    However deep a folder is, this takes three descriptors and no recursion: folders in a folder are moved up first.
+    """
     with suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            shutil.rmtree(name, dir_fd=parent)
-        else:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             os.unlink(name, dir_fd=parent)
+            return
+        with _to_empty(parent, name) as top:
+            while folders := _without_files(top):
+                for folder in folders:
+                    with suppress(FileNotFoundError):
+                        _move_up(top, folder)
+        os.rmdir(name, dir_fd=parent)
+
+
+@contextmanager
+def _to_empty(parent: int, name: str) -> Iterator[int]:
+    """Open a folder whose content is to go; one of our own that forbids it is allowed to."""
+    with walk(parent, [name]) as folder:
+        with suppress(PermissionError):
+            os.fchmod(folder, 0o700)
+        yield folder
+
+
+def _without_files(folder: int) -> list[str]:
+    """Remove what is not a folder, and return some of what is left."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found.append(entry.name)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.name, dir_fd=folder)
+            if len(found) == MAX_LISTED:
+                break
+    return found
+
+
+def _move_up(top: int, name: str) -> None:
+    """Remove a folder in ``top``, having moved the folders in it there."""
+    with _to_empty(top, name) as folder:
+        while inner := _without_files(folder):
+            for each in inner:
+                with _to_empty(folder, each):
+                    os.rename(each, f".{secrets.token_hex(12)}", src_dir_fd=folder, dst_dir_fd=top)
+    os.rmdir(name, dir_fd=top)
 
 
 def remove_path(path: Path) -> None:
     """Remove ``path`` and all below it; missing is fine."""
     with suppress(FileNotFoundError), opened_root(path.parent) as parent:
         remove(parent, path.name)
+
+
+def sweep_path(path: Path) -> None:
+    """Remove what an interrupted run left; what cannot be removed takes room, is logged, and holds nothing up."""
+    try:
+        remove_path(path)
+    except (OSError, UnsafePath) as error:
+        log.error("%s, which an interrupted run left, cannot be removed: %s; remove it by hand", path, error)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:

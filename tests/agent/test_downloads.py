@@ -80,3 +80,35 @@ def test_a_file_that_changed_meanwhile_is_not_pieced_together(site: Web, tmp_pat
     with pytest.raises(ImageError, match="cut after 30000 bytes, and the server does not go on from there") as failed:
         fetch(site, tmp_path)
     assert failed.value.retry
+
+
+def with_key(url: str, tmp_path: Path) -> None:
+    request = Request(url, {"X-Api-Key": "s3cret", "Cookie": "session=1"}, "user", "password")
+    with Incoming(tmp_path, "ns", "c", 1 << 20, "it") as into:
+        download(request, into, lambda _: None)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_what_the_user_sends_stays_with_the_server_that_the_user_named(site: Web, tmp_path: Path, code: int) -> None:
+    with web() as other:
+        site.answers["/disk"] = Answer(code=code, headers={"Location": "/moved"})
+        site.answers["/moved"] = Answer(code=code, headers={"Location": other.url("/stolen")})
+        other.answers["/stolen"] = Answer(CONTENT)
+        with_key(site.url("/disk"), tmp_path)
+        for asked in site.asked:
+            assert (asked["X-Api-Key"], asked["Cookie"]) == ("s3cret", "session=1")
+            assert asked["Authorization"].startswith("Basic ")
+        assert len(site.asked) == 2
+        assert [sorted(asked.keys() & {"X-Api-Key", "Cookie", "Authorization"}) for asked in other.asked] == [[]]
+
+
+def test_redirects_have_an_end(site: Web, tmp_path: Path) -> None:
+    site.answers["/disk"] = Answer(code=302, headers={"Location": "/disk"})
+    with pytest.raises(ImageError, match="more than 5 redirects"):
+        with_key(site.url("/disk"), tmp_path)
+
+
+def test_a_redirect_to_a_file_is_not_followed(site: Web, tmp_path: Path) -> None:
+    site.answers["/disk"] = Answer(code=302, headers={"Location": "file:///etc/passwd"})
+    with pytest.raises(ImageError):
+        with_key(site.url("/disk"), tmp_path)
