@@ -24,7 +24,7 @@ from .shell_words import programs as shell_programs
 
 TOP = Path(__file__).resolve().parents[2]
 FOLDERS = ("polyvisor", "tests", "tools", "bench")
-SCRIPTS = ("tools/setup", "tools/demo", "tools/clean", "tools/lint", "tools/lock", ".ci/run")
+SCRIPTS = ("tools/setup", "tools/demo", "tools/clean", "tools/lint", "tools/lock", "tools/clean-room/steps", ".ci/run")
 UNKNOWN = {
     "polyvisor/agent/launchers.py": "a launcher: this Python, behind nsenter where a Pod has networks",
     "polyvisor/cli/vnc.py": "a viewer out of VIEWERS",
@@ -51,6 +51,7 @@ OTHERS = {
     "/usr/sbin": "a folder that is looked through",
     "/dev/": "a beginning",
     "/dev/data": "inside launcher Pods",
+    "/dev/termination-log": "inside Pods",
 }
 """Paths in the package's code that are no prerequisite, with the reason."""
 
