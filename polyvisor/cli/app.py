@@ -34,7 +34,7 @@ SWITCHES = frozenset(
 """Options of virtctl that are on or off."""
 
 MODULES = {
-    "commands_host": "up down status drivers kubeconfig version completion",
+    "commands_host": "up down status drivers doctor kubeconfig version completion",
     "commands_objects": "get describe apply delete",
     "commands_create": "create",
     "commands_machines": "start stop restart pause unpause console logs run",

@@ -1,4 +1,4 @@
-"""The commands on this machine's installation: up, down, status, drivers, kubeconfig, version, completion."""
+"""The commands on this machine's installation: up, down, status, drivers, doctor, kubeconfig, version, completion."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SERVER_VERSION = "/apis/subresources.kubevirt.io/v1/version"
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (up, down, status, drivers, kubeconfig, version, completion):
+    for command in (up, down, status, drivers, doctor, kubeconfig, version, completion):
         app.command()(command)
 
 
@@ -83,6 +83,21 @@ def drivers(ctx: typer.Context, output: Format = Output.TABLE) -> None:
     from polyvisor.cli.drivers import show
 
     show(_context(ctx).state, output)
+
+
+def doctor(
+    driver: Annotated[
+        list[str] | None, typer.Option("--driver", metavar="NAME", help="Look at these drivers only.")
+    ] = None,
+    output: Format = Output.TABLE,
+) -> None:
+    """List what this machine lacks for each hypervisor driver, and the command that installs it.
+
+    Exit code 0: no driver that this machine can have lacks what it needs; 1: one does, or one named by --driver.
+    """
+    from polyvisor.cli.doctor import doctor as act
+
+    act(driver or [], output)
 
 
 def kubeconfig(ctx: typer.Context) -> None:

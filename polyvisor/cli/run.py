@@ -6,10 +6,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from polyvisor import prerequisites
 from polyvisor.cli.change import apply
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context, Session
 from polyvisor.cli.discovery import Kind
+from polyvisor.cli.drivers import of_nodes
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import load
 from polyvisor.cli.output import Output, note
@@ -22,6 +24,7 @@ WAIT_SECONDS = 180.0
 """On an idle core; a slow machine gets more."""
 LOOK_SECONDS = 2.0
 AGAIN_SECONDS = 1.0
+NODES = "/api/v1/nodes"
 MACHINES = ("VirtualMachine", "VirtualMachineInstance")
 RUNS_BY_ITSELF = ("Always", "RerunOnFailure", "Once")
 
@@ -45,6 +48,8 @@ def run(context: Context, files: Sequence[str], namespace: str, *, console: bool
         raise CliError(f"--console joins one machine, and the manifest has {len(machines)}", ExitCode.USAGE)
     deadline = Deadline(WAIT_SECONDS) if timeout is None else Deadline(timeout, measure=lambda: 1.0)
     for machine in machines:
+        if context.kubeconfig_path() == context.state.kubeconfig:
+            tell_unavailable(session, machine)
         wait_running(session, machine["metadata"]["namespace"], machine["metadata"]["name"], deadline)
     if console:
         from polyvisor.cli.console import attach
@@ -57,6 +62,27 @@ def _shall_run(kind: Kind, obj: Obj) -> bool:
         spec = obj.get("spec") or {}
         return spec.get("runStrategy") in RUNS_BY_ITSELF or bool(spec.get("running"))
     return kind.kind in MACHINES
+
+
+def tell_unavailable(session: Session, machine: Obj) -> None:
+    """Say why none of the drivers that a machine asks for works on this machine, and fail if something is missing.
+
+    One that only did not work yet is waited for.
+    """
+    spec = (machine.get("spec") or {}).get("template", machine).get("spec") or {}
+    asked = spec.get("hypervisor") or {}
+    names = [asked["driver"]] if asked.get("driver") else asked.get("anyOf") or []
+    report = {one["name"]: one for one in of_nodes(session.client.get(NODES).get("items") or [])}
+    known = [report[name] for name in names if name in report]
+    if not known or any(one["available"] for one in known):
+        return
+    name = machine["metadata"]["name"]
+    said = [f"{name}: {one['title']} is not available on this machine: {one['reason']}" for one in known]
+    if all(prerequisites.advice(one["name"]) for one in known):
+        hint = f"{name} is created, and starts once that is done. `polyvisor doctor` lists all that is missing."
+        raise CliError("\n".join(said), ExitCode.ERROR, hint)
+    for line in said:
+        note(line)
 
 
 def wait_running(session: Session, namespace: str, name: str, deadline: Deadline) -> None:

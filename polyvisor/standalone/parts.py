@@ -34,6 +34,7 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.metrics import count_request
 from polyvisor.kube.tasks import end_task
+from polyvisor.prerequisites import advice
 from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
 from polyvisor.server.subresources import Subresources
@@ -183,7 +184,11 @@ class Parts:
                 if driver["reason"]:
                     said += f": {driver['reason']}"
                 self._progress.done(f"driver/{driver['name']}", said)
-        if absent := [driver["title"] for driver in report if not driver["available"]]:
+        for driver in report:
+            if not driver["available"] and advice(driver["name"]):
+                said = f"{driver['title']} is not available on this machine: {driver['reason']}"
+                self._progress.done(f"driver/{driver['name']}", said, False)
+        if absent := [d["title"] for d in report if not d["available"] and not advice(d["name"])]:
             said = f"Not on this machine: {', '.join(absent)} (`polyvisor drivers` says why)"
             self._progress.done("drivers", said, False)
         self._progress.done("node", f"Node {node['metadata']['name']} is Ready")

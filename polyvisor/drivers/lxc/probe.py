@@ -56,9 +56,9 @@ def _missing() -> str:
     if os.geteuid() != 0:
         return "LXC through libvirt needs root"
     if module_path() is None or not CONTROLLER.exists():
-        return "libvirt's LXC driver is not installed (package libvirt-daemon-driver-lxc)"
+        return "libvirt's LXC driver is not installed"
     if not DAEMON.exists():
-        return "libvirtd is not installed (package libvirt-daemon)"
+        return "libvirtd is not installed"
     if not Path("/sys/fs/cgroup").is_dir() or not any(Path("/sys/fs/cgroup").iterdir()):
         return "no cgroups are mounted at /sys/fs/cgroup"
     return ""

@@ -47,7 +47,7 @@ def probe(scratch: Path) -> ProbeResult:
     """Try the virt types, or recall what came of it before."""
     binary = shutil.which(BINARY)
     if not binary:
-        return ProbeResult(False, f"{BINARY} is not installed (package qemu-system-x86)")
+        return ProbeResult(False, f"{BINARY} is not installed")
     kernel = find_kernel(scratch) if _kvm() or not _own_guest() else None
     key = _key(binary, kernel)
     if known := recall(scratch, key):
