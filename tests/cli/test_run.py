@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from polyvisor import prerequisites
+from polyvisor.cli import run as waiting
 from polyvisor.cli.errors import CliError
-from polyvisor.cli.run import tell_unavailable
+from polyvisor.cli.run import tell_unavailable, wait_running
+from polyvisor.drivers.pace import Deadline
+from polyvisor.kube.errors import UNREACHABLE, ApiError
 from polyvisor.prerequisites import Distribution, Prerequisite
 
 LACKS = {"name": "one", "title": "One", "available": False, "reason": "it is not installed; apt-get install engine"}
@@ -57,3 +60,35 @@ def test_nothing_is_said_where_a_driver_works_or_nobody_knows(
 ) -> None:
     tell(hypervisor)
     assert capsys.readouterr().err == ""
+
+
+def test_an_api_server_that_does_not_answer_for_a_while_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = ApiError(0, UNREACHABLE, "cannot reach the API server: The handshake operation timed out")
+    runs = {"items": [{"status": {"phase": "Running"}}], "metadata": {"resourceVersion": "1"}}
+    answers = [lost, lost, runs]
+
+    def get(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.0)
+    session: Any = SimpleNamespace(client=SimpleNamespace(get=get))
+    wait_running(session, "default", "demo", Deadline(60.0))
+    assert answers == []
+    assert capsys.readouterr().err.count("handshake operation timed out; trying again") == 1
+
+
+def test_a_limit_ends_the_wait_for_an_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(*_: Any) -> Any:
+        raise ApiError(0, UNREACHABLE, "cannot reach the API server")
+
+    now = iter(range(0, 100, 10))
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.0)
+    session: Any = SimpleNamespace(client=SimpleNamespace(get=get))
+    deadline = Deadline(25.0, clock=lambda: float(next(now)), measure=lambda: 1.0)
+    with pytest.raises(CliError, match="demo is not running yet"):
+        wait_running(session, "default", "demo", deadline)
