@@ -6,10 +6,12 @@ Everything is written by merge patches of what we own, so labels and annotations
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +34,9 @@ RENEW_SECONDS = 10.0
 HEARTBEAT_SECONDS = 60.0
 PROBE_SECONDS = 600.0
 PROBE_AGAIN = Backoff(5.0, PROBE_SECONDS)
-"""When to probe again where a time limit passed."""
+"""When to probe again where a time limit passed, or where something has changed."""
+SETTLE_SECONDS = 120.0
+"""How long after a change more may follow: a package is there before those that it needs are."""
 MAX_PODS = 250
 log = logging.getLogger("polyvisor.node")
 
@@ -123,6 +127,8 @@ class NodeKeeper:
         self._said_since = self._ready_since
         self.address = _address()
         self.prober = Prober(self._drivers, scratch, more)
+        self._soon = asyncio.Event()
+        self._unsettled = 0.0
         self.probed = asyncio.Event()
         """Set when the first probe's outcome stands in the Node."""
         self.changed: Callable[[], None] = lambda: None
@@ -138,7 +144,7 @@ class NodeKeeper:
     def _start_probing(self, group: asyncio.TaskGroup) -> None:
         """Probe from time to time, when something changes, and show answers that come late."""
         group.create_task(self._keep_probing(), name="node-probing")
-        group.create_task(self._repeat(self._publish_late, 0.0), name="node-late-probes")
+        group.create_task(self._repeat(self._publish_late, 1.0), name="node-late-probes")
         group.create_task(self.watch(), name="node-watching")
 
     @property
@@ -147,36 +153,45 @@ class NodeKeeper:
         return self.prober.results
 
     async def _keep_probing(self) -> None:
-        failures = 0
+        tries = 0
         while True:
             pause = PROBE_SECONDS
+            self._soon.clear()
             try:
                 await self.probe()
             except ApiError as error:
                 pause = 2.0
                 log.warning("node %s: %s; again in %.0f s", self._name, error, pause)
             else:
-                failures = failures + 1 if self.prober.again else 0
-                if failures:
-                    pause = PROBE_AGAIN.delay(failures - 1)
-                    log.info("node %s: a driver was not tried in time; again in %.0f s", self._name, pause)
-            await asyncio.sleep(pause)
+                tries = tries + 1 if self._in_doubt() else 0
+                if tries:
+                    pause = PROBE_AGAIN.delay(tries - 1)
+                    log.info("node %s: trying the drivers again in %.0f s", self._name, pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._soon.wait()
+                    tries = 0
+
+    def _in_doubt(self) -> bool:
+        """Whether a driver that does not work may soon: a time limit passed, or something is being installed."""
+        fails = any(not result.available for result in self.results.values())
+        return self.prober.again or (fails and time.monotonic() < self._unsettled)
 
     async def _publish_late(self) -> None:
         await self.prober.late.wait()
         self.changed()
         await self.publish()
         self.prober.late.clear()
+        if self.prober.again:
+            self._soon.set()
 
     async def watch(self, seconds: float = LOOK_SECONDS) -> None:
         """Probe again at once when something comes or goes that a driver needs."""
         paths = sorted({*self._watched, *(path for driver in self._drivers for path in driver.watched)})
         async for _ in changes(paths, seconds=seconds):
             log.info("node %s: one of %s has changed; looking what works", self._name, ", ".join(paths))
-            try:
-                await self.probe()
-            except ApiError as error:
-                log.warning("node %s: %s", self._name, error)
+            self._unsettled = time.monotonic() + SETTLE_SECONDS
+            self._soon.set()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
         while True:

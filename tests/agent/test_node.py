@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,12 @@ async def test_an_answer_that_comes_late_is_written_and_told_even_if_the_server_
 
 
 async def test_what_is_installed_later_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, driver = Server(), Played("one", FAILS, WORKS)
+    """Not all that a driver needs is there at once: a package comes before those that it depends on."""
+    server, driver = Server(), Played("one", FAILS, FAILS, FAILS, WORKS)
     program = tmp_path / "program"
     monkeypatch.setattr(driver, "watched", (str(program),), raising=False)
     keeper = keeper_of(server, tmp_path, driver)
-    monkeypatch.setattr(keeper.watch.__func__, "__defaults__", (0.01,))  # type: ignore[attr-defined]
+    monkeypatch.setattr(keeper, "watch", partial(keeper.watch, 0.01))
     async with kept(server, keeper):
         await keeper.probed.wait()
         program.write_text("#!/bin/sh\n")
