@@ -29,9 +29,10 @@ class Contained(Trial):
 
     def _supervise(self) -> None:
         if self._process is None:
-            os.chown(self._folder, LAUNCHER_USER, LAUNCHER_USER)
-            (self._folder / "plan.json").chmod(0o644)
-            self._process = subprocess.Popen(self.command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            os.chown(self.folder, LAUNCHER_USER, LAUNCHER_USER)
+            (self.folder / "plan.json").chmod(0o644)
+            pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+            self._process = subprocess.Popen(self.command, stdin=pipe, stderr=pipe, stdout=quiet)
         else:
             super()._supervise()
 
