@@ -55,7 +55,7 @@ SHARING: Mapping[str, object] = {
     "capabilities": {
         "drop": ["ALL"],
         "add": [
-            *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP", "SETGID", "SETUID"),
+            *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"),
             *("SYS_CHROOT", "SETPCAP"),  # which it gives up once it has locked itself in
         ],
     },
