@@ -1,0 +1,55 @@
+"""A machine on which libvirt's LXC driver is missing, and is installed while a container waits for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polyvisor.drivers.lxc.plan import module_path
+
+from .standalone import BIN, ROOT, Standalone, standalone
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+SECONDS = 120
+EXAMPLE = ROOT / "examples" / "lxc.yaml"
+
+
+@pytest.fixture
+def home() -> Iterator[Standalone]:
+    with standalone() as home:
+        yield home
+        inside(home, "down")
+
+
+def inside(home: Standalone, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the mount namespace of the installation."""
+    command = ["nsenter", f"--mount=/proc/{home.pid}/ns/mnt", BIN / "polyvisor", *arguments]
+    environment = {**os.environ, "POLYVISOR_STATE_DIR": str(home.folder)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS)
+
+
+def test_what_is_missing_is_named_and_noticed_when_it_comes(home: Standalone, tmp_path: Path) -> None:
+    module = module_path()
+    assert module is not None
+    shutil.copytree(module.parent, tmp_path, dirs_exist_ok=True)
+    (tmp_path / module.name).unlink()
+    script = f"mount --bind {tmp_path} {module.parent} && exec {BIN / 'polyvisor'} up"
+    command = ["unshare", "--mount", "sh", "-c", script]
+    environment = {**os.environ, "POLYVISOR_STATE_DIR": str(home.folder)}
+    up = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    reason = "libvirt's LXC driver is not installed; "
+    assert f"LXC is not available on this machine: {reason}" in up.stderr
+    done = inside(home, "run", str(EXAMPLE))
+    assert done.returncode == 1
+    assert f"polyvisor: demo-lxc: LXC is not available on this machine: {reason}" in done.stderr
+    assert "libvirt-daemon-driver-lxc" in done.stderr
+    assert reason in inside(home, "describe", "vmi", "demo-lxc").stdout
+    shutil.copy2(module, tmp_path)
+    done = inside(home, "run", str(EXAMPLE))
+    assert done.returncode == 0, done.stderr
+    assert "demo-lxc: Running under lxc" in done.stderr
