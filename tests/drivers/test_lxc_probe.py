@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from polyvisor.drivers.lxc import probe
 from tests.folders import short_folder
 
@@ -15,6 +17,14 @@ def test_a_container_runs_the_hosts_shell() -> None:
         assert found.available, found.reason
         assert found.virt_types == ("lxc",)
         assert not (scratch / "root").exists()
+
+
+def test_its_controller_is_where_the_distribution_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(probe, "CONTROLLERS", (tmp_path / "lib/libvirt_lxc", tmp_path / "libexec/libvirt_lxc"))
+    assert probe._missing() == "libvirt's LXC driver is not installed"
+    (tmp_path / "libexec").mkdir()
+    (tmp_path / "libexec/libvirt_lxc").touch()
+    assert probe._missing() == ""
 
 
 def test_the_hosts_folders_are_mounted_and_its_links_are_kept() -> None:

@@ -35,7 +35,7 @@ class LxcDriver(Driver):
     root = RootKind.FILESYSTEM
     disk_formats = ()
     cards = CardKind.BRIDGE
-    watched = ("/usr/lib/libvirt", "/usr/sbin/libvirtd", *module_folders(Path("/usr")))
+    watched = ("/usr/lib/libvirt", "/usr/libexec", "/usr/sbin/libvirtd", *module_folders(Path("/usr")))
 
     @property
     def features(self) -> Mapping[str, Support]:

@@ -17,7 +17,8 @@ from polyvisor.drivers.lxc.plan import launcher_plan, module_path
 from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
-CONTROLLER = Path("/usr/lib/libvirt/libvirt_lxc")
+CONTROLLERS = (Path("/usr/lib/libvirt/libvirt_lxc"), Path("/usr/libexec/libvirt_lxc"))
+"""Where distributions have it: Debian and Arch Linux; Fedora and openSUSE."""
 DAEMON = Path("/usr/sbin/libvirtd")
 PROGRAMS = ("bin", "lib", "lib32", "lib64", "libx32", "usr")
 """Folders of the host that its shell may need; on most hosts all but the last are links into it."""
@@ -30,7 +31,7 @@ def probe(scratch: Path) -> ProbeResult:
     """Try it, unless something is missing that it cannot work without."""
     if missing := _missing():
         return ProbeResult(False, missing)
-    key = [os.uname().release, stamp(CONTROLLER), stamp(DAEMON)]
+    key = [os.uname().release, *map(stamp, filter(Path.exists, CONTROLLERS)), stamp(DAEMON)]
     return recall(scratch, key) or keep(scratch, key, _try(scratch))
 
 
@@ -55,7 +56,7 @@ def _try(scratch: Path) -> ProbeResult:
 def _missing() -> str:
     if os.geteuid() != 0:
         return "LXC through libvirt needs root"
-    if module_path() is None or not CONTROLLER.exists():
+    if module_path() is None or not any(map(Path.exists, CONTROLLERS)):
         return "libvirt's LXC driver is not installed"
     if not DAEMON.exists():
         return "libvirtd is not installed"
