@@ -33,8 +33,8 @@ ANSWER = "4"
 """Goes up when an answer holds more or is found otherwise, so that one which an older release kept is not believed."""
 KERNEL_VARIABLE = "POLYVISOR_PROBE_KERNEL"
 BANNER = b"Linux version"
-KVM = "kvm"
-BOOT_SECONDS = {KVM: 4.0, "qemu": 15.0}
+KVM, EMULATED = "kvm", "qemu"
+BOOT_SECONDS = {KVM: 4.0, EMULATED: 15.0}
 KERNEL_BYTES = 64 * 1024 * 1024
 NAME = "polyvisor_probe"
 TPM_PROGRAMS = ("swtpm", "swtpm_setup")
@@ -99,30 +99,30 @@ def _from_images(images: Path, target: Path) -> Path | None:
 
 
 def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
+    """Try both virt types at once; the first launcher, which has libvirt ask QEMU what it can do, runs one of them."""
     folder = scratch / "t"
     try:
-        with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
+        with Trial(folder, launcher_plan(folder, scratch), NAME) as trial, ThreadPoolExecutor(1) as other:
             versions = trial.versions
             if not versions.libvirt:
                 return ProbeResult(False, _log(folder))
             cache = folder / CACHE
             if cache.is_dir():
                 shutil.copytree(cache, warm_cache(scratch), dirs_exist_ok=True)
+            kvm = other.submit(_on_kvm, scratch, kernel)
+            found = {EMULATED: _run(trial, EMULATED, kernel), KVM: kvm.result()}
     except TrialError as error:
         return ProbeResult(False, str(error), again=error.again)
-    with ThreadPoolExecutor() as threads:
-        outcomes = threads.map(lambda virt_type: _boot(scratch, virt_type, kernel), BOOT_SECONDS)
-        found = dict(zip(BOOT_SECONDS, outcomes, strict=True))
-    works = [virt_type for virt_type, outcome in found.items() if not outcome.wrong]
+    works = [virt_type for virt_type in BOOT_SECONDS if not found[virt_type].wrong]
     return ProbeResult(
         available=bool(works),
-        reason="; ".join(f"{virt_type}: {outcome.wrong}" for virt_type, outcome in found.items() if outcome.wrong),
+        reason="; ".join(f"{name}: {found[name].wrong}" for name in BOOT_SECONDS if found[name].wrong),
         version=versions.hypervisor,
         libvirt_version=versions.libvirt,
         virt_types=tuple(works),
         facts=_facts(),
         cpus=found[works[0]].cpus if works else None,
-        again=any(outcome.again for outcome in found.values()),
+        again=not works and any(outcome.again for outcome in found.values()),
     )
 
 
@@ -135,22 +135,30 @@ class _Outcome:
     again: bool = False
 
 
-def _boot(scratch: Path, virt_type: str, kernel: Path | None) -> _Outcome:
-    """Run a guest."""
-    if virt_type == KVM and not _kvm():
+def _on_kvm(scratch: Path, kernel: Path | None) -> _Outcome:
+    """Run a guest on KVM."""
+    if not _kvm():
         return _Outcome("/dev/kvm is not there or cannot be opened")
+    folder = scratch / KVM
+    try:
+        with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
+            return _run(trial, KVM, kernel)
+    except TrialError as error:
+        return _Outcome(str(error), again=error.again)
+
+
+def _run(trial: Trial, virt_type: str, kernel: Path | None) -> _Outcome:
+    """Run a guest."""
     linux = kernel is not None and (virt_type == KVM or not _own_guest())
     if not linux and not _own_guest():
         return _Outcome(f"there is no Linux kernel to try it with (set {KERNEL_VARIABLE}, or import an image)")
-    folder = scratch / virt_type
     try:
-        with Trial(folder, launcher_plan(folder, scratch), NAME) as trial:
-            guest = linux_xml(kernel) if linux else own_xml(boot_sector.write_disk(folder / "boot.img"))
-            trial.call("start", xml=machine_xml(virt_type, guest))
-            if trial.says(BANNER if linux else boot_sector.DONE, BOOT_SECONDS[virt_type]):
-                return _Outcome(cpus=_cpus(trial, virt_type))
-            seen = "a Linux kernel did not print its first line" if linux else boot_sector.stopped(trial.console())
-            return _Outcome(f"{seen} (waited {trial.waited:.0f} s)", again=trial.slow)
+        guest = linux_xml(kernel) if linux else own_xml(boot_sector.write_disk(trial.folder / "boot.img"))
+        trial.call("start", xml=machine_xml(virt_type, guest))
+        if trial.says(BANNER if linux else boot_sector.DONE, BOOT_SECONDS[virt_type]):
+            return _Outcome(cpus=_cpus(trial, virt_type))
+        seen = "a Linux kernel did not print its first line" if linux else boot_sector.stopped(trial.console())
+        return _Outcome(f"{seen} (waited {trial.waited:.0f} s)", again=trial.slow)
     except (TrialError, OSError) as error:
         return _Outcome(str(error), again=isinstance(error, TrialError) and error.again)
 
