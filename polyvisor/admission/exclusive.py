@@ -32,7 +32,7 @@ def _huge_pages(domain: Obj, path: str, found: Findings) -> None:
         found.required(where, "required; the size of the pages, such as 2Mi or 1Gi")
         return
     size = amount(pages["pageSize"])
-    if size is None or size != int(size) or size < LEAST_PAGE or int(size) & (int(size) - 1):
+    if size is None or size != int(size) or size < LEAST_PAGE:
         found.add(where, f"{str(pages['pageSize'])[:60]!r} is no size of a page such as 2Mi or 1Gi")
         return
     given = [

@@ -103,7 +103,7 @@ def _added_overhead(domain: Obj, path: str, found: Findings) -> None:
 
 
 def _memory_size(size: int | Decimal, path: str, found: Findings) -> None:
-    if size != int(size):
+    if size != int(size) and size < MIB:
         found.add(path, f"{format_quantity(size)} is a fraction of a byte ('m' is a thousandth; Mi are mebibytes)")
     elif not MIB <= size <= MAX_MEMORY:
         hint = f"; did you mean {size}Mi?" if 0 < size < MIB else ""

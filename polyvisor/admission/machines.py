@@ -29,7 +29,7 @@ from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.updates import warn_of_restart
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
-from polyvisor.api.metadata import MAX_NAME, check_metadata, dns_subdomain_error
+from polyvisor.api.metadata import check_metadata, dns_subdomain_error
 from polyvisor.api.names import RunStrategy
 from polyvisor.api.volumes import claim_of
 
@@ -38,6 +38,7 @@ UNREAD = {
     "kubevirt.io/ignitiondata": "Ignition is not implemented by Polyvisor; use cloud-init",
 }
 GRACE = "terminationGracePeriodSeconds"
+MEMORY = "spec.template.spec.domain.memory.guest"
 RUN_STRATEGIES = tuple(str(s) for s in RunStrategy if s is not RunStrategy.WAIT_AS_RECEIVER)
 
 
@@ -47,7 +48,7 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
         _keep_identity(vm, old)
     defaults.machine(vm)
     if old is not None and vm.get("spec") == old.get("spec"):
-        found.problems += check_metadata(vm.get("metadata"), limit=MAX_NAME)
+        found.problems += check_metadata(vm.get("metadata"))
         return
     found.problems += check(VirtualMachine, vm)
     spec = mapping(vm, "spec")
@@ -62,9 +63,18 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
         instancetypes.fill_templates(preference.spec, vm)
     expanded = Findings(warnings=found.warnings)
     validate_template(vm, context, expanded, expansion)
+    _leave_to_instance(expanded)
     found.problems += [expansion.explained(one) for one in expanded.problems] if expansion else expanded.problems
     if old is not None:
         warn_of_restart(vm, old, context.configuration, context.drivers, found)
+
+
+def _leave_to_instance(found: Findings) -> None:
+    """Warn alone of a machine without a memory size: as with KubeVirt it is its instance that is refused."""
+    missing = [one for one in found.problems if (one.field, one.reason) == (MEMORY, "FieldValueRequired")]
+    for problem in missing:
+        found.problems.remove(problem)
+        found.warnings.append(f"{problem}; without it no instance can be made")
 
 
 def validate_template(
@@ -90,7 +100,7 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
     """Fill in and check a VirtualMachineInstance."""
     spec = vmi.get("spec")
     if old is not None and spec == old.get("spec"):
-        found.problems += check_metadata(vmi.get("metadata"), limit=MAX_NAME)
+        found.problems += check_metadata(vmi.get("metadata"))
         return
     strict = check(VirtualMachineInstance, vmi)
     findings = Findings()

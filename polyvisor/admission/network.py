@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv6Network
 
 from polyvisor.admission.values import Findings, items, listed, mapping, number, text, texts
 from polyvisor.api import Obj
+from polyvisor.api.addresses import ipv4_network
 from polyvisor.api.metadata import dns_label_error
 
 MAX_INTERFACES = 64
@@ -80,7 +81,7 @@ def _cidr(given: str, path: str, found: Findings) -> None:
     if not given:
         return
     try:
-        network = IPv4Network(given, strict=False)
+        network = ipv4_network(given)
     except ValueError:
         found.add(path, f"{given[:40]!r} is no IPv4 network such as 10.0.2.0/24")
         return

@@ -33,6 +33,7 @@ LUNS = ("persistentVolumeClaim", "dataVolume")
 SCSI device of the host."""
 SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,256}")
+_CLAIM = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SEED_FIELDS = (
     ("userData", "userDataBase64", "secretRef"),
     ("networkData", "networkDataBase64", "networkDataSecretRef"),
@@ -170,7 +171,9 @@ def _volume(volume: Obj, path: str, found: Findings) -> None:
                     found.required(f"{where}.capacity", "required for type DiskOrCreate: the size of a new disk")
                 _capacity(source, where, found)
             case "persistentVolumeClaim" | "memoryDump":
-                _name(source, "claimName", where, found)
+                claim = source.get("claimName")  # as with KubeVirt, one that cannot exist is waited for
+                if isinstance(claim, str) and not _CLAIM.fullmatch(claim):
+                    found.add(f"{where}.claimName", f"{claim[:80]!r} is no name of a claim")
             case "serviceAccount":
                 if not source.get("serviceAccountName"):
                     found.required(f"{where}.serviceAccountName", "required; the name of a ServiceAccount")

@@ -25,6 +25,7 @@ from polyvisor.agent.prepared import DISKS, RESULT, SCRATCH, Prepared, move, pre
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
+from polyvisor.api.host_names import host_name
 from polyvisor.api.launcher_pods import is_block
 from polyvisor.api.quantity import whole
 from polyvisor.api.volumes import access_secrets, claim_of, shared
@@ -161,7 +162,7 @@ class _Preparation:
 
     @property
     def _hostname(self) -> str:
-        return str(self._spec.get("hostname") or self._vmi["metadata"]["name"].partition(".")[0][:63])
+        return host_name(self._vmi)
 
     def _choose_root(self, volumes: list[Obj]) -> None:
         """The first container disk becomes the root filesystem; without one, the first claim's folder does."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from polyvisor.api.base import Model
 from polyvisor.api.implemented import INSTEAD, implements
-from polyvisor.api.metadata import MAX_NAME, MAX_SUBDOMAIN, check_metadata, check_name
+from polyvisor.api.metadata import MAX_SUBDOMAIN, check_metadata, check_name
 from polyvisor.api.problems import Problem, nearest
 from polyvisor.api.quantity import QuantityError, parse_quantity
 from polyvisor.api.resources import RESOURCES
@@ -26,7 +26,7 @@ _RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _MACHINES = frozenset({"VirtualMachine", "VirtualMachineInstance"})
 _ON_BY_DEFAULT = frozenset({"enabled", "present", "secureBoot", "logSerialConsole"})
-_API_VERSIONS = {r.kind: r.api_version for r in RESOURCES}
+_API_VERSIONS = {r.kind: r.api_versions for r in RESOURCES}
 
 
 def check(model: type[Model], obj: Any, idle: list[str] | None = None) -> list[Problem]:
@@ -39,11 +39,11 @@ def check(model: type[Model], obj: Any, idle: list[str] | None = None) -> list[P
     found = Checker(idle)
     kind = model.__name__
     if kind in _API_VERSIONS:
-        found.identity(obj, "kind", kind)
+        found.identity(obj, "kind", (kind,))
         found.identity(obj, "apiVersion", _API_VERSIONS[kind])
     metadata = obj.get("metadata")
     named = [
-        *check_metadata(metadata, limit=MAX_NAME if kind in _MACHINES else MAX_SUBDOMAIN),
+        *check_metadata(metadata, limit=MAX_SUBDOMAIN),
         *check_name(metadata),
     ]
     for problem in named:
@@ -71,13 +71,13 @@ class Checker:
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
-    def identity(self, obj: dict[str, Any], name: str, wanted: str) -> None:
-        """Check ``kind`` or ``apiVersion``."""
+    def identity(self, obj: dict[str, Any], name: str, wanted: tuple[str, ...]) -> None:
+        """Check ``kind`` or ``apiVersion``; the first of ``wanted`` is the one to write."""
         value = obj.get(name)
         if value is None:
-            self.add(Problem(name, f"required; write {name}: {wanted}", "FieldValueRequired"))
-        elif value != wanted:
-            self.add(Problem(name, f"found {_found(value)}, wanted {wanted}", "FieldValueNotSupported"))
+            self.add(Problem(name, f"required; write {name}: {wanted[0]}", "FieldValueRequired"))
+        elif value not in wanted:
+            self.add(Problem(name, f"found {_found(value)}, wanted {' or '.join(wanted)}", "FieldValueNotSupported"))
 
     def value(self, shape: Shape, value: Any, path: str) -> None:
         """Check a value of any shape."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from polyvisor.api.problems import Problem
 
-MAX_NAME = 63
-"""Of a machine; shorter than Kubernetes' 253, because the name of a machine becomes a label value."""
 MAX_SUBDOMAIN = 253
 MAX_ANNOTATIONS = 256 * 1024
 

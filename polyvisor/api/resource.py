@@ -43,6 +43,11 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def api_versions(self) -> tuple[str, ...]:
+        """Every ``apiVersion`` that objects may carry, the present one first."""
+        return (self.api_version, *(f"{self.group}/{version}" for version in self.also_served))
+
+    @property
     def full_name(self) -> str:
         """``plural.group``, the name of its CRD and of the resource in messages."""
         return f"{self.plural}.{self.group}" if self.group else self.plural

@@ -20,13 +20,29 @@ def matches(selector: Obj | None, labels: Mapping[str, Any] | None) -> bool:
     if selector is None:
         return False
     there = labels or {}
-    if any(there.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+    if any(there.get(key) != value for key, value in _labels(selector).items()):
         return False
-    return all(_holds(one, there) for one in selector.get("matchExpressions") or [])
+    return all(_holds(one, there) for one in _expressions(selector))
+
+
+def _labels(selector: Obj | None) -> Obj:
+    """Return ``matchLabels``; what is no map is refused elsewhere and counts as absent here."""
+    found = (selector or {}).get("matchLabels")
+    return found if isinstance(found, dict) else {}
+
+
+def _expressions(selector: Obj | None) -> list[Obj]:
+    found = (selector or {}).get("matchExpressions")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _values(requirement: Obj) -> list[str]:
+    found = requirement.get("values")
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
 
 
 def _holds(requirement: Obj, labels: Mapping[str, Any]) -> bool:
-    key, values = str(requirement.get("key")), requirement.get("values") or []
+    key, values = str(requirement.get("key")), _values(requirement)
     match requirement.get("operator"):
         case "In":
             return key in labels and labels[key] in values
@@ -41,9 +57,9 @@ def _holds(requirement: Obj, labels: Mapping[str, Any]) -> bool:
 
 def to_text(selector: Obj | None) -> str:
     """Return the selector as a query parameter has it, and as an autoscaler reads it."""
-    terms = [f"{key}={value}" for key, value in sorted(((selector or {}).get("matchLabels") or {}).items())]
-    for one in (selector or {}).get("matchExpressions") or []:
-        key, values = one.get("key"), ",".join(sorted(one.get("values") or []))
+    terms = [f"{key}={value}" for key, value in sorted(_labels(selector).items(), key=str)]
+    for one in _expressions(selector):
+        key, values = one.get("key"), ",".join(sorted(_values(one)))
         match one.get("operator"):
             case "In":
                 terms.append(f"{key} in ({values})")

@@ -7,7 +7,8 @@ for any kind in it.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.errors import CliError, ExitCode
@@ -28,6 +29,8 @@ class Kind:
     short_names: tuple[str, ...]
     namespaced: bool
     categories: tuple[str, ...]
+    also_served: tuple[str, ...] = ()
+    """Its other versions, under which the server takes it too."""
 
     @property
     def api_version(self) -> str:
@@ -91,8 +94,12 @@ class Discovery:
         return found
 
     def of(self, api_version: str, kind: str) -> Kind | None:
-        """Return the kind of a manifest, or None if the server does not know it."""
-        return next((k for k in self.kinds if k.kind == kind and k.api_version == api_version), None)
+        """Return the kind of a manifest in its own version, or None if the server does not know it."""
+        group, _, version = api_version.rpartition("/")
+        for one in self.kinds:
+            if one.kind == kind and one.group == group and version in (one.version, *one.also_served):
+                return replace(one, version=version)
+        return None
 
     def _read(self, root: str) -> list[Kind]:
         answer = self._client.get(root, accept=AGGREGATED)
@@ -102,20 +109,21 @@ class Discovery:
             return _legacy("", "v1", self._client.get("/api/v1"))
         found: list[Kind] = []
         for group in answer.get("groups", ()):
-            version = group["preferredVersion"]["version"]
-            found += _legacy(group["name"], version, self._client.get(f"/apis/{group['name']}/{version}"))
+            preferred = group["preferredVersion"]["version"]
+            names = dict.fromkeys([preferred, *(one["version"] for one in group.get("versions", ()))])
+            listed = [_legacy(group["name"], name, self._client.get(f"/apis/{group['name']}/{name}")) for name in names]
+            found += _joined(kind for kinds in listed for kind in kinds)
         return found
 
 
 def _aggregated(item: Obj) -> list[Kind]:
     group = (item.get("metadata") or {}).get("name") or ""
-    found: dict[str, Kind] = {}
+    found: list[Kind] = []
     for version in item.get("versions", ()):
         for r in version.get("resources", ()):
             kind = (r.get("responseKind") or {}).get("kind") or ""
-            if kind and r.get("scope"):
-                found.setdefault(
-                    r["resource"],
+            if kind and r.get("scope") and not group.startswith("subresources."):
+                found.append(
                     Kind(
                         group,
                         version["version"],
@@ -125,9 +133,19 @@ def _aggregated(item: Obj) -> list[Kind]:
                         tuple(r.get("shortNames") or ()),
                         r["scope"] == "Namespaced",
                         tuple(r.get("categories") or ()),
-                    ),
+                    )
                 )
-    return [k for k in found.values() if not group.startswith("subresources.")]
+    return _joined(found)
+
+
+def _joined(kinds: Iterable[Kind]) -> list[Kind]:
+    """Return each kind once, in its first version, with the others that it is served in."""
+    found: dict[str, Kind] = {}
+    for kind in kinds:
+        first = found.setdefault(kind.plural, kind)
+        if kind is not first:
+            found[kind.plural] = replace(first, also_served=(*first.also_served, kind.version))
+    return list(found.values())
 
 
 def _legacy(group: str, version: str, answer: Obj) -> list[Kind]:

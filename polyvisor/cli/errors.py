@@ -36,6 +36,9 @@ class CliError(Exception):
         self.hint = hint
 
 
+INSTANCES = ("virtualmachineinstances", "VirtualMachineInstance")
+
+
 def code_of(error: ApiError) -> ExitCode:
     """Return the exit code that fits an answer of the API server."""
     if error.unreachable:
@@ -61,6 +64,12 @@ def explain(error: ApiError, where: str = "") -> CliError:
     hint = ""
     if error.unreachable:
         hint = "Is it running? `polyvisor status` tells, `polyvisor up` starts it."
+    elif error.not_found and (error.status.get("details") or {}).get("kind") in INSTANCES:
+        name = (error.status.get("details") or {}).get("name") or "NAME"
+        hint = (
+            f"A virtual machine that is not running has no instance: `polyvisor describe vm {name}` says why, "
+            f"`polyvisor start {name}` starts it."
+        )
     elif error.code == 401:
         hint = "The credentials in the kubeconfig are not this server's: `polyvisor kubeconfig` prints the right file."
     elif error.conflict and "field manager" in error.message:

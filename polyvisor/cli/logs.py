@@ -7,6 +7,7 @@ import sys
 from polyvisor.cli.client import Obj, Query
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
+from polyvisor.kube.errors import ApiError
 
 CONSOLE = "guest-console-log"
 LAUNCHER = "compute"
@@ -29,7 +30,13 @@ def logs(session: Session, namespace: str, name: str, *, follow: bool, tail: int
 
 def find_pod(session: Session, namespace: str, name: str) -> Obj:
     """Return the newest launcher Pod of a machine, found by its owner reference."""
-    vmi = session.client.get(f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances/{name}")
+    machines = f"/apis/kubevirt.io/v1/namespaces/{namespace}"
+    try:
+        vmi = session.client.get(f"{machines}/virtualmachineinstances/{name}")
+    except ApiError as error:
+        if not error.not_found:
+            raise
+        raise _not_running(session.client.get(f"{machines}/virtualmachines/{name}")) from error
     pods = session.client.get(f"/api/v1/namespaces/{namespace}/pods").get("items") or []
     uid = vmi["metadata"]["uid"]
     owned = [p for p in pods if any(o.get("uid") == uid for o in p["metadata"].get("ownerReferences") or [])]
@@ -41,3 +48,15 @@ def find_pod(session: Session, namespace: str, name: str) -> Obj:
             f"`polyvisor describe vmi {name}` says what it waits for.",
         )
     return max(owned, key=lambda p: p["metadata"].get("creationTimestamp", ""))
+
+
+def _not_running(vm: Obj) -> CliError:
+    """Say why a virtual machine has no instance whose log could be read, and how its last one ended."""
+    name, status = vm["metadata"]["name"], vm.get("status") or {}
+    failure: Obj = next((c for c in status.get("conditions") or [] if c.get("type") == "Failure"), {})
+    why = f": {failure['message']}" if failure.get("message") else ""
+    return CliError(
+        f"virtual machine {name!r} is not running ({status.get('printableStatus', 'Stopped')}){why}",
+        ExitCode.NOT_FOUND,
+        f"`polyvisor describe vm {name}` shows its Events, `polyvisor start {name}` starts it.",
+    )

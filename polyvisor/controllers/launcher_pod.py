@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor import __version__
 from polyvisor.api import names, node_names
+from polyvisor.api.host_names import host_name
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers import console_log, pod_networks
@@ -111,11 +112,11 @@ def build_pod(
     )
     metadata = vmi["metadata"]
     wanted = vmi["spec"]
-    hostname = wanted.get("hostname") or metadata["name"].replace(".", "-")
+    hostname = host_name(vmi)
     labels = dict(metadata.get("labels") or {}) | {
         names.APP_LABEL: names.LAUNCHER_APP,
         names.CREATED_BY_LABEL: uid(vmi),
-        names.VM_NAME_LABEL: hostname[:MAX_LABEL].rstrip("-"),
+        names.VM_NAME_LABEL: hostname,
         names.VMI_ID_LABEL: _label_value(metadata["name"]),
     }
     annotations = {
@@ -142,7 +143,7 @@ def build_pod(
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "hostname": hostname[:MAX_LABEL].rstrip("-"),
+        "hostname": hostname,
         "terminationGracePeriodSeconds": grace_period(vmi),
         "readinessGates": [{"conditionType": gate} for gate in _gates(wanted)],
         "nodeSelector": _node_selector(spec),

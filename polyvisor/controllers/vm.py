@@ -35,7 +35,7 @@ from polyvisor.controllers.objects import (
 from polyvisor.controllers.refusals import Refusals
 from polyvisor.controllers.revisions import drop_starts, keep_start, start_name
 from polyvisor.controllers.vm_decide import Decision, Step, decide, first_request
-from polyvisor.controllers.vm_status import compute
+from polyvisor.controllers.vm_status import compute, instance_failure
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class VmController:
         failure: tuple[str, str] | None = None
         problem: ApiError | None = None
         again = decision.again
+        ended = self._tell_of_failure(vm, vmi, decision)
         try:
             if starting and unusable is not None:
                 raise unusable
@@ -150,7 +151,7 @@ class VmController:
             return None
         if not starting:
             vm, vmi = await memory_dump.carry_out(self._client, vm, vmi)
-        await self._write_status(vm, vmi, failure, settled=failure is None and again is None)
+        await self._write_status(vm, vmi, failure, settled=failure is None and again is None, ended=ended)
         if problem is not None:
             raise problem
         return again
@@ -299,10 +300,23 @@ class VmController:
         taken["metadata"].setdefault("ownerReferences", []).append(owner_reference(vm, VMS))
         return await self._client.update(VMIS, taken)
 
+    def _tell_of_failure(self, vm: Obj, vmi: Obj | None, decision: Decision) -> tuple[str, str] | None:
+        """Return why the instance failed; tell it of the machine, for the instance and its Events are soon gone."""
+        ended = instance_failure(vmi)
+        if ended is not None and decision.step in (Step.STOP, Step.STOP_THEN_START):
+            self._recorder.event(vm, EventType.WARNING, *ended)
+        return ended
+
     async def _write_status(
-        self, vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, *, settled: bool = False
+        self,
+        vm: Obj,
+        vmi: Obj | None,
+        failure: tuple[str, str] | None,
+        *,
+        settled: bool = False,
+        ended: tuple[str, str] | None = None,
     ) -> None:
-        status = compute(vm, vmi, failure, self._clock(), settled=settled)
+        status = compute(vm, vmi, failure, self._clock(), settled=settled, ended=ended)
         if status != vm.get("status"):
             self._vms.learn(await self._client.update_status(VMS, vm | {"status": status}))
 

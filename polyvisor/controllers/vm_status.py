@@ -25,6 +25,7 @@ from polyvisor.controllers.objects import condition, condition_is, deleting, pha
 from polyvisor.controllers.vm_decide import (
     Step,
     decide,
+    reached_running,
     remaining_requests,
     run_strategy,
     start_failure,
@@ -44,11 +45,44 @@ TEMPLATE_CHANGED = "a non-live-updatable field was changed in the template spec"
 """KubeVirt's words, which clients look for."""
 
 
-def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime, *, settled: bool = True) -> Obj:
+LAST_FAILED = "the last instance failed: "
+"""What the message of the condition Failure begins with if it is the instance that failed."""
+MAX_MESSAGE = 1024
+
+
+def instance_failure(vmi: Obj | None) -> tuple[str, str] | None:
+    """Return the reason and the words for which an instance failed that nobody is deleting yet, None if it did not."""
+    if vmi is None or deleting(vmi) or phase_of(vmi) != Phase.FAILED:
+        return None
+    told = condition(vmi, VmiCondition.SYNCHRONIZED) or {}
+    if told.get("status") == ConditionStatus.FALSE and told.get("message"):
+        return str(told.get("reason") or Reason.FAILED), LAST_FAILED + str(told["message"])[:MAX_MESSAGE]
+    reason = str((vmi.get("status") or {}).get("reason") or Reason.FAILED)
+    return reason, f"{LAST_FAILED}the guest crashed or was destroyed"
+
+
+def _kept_failure(before: list[Obj], vmi: Obj | None) -> tuple[str, str] | None:
+    """Return the last instance's failure as it was told, until an instance runs again."""
+    if vmi is not None and reached_running(vmi):
+        return None
+    told: Obj = next((c for c in before if c.get("type") == VmCondition.FAILURE), {})
+    message = str(told.get("message") or "")
+    return (str(told.get("reason") or Reason.FAILED), message) if message.startswith(LAST_FAILED) else None
+
+
+def compute(
+    vm: Obj,
+    vmi: Obj | None,
+    failure: tuple[str, str] | None,
+    at: datetime,
+    *,
+    settled: bool = True,
+    ended: tuple[str, str] | None = None,
+) -> Obj:
     """Return the whole status.
 
-    ``failure`` is the reason and message of a step that went wrong; ``settled`` tells that the run strategy's step was
-    taken, so that it counts as the one the machine has run under.
+    ``failure`` is the reason and message of a step that went wrong, ``ended`` of an instance that failed; ``settled``
+    tells that the run strategy's step was taken, so that it counts as the one the machine has run under.
     """
     status: Obj = copy.deepcopy(vm.get("status") or {})
     with_requests = vm | {"status": status}
@@ -63,6 +97,7 @@ def compute(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datet
     _put(status, "desiredGeneration", vm["metadata"].get("generation"))
     _put(status, "volumeSnapshotStatuses", _snapshots(vm) or None)
     _put(status, "memoryDumpRequest", memory_dump.following(vm, vmi))
+    failure = failure or ended or instance_failure(vmi) or _kept_failure(status.get("conditions") or [], vmi)
     status["conditions"] = _conditions(vm, vmi, failure, at)
     status["printableStatus"] = str(printable(vm | {"status": status}, vmi, at))
     return status

@@ -64,6 +64,11 @@ def held_up(vmi: Obj, reason: Reason, message: str, at: datetime, placement: Pla
     pending(vmi, at)
     status = vmi["status"]
     set_condition(status, VmiCondition.SYNCHRONIZED, ConditionStatus.FALSE, reason, message, at=at)
+    if reason == Reason.FAILED_PVC_NOT_FOUND:  # as KubeVirt has it, although no Pod was made yet
+        what = f"failed to render launch manifest: didn't find PVC {message.split()[1]}"
+        set_condition(status, VmiCondition.POD_SCHEDULED, ConditionStatus.FALSE, Reason.UNSCHEDULABLE, what, at=at)
+    else:
+        drop_condition(status, VmiCondition.POD_SCHEDULED)
     if reason in VOLUMES:
         set_condition(status, VmiCondition.DATA_VOLUMES_READY, ConditionStatus.FALSE, reason, message, at=at)
     if placement is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from polyvisor.api.quantity import parse_quantity
+from polyvisor.api.quantity import parse_quantity, whole
 from polyvisor.domain.xml import add, on_off, yes_no
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ HOST_MODELS = ("host-passthrough", "host-model")
 def memory_bytes(spec: DomainSpec) -> int:
     """Return how much memory the guest sees."""
     if spec.memory and spec.memory.guest is not None:
-        return int(parse_quantity(str(spec.memory.guest)))
+        return whole(str(spec.memory.guest))
     for amounts in (spec.resources and spec.resources.requests, spec.resources and spec.resources.limits):
         if amounts and amounts.get("memory") is not None:
-            return int(parse_quantity(str(amounts["memory"])))
+            return whole(str(amounts["memory"]))
     raise ValueError("spec.domain.memory.guest: the machine has no memory size")
 
 

@@ -27,7 +27,7 @@ def pages(size: Any, guest: str | None = None, **resources: Any) -> Obj:
 @pytest.mark.parametrize(
     ("domain", "field", "words"),
     [
-        (pages("3Mi", "96Mi"), "memory.hugepages.pageSize", "'3Mi' is no size of a page such as 2Mi or 1Gi"),
+        (pages("3Ki", "96Mi"), "memory.hugepages.pageSize", "'3Ki' is no size of a page such as 2Mi or 1Gi"),
         (pages("4Ki", "96Mi"), "memory.hugepages.pageSize", "no size of a page"),
         (pages("-2Mi", "96Mi"), "memory.hugepages.pageSize", "no size of a page"),
         (pages("a lot", "96Mi"), "memory.hugepages.pageSize", "no size of a page"),

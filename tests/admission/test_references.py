@@ -147,7 +147,7 @@ def test_a_preference_that_may_be_missing_is_left_out_with_a_warning(context: Ad
 @pytest.mark.parametrize(
     ("resource", "spec", "field"),
     [
-        (INSTANCETYPES, {"cpu": {"guest": 0}, "memory": {"guest": "64Mi"}}, "spec.cpu.guest"),
+        (INSTANCETYPES, {"cpu": {"guest": -1}, "memory": {"guest": "64Mi"}}, "spec.cpu.guest"),
         (INSTANCETYPES, {"cpu": {"guest": 1}, "memory": {"guest": "1"}}, "spec.memory.guest"),
         (INSTANCETYPES, {"cpu": {"guest": 1}}, "spec.memory"),
         (CLUSTER_INSTANCETYPES, {"cpu": {"guest": 1, "gest": 2}, "memory": {"guest": "1Gi"}}, "spec.cpu.gest"),

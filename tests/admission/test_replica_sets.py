@@ -72,3 +72,17 @@ def test_an_update_that_leaves_the_spec_alone_is_not_judged_again(context: Admis
     assert admit("UPDATE", REPLICA_SETS, {**old, "status": {"replicas": 1}}, old, context).problems == []
     new = {**old, "spec": {**old["spec"], "replicas": 5}}
     assert admit("UPDATE", REPLICA_SETS, new, old, context).problems
+
+
+@pytest.mark.parametrize(
+    ("selector", "field"),
+    [
+        ({"matchLabels": [{"app": "a"}]}, "spec.selector.matchLabels"),
+        ({"matchLabels": "app=a"}, "spec.selector.matchLabels"),
+        ({"matchExpressions": {"key": "app"}}, "spec.selector.matchExpressions"),
+        ({"matchExpressions": ["app"]}, "spec.selector.matchExpressions[0]"),
+    ],
+)
+def test_a_selector_of_the_wrong_shape_is_a_problem(context: AdmissionContext, selector: Any, field: str) -> None:
+    found = admit("CREATE", REPLICA_SETS, replica_set(selector=selector), None, context)
+    assert field in {problem.field for problem in found.problems}

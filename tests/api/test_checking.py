@@ -160,7 +160,7 @@ def test_size_is_bounded() -> None:
         "a\x00",
         "é",
         "",
-        "a" * 64,
+        "a" * 254,
         "%2e%2e",
         "a.",
     ],

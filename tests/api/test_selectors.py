@@ -76,3 +76,22 @@ def test_a_wrong_selector_is_told_where(selector: Any, field: str, reason: str) 
 
 def test_a_right_one_has_no_problems() -> None:
     assert selectors.problems({"matchLabels": {"kubevirt.io/x": "y"}, **IN}, "s") == []
+
+
+MALFORMED: list[Any] = [
+    {"matchLabels": [{"app": "web"}]},
+    {"matchLabels": "app=web"},
+    {"matchLabels": {1: "web"}},
+    {"matchExpressions": {"key": "tier"}},
+    {"matchExpressions": ["tier"]},
+    {"matchExpressions": [{"key": "tier", "operator": "In", "values": "a"}]},
+    {"matchExpressions": [{"key": "tier", "operator": "In", "values": [1, {}]}]},
+    {"matchExpressions": [{"key": ["tier"], "operator": ["In"], "values": ["a"]}]},
+]
+
+
+@pytest.mark.parametrize("selector", MALFORMED)
+def test_a_selector_of_the_wrong_shape_raises_nothing(selector: Any) -> None:
+    selectors.matches(selector, {"app": "web", "tier": "a"})
+    selectors.to_text(selector)
+    selectors.problems(selector, "spec.selector")

@@ -98,6 +98,27 @@ def test_missing_machine(on_server: Cli) -> None:
     assert on_server("logs", "nobody").code == 4
 
 
+@pytest.mark.parametrize("command", [("pause", "vmi"), ("console",), ("vnc", "--proxy-only")])
+def test_what_needs_a_running_machine_says_how_to_get_one(
+    on_server: Cli, client: Client, command: tuple[str, ...]
+) -> None:
+    make_vm(client, "Halted")
+    result = on_server(*command, "demo")
+    assert result.code == 4
+    assert "`polyvisor start demo` starts it" in result.err
+
+
+def test_the_log_of_a_machine_that_ended_says_how_it_ended(on_server: Cli, client: Client) -> None:
+    make_vm(client, "Always")
+    failure = {"type": "Failure", "status": "True", "message": "the last instance failed: no such kernel"}
+    status = {"printableStatus": "CrashLoopBackOff", "conditions": [failure]}
+    client.request("PATCH", f"{VMS}/demo/status", {"status": status}, content_type="application/merge-patch+json")
+    result = on_server("logs", "demo")
+    assert result.code == 4
+    assert "'demo' is not running (CrashLoopBackOff): the last instance failed: no such kernel" in result.err
+    assert "describe vm demo" in result.err
+
+
 def test_pause_and_unpause_reach_the_node(on_server: Cli, client: Client, server: Server) -> None:
     make_vmi(client)
     assert on_server("pause", "vmi", "demo").out == "VMI demo was scheduled to pause\n"

@@ -200,3 +200,16 @@ async def test_no_machine_ever_gets_a_second_instance(world: World) -> None:
         await world.running(f"m{n}")
         await world.vm(f"m{n}", lambda v: v["status"]["printableStatus"] == "Running")
     assert {name: len(uids) for name, uids in seen.items()} == {f"m{n}": 1 for n in range(10)}
+
+
+async def test_the_cause_of_a_crash_loop_is_told_of_the_machine(world: World) -> None:
+    await world.create_vm("m", runStrategy="Always")
+    pod = await world.pod("m")
+    await world.pod_status(pod, phase="Failed", reason="Evicted", message="the kernel is not there")
+    await world.gone(world.vmis, "m")
+    vm = await world.vm("m", lambda v: v["status"]["printableStatus"] == "CrashLoopBackOff")
+    found = condition(vm, "Failure") or {}
+    assert (found["status"], found["reason"]) == ("True", "Evicted")
+    assert found["message"] == "the last instance failed: the kernel is not there"
+    event = await world.event("Evicted")
+    assert (event["type"], event["involvedObject"]["kind"]) == ("Warning", "VirtualMachine")

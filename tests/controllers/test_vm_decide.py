@@ -7,7 +7,7 @@ import pytest
 
 from polyvisor.controllers.objects import stamp
 from polyvisor.controllers.vm_decide import Step, backoff_left, decide, remaining_requests, restart_delay, start_failure
-from polyvisor.controllers.vm_status import compute, printable
+from polyvisor.controllers.vm_status import compute, instance_failure, printable
 
 Obj = dict[str, Any]
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -202,3 +202,37 @@ def test_each_volume_is_told_that_it_has_no_snapshots() -> None:
     (status,) = compute(machine, None, None, AT)["volumeSnapshotStatuses"]
     assert (status["name"], status["enabled"]) == ("root", False)
     assert "no snapshots" in status["reason"]
+
+
+def failed(uid: str = "i1", **more: Any) -> Obj:
+    told = {"type": "Synchronized", "status": "False", "reason": "ErrImagePull", "message": "no such image: x"}
+    return vmi("Failed", told, uid=uid, **more)
+
+
+def told_failure(status: Obj) -> tuple[str, str] | None:
+    found = next((c for c in status["conditions"] if c["type"] == "Failure"), None)
+    return (found["reason"], found["message"]) if found else None
+
+
+def test_the_last_instances_failure_outlives_it_until_one_runs() -> None:
+    wanted = ("ErrImagePull", "the last instance failed: no such image: x")
+    machine = vm("Always")
+    machine["status"] = compute(machine, failed(deleting=True), None, AT, ended=wanted)
+    for instance in (None, vmi("", uid="i2"), vmi("Scheduling", uid="i2"), None):
+        assert told_failure(machine["status"]) == wanted
+        machine["status"] = compute(machine, instance, None, AT)
+    machine["status"] = compute(machine, vmi("Running", uid="i3"), None, AT)
+    assert told_failure(machine["status"]) is None
+
+
+def test_an_instance_that_is_deleted_on_purpose_has_not_failed() -> None:
+    assert instance_failure(failed(deleting=True)) is None
+    assert instance_failure(vmi("Succeeded")) is None
+    assert instance_failure(vmi("Failed")) == ("Failed", "the last instance failed: the guest crashed or was destroyed")
+
+
+def test_what_keeps_the_machine_from_starting_now_is_told_before_what_was() -> None:
+    machine = vm("Always")
+    machine["status"] = compute(machine, failed(), None, AT)
+    machine["status"] = compute(machine, None, ("FailedCreate", "quota"), AT)
+    assert told_failure(machine["status"]) == ("FailedCreate", "quota")

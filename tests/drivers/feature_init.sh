@@ -51,6 +51,11 @@ for disk in /sys/block/[vs]d* /sys/block/sr*; do
     [ -e "$disk" ] || continue
     name="disk.${disk##*/}"
     fact "$name.path" "$(readlink -f "$disk")"
+    case $(cat /proc/cmdline) in *brief*) # of many disks no more than which they are and where
+        fact "$name.start" "$(dd if="/dev/${disk##*/}" bs=16 count=1 2>/dev/null | tr -cd 'a-zA-Z0-9-')"
+        continue
+        ;;
+    esac
     fact "$name.bytes" "$(($(cat "$disk/size") * 512))"
     value "$name.readonly" "$disk/ro"
     value "$name.serial" "$disk/serial"

@@ -25,7 +25,7 @@ from tests.drivers.feature_machines import IMAGES, KERNEL, Guest
 from tests.folders import short_folder
 
 DRIVER = QemuDriver()
-SECONDS = 120
+SECONDS = 300
 
 
 def run(guests: Mapping[str, Guest]) -> dict[str, Facts]:

@@ -9,7 +9,7 @@ import pytest
 from lxml import etree
 
 from tests.drivers.feature_guest import Facts
-from tests.drivers.feature_machines import GUESTS, SEEN
+from tests.drivers.feature_machines import CROWDS, GUESTS, SEEN, Guest
 from tests.drivers.feature_run import run
 
 pytestmark = pytest.mark.e2e
@@ -26,10 +26,23 @@ def test_the_guest_has_what_the_table_claims(feature: str, reports: dict[str, Fa
     assert check(reports[name]), json.dumps(reports[name], indent=1)
 
 
+@pytest.fixture(scope="module")
+def crowds() -> dict[str, Facts]:
+    return run(CROWDS)
+
+
+@pytest.mark.parametrize("kind", CROWDS)
+def test_a_guest_sees_each_of_many_disks(kind: str, crowds: dict[str, Facts]) -> None:
+    agree(crowds[kind], CROWDS[kind])
+
+
 @pytest.mark.parametrize("name", [name for name, guest in GUESTS.items() if guest.disks and guest.args is not None])
 def test_each_disk_of_the_manifest_is_where_the_domain_has_it(name: str, reports: dict[str, Facts]) -> None:
+    agree(reports[name], GUESTS[name])
+
+
+def agree(facts: Facts, guest: Guest) -> None:
     """The manifest, libvirt's domain and the guest agree: every disk, on its bus, at its address."""
-    facts, guest = reports[name], GUESTS[name]
     domain = etree.fromstring(facts["xml"])
     buses = {disk["name"]: _bus(disk) for disk in guest.domain["devices"]["disks"]}
     there = {str(disk.find("alias").get("name")): disk for disk in domain.iterfind("devices/disk")}  # type: ignore[union-attr]

@@ -48,7 +48,7 @@ def conflicts(given: Obj, spec: Obj, annotations: Obj) -> Iterator[str]:
 
 def _set(value: Obj, key: str) -> bool:
     """Whether a field says anything."""
-    return value.get(key) not in (None, False, "", 0, [], {})
+    return value.get(key) not in (None, False, "", 0, "0", [], {})
 
 
 def apply(given: Obj, preference: Obj, spec: Obj, annotations: Obj) -> None:

@@ -27,6 +27,9 @@ def infer(vm: Obj, lookup: Lookup, found: Findings) -> bool:
         inferred = _inferred(vm, field, where, lookup, found)
         if inferred is not None:
             spec[field] = inferred
+            if field == "instancetype" and matcher.get("inferFromVolumeFailurePolicy") == "Ignore":
+                # the size that the machine is to have if nothing can be inferred; KubeVirt drops it as well
+                mapping(spec, "template", "spec", "domain", "memory").pop("guest", None)
         elif len(found.problems) > before:
             continue
         elif matcher.get("inferFromVolumeFailurePolicy") == "Ignore":

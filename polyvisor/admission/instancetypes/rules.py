@@ -23,10 +23,10 @@ def admit_instancetype(obj: Obj, old: Obj | None, context: AdmissionContext, fou
     cpu, memory = mapping(obj, "spec", "cpu"), mapping(obj, "spec", "memory")
     for path, value in (("guest", cpu.get("guest")), ("maxSockets", cpu.get("maxSockets"))):
         count = number(value)
-        if count is not None and count < 1:
-            found.add(f"spec.cpu.{path}", f"found {count}; 1 or more are accepted")
+        if count is not None and count < 0:  # 0 is what clients write that leave it open
+            found.add(f"spec.cpu.{path}", f"found {count}; 0 (left open) or more are accepted")
     guest = amount(memory.get("guest"))
-    if guest is not None and guest < MIB:
+    if guest and guest < MIB:
         found.add("spec.memory.guest", f"found {format_quantity(guest)}; 1Mi or more is accepted")
     percent = number(memory.get("overcommitPercent"))
     where = "spec.memory.overcommitPercent"

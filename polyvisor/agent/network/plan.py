@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, IPv6Network
 
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.network.facts import Device, Facts, Route
 from polyvisor.api import Obj
+from polyvisor.api.addresses import ipv4_network
 from polyvisor.api.names import POD_INTERFACE, pod_interface
 
 DEFAULT_CIDR = "10.0.2.0/24"
@@ -143,7 +144,7 @@ def _card(vmi: Obj, card: Obj, network: Obj, uuid: str, facts: Facts, taken: Map
     }
     if translated:
         pod = network.get("pod") or {}
-        inside = IPv4Network(pod.get("vmNetworkCIDR") or DEFAULT_CIDR, strict=False)
+        inside = ipv4_network(pod.get("vmNetworkCIDR") or DEFAULT_CIDR)
         inside6 = IPv6Network(pod.get("vmIPv6NetworkCIDR") or DEFAULT_CIDR6, strict=False)
         only6 = bool(device.addresses6) and not device.addresses
         return Card(

@@ -30,6 +30,7 @@ from polyvisor.agent.network.plan import Card, Taken, commands, plan, take, want
 from polyvisor.agent.network.rules import ruleset
 from polyvisor.agent.render import domain_uuid
 from polyvisor.api import Obj
+from polyvisor.api.host_names import host_name
 from polyvisor.domain import CardSource
 from polyvisor.drivers.base import CardKind, Driver
 
@@ -202,8 +203,7 @@ class PodNetworks(Networks):
         namespace.run(["ip", "-batch", "-"], "\n".join(commands(cards, facts, owner)) + "\n")
         namespace.run(["nft", "-f", "-"], ruleset(cards))
         if dhcp.served(cards):
-            hostname = str(vmi["spec"].get("hostname") or vmi["metadata"]["name"])
-            text = dhcp.config(folder, cards, hostname, self._resolver.of(pod))
+            text = dhcp.config(folder, cards, host_name(vmi), self._resolver.of(pod))
             dhcp.ensure(folder, namespace, text)
         return cards
 

@@ -30,7 +30,11 @@ class _Test(jsonpatch.TestOperation):
             holder, name = self.pointer.to_last(obj)
             if isinstance(holder, dict) and name is not None and name not in holder:
                 return obj
-        return super().apply(obj)
+        try:
+            return super().apply(obj)
+        except jsonpatch.JsonPatchTestFailed as error:
+            path = str(self.operation.get("path"))[:200]
+            raise jsonpatch.JsonPatchTestFailed(f"testing value {path} failed: it is not what the test says") from error
 
 
 class _JsonPatch(jsonpatch.JsonPatch):

@@ -347,6 +347,10 @@ async def test_a_patchs_test_takes_what_is_not_there_for_null(server: Running) -
     assert (await patched("/metadata/annotations")).json()["metadata"]["annotations"] == {"a": "b"}
     assert (await patched("/metadata/annotations")).status_code == 422
     assert (await patched("/nowhere/annotations")).status_code == 422
+    said = (await patched("/metadata/annotations")).json()["message"]
+    assert "testing value /metadata/annotations failed" in said
+    assert "class" not in said
+    assert "{" not in said
 
 
 @pytest.mark.parametrize("written", ["v2.v1.0", "v2@v1.0"])
