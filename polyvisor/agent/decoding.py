@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from polyvisor.agent import safepath, tools
+from polyvisor.agent import safepath
 from polyvisor.agent.errors import AgentError, ImageError
 from polyvisor.agent.sparse import copy_sparse
+from polyvisor.prerequisites import not_installed
 
 USER = 65534
 MEMORY = 2 << 30
@@ -113,8 +114,7 @@ def _command(task: _Task) -> list[str]:
 
 def _program(name: str) -> str:
     if (found := shutil.which(name)) is None:
-        package = tools.PACKAGES.get(name, name)
-        raise AgentError(f"looking at a disk image: {name} is not installed; install the Debian package {package}")
+        raise AgentError(f"looking at a disk image: {not_installed(name)}")
     return found
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyvisor.agent.errors import AgentError, full_disk
+from polyvisor.prerequisites import not_installed
 
-PACKAGES = {"qemu-img": "qemu-utils", "bwrap": "bubblewrap", "genisoimage": "genisoimage", "cp": "coreutils"}
 TIMEOUT = 1800.0
 
 
@@ -27,8 +27,7 @@ def output(arguments: Sequence[str | Path], doing: str, folder: Path) -> bytes:
     program = str(arguments[0])
     found = shutil.which(program)
     if found is None:
-        package = PACKAGES.get(program, program)
-        raise AgentError(f"{doing}: {program} is not installed; install the Debian package {package}")
+        raise AgentError(f"{doing}: {not_installed(program)}")
     try:
         done = subprocess.run(
             [found, *map(str, arguments[1:])],

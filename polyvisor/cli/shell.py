@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.forward import parse_target
+from polyvisor.prerequisites import not_installed
 
 SHORT = {"virtualmachines": "vm", "virtualmachineinstances": "vmi"}
 
@@ -49,7 +50,7 @@ def run(program: str, arguments: Sequence[str]) -> None:
     """Become the program."""
     found = shutil.which(program)
     if found is None:
-        raise CliError(f"{program} is not installed", hint="It comes with OpenSSH (package openssh-client).")
+        raise CliError(not_installed(program))
     sys.stdout.flush()
     os.execv(found, [program, *arguments])
 

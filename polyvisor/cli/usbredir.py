@@ -12,6 +12,7 @@ from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.lifecycle import subresource
 from polyvisor.cli.local_client import serve
 from polyvisor.cli.output import say
+from polyvisor.prerequisites import not_installed
 
 PROGRAM = "usbredirect"
 ADDRESS = "127.0.0.1"
@@ -24,8 +25,8 @@ def command(device: str) -> tuple[str, ...]:
         raise CliError(f"{device!r} is no USB device: VENDOR:PRODUCT or BUS-DEVICE, as lsusb tells", ExitCode.USAGE)
     if not (found := shutil.which(PROGRAM)):
         raise CliError(
-            f"{PROGRAM} is not installed",
-            hint=f"Install it (package {PROGRAM}), or join a program of your own with --no-launch.",
+            not_installed(PROGRAM),
+            hint="Or join a program of your own with --no-launch.",
         )
     return (found, "--device", device, "--to", "{address}:{port}")
 

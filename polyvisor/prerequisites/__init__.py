@@ -128,6 +128,12 @@ def install_command(entries: Iterable[Prerequisite], distribution: Distribution 
     return "; ".join([*commands, *dict.fromkeys(entry.fix for entry in found if entry.fix)])
 
 
+def not_installed(program: str) -> str:
+    """Say that a program is not installed, with the command that changes that where it is known."""
+    command = install_command(entry for entry in everything() if program in "|".join(entry.programs).split("|"))
+    return f"{program} is not installed" + (f"; {command}" if command else "")
+
+
 def advice(driver: str) -> str:
     """Return the command that provides what a driver cannot work without and this machine lacks; empty if none."""
     return install_command(entry for entry in of_driver(driver) if not entry.without and entry.missing())

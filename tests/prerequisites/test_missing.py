@@ -112,3 +112,10 @@ def test_a_reason_comes_with_the_command_only_if_something_is_missing(
     assert prerequisites.advised("two", "it does not start") == "it does not start"
     program(path, "engine")
     assert prerequisites.advised("one", "it does not start") == "it does not start"
+
+
+def test_a_program_that_is_not_installed_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prerequisites, "everything", lambda: (ENGINE,))
+    monkeypatch.setattr(prerequisites, "this_distribution", lambda: FEDORA)
+    assert prerequisites.not_installed("motor") == "motor is not installed; dnf install engine-bin"
+    assert prerequisites.not_installed("mot") == "mot is not installed"

@@ -33,10 +33,11 @@ from polyvisor.api import Obj
 from polyvisor.api.host_names import host_name
 from polyvisor.domain import CardSource
 from polyvisor.drivers.base import CardKind, Driver
+from polyvisor.prerequisites import not_installed
 
 KEPT = "taken.json"
 TUN = "devices.kubevirt.io/tun"
-PROGRAMS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", dhcp.PROGRAM: "dnsmasq-base"}
+PROGRAMS = ("ip", "nft", "nsenter", dhcp.PROGRAM)
 TRIAL = "ip link add name t0 type bridge && ip tuntap add dev t1 mode tap && ip link set t1 master t0 && nft -f -"
 
 
@@ -276,9 +277,9 @@ def sources(cards: list[Card]) -> dict[str, CardSource]:
 
 def trial() -> str:
     """Try whether networks can be set up here, in a namespace that is gone at once; return why not. Blocking."""
-    for program, package in PROGRAMS.items():
+    for program in PROGRAMS:
         if shutil.which(program) is None:
-            return f"{program} is not installed (package {package})"
+            return not_installed(program)
     samples = [
         Card("t", translated, "e0", "t0", "t1", "", 1500, address=IPv4Interface("10.0.2.2/24"))
         for translated in (True, False)
