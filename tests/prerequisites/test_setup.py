@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("ready")]
 HIDE = """
 mount --bind {release} /etc/os-release
 for file in {hidden}; do
@@ -16,6 +16,12 @@ for file in {hidden}; do
 done
 cd {top} && exec tools/setup
 """
+
+
+@pytest.fixture(scope="module")
+def ready() -> None:
+    """The machine as `make test` has it: after set-up."""
+    subprocess.run([TOP / "tools/setup"], check=True)
 
 
 def set_up(tmp_path: Path, release: str, *hidden: str) -> subprocess.CompletedProcess[str]:
