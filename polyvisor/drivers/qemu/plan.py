@@ -1,13 +1,16 @@
 """How a launcher reaches QEMU: libvirt's driver runs inside the launcher, with its files in the launcher's folder.
 
 No daemon at all. libvirt's answer to "what can this QEMU do" costs seconds when asked for the first time, so launchers
-begin with a copy of the answer that the probe left behind. An emulated TPM gets its certificates from an authority of
-the launcher's own (``XDG_CONFIG_HOME``), so that the host's is neither needed nor written to.
+begin with a copy of the answer that the probe left behind. libvirt asks the emulator of every architecture that it
+finds; those of others than this machine's are hidden, as no guest of ours has them. An emulated TPM gets its
+certificates from an authority of the launcher's own (``XDG_CONFIG_HOME``), so that the host's is neither needed nor
+written to.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from polyvisor.drivers.base import LauncherPlan
@@ -24,6 +27,7 @@ cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
 """
+EMULATOR = "qemu-system-"
 SETTINGS = "settings"
 TPM_OWNER = """swtpm_user = "+@UID@"
 swtpm_group = "+@GID@"
@@ -69,9 +73,26 @@ def warm_cache(scratch: Path) -> Path:
     return scratch / "qemu-capabilities"
 
 
+def foreign_emulators(path: str, architecture: str = "") -> list[str]:
+    """Return the names of QEMU's emulators of other architectures in the folders of ``path``."""
+    native = EMULATOR + (architecture or os.uname().machine)
+    found = {file.name for folder in path.split(os.pathsep) if folder for file in Path(folder).glob(f"{EMULATOR}*")}
+    return sorted(name for name in found if name != native and not name.startswith(f"{native}-"))
+
+
+def _hiding(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return links and environment by which a launcher finds, before a foreign emulator, a program that just fails."""
+    path = os.environ.get("PATH", os.defpath)
+    names, fails = foreign_emulators(path), shutil.which("false")
+    if not names or not fails:
+        return {}, {}
+    return {f"bin/{name}": fails for name in names}, {"PATH": f"{folder}/bin{os.pathsep}{path}"}
+
+
 def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
     """Build the plan for a launcher in ``folder``."""
     settings = f"{folder}/{SETTINGS}"
+    links, search = _hiding(folder) if scratch else ({}, {})  # a Pod's programs are its image's
     return LauncherPlan(
         uri=f"qemu:///embed?root={folder}/root",
         files={
@@ -81,7 +102,8 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
             f"{SETTINGS}/swtpm-localca.conf": TPM_AUTHORITY.format(folder=settings),
         },
         # a launcher's user in a Pod may have no home folder, where libvirt would keep its state
-        environment={"XDG_CONFIG_HOME": settings, "XDG_CACHE_HOME": f"{folder}/cache"},
+        environment={"XDG_CONFIG_HOME": settings, "XDG_CACHE_HOME": f"{folder}/cache", **search},
+        links=links,
         seeds={CACHE: os.fspath(warm_cache(scratch))} if scratch else {},
         start_paused=True,
         strays=("root/lib/qemu/qmp-",),
