@@ -101,6 +101,9 @@ def status(context: Context, output: Output) -> None:
             report |= _contents(context)
         except (ApiError, CliError) as error:
             report["error"] = str(error)
+        from polyvisor.cli import confinement
+
+        report["confinement"] = confinement.report(state.root)
     if output in (Output.JSON, Output.YAML):
         print_structured(report, output)
     else:
@@ -149,6 +152,10 @@ def _print_status(report: Obj) -> None:
     for driver in report.get("drivers", ()):
         said = f"{driver['version']} ({', '.join(driver['virtTypes'])})" if driver["available"] else driver["reason"]
         rows.append(["Driver:", f"{driver['name']}: {said}"])
+    if found := report.get("confinement"):
+        from polyvisor.cli import confinement
+
+        rows += confinement.rows(found)
     if "virtualMachines" in report:
         rows.append(["Machines (vm):", str(report["virtualMachines"])])
         phases = ", ".join(f"{count} {phase}" for phase, count in sorted(report["phases"].items()))

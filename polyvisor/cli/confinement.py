@@ -1,0 +1,87 @@
+"""How the processes that run guests on this machine are confined: read off the kernel, not off any configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from polyvisor.agent import decoding
+from polyvisor.api import Obj
+
+LAUNCHER = "polyvisor.launcher"
+PROFILE_FILES = ("attr/apparmor/current", "attr/current")
+DECODERS = {
+    decoding.SANDBOX: "an unprivileged user in empty namespaces, with limits",
+    decoding.LIMITS: "limits alone, because this user may make no namespaces (kernel.unprivileged_userns_clone)",
+}
+
+
+def report(state: Path, proc: Path = Path("/proc")) -> Obj:
+    """Return what confines the programs that run guests or decode images, below a state folder."""
+    return {"imageDecoder": decoding.confinement(), "processes": list(_processes(state / "l", proc))}
+
+
+def rows(found: Obj) -> list[list[str]]:
+    """Return the rows for people."""
+    rows = [["Image decoder:", DECODERS[found["imageDecoder"]]]]
+    return rows + [
+        ["Confinement:", f"{one['program']} of {one['machine']}: {_words(one)}"] for one in found["processes"]
+    ]
+
+
+def _words(one: Obj) -> str:
+    capabilities = f"{one['capabilities']} capabilities" if one["capabilities"] else "no capabilities"
+    seccomp = "a filter of system calls" if one["seccomp"] else "no filter of system calls"
+    mounts = "mounts of its own" if one["ownMounts"] else "the host's mounts"
+    profile = f"profile {one['profile']}" if one["profile"] else "no profile (AppArmor, SELinux)"
+    return f"user {one['user']}, {capabilities}, {seccomp}, {mounts}, {profile}"
+
+
+def _processes(launchers: Path, proc: Path) -> Iterator[Obj]:
+    """Give what was started with a launcher's folder in its arguments, but not the launchers."""
+    machines = {}
+    for folder in sorted(launchers.iterdir()) if launchers.is_dir() else ():
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            machines[f"{folder}/"] = str(json.loads((folder / "plan.json").read_text())["domain"]["name"])
+    for entry in sorted(proc.iterdir(), key=lambda entry: (len(entry.name), entry.name)) if machines else ():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError, ValueError, LookupError):
+            arguments = (entry / "cmdline").read_bytes().decode(errors="replace")
+            machine = next((name for folder, name in machines.items() if folder in arguments), "")
+            if machine and LAUNCHER not in arguments:
+                yield {"machine": machine, "program": (entry / "comm").read_text().strip(), **_confinement(entry, proc)}
+
+
+def _confinement(process: Path, proc: Path) -> Obj:
+    lines = (process / "status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    return {
+        "pid": int(process.name),
+        "user": _user(int(status["Uid"].split()[1])),
+        "capabilities": int(status["CapEff"], 16).bit_count(),
+        "seccomp": status.get("Seccomp", "0") != "0",
+        "noNewPrivileges": status.get("NoNewPrivs", "0") == "1",
+        "ownMounts": (process / "ns/mnt").readlink() != (proc / "self/ns/mnt").readlink(),
+        "profile": _profile(process),
+    }
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _profile(process: Path) -> str:
+    """Return the profile of a security module that is in force for a process, empty if none is."""
+    for name in PROFILE_FILES:
+        with suppress(OSError):
+            found = os.fsdecode((process / name).read_bytes()).strip("\0\n ")
+            return "" if found.startswith("unconfined") else found
+    return ""
