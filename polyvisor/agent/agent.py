@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 COMPONENT = "virt-handler"
 WORKERS = 4
+ASKERS = 16
+"""Workers that do nothing but wait for launchers and guests, so that a few slow ones do not keep them all."""
 PROBERS = 32
 """How many probes may wait for their guests' answers at a time."""
 RESYNC_SECONDS = 300.0
@@ -249,10 +251,10 @@ class Agent:
                 pods = _controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
                 machines = _controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
                 claims = _controller("virt-handler-claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
-                asked = _controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, WORKERS)
+                asked = _controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, ASKERS)
                 probes = _controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
                 group.create_task(pods.run(), name="agent-pods")
-                access = _controller("virt-handler-access", self._access.queue, self._access.reconcile, WORKERS)
+                access = _controller("virt-handler-access", self._access.queue, self._access.reconcile, ASKERS)
                 group.create_task(probes.run(), name="agent-probes")
                 group.create_task(access.run(), name="agent-access")
                 group.create_task(asked.run(), name="agent-guests")

@@ -16,6 +16,8 @@ from polyvisor.api import Obj
 from polyvisor.kube import Informer, WorkQueue
 
 ANSWER_SECONDS = 5
+LAUNCHER_SECONDS = 15.0
+"""How long a launcher may take over a question: its guest's answer, and others before it. A worker waits for that."""
 EARLY_SECONDS = 5.0
 """How soon to ask again while a guest has no address yet, or holds its file systems still."""
 INTERVAL_SECONDS = 60.0
@@ -86,7 +88,8 @@ async def ask(link: Link, command: str, **arguments: Any) -> Any:
     """Put one command to a guest's agent. One that it does not know is answered with None."""
     words: Obj = {"execute": command, **({"arguments": arguments} if arguments else {})}
     try:
-        return (await link.request("agent", command=words, timeout=ANSWER_SECONDS)).get("answer")
+        answer = await link.request("agent", seconds=LAUNCHER_SECONDS, command=words, timeout=ANSWER_SECONDS)
+        return answer.get("answer")
     except LauncherError as error:
         if "has not been found" in str(error) or "not supported" in str(error) or "has been disabled" in str(error):
             return None

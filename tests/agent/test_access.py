@@ -47,7 +47,7 @@ class World:
     def event(self, _obj: Obj, _kind: str, reason: str, message: str) -> None:
         self.events.append(reason)
 
-    async def request(self, _operation: str, *, command: Obj, timeout: float) -> Obj:  # noqa: ASYNC109
+    async def request(self, _operation: str, *, command: Obj, timeout: float, seconds: float) -> Obj:  # noqa: ASYNC109
         if self.refuses:
             raise self.refuses
         self.commands.append(command)

@@ -31,7 +31,7 @@ class Asked:
         self.answers = answers
         self.commands: list[Obj] = []
 
-    async def request(self, _operation: str, *, command: Obj, timeout: float) -> Obj:  # noqa: ASYNC109
+    async def request(self, _operation: str, *, command: Obj, timeout: float, seconds: float) -> Obj:  # noqa: ASYNC109
         self.commands.append(command)
         answer = self.answers[command["execute"].replace("-", "_")]
         if isinstance(answer, Exception):

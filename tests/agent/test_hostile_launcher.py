@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent import described, descriptors, link, streams
+from polyvisor.agent import described, descriptors, guests, link, streams
 from polyvisor.agent.descriptors import MAX_FILE, MAX_READS, Readers, ask_for_descriptor, ask_for_socket
 from polyvisor.agent.launcher_messages import LINE_LIMIT, MAX_NESTING, MAX_TEXT, MAX_UNASKED, decode, state_of
 from polyvisor.agent.link import LauncherError, LauncherGone, Link, open_console
@@ -228,6 +228,22 @@ async def test_a_screen_with_a_name_of_four_gigabytes(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE):
             await streams._wake(path)
     assert sum(read) < 64 * LINE_LIMIT
+
+
+async def test_a_question_to_a_guest_has_a_short_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "LAUNCHER_SECONDS", 0.2)
+    monkeypatch.setattr(link, "TIMEOUT", PATIENCE * 2)
+
+    def talk(peer: socket.socket, number: int) -> None:
+        if number == 1:
+            peer.sendall(result(number, '{"state": "running", "agent": true}'))
+
+    with hostile(tmp_path, talk) as path:
+        async with asyncio.timeout(PATIENCE):
+            one = await Link.connect(path, lambda: None)
+            with pytest.raises(LauncherError, match="did not answer to 'agent'"):
+                await guests.ask(one, "guest-info")
+            await one.close()
 
 
 def test_nesting_is_counted_outside_of_texts_alone() -> None:
