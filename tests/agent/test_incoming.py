@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import resource
 import subprocess
 import threading
 from pathlib import Path
@@ -234,3 +235,17 @@ def test_a_blank_disk(tmp_path: Path) -> None:
     made = tmp_path / "v/ns/c/disk.img"
     assert (made.stat().st_size, made.stat().st_blocks) == (64 * MIB, 0)
     assert made.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_that_the_file_system_cannot_hold(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32 * MIB, before[1]))  # answers as a file system at its end does
+    try:
+        with (
+            incoming(tmp_path, 64 * MIB) as into,
+            pytest.raises(AgentError, match="takes no file of that size") as error,
+        ):
+            into.blank()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not error.value.retry
