@@ -60,7 +60,7 @@ def _examine(name: str, title: str) -> Obj:
 def _state(required: Sequence[Prerequisite]) -> State:
     if not required:
         return State.READY
-    if any(not entry.fix and entry.kind != "package" for entry in required):
+    if prerequisites.beyond_help(required):
         return State.ELSEWHERE
     return State.INCOMPLETE
 

@@ -6,7 +6,9 @@ starts nothing: whether a driver really works is what its probe finds out.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -46,8 +48,9 @@ FAMILIES = {
 class Prerequisite:
     """One entry of the list.
 
-    ``programs`` must all be there, of ``files`` and ``paths`` (the kernel's) one. ``without`` says what does not work
-    without it where the drivers work all the same; ``fix`` is the command for what the kernel lacks.
+    ``programs`` and ``accounts`` (Debian's) must all be there, of ``files`` and ``paths`` (the kernel's) one.
+    ``without`` says what does not work without it where the drivers work all the same; ``fix`` is the command for what
+    the kernel lacks.
     """
 
     kind: str
@@ -55,6 +58,7 @@ class Prerequisite:
     programs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
     drivers: tuple[str, ...] = ()
     needed_by: str = ""
     without: str = ""
@@ -64,6 +68,8 @@ class Prerequisite:
     def missing(self) -> tuple[str, ...]:
         """Return what of it is not on this machine."""
         lacking = [words for words in self.programs if not any(map(find, words.split("|")))]
+        if self.accounts and (here := this_distribution()) and here.key == "debian":
+            lacking += [account for account in self.accounts if not _is_account(account)]
         for places in (self.files, self.paths):
             single = [place for words in places for place in words.split("|")]
             if single and not any(map(_exists, single)):
@@ -136,13 +142,28 @@ def not_installed(program: str) -> str:
 
 def advice(driver: str) -> str:
     """Return the command that provides what a driver cannot work without and this machine lacks; empty if none."""
-    return install_command(entry for entry in of_driver(driver) if not entry.without and entry.missing())
+    lacking = [entry for entry in of_driver(driver) if not entry.without and entry.missing()]
+    return "" if beyond_help(lacking) else install_command(lacking)
+
+
+def beyond_help(lacking: Iterable[Prerequisite]) -> bool:
+    """Say whether something is missing that no package and no setting brings."""
+    return any(not entry.fix and entry.kind != "package" for entry in lacking)
 
 
 def advised(driver: str, reason: str) -> str:
     """Return a probe's reason with the command that helps, if there is one."""
     command = advice(driver)
     return f"{reason}; {command}" if command else reason
+
+
+def _is_account(account: str) -> bool:
+    kind, _, name = account.partition(" ")
+    try:
+        pwd.getpwnam(name) if kind == "user" else grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _exists(place: str) -> bool:

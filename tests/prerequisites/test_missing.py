@@ -119,3 +119,20 @@ def test_a_program_that_is_not_installed_is_named_with_its_command(monkeypatch: 
     monkeypatch.setattr(prerequisites, "this_distribution", lambda: FEDORA)
     assert prerequisites.not_installed("motor") == "motor is not installed; dnf install engine-bin"
     assert prerequisites.not_installed("mot") == "mot is not installed"
+
+
+@pytest.mark.parametrize(("distribution", "missing"), [(DEBIAN_12, ("group none-such",)), (FEDORA, ()), (None, ())])
+def test_accounts_are_those_of_debian(
+    monkeypatch: pytest.MonkeyPatch, distribution: Distribution | None, missing: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(prerequisites, "this_distribution", lambda: distribution)
+    entry = Prerequisite("package", accounts=("user root", "group root", "group none-such"))
+    assert entry.missing() == missing
+
+
+def test_no_package_is_advised_where_it_would_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Prerequisite("package", {"debian": "engine"}, programs=("engine",), drivers=("one",))
+    kernel = Prerequisite("kernel", paths=("/none-such",), drivers=("one",))
+    monkeypatch.setattr(prerequisites, "everything", lambda: (engine, kernel))
+    monkeypatch.setattr(prerequisites, "this_distribution", lambda: DEBIAN_12)
+    assert prerequisites.advised("one", "this is no such host") == "this is no such host"
