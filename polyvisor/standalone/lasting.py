@@ -1,4 +1,4 @@
-"""Work that is not expected to end, begun again when the API server could not be reached.
+"""Work that is not expected to end, begun again when something found no answer in time.
 
 Everything in the process speaks to the API server through its socket. On a busy machine a call may find no answer in
 time, and that must cost no more than the time until the next try: the server is in the same process, so it is there.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -23,9 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 def passing(error: BaseException) -> bool:
-    """Whether an error, or each one of a group, is a call to the API server that may succeed later."""
+    """Whether an error, or each one of a group, is a call or a program that only found no answer in time."""
     if isinstance(error, BaseExceptionGroup):
         return all(passing(one) for one in error.exceptions)
+    if isinstance(error, TimeoutError | subprocess.TimeoutExpired):
+        return True
     return isinstance(error, ApiError) and (error.unreachable or error.code in (408, 429) or error.code >= 500)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 
 import pytest
 
@@ -20,6 +21,8 @@ AT_ONCE = Backoff(0.0, 0.0)
         TIMED_OUT,
         ApiError(500, "InternalError", "the database is locked"),
         ApiError(429, "TooManyRequests", "busy"),
+        TimeoutError(),
+        subprocess.TimeoutExpired("nft", 20),
         ExceptionGroup("tasks", [TIMED_OUT, ExceptionGroup("more", [TIMED_OUT])]),
     ],
 )
