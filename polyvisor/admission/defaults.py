@@ -29,6 +29,11 @@ def machine(vm: Obj) -> None:
         firmware["uuid"] = generated_uuid()
 
 
+def new_machine(vm: Obj) -> None:
+    """Fill in the finalizer of a new VirtualMachine."""
+    _held(vm, names.VM_FINALIZER)
+
+
 def generated_uuid() -> str:
     """Return a random uuid of version 8 (RFC 9562): by that the catalogue tells it from one that a user wants."""
     number = uuid.uuid4().int & ~(0xF << 76) | 8 << 76
@@ -37,15 +42,20 @@ def generated_uuid() -> str:
 
 def instance(vmi: Obj) -> None:
     """Fill in the status and finalizer of a new VirtualMachineInstance."""
-    metadata = vmi.setdefault("metadata", {})
-    if isinstance(metadata, dict):
-        finalizers = metadata.get("finalizers") or []
-        if isinstance(finalizers, list) and names.VMI_FINALIZER not in finalizers:
-            metadata["finalizers"] = [*finalizers, names.VMI_FINALIZER]
+    _held(vmi, names.VMI_FINALIZER)
     revision = mapping(vmi, "status").get("virtualMachineRevisionName")
     vmi["status"] = {"phase": str(names.Phase.PENDING)}
     if isinstance(revision, str):
         vmi["status"]["virtualMachineRevisionName"] = revision
+
+
+def _held(obj: Obj, finalizer: str) -> None:
+    """Have a finalizer hold an object, which spares the controller a write."""
+    metadata = obj.setdefault("metadata", {})
+    if isinstance(metadata, dict):
+        finalizers = metadata.get("finalizers") or []
+        if isinstance(finalizers, list) and finalizer not in finalizers:
+            metadata["finalizers"] = [*finalizers, finalizer]
 
 
 def instance_spec(spec: Obj, configuration: Obj) -> None:

@@ -46,6 +46,8 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
     """Fill in and check a VirtualMachine."""
     if old is not None:
         _keep_identity(vm, old)
+    if old is None:
+        defaults.new_machine(vm)
     defaults.machine(vm)
     if old is not None and vm.get("spec") == old.get("spec"):
         found.problems += check_metadata(vm.get("metadata"))

@@ -26,9 +26,12 @@ def seconds_of(text: str) -> float:
 
 
 def set_condition(status: Obj, type_: str, value: str, reason: str = "", message: str = "") -> None:
-    """Set one condition; its transition time changes only when its value does."""
+    """Set one condition; its transition time changes only when its value does.
+
+    It has no empty fields: an API server drops them, and the status would look changed for ever.
+    """
     conditions = status.setdefault("conditions", [])
-    new = {"type": type_, "status": value, "lastProbeTime": None, "lastTransitionTime": now()}
+    new = {"type": type_, "status": value, "lastTransitionTime": now()}
     if reason:
         new["reason"] = reason
     if message:

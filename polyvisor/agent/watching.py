@@ -2,7 +2,8 @@
 
 Looking is simpler than inotify and misses nothing: that needs a watch on each folder above a path, loses them when
 such a folder is itself replaced or mounted over, and the paths in question live in just such places (``/dev``, the
-kubelet's folders). A second of delay hurts nobody, and a look at ten paths takes some microseconds.
+kubelet's folders). A second of delay hurts nobody, and a look at ten paths takes some microseconds. All who look do so
+at the same moments, so that the process wakes up once.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ async def changes(
     """Give what is seen, whenever it is not what was seen before; at first what ``seen`` says, if it is given."""
     paths = tuple(paths)
     seen = look(paths) if seen is None else seen
+    loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds - loop.time() % seconds)
         found = look(paths)
         if found != seen:
             seen = found

@@ -98,9 +98,12 @@ def condition_is(obj: Obj, type: str, status: ConditionStatus = ConditionStatus.
 def set_condition(
     status: Obj, type: str, value: ConditionStatus, reason: str = "", message: str = "", *, at: datetime
 ) -> None:
-    """Set a condition in a status, in place; the time moves only when the condition's status does."""
+    """Set a condition in a status, in place; the time moves only when the condition's status does.
+
+    It has no empty fields: an API server drops them, and the status would look changed for ever.
+    """
     conditions: list[Obj] = status.setdefault("conditions", [])
-    entry: Obj = {"type": type, "status": str(value), "lastProbeTime": None, "lastTransitionTime": stamp(at)}
+    entry: Obj = {"type": type, "status": str(value), "lastTransitionTime": stamp(at)}
     entry |= {k: v for k, v in (("reason", reason), ("message", message)) if v}
     for position, old in enumerate(conditions):
         if old.get("type") == type:

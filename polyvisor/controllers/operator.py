@@ -2,7 +2,7 @@
 
 It makes and renews the components' certificates and says in the KubeVirt object whether the components are there. It
 is apart from virt-controller so that who handles machines has no key of any component. It installs nothing: that is
-the administrator's, with ``polyvisor install`` or Helm.
+the administrator's, with ``polyvisor install`` or Helm. A replica that stands by loads what does it when it leads.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from polyvisor.api import Obj, names
-from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
+from polyvisor.api import names
 from polyvisor.api.resources import KUBEVIRTS
-from polyvisor.controllers.certificates import CertificateKeeper
-from polyvisor.controllers.definitions import Definitions, configuration_problems
-from polyvisor.controllers.kubevirt import KubeVirtController
 from polyvisor.controllers.leading import leading, lease_options
-from polyvisor.drivers import registry
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.process import running
 from polyvisor.process.health import Health, serve_health
 
-COMPONENTS = (
-    (DEPLOYMENTS, names.API_APP),
-    (DEPLOYMENTS, names.CONTROLLER_APP),
-    (DAEMON_SETS, names.HANDLER_APP),
-)
-"""Who has to be there for the cluster to be ready for machines."""
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+
+DAEMON_SET = "DaemonSet"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,15 +51,27 @@ class Operator:
             await leading(client, self._options, names.OPERATOR_APP, lambda: self._lead(client))
 
     async def _lead(self, client: KubeClient) -> None:
+        await running.load("polyvisor.controllers.certificates", "polyvisor.controllers.definitions")
+        from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
+        from polyvisor.controllers.certificates import CertificateKeeper
+        from polyvisor.controllers.definitions import Definitions, configuration_problems
+        from polyvisor.controllers.kubevirt import KubeVirtController
+        from polyvisor.drivers import registry
+
         namespace = running.namespace_of(self._options)
         kubevirts = Informer(client, KUBEVIRTS, namespace=namespace)
         deployments = Informer(client, DEPLOYMENTS, namespace=namespace)
         daemon_sets = Informer(client, DAEMON_SETS, namespace=namespace)
-        held = {DEPLOYMENTS: deployments, DAEMON_SETS: daemon_sets}
+        components = (
+            (deployments, names.API_APP),
+            (deployments, names.CONTROLLER_APP),
+            (daemon_sets, names.HANDLER_APP),
+        )
 
         def lacking() -> list[str]:
-            found = ((resource, name, held[resource].get(namespace, name)) for resource, name in COMPONENTS)
-            return [words for resource, name, obj in found if (words := missing(resource.kind, name, obj))]
+            """Say who has to be there for the cluster to be ready for machines, and is not."""
+            found = ((held.resource.kind, name, held.get(namespace, name)) for held, name in components)
+            return [words for kind, name, obj in found if (words := missing(kind, name, obj))]
 
         definitions = Definitions(client)
         drivers = registry()
@@ -76,7 +82,7 @@ class Operator:
             problems=lambda kubevirt: [*definitions.problems, *configuration_problems(kubevirt, drivers)],
         )
         definitions.changed = status.look
-        for informer in held.values():
+        for informer in (deployments, daemon_sets):
             informer.on_change(lambda old, new: status.look())
         async with asyncio.TaskGroup() as group:
             group.create_task(CertificateKeeper(client, namespace).run(), name="certificates")
@@ -94,7 +100,7 @@ def missing(kind: str, name: str, obj: Obj | None) -> str:
     status = obj.get("status") or {}
     if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
         return f"{kind} {name} is being changed"
-    if kind == DAEMON_SETS.kind:
+    if kind == DAEMON_SET:
         wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
     else:
         wanted, ready = (obj.get("spec") or {}).get("replicas", 1), status.get("readyReplicas", 0)

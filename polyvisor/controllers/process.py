@@ -1,4 +1,7 @@
-"""``python -m polyvisor.controllers``, virt-controller: all controllers of machines, in the replica that leads."""
+"""``python -m polyvisor.controllers``, virt-controller: all controllers of machines, in the replica that leads.
+
+A replica that stands by holds neither controllers nor drivers in memory: it loads them when it leads.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from polyvisor.api import names
 from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.controllers.leading import leading, lease_options
-from polyvisor.controllers.metrics import MachineMetrics
-from polyvisor.controllers.run import run_controllers
-from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
 from polyvisor.process.health import Health, own_context, serve_health, tls_option
+
+if TYPE_CHECKING:
+    from polyvisor.drivers import DriverRegistry
 
 LEADING = gauge("kubevirt_virt_controller_leading_status")
 READY = gauge("kubevirt_virt_controller_ready_status")
@@ -45,7 +49,7 @@ class Controllers:
     ) -> None:
         self._options = found
         self._metrics = metrics
-        self._drivers = registry() if drivers is None else drivers
+        self._drivers = drivers
         self.health = Health()
         self.health_port = 0
         self.health_tls_port = 0
@@ -75,9 +79,15 @@ class Controllers:
                 await kubevirts.stop()
 
     async def _lead(self, client: KubeClient) -> None:
+        await running.load("polyvisor.controllers.run", "polyvisor.controllers.metrics")
+        from polyvisor.controllers.metrics import MachineMetrics
+        from polyvisor.controllers.run import run_controllers
+        from polyvisor.drivers import registry
+
+        drivers = registry() if self._drivers is None else self._drivers
         measure = partial(MachineMetrics, registry=self._metrics)
         try:
-            await run_controllers(client, self._drivers, many_nodes=True, ready=self.working, measure=measure)
+            await run_controllers(client, drivers, many_nodes=True, ready=self.working, measure=measure)
         finally:
             self.working.clear()
 

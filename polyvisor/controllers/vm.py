@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from polyvisor.api import names
-from polyvisor.api.names import EventType, Phase, Reason, RunStrategy, StateChangeAction
+from polyvisor.api.names import EventType, Phase, PrintableStatus, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import live_cards, live_media, memory_dump
@@ -270,8 +270,9 @@ class VmController:
         if not has_finalizer(vm, names.ORPHAN_FINALIZER):
             vmi = vmi or await self._live_instance(vm)
             if vmi is not None and owned_by(vmi, vm):
-                await self._stop(vm, vmi)
-                await self._write_status(vm, vmi, None)
+                vmi = await self._stop(vm, vmi)
+                if (vm.get("status") or {}).get("printableStatus") != PrintableStatus.TERMINATING:
+                    await self._write_status(vm, vmi, None)
                 return
         released = copy.deepcopy(vm)
         remove_finalizer(released, names.VM_FINALIZER)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from polyvisor.api import names
 from polyvisor.api.names import CandidateVerdict, ConditionStatus, Phase, PodPhase, Reason, VmiCondition
 from polyvisor.controllers.launcher_pod import driver_of
-from polyvisor.controllers.objects import condition, deleting, drop_condition, moment, set_condition, set_phase, uid
+from polyvisor.controllers.objects import (
+    condition,
+    deleting,
+    drop_condition,
+    moment,
+    set_condition,
+    set_phase,
+    stamp,
+    uid,
+)
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -80,6 +89,11 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
     status = vmi.setdefault("status", {})
     if not status.get("phase"):
         pending(vmi, at)
+    if condition(vmi, VmiCondition.READY) is None:
+        set_condition(status, VmiCondition.READY, ConditionStatus.FALSE, Reason.GUEST_NOT_RUNNING, NOT_RUNNING, at=at)
+    if not status.get("phaseTransitionTimestamps"):  # admission has entered the phase, and has no clock
+        since = stamp(moment(vmi["metadata"].get("creationTimestamp")) or at)
+        status["phaseTransitionTimestamps"] = [{"phase": str(Phase.PENDING), "phaseTransitionTimestamp": since}]
     made = moment(pod["metadata"].get("creationTimestamp")) or at
     set_phase(status, Phase.SCHEDULING, min(made, at))  # the write may come later than the Pod
     drop_condition(status, VmiCondition.SYNCHRONIZED, WAITING)

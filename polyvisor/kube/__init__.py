@@ -6,6 +6,7 @@ first asked for: the command line shares the configuration and the errors, and m
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from polyvisor.kube.events import EventRecorder
     from polyvisor.kube.informer import Informer, key_of
     from polyvisor.kube.queue import ShutDown, WorkQueue
+
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+"""httpx's command line, which it does without: it would bring rich and click, 5 MiB, into each process."""
 
 __all__ = [
     "ApiError",

@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from polyvisor.kube.credentials import CredentialsError, ExecPlugin, exec_plugin, provider_token
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -103,6 +101,8 @@ def default_path() -> Path:
 
 def from_kubeconfig(path: str | Path | None = None, context: str | None = None) -> Connection:
     """Read the connection of ``context`` (by default the current one) from a kubeconfig."""
+    import yaml  # a Pod has no kubeconfig, and does without
+
     file = Path(path).expanduser() if path else default_path()
     try:
         document = yaml.safe_load(file.read_text())

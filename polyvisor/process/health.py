@@ -21,7 +21,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from polyvisor.kube.informer import Informer
-from polyvisor.process.certificates import issue_server, load_pair, make_authority
 from polyvisor.process.serving import WebServer, listen
 
 TLS_PORT = 8443
@@ -120,6 +119,8 @@ async def serve_health(health: Health, host: str, port: int, tls: ssl.SSLContext
 
 def own_context() -> ssl.SSLContext:
     """Return a TLS context with a certificate that nobody else knows, for who only wants to be understood."""
+    from polyvisor.process.certificates import issue_server, load_pair, make_authority  # not all need them
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     load_pair(context, issue_server(make_authority("polyvisor-health", LIFE), ("localhost",), LIFE))
     return context

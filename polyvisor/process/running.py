@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 from polyvisor.api import names
@@ -58,10 +60,24 @@ def namespace_of(found: argparse.Namespace) -> str:
         return os.environ.get("POD_NAMESPACE") or names.KUBEVIRT_NAMESPACE
 
 
+async def load(*modules: str) -> None:
+    """Load modules beside what goes on: on a busy machine that takes longer than a Lease may wait to be renewed."""
+    for module in modules:
+        await asyncio.to_thread(import_module, module)
+    settle()
+
+
+def settle() -> None:
+    """Leave what has been loaded by now out of the garbage collector's rounds: it is never given up."""
+    gc.collect()
+    gc.freeze()
+
+
 def run(
     arguments: argparse.Namespace, work: Callable[[], Coroutine[Any, Any, None]], component: str, node: str = ""
 ) -> int:
     """Run ``work`` until it is told to stop; return the exit code. The log's lines name the component and its node."""
+    settle()
     log.set_up(verbose=arguments.verbose, component=component, node=node or os.environ.get("NODE_NAME", ""))
     try:
         asyncio.run(_until_told(work))

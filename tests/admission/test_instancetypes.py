@@ -20,6 +20,7 @@ def test_a_machine_with_an_instance_type_is_stored_as_it_was_written(context: Ad
     vm = sized(put("domain.firmware", {"uuid": "5d307ca9-b3ef-428c-8861-06e72d69f223"}))
     found = admit("CREATE", VMS, vm, None, context)
     assert found.problems == []
+    assert found.obj["metadata"].pop("finalizers") == ["kubevirt.io/virtualMachineControllerFinalize"]
     assert found.obj == vm
 
 
