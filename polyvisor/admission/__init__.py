@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, Literal
 
-from polyvisor.admission import gates, limits, namespaces, rights
+from polyvisor.admission import gates, isolation, limits, namespaces, rights
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.datavolumes import admit_data_volume
@@ -77,6 +77,7 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
         if resource in (VMS, VMIS, REPLICA_SETS):
             rights.validate(obj, old, context.requester, found)
             gates.validate(obj, old, context, found)
+            isolation.admit(obj, old, context, found)
     elif resource == KUBEVIRTS:
         from polyvisor.api import KubeVirt  # fifty classes that no machine needs
 

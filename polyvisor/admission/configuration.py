@@ -9,6 +9,13 @@ from polyvisor.api import Obj, nearest
 from polyvisor.drivers import DriverRegistry
 
 
+def effective(configuration: Obj, drivers: DriverRegistry) -> Obj:
+    """Return a cluster's configuration with the drivers that hold where the administrator lists none."""
+    if configuration.get("hypervisors"):
+        return configuration
+    return {**configuration, "hypervisors": [{"name": one.name} for one in drivers if one.enabled_by_default]}
+
+
 def validate(kubevirt: Obj, drivers: DriverRegistry, found: Findings) -> None:
     """Check the configuration of the cluster."""
     path = "spec.configuration.hypervisors"

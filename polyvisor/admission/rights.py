@@ -27,14 +27,14 @@ def validate(obj: Obj, old: Obj | None, requester: Requester, found: Findings) -
     if requester.ours:
         return
     before = {need for _, need in _needs(old)} if old is not None else set()
-    if old is not None and _machine(obj) != _machine(old):
+    if old is not None and machine_of(obj) != machine_of(old):
         before = {need for need in before if need[0][0].resource != "pods"}
     for path, (accesses, message) in _needs(obj):
         if (accesses, message) not in before and not any(requester.may(access) for access in accesses):
             found.add(path, f"{message}; user {requester.name[:100]!r} may not", "FieldValueForbidden")
 
 
-def _machine(obj: Obj) -> Obj:
+def machine_of(obj: Obj) -> Obj:
     """Return what a machine is, without whether it shall run."""
     return {key: value for key, value in mapping(obj, "spec").items() if key not in ("running", "runStrategy")}
 

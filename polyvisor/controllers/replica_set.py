@@ -31,6 +31,7 @@ from polyvisor.controllers.objects import (
 )
 from polyvisor.controllers.refusals import Refusals
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
+from polyvisor.placement import permission
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -225,7 +226,7 @@ def instance_of(replica_set: Obj) -> Obj:
     """Return a new instance as the set's template describes it; the API server draws its name."""
     template = replica_set["spec"]["template"]
     metadata = template.get("metadata") or {}
-    return {
+    made: Obj = {
         "apiVersion": VMIS.api_version,
         "kind": VMIS.kind,
         "metadata": {
@@ -238,6 +239,8 @@ def instance_of(replica_set: Obj) -> Obj:
         },
         "spec": copy.deepcopy(template["spec"]),
     }
+    permission.hand_on(replica_set, made)
+    return made
 
 
 async def _all(acts: Sequence[Awaitable[None]]) -> list[ApiError]:

@@ -69,6 +69,7 @@ async def run_controllers(
             claims=claims,
             kubevirts=kubevirts,
             give_way_seconds=give_way_seconds,
+            cluster=many_nodes,
         ),
     ]
     budgets = Informer(client, DISRUPTION_BUDGETS, label_selector=names.CREATED_BY_LABEL)

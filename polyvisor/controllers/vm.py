@@ -37,6 +37,7 @@ from polyvisor.controllers.revisions import drop_starts, keep_start, start_name
 from polyvisor.controllers.vm_decide import Decision, Step, decide, first_request
 from polyvisor.controllers.vm_status import compute, instance_failure
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
+from polyvisor.placement import permission
 
 if TYPE_CHECKING:
     from polyvisor.admission.instancetypes import Expansion
@@ -349,7 +350,7 @@ def instance_of(vm: Obj, expansion: Expansion) -> Obj:
     annotations |= {names.INSTANCETYPE_ANNOTATIONS[s.resource.kind]: s.name for s in expansion.sources.values()}
     annotations[names.VM_GENERATION_ANNOTATION] = str(vm["metadata"].get("generation") or 1)
     annotations[names.TEMPLATE_ANNOTATION] = template_of.digest(vm)
-    return {
+    made: Obj = {
         "apiVersion": VMIS.api_version,
         "kind": VMIS.kind,
         "metadata": {
@@ -363,3 +364,5 @@ def instance_of(vm: Obj, expansion: Expansion) -> Obj:
         "spec": spec,
         "status": {"virtualMachineRevisionName": start_name(vm)},
     }
+    permission.hand_on(vm, made)
+    return made

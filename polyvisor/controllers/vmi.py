@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from polyvisor.admission.configuration import effective
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
 from polyvisor.api.owners import controller_of
@@ -37,6 +38,7 @@ from polyvisor.controllers.state_claim import ensure_state_claim
 from polyvisor.controllers.vsock import Numbers
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
 from polyvisor.placement import NodeShapes, place
+from polyvisor.placement.permission import anything, permits
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -70,7 +72,9 @@ class VmiController:
         clock: Callable[[], datetime] = now,
         give_way_seconds: float = GIVE_WAY_SECONDS,
         workers: int = WORKERS,
+        cluster: bool = False,
     ) -> None:
+        self._cluster = cluster
         self._client = client
         self._drivers = drivers
         self._recorder = recorder
@@ -128,7 +132,7 @@ class VmiController:
         settings = self.settings()
         config: Obj = settings.get("configuration") or {}
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
-        placement = self._place(spec, config, status_of.unschedulable_drivers(vmi))
+        placement = self._place(vmi, spec, config, status_of.unschedulable_drivers(vmi))
         if placement.driver is None:
             await self._hold(vmi, Reason.NO_DRIVER, placement.explain(), placement)
             return None
@@ -204,7 +208,7 @@ class VmiController:
         if phase_of(vmi) == Phase.SCHEDULING:
             return None
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
-        return self._place(spec, self.configuration(), status_of.unschedulable_drivers(vmi))
+        return self._place(vmi, spec, self.configuration(), status_of.unschedulable_drivers(vmi))
 
     def _unschedulable(self, vmi: Obj, pod: Obj, at: datetime, decided: Placement | None) -> float | None:
         status_of.scheduling(vmi, pod, at, decided)
@@ -219,7 +223,7 @@ class VmiController:
         words = str(waiting.get("message") or "no node had room for the Pod")
         tried = status_of.unschedulable_drivers(vmi) | {driver: words}
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
-        following = self._place(spec, self.configuration(), tried)
+        following = self._place(vmi, spec, self.configuration(), tried)
         if following.driver is None:
             return None
         status_of.gave_way(vmi, driver, words, at)
@@ -345,10 +349,11 @@ class VmiController:
         """Return the configuration in it."""
         return self.settings().get("configuration") or {}
 
-    def _place(self, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
-        parsed = KubeVirtConfiguration.model_validate(config)
+    def _place(self, vmi: Obj, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
+        parsed = KubeVirtConfiguration.model_validate(effective(config, self._drivers) if self._cluster else config)
         nodes, alike = self._shapes.nodes(spec), self._shapes.alike(spec)
-        return place(spec, parsed, nodes, self._drivers, unschedulable=tried, alike=alike)
+        allowed = permits(vmi) if self._cluster else anything
+        return place(spec, parsed, nodes, self._drivers, unschedulable=tried, alike=alike, permits=allowed)
 
     def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
         self.queue.add(key_of(new or old or {}))

@@ -250,6 +250,8 @@ class Driver(ABC):
     """Formats of disk images that the hypervisor opens, best first."""
     cards: CardKind = CardKind.NONE
     graceful_shutdown: bool = True
+    enabled_by_default: bool = False
+    """Whether a cluster has the driver whose administrator lists none."""
     watched: tuple[str, ...] = ()
     """Device nodes, files and folders whose coming, going or change is a reason to probe again at once."""
     no_image: str = ""

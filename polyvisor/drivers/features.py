@@ -151,20 +151,8 @@ def _nics() -> Iterator[Feature]:
 
 def _enlightenments() -> Iterator[Feature]:
     for name in (
-        "relaxed",
-        "vapic",
-        "spinlocks",
-        "vpindex",
-        "runtime",
-        "synic",
-        "synictimer",
-        "reset",
-        "vendorid",
-        "frequencies",
-        "reenlightenment",
-        "tlbflush",
-        "ipi",
-        "evmcs",
+        *("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "synictimer", "reset"),
+        *("vendorid", "frequencies", "reenlightenment", "tlbflush", "ipi", "evmcs"),
     ):
         yield _feature(f"hyperv.{name}", f"Hyper-V enlightenment {name}", (f"{HYPERV}.{name}", enabled))
 
@@ -196,6 +184,8 @@ def _actions() -> Iterator[Feature]:
 
 FEATURES: tuple[Feature, ...] = (
     *_actions(),
+    _feature("isolation.kernel", "A kernel of the guest's own, kept from the host by a hypervisor"),
+    _feature("isolation.launcher", "A launcher without privileges on the node"),
     _feature(
         "lifecycle.guest-agent",
         "Guest agent",

@@ -22,8 +22,10 @@ from polyvisor.api.names import (
 from polyvisor.api.problems import Problem
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import Feature, asked
+from polyvisor.drivers.isolation import told
 from polyvisor.drivers.verdict import UNKNOWN, answer, excess
 from polyvisor.placement import cpu, machine_types
+from polyvisor.placement.permission import anything
 from polyvisor.placement.reports import reasons
 from polyvisor.placement.requirements import CountedNode, Requirement, counted, number, selectors, unmet
 from polyvisor.placement.result import Candidate, Placement
@@ -63,11 +65,13 @@ def place(
     *,
     unschedulable: Mapping[str, str] | None = None,
     alike: Callable[[str], int] | None = None,
+    permits: Callable[[Driver], bool] = anything,
 ) -> Placement:
     """Choose the driver for a machine.
 
     ``drivers`` come in the order of preference that holds where nothing else is said. ``unschedulable`` names drivers
-    whose Pod found no node, with the scheduler's words. ``alike`` says how many nodes each of ``nodes`` stands for.
+    whose Pod found no node, with the scheduler's words. ``alike`` says how many nodes each of ``nodes`` stands for,
+    ``permits`` whether the writer of the machine was allowed to have a driver.
     """
     known = {driver.name: driver for driver in drivers}
     enabled = _enabled(config, known)
@@ -78,7 +82,7 @@ def place(
     candidates: list[Candidate] = []
     chosen: _Fit | None = None
     for name in _order(spec, enabled, known):
-        fit = _consider(name, known, enabled, spec, needs, there, emulation)
+        fit = _consider(name, known, enabled, spec, needs, there, emulation, permits)
         candidate = fit.candidate
         if candidate.verdict is CandidateVerdict.ELIGIBLE:
             if name in (unschedulable or {}):
@@ -140,6 +144,7 @@ def _consider(
     needs: Sequence[tuple[Feature, Sequence[str]]],
     nodes: Sequence[CountedNode],
     emulation: bool,
+    permits: Callable[[Driver], bool],
 ) -> _Fit:
     driver = known.get(name)
     if driver is None:
@@ -147,6 +152,9 @@ def _consider(
         return _refused(name, CandidateVerdict.NOT_ENABLED, [Problem(CHOICE, what, "FieldValueNotSupported")])
     if name not in enabled:
         what = f"{driver.title} is not enabled in this cluster's configuration"
+        return _refused(name, CandidateVerdict.NOT_ENABLED, [Problem(CHOICE, what, "FieldValueForbidden")])
+    if not permits(driver):
+        what = f"who wrote the machine may not use {driver.title}, which isolates guests less ({told(driver)})"
         return _refused(name, CandidateVerdict.NOT_ENABLED, [Problem(CHOICE, what, "FieldValueForbidden")])
     refusals: list[Problem] = []
     conditions: list[tuple[Feature, Sequence[str], Support]] = []

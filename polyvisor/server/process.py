@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from polyvisor.admission import AdmissionContext
+from polyvisor.admission.configuration import effective
 from polyvisor.api import Obj, names
 from polyvisor.api.resources import CONFIGMAPS, KUBEVIRTS
 from polyvisor.drivers import DriverRegistry, registry
@@ -98,7 +99,9 @@ class Server:
     async def _serve(self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode) -> None:
         webhooks = Webhooks(
             client,
-            lambda: AdmissionContext(configuration_of(kubevirts), self._drivers, cluster=True),
+            lambda: AdmissionContext(
+                effective(configuration_of(kubevirts), self._drivers), self._drivers, cluster=True
+            ),
             metrics.reviewed,
             frozenset(f"system:serviceaccount:{namespace}:{account}" for account in names.COMPONENT_ACCOUNTS),
         )

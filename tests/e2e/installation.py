@@ -21,6 +21,7 @@ import pytest
 
 from polyvisor.agent.node import _address
 from polyvisor.api.resources import NODES, Resource
+from polyvisor.drivers import registry
 from polyvisor.installation import apply
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
@@ -30,6 +31,8 @@ Obj = dict[str, Any]
 POLYVISOR = Path(sys.executable).with_name("polyvisor")
 ADDRESS = _address()
 LEASE_SECONDS = 3
+ENABLED = [{"name": name} for name in registry().names()]
+"""All drivers, of which a cluster has one that is not told."""
 
 
 class Installation:
@@ -52,13 +55,24 @@ class Installation:
 
         return asyncio.run(acting())
 
+    def act_as_controller(self, work: Callable[[KubeClient], Any]) -> Any:
+        """Act as virt-controller, who may write machines' status."""
+        path = self.cluster.folder / "acting.kubeconfig"
+        path.write_text(self.cluster.kubeconfig_for(self.token("kubevirt-controller")))
+
+        async def acting() -> Any:
+            async with KubeClient.from_kubeconfig(path) as client:
+                return await work(client)
+
+        return asyncio.run(acting())
+
     def polyvisor(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(POLYVISOR), f"--kubeconfig={self.cluster.kubeconfig}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     def install(self) -> None:
         self.cluster.kubectl("create", "namespace", "kubevirt", check=False)
-        objects = manifests()
+        objects = manifests(given=[{"configuration": {"hypervisors": ENABLED}}])
         for obj in objects:
             if obj["kind"] == "Service" and obj["metadata"]["name"] == "virt-api":
                 del obj["spec"]["selector"]

@@ -129,8 +129,9 @@ class NodesCluster(Cluster):
         return done.stdout + done.stderr
 
     def install(self, *arguments: str) -> str:
-        """Install Polyvisor, with QEMU's emulation allowed; the images have to be on the nodes."""
-        emulation = "configuration={developerConfiguration: {useEmulation: true}}"
+        """Install Polyvisor, with QEMU's emulation and LXC allowed; the images have to be on the nodes."""
+        drivers = "hypervisors: [{name: qemu}, {name: lxc}]"
+        emulation = f"configuration={{developerConfiguration: {{useEmulation: true}}, {drivers}}}"
         return self.polyvisor("install", "--set", emulation, *arguments)
 
 

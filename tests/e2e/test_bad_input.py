@@ -19,7 +19,7 @@ from polyvisor.controllers.certificates import Lifetimes, roles
 from polyvisor.process.certificates import Pair, now
 from tests.e2e.cluster import cluster
 from tests.e2e.goprograms import NoGo
-from tests.e2e.installation import Installation, eventually
+from tests.e2e.installation import ENABLED, Installation, eventually
 from tests.needs import unmet
 from tests.server.test_webhooks import vmi
 
@@ -117,7 +117,7 @@ def test_an_unknown_driver_is_refused_and_told_where_it_could_not_be(installatio
     eventually(lambda: installation.ready("api"), why=lambda: installation.cluster.tail("api"))
     eventually(installation.available)
     _works(installation, "still")
-    installation.cluster.kubectl(*change, '{"spec":{"configuration":{"hypervisors":null}}}')
+    installation.cluster.kubectl(*change, json.dumps({"spec": {"configuration": {"hypervisors": ENABLED}}}))
     eventually(lambda: _degraded(installation) == "")
 
 

@@ -158,7 +158,7 @@ def test_writes_without_anything_to_judge_pass_by_the_webhook(installation: Inst
     installation.running["api"].terminate()
     installation.running["api"].wait(20)
     patch = {"status": {"reason": "told"}}
-    installation.act(lambda client: client.patch(VMIS, "held", patch, "default"))
+    installation.act_as_controller(lambda client: client.patch(VMIS, "held", patch, "default"))
     with pytest.raises(ApiError, match="failed calling webhook"):
         installation.act(lambda c: c.patch(VMIS, "held", {"metadata": {"labels": {"a": "b"}}}, "default"))
     installation.start_api()
@@ -208,7 +208,8 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
         metadata = {"name": f"on-{name}", "namespace": "default"}
         machine = installation.create(VMIS, {**vmi(), "metadata": metadata})
         status = {"status": {"phase": "Scheduled", "nodeName": name}}
-        installation.act(lambda c, m=machine, s=status: c.patch(VMIS, m["metadata"]["name"], s, "default"))
+        name_of = machine["metadata"]["name"]
+        installation.act_as_controller(lambda c, m=name_of, s=status: c.patch(VMIS, m, s, "default"))
 
     def tried(token: str, resource: Resource, name: str, patch: Obj, subresource: str | None = None) -> str:
         path = installation.cluster.folder / "tried.kubeconfig"

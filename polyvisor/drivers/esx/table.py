@@ -46,6 +46,8 @@ LIFECYCLE: Table = {
 }
 
 FEATURES: Table = {
+    **yes("https://libvirt.org/drvesx.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **COMMON,
     **LIFECYCLE,
     **yes(f"{VMX} virVMXFormatConfig (firmware)", "firmware.efi"),

@@ -25,6 +25,16 @@ def _no(reason: str, *names: str, source: str = NOWHERE) -> dict[str, Support]:
 
 
 FEATURES: dict[str, Support] = {
+    **_no(
+        "a container shares the node's kernel",
+        "isolation.kernel",
+        source="https://libvirt.org/drvlxc.html",
+    ),
+    **_no(
+        "libvirt's daemon for containers needs a privileged Pod",
+        "isolation.launcher",
+        source="https://libvirt.org/drvlxc.html",
+    ),
     **_yes("lifecycle.start", source=f"{DRIVER} lxcDomainCreateWithFiles"),
     **_yes("lifecycle.start-paused", source=f"{DRIVER} lxcDomainSuspend (at once after the start)"),
     **_yes("lifecycle.shutdown", source=f"{DRIVER} lxcDomainSendProcessSignal, lxcDomainShutdownFlags"),

@@ -14,6 +14,8 @@ NO_CALLBACK = f"{DRIVER} openvzHypervisorDriver (the operation is not in its tab
 LATER = "is not wired to OpenVZ's network interfaces in this release"
 
 FEATURES: Table = {
+    **no("https://libvirt.org/drvopenvz.html", "a container shares the host's kernel", "isolation.kernel"),
+    **no(f"{DRIVER} openvzDomainCreateWithFlags", "vzctl needs root on the node", "isolation.launcher"),
     **yes(f"{DRIVER} openvzDomainCreateWithFlags (vzctl start)", "lifecycle.start"),
     **yes(f"{DRIVER} openvzDomainShutdownFlags (vzctl stop)", "lifecycle.shutdown"),
     **yes(

@@ -47,6 +47,7 @@ class QemuDriver(Driver):
     aliases: Mapping[str, str] = {"kvm": "kvm"}
     watched = ("/dev/kvm", VSOCK, *PROGRAMS, FIRMWARE, "/boot")
     root = RootKind.DISK
+    enabled_by_default = True
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP
 

@@ -68,6 +68,8 @@ LIFECYCLE: Table = {
 }
 
 FEATURES: Table = {
+    **yes("https://libvirt.org/drvvbox.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **LIFECYCLE,
     **yes(DRIVES, "boot.disk", "boot.without-kernel"),
     **yes(f"{DRIVES} (there may be none)", "boot.without-root"),

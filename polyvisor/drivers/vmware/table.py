@@ -51,6 +51,8 @@ LIFECYCLE: Table = {
 }
 
 FEATURES: Table = {
+    **yes("https://libvirt.org/drvvmware.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **COMMON,
     **LIFECYCLE,
     **no(

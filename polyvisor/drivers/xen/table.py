@@ -33,6 +33,8 @@ def _whole(source: str, *ids: str) -> Table:
 
 
 FEATURES: Table = {
+    **yes("https://libvirt.org/drvxen.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **yes(f"{DRIVER} libxlDomainCreateWithFlags", "lifecycle.start"),
     **yes(f"{DRIVER} libxlDomainCreateWithFlags (VIR_DOMAIN_START_PAUSED)", "lifecycle.start-paused"),
     **yes(f"{DRIVER} libxlDomainShutdownFlags (paravirtual, else the ACPI button)", "lifecycle.shutdown"),
