@@ -306,7 +306,7 @@ def enter(root: Path, log: Path, steps: list[str], downloads: dict[Path, str]) -
         make_cgroups(folders, first)
         held.enter_context(network(first))
         room.stdin.close()  # it may go on
-        with log.open("wb") as file:
+        with log.open("wb", buffering=0) as file:
             for line in room.stdout:
                 stamped = b"%5.0f s  %s" % (time.monotonic() - begin, line)
                 file.write(stamped)

@@ -123,7 +123,7 @@ def run(lane: Lane, report: Path, log: Path) -> Result:
     options = f"{os.environ.get('PYTEST_ADDOPTS', '')} --junitxml={report}".strip()
     commit, clean = git("rev-parse", "HEAD"), not git("status", "--porcelain")
     begin = time.monotonic()
-    with log.open("wb") as file:
+    with log.open("wb", buffering=0) as file:
         process = subprocess.Popen(
             lane.command, cwd=TOP, env={**os.environ, "PYTEST_ADDOPTS": options, **dict(lane.extra)},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
