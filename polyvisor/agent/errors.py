@@ -77,5 +77,8 @@ def translated(folder: Path, doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise full_disk(folder, doing) from error
+        if error.errno == errno.EFBIG:
+            message = f"{doing}: the file system that holds {folder} takes no file of that size; ask for a smaller disk"
+            raise AgentError(message, retry=False) from error
         where = f" ({error.filename})" if error.filename else ""
         raise AgentError(f"{doing}: {error.strerror or error}{where}") from error

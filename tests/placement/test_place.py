@@ -244,7 +244,7 @@ def test_an_architecture_that_is_asked_for_becomes_a_label_or_the_reason() -> No
     (reason,) = without.candidates[0].reasons
     assert (reason.field, reason.message) == (
         "spec.architecture",
-        "no arm64 node offers Alpha (label kubernetes.io/arch) (excludes the only node)",
+        "no arm64 node offers Alpha (label kubernetes.io/arch); nodes: 1",
     )
     arm = node("n", "alpha", "alpha.fast", **{"kubernetes.io/arch": "arm64"})
     assert place(wanted, config(), [*BOTH, arm], [ALPHA]).labels["kubernetes.io/arch"] == ("arm64",)
