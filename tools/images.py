@@ -41,9 +41,18 @@ BASES = {"virt-api": SHARED, "virt-controller": SHARED, "virt-handler": SHARED}
 """Image -> the image of ours that it builds on; the others build on Debian."""
 TRIED = "launcher-qemu"
 """The image that is run, to show that a guest starts in it."""
-EXCLUDED = ("doc", "man", "locale", "info", "lintian")
-NOT_THEIRS = {"libvirt-python"}
-"""Needed by Polyvisor, but taken from Debian: it has to fit libvirt."""
+EXCLUDED = (
+    *(f"/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian", "iso-codes", "xml/iso-codes")),
+    *("/usr/share/zoneinfo/right/*", "/usr/lib/*/gconv/*", "/usr/lib/file/magic.mgc"),
+)
+INCLUDED = (
+    "/usr/share/doc/*/copyright",
+    *(f"/usr/lib/*/gconv/{name}*" for name in ("gconv-modules", "UTF-", "ISO8859-1.")),
+)
+"""Files of Debian's packages that are left out of all images, and those of them that are not."""
+NOT_THEIRS = {"libvirt-python", "rich", "typer"}
+"""What Polyvisor depends on and images do not get: libvirt's bindings are Debian's, which fit its libvirt; and no image
+runs the command line."""
 ENDINGS = (".list", ".sources")
 ACQUIRE = re.compile(r"^Acquire::(http|https|Check)[^;]*;$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -168,7 +177,7 @@ class Builder:
     def debian(self) -> tuple[str, str]:
         """Return name and digest of the Debian that all start from, made if it is not there."""
         release = _release()
-        print_ = hashlib.sha256(f"{release}{EXCLUDED}".encode()).hexdigest()[:16]
+        print_ = hashlib.sha256(f"{release}{EXCLUDED}{INCLUDED}".encode()).hexdigest()[:16]
         tag = f"{REGISTRY}/debian:{release}-{print_}"
         if (self._fresh and "debian" not in self._digests) or not self.has(tag):
             say(f"images: making Debian {release}")
@@ -225,10 +234,18 @@ def _bootstrap(release: str, tar: Path) -> None:
     sources = [path for path in listed if path.suffix in ENDINGS and path.exists()]
     said = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     options = [f"--aptopt={match[0]}" for match in ACQUIRE.finditer(said)]
-    options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
-    options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", '--aptopt=Apt::Install-Recommends "false"']
+    options += [f"--dpkgopt=path-exclude={name}" for name in EXCLUDED]
+    options += [f"--dpkgopt=path-include={name}" for name in INCLUDED]
+    # usr-is-merged in the place of usrmerge, which would bring the whole of Perl
+    options += ['--aptopt=Apt::Install-Recommends "false"', "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]
     forget = 'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*'
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates,python3", *options]
+    command = [
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        "--include=ca-certificates,python3",
+        *options,
+    ]
     command += [f"--customize-hook={forget}", release, str(tar), *map(str, sources)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -10,10 +10,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +26,7 @@ from polyvisor.agent.errors import AgentError
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
+from polyvisor.agent.launcher_images import LauncherImages
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.network.bridged import BridgedNetworks
@@ -44,6 +43,7 @@ from polyvisor.agent.probing import gone
 from polyvisor.agent.real_node import RealNodeKeeper
 from polyvisor.agent.registry import Registries
 from polyvisor.agent.render import USB_SLOTS
+from polyvisor.agent.settings import Settings
 from polyvisor.agent.sources import Places
 from polyvisor.agent.statistics import Statistics
 from polyvisor.agent.streams import ByteStream, Screens, Stream, UsbSlots
@@ -76,34 +76,6 @@ OPERATIONS = {
 }
 """What can be done to a machine, by KubeVirt's word, and the launcher's word for it."""
 log = logging.getLogger("polyvisor.agent")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where an agent works, and under which name."""
-
-    node_name: str
-    state: Path
-    hostdisks: Path | None = None
-    host_disk_limit: int | None = None
-    pods: Path | None = None
-    """Where the kubelet keeps its Pods' volumes; None on a virtual node, which has no kubelet."""
-    device_plugins: Path | None = None
-    """Where the kubelet and device plugins have their sockets, on a node with a kubelet."""
-    imports: bool = False
-    """Whether this agent does CDI's part and fills DataVolumes; where there is one node and no CDI."""
-    bridged: bool = False
-    """Whether a virtual node has a bridge, to which its Pods are joined; else hypervisors' user-mode networks serve."""
-
-    def resolved(self) -> Settings:
-        """Return the settings with folders that no link leads to: below them none is followed."""
-        known = {name: path for name in ("state", "hostdisks", "pods") if (path := getattr(self, name)) is not None}
-        return replace(self, **{name: path.resolve() for name, path in known.items()})
-
-    @classmethod
-    def of(cls, state: Path, node_name: str = "", *, imports: bool = False, bridged: bool = False) -> Settings:
-        """Return the settings of this machine."""
-        return cls(node_name or socket.gethostname().lower(), state, imports=imports, bridged=bridged)
 
 
 class Agent:
@@ -144,6 +116,10 @@ class Agent:
         keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
         self.node = keeper(client, settings.node_name, registry, state / "probe", self._facts_of(cpus), watched)
         self.node.changed = self._look_at_all
+        self._launcher_images = LauncherImages(self._own_pod) if settings.own_pod else None
+        if self._launcher_images is not None:
+            self.node.prober.how = self._launcher_images.probe
+            self.node.prober.cut_short = self._launcher_images.cut_short
         self._pod_keeper = self._pod_keeper_of(settings)
         machines = MachineAgent if settings.pods is None else PodMachineAgent
         self._machines = machines(
@@ -193,7 +169,10 @@ class Agent:
             self._machines.look(uid)
 
         if settings.pods is not None:
-            return PodNode(self._events, self._registry, self._launchers, self._pods, self._vmis, look=look)
+            seeded = self._launcher_images.seeded if self._launcher_images else lambda _driver, _pod, plan: plan
+            return PodNode(
+                self._events, self._registry, self._launchers, self._pods, self._vmis, look=look, seeded=seeded
+            )
         return VirtualNode(
             self._client,
             self._events,
@@ -206,6 +185,9 @@ class Agent:
             look=look,
             kept=StateKeeper(self._client, self._claim_keeper, self._places.volumes).link,
         )
+
+    def _own_pod(self) -> Obj | None:
+        return self._pods.get(*self._settings.own_pod) if self._settings.own_pod else None
 
     def _facts_of(self, cpus: CpuSource) -> Callable[[], frozenset[str]]:
         return lambda: self.networks.facts() | cpus.facts()

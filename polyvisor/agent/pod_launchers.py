@@ -70,7 +70,7 @@ class PodLaunchers(Launchers):
                 _put(folder, "plan.json", json.dumps(data).encode())
         except FileNotFoundError as error:
             raise LauncherGone(f"the folder of launcher {id_} is not there: {error}") from error
-        self._plans[id_] = data
+        self._plans[id_] = {**data, "files": {}}  # which are large, and nobody asks for
 
     async def retire(self, id_: str) -> None:
         """Let go of a launcher whose Pod is over.

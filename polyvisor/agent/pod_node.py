@@ -27,6 +27,7 @@ from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, RECORD_SECONDS, owne
 from polyvisor.api import Obj
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import EventRecorder, Informer, WorkQueue
 
 
@@ -42,6 +43,7 @@ class PodNode:
         vmis: Informer,
         *,
         look: Callable[[str], None],
+        seeded: Callable[[Driver, Obj, LauncherPlan], LauncherPlan] = lambda _driver, _pod, plan: plan,
     ) -> None:
         self._events = events
         self._registry = registry
@@ -49,6 +51,7 @@ class PodNode:
         self._pods = pods
         self._vmis = vmis
         self._look = look
+        self._seeded = seeded
         self._patience = Patience()
         self.queue: WorkQueue[str] = WorkQueue()
         pods.on_change(self._pod_changed)
@@ -96,6 +99,7 @@ class PodNode:
             name = driver.domain_name(domain_name(vmi), uuid)
             try:
                 if not self._launchers.known(id_):
+                    plan = await asyncio.to_thread(self._seeded, driver, pod, plan)
                     plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
                 self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
                 link = await self._launchers.ensure(id_)

@@ -48,6 +48,10 @@ class Prober:
         self._since: dict[str, float] = {}
         self._known: dict[str, ProbeResult] = {}
         self._waiting = False
+        self.how: Callable[[Driver, Path], ProbeResult] = here
+        """How one driver is probed in a folder of its own. Blocking."""
+        self.cut_short: Callable[[Path], None] = trial.abandon
+        """Has the probes in folders below a folder end soon."""
         self.late = asyncio.Event()
         """Set when an answer has come that :meth:`ask` no longer waited for."""
 
@@ -96,7 +100,7 @@ class Prober:
         """Cut probes short and wait until what they started has ended."""
         end = time.monotonic() + STOP_SECONDS
         while self._asked and time.monotonic() < end:
-            trial.abandon(self._scratch)
+            self.cut_short(self._scratch)
             await asyncio.wait(self._asked.values(), timeout=0.1)
 
     def _answered(self, name: str, task: asyncio.Task[ProbeResult]) -> None:
@@ -110,16 +114,29 @@ class Prober:
     async def _answer(self, driver: Driver) -> ProbeResult:
         async with self._slots:
             self._since[driver.name] = time.monotonic()
-            work = asyncio.ensure_future(asyncio.to_thread(probe, driver, self._scratch / driver.name, self._more()))
+            work = asyncio.ensure_future(asyncio.to_thread(self._probe, driver))
             await asyncio.wait([work], timeout=PROBE_SECONDS)  # one that hangs gives its place back
         return await work
 
+    def _probe(self, driver: Driver) -> ProbeResult:
+        return probe(driver, self._scratch / driver.name, self._more(), self.how)
 
-def probe(driver: Driver, scratch: Path, more: frozenset[str] = frozenset()) -> ProbeResult:
+
+def here(driver: Driver, scratch: Path) -> ProbeResult:
+    """Probe a driver with the programs and libraries that this process sees."""
+    return driver.probe(scratch)
+
+
+def probe(
+    driver: Driver,
+    scratch: Path,
+    more: frozenset[str] = frozenset(),
+    how: Callable[[Driver, Path], ProbeResult] = here,
+) -> ProbeResult:
     """Probe one driver; never raises. Blocking."""
     try:
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        result = driver.probe(scratch)
+        result = how(driver, scratch)
     except Exception as error:  # a driver may come from another package; it must not take the node down
         log.exception("probing %s failed", driver.name)
         return ProbeResult(available=False, reason=f"the probe failed: {error}")

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.agent import Agent
 from polyvisor.agent.serving import application
+from polyvisor.agent.settings import Settings
 from polyvisor.api import names
 from polyvisor.api.quantity import whole
 from polyvisor.api.resources import KUBEVIRTS
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server")
     tls_option(parser)
     parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="by default $NODE_NAME")
+    parser.add_argument("--pod-name", default=os.environ.get("POD_NAME", ""), help="by default $POD_NAME")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/polyvisor"))
     parser.add_argument("--pods-dir", type=Path, default=Path("/pods"), help="the kubelet's folder of Pods")
     folder = Path("/var/lib/kubelet/device-plugins")
@@ -79,6 +81,7 @@ class Handler:
                 pods=options.pods_dir,
                 device_plugins=options.device_plugins_dir,
                 host_disk_limit=whole(HOST_DISK_LIMIT),
+                own_pod=(running.namespace_of(options), options.pod_name) if options.pod_name else None,
             )
             agent = Agent(client, self._drivers, settings)
             self.health.before_figures = [agent.statistics.refresh]

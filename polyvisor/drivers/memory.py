@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from polyvisor.drivers.base import Cpus, ProbeResult
 
@@ -24,10 +25,7 @@ def recall(scratch: Path, key: Sequence[str]) -> ProbeResult | None:
         found = json.loads((scratch / FILE).read_text())
         if found["key"] != _whole(key):
             return None
-        answer = found["answer"]
-        lists = {"virt_types": tuple(answer["virt_types"]), "facts": frozenset(answer["facts"])}
-        cpus = answer["cpus"] and {k: tuple(v) if isinstance(v, list) else v for k, v in answer["cpus"].items()}
-        return ProbeResult(**{**answer, **lists, "cpus": Cpus(**cpus) if cpus else None})
+        return read(found["answer"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -36,9 +34,21 @@ def keep(scratch: Path, key: Sequence[str], answer: ProbeResult) -> ProbeResult:
     """Keep a good answer; a bad one is asked again next time, for its cause may be gone by then."""
     if answer.available:
         part = scratch / f"{FILE}.part"
-        part.write_text(json.dumps({"key": _whole(key), "answer": {**asdict(answer), "facts": sorted(answer.facts)}}))
+        part.write_text(json.dumps({"key": _whole(key), "answer": written(answer)}))
         part.replace(scratch / FILE)
     return answer
+
+
+def written(answer: ProbeResult) -> dict[str, Any]:
+    """Return an answer as JSON can tell it."""
+    return {**asdict(answer), "facts": sorted(answer.facts)}
+
+
+def read(answer: dict[str, Any]) -> ProbeResult:
+    """Return the answer that :func:`written` told."""
+    lists = {"virt_types": tuple(answer["virt_types"]), "facts": frozenset(answer["facts"])}
+    cpus = answer["cpus"] and {k: tuple(v) if isinstance(v, list) else v for k, v in answer["cpus"].items()}
+    return ProbeResult(**{**answer, **lists, "cpus": Cpus(**cpus) if cpus else None})
 
 
 def _whole(key: Sequence[str]) -> list[str]:

@@ -44,8 +44,12 @@ class Plan:
     forward: dict[str, str] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Write the plan's files, links and seeds below the folder; what is there already stays as it is."""
-        for relative, text in self.files.items():
+        """Write the plan's files, links and seeds below the folder; what is there already stays as it is.
+
+        The files' texts, which may be large, are forgotten.
+        """
+        while self.files:
+            relative, text = self.files.popitem()
             path = self._below(relative)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)

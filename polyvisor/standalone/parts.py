@@ -19,10 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.agent import Agent
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
 from polyvisor.agent.probing import driver_report
+from polyvisor.agent.settings import Settings
 from polyvisor.agent.uploads import Uploads
 from polyvisor.api import Obj, node_names
 from polyvisor.api.names import KUBEVIRT_NAME, KUBEVIRT_NAMESPACE

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.agent import Agent
 from polyvisor.agent.datavolumes import Progress
+from polyvisor.agent.settings import Settings
 from polyvisor.api.resources import CDICONFIGS, DATAVOLUMES, EVENTS, PVCS, SECRETS
 from polyvisor.kube import Informer
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import render
-from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent import render, settings
+from polyvisor.agent.agent import Agent
 from polyvisor.agent.launchers import folder_id, process_of
 from polyvisor.agent.probing import driver_report
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
@@ -52,7 +52,7 @@ class Home:
 
     @asynccontextmanager
     async def agent_running(self) -> AsyncIterator[Agent]:
-        agent = Agent(self.client, self.registry, Settings(NODE, self.state))
+        agent = Agent(self.client, self.registry, settings.Settings(NODE, self.state))
         task = asyncio.create_task(agent.run())
         try:
             yield agent

@@ -133,6 +133,7 @@ class Kubelet:
                 health_port=0,
                 health_tls_port=0,
                 node_name="n1",
+                pod_name="",
                 state_dir=folder / "state",
                 pods_dir=self.pods,
                 device_plugins_dir=self.pods,

@@ -49,7 +49,8 @@ def test_a_drivers_launcher_is_built(driver: str) -> None:
 
 def test_a_registry_holds_for_components_and_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
     components, launchers = named(f"image.registry={ELSEWHERE}", "image.tag=v9")
-    assert all(image.startswith(f"{ELSEWHERE}/virt-") and image.endswith(":v9") for image in components)
+    ours = (f"{ELSEWHERE}/virt-", f"{ELSEWHERE}/launcher-")
+    assert all(image.startswith(ours) and image.endswith(":v9") for image in components)
     monkeypatch.setattr(launcher_pod, "LAUNCHER_IMAGES", launchers)
     assert launcher_pod.launcher_image("qemu") == f"{ELSEWHERE}/launcher-qemu:v9"
 
