@@ -16,13 +16,15 @@ from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
 from polyvisor.api.resources import PODS
 from polyvisor.controllers.objects import owner_reference, uid
-from polyvisor.controllers.pod_volumes import RESTRICTED, STAY, UNPRIVILEGED
+from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED
 from polyvisor.controllers.support_containers import Support, support_resources
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 BUSYBOX = "/bin/busybox"
+STAY = 'trap "exit 0" TERM; while :; do "$0" sleep 86400 & wait $!; done'
+"""A shell's script for a container that does nothing but live; its first argument is the busybox to do that with."""
 
 
 def attachment_name(launcher: Obj, volumes: Mapping[str, str]) -> str:

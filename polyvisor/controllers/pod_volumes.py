@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 BUSYBOX = f"{names.PROGRAMS_FOLDER}/busybox"
-STAY = 'trap "exit 0" TERM; while :; do "$0" sleep 86400 & wait $!; done'
-"""A shell's script for a container that does nothing but live; its first argument is the busybox to do that with."""
+QUIET = f"{names.PROGRAMS_FOLDER}/quiet"
+"""A pipe that nobody writes to."""
+STAY = 'trap "exit 0" TERM; read -r _ <>"$1"'
+"""A shell's script for a container that does nothing but live, as one process; its argument is such a pipe."""
+BRING = '"$0" cp "$0" "$1" && "$0" mkfifo "$2"'
+"""What the init container does, by busybox: a copy of it, and the pipe."""
 AGAIN = 'trap "exit 0" TERM; while "$0" "$@" & wait $!; do :; done'
 """A shell's script that runs a program anew whenever it ends well, as one does whose only client has left."""
 RESTRICTED: Mapping[str, object] = {
@@ -120,7 +124,7 @@ class PodStorage:
         found: Obj = {
             "name": container,
             "image": source["image"],
-            "command": [BUSYBOX, "sh", "-c", STAY, BUSYBOX],
+            "command": [BUSYBOX, "sh", "-c", STAY, BUSYBOX, QUIET],
             "volumeMounts": [
                 {"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER, "readOnly": True},
             ],
@@ -168,7 +172,7 @@ class PodStorage:
             {
                 "name": names.PROGRAMS_CONTAINER,
                 "image": launcher_image,
-                "command": ["/bin/busybox", "cp", "/bin/busybox", BUSYBOX],
+                "command": ["/bin/busybox", "sh", "-c", BRING, "/bin/busybox", BUSYBOX, QUIET],
                 "volumeMounts": [{"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER}],
                 "resources": self.resources(Support.IMAGE, lasting=False),
                 "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},

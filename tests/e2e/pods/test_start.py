@@ -100,6 +100,9 @@ def test_a_start_does_nothing_needless(pods: NodesCluster, throttled: dict[str, 
     compute = processes(pods, "compute")
     assert len([name for name in compute if name.startswith("python")]) == 1, compute
 
+    for container in ("volumedata", "volumekernel-boot-volume"):
+        assert len(processes(pods, container)) == 1, container
+
     folder = folder_of(pods)
     begun = (folder / "launcher.pid").stat().st_mtime_ns
     answers = list((folder / "root/cache/qemu/capabilities").glob("*"))
