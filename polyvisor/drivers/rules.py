@@ -131,7 +131,15 @@ def _bios_without_port(spec: VirtualMachineInstanceSpec) -> list[str]:
     return []
 
 
+BOARD = re.compile(r"(pc|q35|pc-(q35|i440fx)-[A-Za-z0-9._-]+)")
+
+
+def _other_board(spec: VirtualMachineInstanceSpec) -> list[str]:
+    return [] if BOARD.fullmatch(machine_of(spec)) else ["spec.domain.machine.type"]
+
+
 COMBINATIONS = (
+    Combination("rule.machine.board", "Machine type without the board of a PC", _other_board),
     Combination("rule.disk.io-thread", "I/O thread of a disk that is not on virtio", _threads_elsewhere),
     Combination("rule.disk.pci-address", "PCI address of a disk that is not on virtio", _addresses_elsewhere),
     Combination("rule.pci.place", "PCI address", _no_place),

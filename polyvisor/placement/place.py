@@ -292,7 +292,7 @@ def _ways(
     ]
     if needing:
         return [
-            Requirement(paths, way, f"{f.title} needs {driver.title} as {any_of}, {offered}: {s.reason}", met, f.id)
+            Requirement(paths, way, f"{s.reason}: needs {driver.title} as {any_of}, {offered}", met, f.id)
             for f, paths, s in needing
         ]
     field = f"{CHOICE}.virtType" if spec.hypervisor and spec.hypervisor.virt_type else CHOICE

@@ -77,6 +77,10 @@ def selectors(spec: VirtualMachineInstanceSpec) -> list[Requirement]:
     ]
 
 
+def _all(total: int) -> str:
+    return {0: "there are no nodes", 1: "excludes the only node"}.get(total, f"excludes all {total} nodes")
+
+
 def _has(key: str, value: str) -> Callable[[Labels], bool]:
     return lambda labels: labels.get(key) == value
 
@@ -92,7 +96,7 @@ def unmet(requirements: Sequence[Requirement], nodes: Sequence[CountedNode]) -> 
     problems = []
     for requirement, count in whole or [(requirement, count) for requirement, count in found if count]:
         if whole:
-            message = f"{requirement.words}; nodes: {total}"
+            message = f"{requirement.words} ({_all(total)})"
         else:
             message = f"{requirement.title} excludes {count} of {total} nodes, and no node has all that is needed"
         problems += [

@@ -78,7 +78,13 @@ _PLATFORM_AXES: tuple[Axis, ...] = (
         ("efi-insecure", at("domain.firmware.bootloader.efi.secureBoot", False)),
         ("efi-kept", at("domain.firmware.bootloader.efi", {"secureBoot": False, "persistent": True})),
     ),
-    (LEFT, *((name, at("domain.machine.type", name)) for name in ("q35", "pc", "pc-q35-7.2", "pc-i440fx-7.2"))),
+    (
+        LEFT,
+        *(
+            (name, at("domain.machine.type", name))
+            for name in ("q35", "pc", "pc-q35-7.2", "pc-i440fx-7.2", "microvm", "isapc")
+        ),
+    ),
     (LEFT, *((f"acpi-{word}", at("domain.features.acpi", switch)) for word, switch in _SWITCH.items())),
     (LEFT, *((f"apic-{word}", at("domain.features.apic", switch)) for word, switch in _SWITCH.items())),
     (LEFT, *((f"smm-{word}", at("domain.features.smm", switch)) for word, switch in _SWITCH.items())),

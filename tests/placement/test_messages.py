@@ -34,7 +34,7 @@ def placed(wanted: VirtualMachineInstanceSpec, *nodes: dict[str, str]) -> tuple[
 
 def test_a_label_that_no_node_has_is_what_is_told_and_no_driver_is_blamed() -> None:
     reasons, line = placed(spec(nodeSelector={"rack": "r9"}), TCG, TCG, KVM)
-    assert reasons == [("spec.nodeSelector[rack]", "no node has the label rack=r9; nodes: 3")]
+    assert reasons == [("spec.nodeSelector[rack]", "no node has the label rack=r9 (excludes all 3 nodes)")]
     assert line.count("rack=r9") == 1, "it is told once, not for each driver"
     assert "advertises" not in line
 
@@ -42,7 +42,7 @@ def test_a_label_that_no_node_has_is_what_is_told_and_no_driver_is_blamed() -> N
 def test_of_several_labels_those_that_exclude_all_nodes_are_told() -> None:
     wanted = spec(nodeSelector={"disk": "ssd", "rack": "r9"})
     reasons, _ = placed(wanted, {**TCG, "disk": "ssd"}, TCG)
-    assert reasons == [("spec.nodeSelector[rack]", "no node has the label rack=r9; nodes: 2")]
+    assert reasons == [("spec.nodeSelector[rack]", "no node has the label rack=r9 (excludes all 2 nodes)")]
     reasons, _ = placed(wanted, {**TCG, "disk": "ssd"}, {**TCG, "rack": "r9"}, {**TCG, "rack": "r9"})
     assert reasons == [
         (
@@ -58,7 +58,7 @@ def test_of_several_labels_those_that_exclude_all_nodes_are_told() -> None:
 
 def test_nodes_without_the_driver_are_counted() -> None:
     reasons, _ = placed(spec(hypervisor={"driver": "qemu"}), {}, {}, {"hypervisor.kubevirt.io/xen": "true"})
-    assert reasons == [("spec.hypervisor", f"no suitable node advertises QEMU (label {QEMU}); nodes: 3")]
+    assert reasons == [("spec.hypervisor", f"no suitable node advertises QEMU (label {QEMU}) (excludes all 3 nodes)")]
 
 
 def test_fields_that_need_a_virt_type_are_named() -> None:
@@ -70,7 +70,9 @@ def test_fields_that_need_a_virt_type_are_named() -> None:
         "spec.domain.clock.timer.hyperv",
     ]
     assert all(f"needs QEMU as kvm, which no node offers (label {QEMU}.kvm)" in message for _, message in reasons)
-    assert line.startswith("no driver can run this machine: qemu: spec.domain.features.hyperv.relaxed: ")
+    fields = "spec.domain.features.hyperv.relaxed, spec.domain.features.hyperv.vapic"
+    words = "the enlightenments are given by KVM: needs QEMU as kvm"
+    assert line.startswith(f"no driver can run this machine: qemu: {fields}: {words}")
     assert "10 more drivers" in line
     assert len(line) < 900
 
@@ -93,7 +95,7 @@ def test_a_machine_type_becomes_a_label_or_the_reason_with_what_nodes_have() -> 
     ((field, message),) = reasons
     assert field == "spec.domain.machine.type"
     assert f"label {TYPE}pc-q35-rhel7.6.0" in message
-    assert "the nodes have pc-q35-7.2, q35; nodes: 2" in message
+    assert "the nodes have pc-q35-7.2, q35 (excludes all 2 nodes)" in message
     having = {**TCG, f"{TYPE}pc-q35-rhel7.6.0": "true"}
     found = place(wanted, EMULATION, [{"metadata": {"name": "n", "labels": having}}], registry())
     assert found.labels[f"{TYPE}pc-q35-rhel7.6.0"] == ("true",)

@@ -51,6 +51,10 @@ LIMITS: dict[str, Limit] = {
 }
 
 RULES: dict[str, Rule] = {
+    "rule.machine.board": Rule(
+        "accepted are q35, pc and their versions, such as pc-q35-7.2; the others have no PCI bus for the devices",
+        "libvirt 9.0.0 src/qemu/qemu_domain_address.c qemuDomainSupportsPCI",
+    ),
     "rule.disk.io-thread": Rule(
         "libvirt gives threads of their own to virtio disks alone; leave dedicatedIOThread out, or use bus virtio",
         f"{VALIDATE} (IOThreads not available for bus)",
