@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,16 +11,19 @@ import pytest
 
 from polyvisor.controllers.pod_volumes import SHARING
 from polyvisor.drivers.qemu.plan import SHARE
+from tests.needs import need
 
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "FSETID": 4, "SETGID": 6, "SETUID": 7}
 """What a program needs that writes a guest's files under the guest's users, and the bits of the kernel."""
 FOR_A_MOMENT = {"SYS_CHROOT", "SETPCAP"}
 EMULATOR = "qemu-system-x86_64"
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not Path(SHARE[0]).exists() or shutil.which(EMULATOR) is None,
-    reason="takes root, virtiofsd and QEMU",
-)
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("programs")]
+
+
+@pytest.fixture
+def programs() -> None:
+    need("/usr/lib/qemu/virtiofsd", "qemu-system-*")
 
 
 def added() -> list[str]:
