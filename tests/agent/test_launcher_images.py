@@ -152,7 +152,7 @@ def container() -> Iterator[int]:
         process.wait()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+@pytest.mark.root
 @pytest.mark.parametrize("devices", [True, False])
 def test_a_probe_has_the_images_files_and_leaves_the_containers_mounts_alone(devices: bool) -> None:
     with container() as pid:
@@ -167,7 +167,7 @@ def test_a_probe_has_the_images_files_and_leaves_the_containers_mounts_alone(dev
         assert Path(f"/proc/{pid}/mountinfo").read_text() == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces need root")
+@pytest.mark.root
 def test_the_program_tells_a_drivers_answer_and_its_failure(tmp_path: Path) -> None:
     with container() as pid:
         process = os.pidfd_open(pid)
