@@ -17,7 +17,7 @@ from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec, nearest
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
-from polyvisor.drivers.features import Feature, asked
+from polyvisor.drivers.features import Combined, Counted, Feature, asked
 from polyvisor.drivers.verdict import Asked, answer, lacking
 
 
@@ -153,6 +153,8 @@ def _hint(lack: Lack, whole: Sequence[str], others: Sequence[Driver]) -> str:
     """Say which drivers would do: for the whole machine, else for this feature."""
     if whole:
         return f"; {' or '.join(whole)} would do"
+    if isinstance(lack.feature, Counted | Combined):
+        return ""  # whether others take it is known of few, and each of its parts may be lacking there
     having = [d.name for d in others if _has(d, lack.feature)]
     if having:
         return (

@@ -136,3 +136,11 @@ def test_disks_beyond_what_a_bus_takes_are_refused(bus: str, most: int) -> None:
     assert refusals(disks(most, "qemu", bus), limit) == {}
     beyond = disks(most + 1, "qemu", bus)
     assert list(refusals(beyond, limit)) == [f"spec.domain.devices.disks[{most}]"]
+
+
+def test_other_drivers_are_named_for_a_limit_only_if_they_run_the_whole_machine() -> None:
+    obj = disks(2, "qemu", "virtio")
+    obj["spec"]["domain"]["devices"]["disks"][1]["serial"] = "x" * 21
+    (message,) = refusals(obj, "limit.serial.virtio").values()
+    assert "have it" not in message
+    assert "no other driver" not in message
