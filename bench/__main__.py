@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import choice, idle, imports, memory, page, report, scale, start
+from bench import choice, components, idle, imports, memory, page, report, scale, start
 from bench.home import delete_and_wait, home, machine, post_and_wait
 from bench.report import Report, facts
 
@@ -50,6 +50,13 @@ def large(given: argparse.Namespace) -> str:
     return report.scale_section(found, given.note)
 
 
+def control_plane(given: argparse.Namespace) -> str:
+    """Measure the idle processes of a cluster."""
+    found = components.measure(given.watch)
+    report.show(components.rows(found))
+    return report.components_section(found)
+
+
 def importing(given: argparse.Namespace) -> str:
     """Measure how fast images come in."""
     found = imports.measure(given.pairs)
@@ -57,7 +64,7 @@ def importing(given: argparse.Namespace) -> str:
     return report.imports_section(found)
 
 
-PARTS = {"machines": machines, "choice": choosing, "imports": importing, "scale": large}
+PARTS = {"machines": machines, "choice": choosing, "imports": importing, "scale": large, "components": control_plane}
 
 
 def main() -> None:
@@ -66,6 +73,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; by default all")
     parser.add_argument("--pairs", type=int, default=10, help="pairs of starts a driver (default 10)")
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of watching an idle process (default 20)")
+    parser.add_argument("--watch", type=float, default=components.PERIOD, help="seconds of watching a control plane")
     parser.add_argument("--machines", type=int, default=1000, help="machines made at once in a large cluster")
     parser.add_argument("--most", type=int, default=5000, help="machines for virt-controller to remember")
     parser.add_argument("--note", default="", help="what a reader of the large cluster's figures should know")

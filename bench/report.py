@@ -13,8 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import choice, imports, scale
+from bench import choice, components, imports, scale
 from bench.choice import Choice
+from bench.components import Components
 from bench.idle import Idle
 from bench.imports import Import
 from bench.memory import Cost
@@ -71,6 +72,16 @@ taken in turns on the same file system. Ours also tells the format, refuses imag
 to the claim's size, and puts the disk in place whole.
 
 {imports}"""
+
+COMPONENTS = """## The control plane, idle
+
+By `python -m bench components`, all of it on one machine: {facts}. etcd and kube-apiserver are real, and so are
+Polyvisor's processes, of which virt-controller and virt-operator have one that leads and one that stands by; they run
+beside the API server with the rights of their service accounts, and **no kubelet runs them: its probes are played**, at
+the chart's intervals. virt-handler asks every few seconds for a kubelet's device plugins, which it would hear of once
+on a node. There is no machine. CPU time was counted over {seconds:.0f} s.
+
+{components}"""
 
 SCALE = """## A large cluster
 
@@ -181,6 +192,11 @@ def show(*tables: Rows) -> None:
 def choice_section(found: Choice) -> str:
     """Return the section about choosing a driver."""
     return CHOICE.format(choice=_markdown(choice.rows(found)))
+
+
+def components_section(found: Components) -> str:
+    """Return the section about the idle control plane."""
+    return COMPONENTS.format(facts=facts(), seconds=found.seconds, components=_markdown(components.rows(found)))
 
 
 def imports_section(found: list[Import]) -> str:
