@@ -55,10 +55,10 @@ class Installation:
 
         return asyncio.run(acting())
 
-    def act_as_controller(self, work: Callable[[KubeClient], Any]) -> Any:
-        """Act as virt-controller, who may write machines' status."""
+    def act_as(self, account: str, work: Callable[[KubeClient], Any]) -> Any:
+        """Act as a component; nobody else may write machines' status."""
         path = self.cluster.folder / "acting.kubeconfig"
-        path.write_text(self.cluster.kubeconfig_for(self.token("kubevirt-controller")))
+        path.write_text(self.cluster.kubeconfig_for(self.token(account)))
 
         async def acting() -> Any:
             async with KubeClient.from_kubeconfig(path) as client:

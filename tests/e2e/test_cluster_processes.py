@@ -158,7 +158,12 @@ def test_writes_without_anything_to_judge_pass_by_the_webhook(installation: Inst
     installation.running["api"].terminate()
     installation.running["api"].wait(20)
     patch = {"status": {"reason": "told"}}
-    installation.act_as_controller(lambda client: client.patch(VMIS, "held", patch, "default"))
+
+    async def tell(client: KubeClient) -> Obj:
+        found = await client.get(VMIS, "held", "default")
+        return await client.update_status(VMIS, {**found, "status": {**found["status"], **patch["status"]}})
+
+    installation.act_as("kubevirt-controller", tell)
     with pytest.raises(ApiError, match="failed calling webhook"):
         installation.act(lambda c: c.patch(VMIS, "held", {"metadata": {"labels": {"a": "b"}}}, "default"))
     installation.start_api()
@@ -209,7 +214,7 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
         machine = installation.create(VMIS, {**vmi(), "metadata": metadata})
         status = {"status": {"phase": "Scheduled", "nodeName": name}}
         name_of = machine["metadata"]["name"]
-        installation.act_as_controller(lambda c, m=name_of, s=status: c.patch(VMIS, m, s, "default"))
+        installation.act_as("kubevirt-apiserver", lambda c, m=name_of, s=status: c.patch(VMIS, m, s, "default"))
 
     def tried(token: str, resource: Resource, name: str, patch: Obj, subresource: str | None = None) -> str:
         path = installation.cluster.folder / "tried.kubeconfig"

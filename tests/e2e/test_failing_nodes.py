@@ -101,7 +101,7 @@ class Nodes:
         ]
         passed = [{"phase": "Running", "phaseTransitionTimestamp": stamp(now())}]
         patch = {"status": {"phase": "Running", "conditions": conditions, "phaseTransitionTimestamps": passed}}
-        return dict(self.installation.act_as_controller(lambda client: client.patch(VMIS, name, patch, SPACE)))
+        return dict(self.installation.act_as("kubevirt-apiserver", lambda c: c.patch(VMIS, name, patch, SPACE)))
 
     def evict(self, pod: str) -> ApiError | None:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": SPACE}}

@@ -22,6 +22,7 @@ from tests.e2e.cluster import KUBECTL, Cluster, cluster
 pytestmark = pytest.mark.e2e
 Obj = dict[str, Any]
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
+API = "system:serviceaccount:kubevirt:kubevirt-apiserver"
 COLLECTOR = "system:serviceaccount:kube-system:generic-garbage-collector"
 NAMESPACES = ("guards", "elsewhere")
 
@@ -161,7 +162,7 @@ def test_status_is_written_by_our_components_alone(plain: Cluster) -> None:
     for user in ("alice", "admin"):
         who = ("patch", "vmi", "honest", "-n", "guards", "--type=merge", f"--as={user}", "--as-group=system:masters")
         assert "own components alone" in plain.kubectl(*who, "-p", patch, check=False)
-    ours = ("patch", "vmi", "honest", "-n", "guards", "--type=merge", f"--as={CONTROLLER}", "-p", patch)
+    ours = ("patch", "vmi", "honest", "-n", "guards", "--type=merge", f"--as={API}", "-p", patch)
     assert "patched" in plain.kubectl(*ours)
     label = ("label", "vmi", "honest", "-n", "guards", "team=a", "--as=alice")
     assert "labeled" in plain.kubectl(*label)

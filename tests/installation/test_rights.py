@@ -1,0 +1,138 @@
+"""Each right of each component is used by its code; one that is granted and not listed here fails, as does one gone.
+
+A right is ``group/resource verb``; beside it stands where it is used, and the text by which that is seen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyvisor.installation.render import manifests
+
+TOP = Path(__file__).parents[2] / "polyvisor"
+SIZES = ("virtualmachineinstancetypes", "virtualmachineclusterinstancetypes")
+PREFERENCES = ("virtualmachinepreferences", "virtualmachineclusterpreferences")
+WATCHED = ("list", "watch")
+
+
+def watched(place: str, text: str, *names: str) -> dict[str, tuple[str, str]]:
+    return {f"{name} {verb}": (place, text) for name in names for verb in WATCHED}
+
+
+SIZED = {
+    f"instancetype.kubevirt.io/{name} get": ("admission/instancetypes/sources.py", "lookup(")
+    for name in (*SIZES, *PREFERENCES)
+}
+EVENTS = {"/events create": ("kube/events.py", "create(EVENTS"), "/events patch": ("kube/events.py", "patch(EVENTS")}
+OWN_RUN = ("controllers/run.py", "Informer(client")
+RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
+    "kubevirt-apiserver": {
+        **SIZED,
+        "kubevirt.io/virtualmachines get": ("server/subresources_machines.py", "get(VMS"),
+        "kubevirt.io/virtualmachines patch": ("server/subresources_volumes.py", "patch(resource"),
+        "kubevirt.io/virtualmachines/status patch": ("server/subresources.py", 'subresource="status"'),
+        "kubevirt.io/virtualmachineinstances get": ("server/subresources_machines.py", "get(VMIS"),
+        "kubevirt.io/virtualmachineinstances patch": ("server/evictions.py", "patch(VMIS"),
+        "apps/controllerrevisions get": ("admission/instancetypes/sources.py", "CONTROLLER_REVISIONS"),
+        "/persistentvolumeclaims get": ("server/subresources_dumps.py", "get(PVCS"),
+        "/namespaces get": ("admission/namespaces.py", "NAMESPACES"),
+        "/pods get": ("server/evictions.py", "get(PODS"),
+        "/pods list": ("server/subresources.py", "list(PODS"),
+        "/pods delete": ("server/subresources.py", "client.delete("),
+        "authorization.k8s.io/subjectaccessreviews create": ("server/rights.py", "create(SUBJECT_ACCESS_REVIEWS"),
+        **watched("server/process.py", "Informer(client, KUBEVIRTS", "own kubevirt.io/kubevirts"),
+    },
+    "kubevirt-controller": {
+        **SIZED,
+        **watched(*OWN_RUN, "kubevirt.io/virtualmachines", "kubevirt.io/virtualmachineinstances"),
+        **watched(*OWN_RUN, "kubevirt.io/virtualmachineinstancereplicasets", "kubevirt.io/kubevirts"),
+        **watched(*OWN_RUN, "/pods", "/nodes", "/persistentvolumeclaims", "policy/poddisruptionbudgets"),
+        "kubevirt.io/virtualmachines get": ("controllers/vm.py", "get(VMS"),
+        "kubevirt.io/virtualmachines update": ("controllers/vm.py", "update(VMS"),
+        "kubevirt.io/virtualmachineinstances get": ("controllers/vmi.py", "get(VMIS"),
+        "kubevirt.io/virtualmachineinstances create": ("controllers/vm.py", "create(VMIS"),
+        "kubevirt.io/virtualmachineinstances update": ("controllers/vmi.py", "update(VMIS"),
+        "kubevirt.io/virtualmachineinstances delete": ("controllers/vm.py", "delete(VMIS"),
+        "kubevirt.io/virtualmachineinstancereplicasets get": ("controllers/replica_set.py", "get(REPLICA_SETS"),
+        "kubevirt.io/virtualmachines/status update": ("controllers/vm.py", "update_status(VMS"),
+        "kubevirt.io/virtualmachineinstancereplicasets/status update": (
+            "controllers/replica_set.py",
+            "update_status(REPLICA_SETS",
+        ),
+        "kubevirt.io/virtualmachines/finalizers update": ("controllers/objects.py", "blockOwnerDeletion"),
+        "kubevirt.io/virtualmachineinstances/finalizers update": ("controllers/objects.py", "blockOwnerDeletion"),
+        "kubevirt.io/virtualmachineinstancereplicasets/finalizers update": (
+            "controllers/objects.py",
+            "blockOwnerDeletion",
+        ),
+        "cdi.kubevirt.io/datavolumes get": ("controllers/data_volumes.py", "_found(client, DATAVOLUMES"),
+        "cdi.kubevirt.io/datavolumes create": ("controllers/data_volumes.py", "create(DATAVOLUMES"),
+        "authorization.k8s.io/subjectaccessreviews create": (
+            "controllers/clone_rights.py",
+            "create(SUBJECT_ACCESS_REVIEWS",
+        ),
+        "apps/controllerrevisions get": ("admission/instancetypes/sources.py", "CONTROLLER_REVISIONS"),
+        "apps/controllerrevisions list": ("controllers/revisions.py", "list(CONTROLLER_REVISIONS"),
+        "apps/controllerrevisions create": ("controllers/revisions.py", "create(CONTROLLER_REVISIONS"),
+        "apps/controllerrevisions delete": ("controllers/revisions.py", "delete(CONTROLLER_REVISIONS"),
+        "/pods get": ("controllers/vmi.py", "get(PODS"),
+        "/pods create": ("controllers/vmi.py", "create(PODS"),
+        "/pods patch": ("controllers/running_pod.py", "patch(PODS"),
+        "/pods delete": ("controllers/attachments.py", "delete(PODS"),
+        "/pods/status patch": ("controllers/running_pod.py", 'subresource="status"'),
+        "/nodes patch": ("controllers/nodes.py", "patch(NODES"),
+        "/persistentvolumeclaims get": ("controllers/memory_dump.py", "get(PVCS"),
+        "/persistentvolumeclaims create": ("controllers/state_claim.py", "create(PVCS"),
+        "/persistentvolumeclaims patch": ("controllers/memory_dump.py", "patch(PVCS"),
+        "policy/poddisruptionbudgets create": ("controllers/budgets.py", "create(DISRUPTION_BUDGETS"),
+        "policy/poddisruptionbudgets delete": ("controllers/budgets.py", "delete(DISRUPTION_BUDGETS"),
+        **EVENTS,
+    },
+    "kubevirt-handler": {
+        **watched("agent/agent.py", "Informer(", "kubevirt.io/virtualmachineinstances", "/pods"),
+        **watched("agent/agent.py", "Informer(client, PVCS", "/persistentvolumeclaims"),
+        "kubevirt.io/virtualmachineinstances update": ("agent/vmi.py", "update_status(VMIS"),
+        "/persistentvolumeclaims get": ("agent/vmi.py", "_named(PVCS"),
+        "/nodes get": ("agent/real_node.py", "get(NODES"),
+        "/nodes patch": ("agent/real_node.py", "patch(NODES"),
+        "/nodes/status patch": ("agent/node.py", 'subresource="status"'),
+        **EVENTS,
+    },
+}
+
+
+def granted(account: str) -> set[str]:
+    """Return the rights that a service account has in all namespaces."""
+    roles: dict[str, Any] = {one["metadata"]["name"]: one for one in manifests() if one["kind"] == "ClusterRole"}
+    bound = [
+        one["roleRef"]["name"]
+        for one in manifests()
+        if one["kind"] == "ClusterRoleBinding" and any(s.get("name") == account for s in one["subjects"])
+    ]
+    return {
+        f"{group}/{resource} {verb}"
+        for name in bound
+        for rule in roles[name]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@pytest.mark.parametrize("account", RIGHTS)
+def test_each_right_of_a_component_is_used(account: str) -> None:
+    known = {right for right in RIGHTS[account] if not right.startswith("own ")}
+    assert granted(account) - known == set(), "granted, and no code is known to use it"
+    assert known - granted(account) == set(), "used, and not granted"
+    for right, (place, text) in RIGHTS[account].items():
+        assert text in (TOP / place).read_text(), f"{right}: {place} no longer has {text!r}"
+
+
+def test_no_component_and_no_role_of_users_has_everything_of_anything() -> None:
+    for one in manifests():
+        if one["kind"] in ("ClusterRole", "Role"):
+            for rule in one["rules"]:
+                assert "*" not in (*rule["verbs"], *rule["apiGroups"], *rule["resources"]), one["metadata"]["name"]
