@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -37,10 +38,15 @@ class Throttled(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(0.05):
-            for file in CGROUPS.glob(f"*/{self._node.space}/kubepods/**/cpu.stat"):
-                with suppress(OSError):  # it has ended
-                    if found := THROTTLED.search(file.read_text()):
-                        self.seen[file.parent.name] = int(found[1])
+            for groups in CGROUPS.glob(f"*/{self._node.space}/kubepods"):
+                for folder, _, files in os.walk(groups):  # which passes over what goes meanwhile
+                    if "cpu.stat" in files:
+                        self._read(Path(folder))
+
+    def _read(self, group: Path) -> None:
+        with suppress(OSError):  # it has ended
+            if found := THROTTLED.search((group / "cpu.stat").read_text()):
+                self.seen[group.name] = int(found[1])
 
     def stop(self) -> None:
         self._over.set()
