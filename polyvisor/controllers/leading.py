@@ -7,7 +7,7 @@ has lost its Lease ends: what its controllers knew is worth nothing then, and a 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from polyvisor.kube import KubeClient
@@ -27,8 +27,11 @@ async def leading(
     lease: str,
     work: Callable[[], Coroutine[Any, Any, None]],
     changed: Callable[[bool], None] = lambda _: None,
+    loads: Sequence[str] = (),
 ) -> None:
     """Wait for the Lease of that name, then work until cancelled; ``changed`` is told when this replica leads or not.
+
+    ``loads`` are the modules of the work, which are loaded once the Lease can be had.
 
     Raises :class:`~polyvisor.process.running.Restart` when the Lease is lost.
     """
@@ -40,6 +43,7 @@ async def leading(
         me=options.identity or identity(),
         timing=Timing(seconds, seconds * 2 / 3, seconds * 2 / 15),
         changed=changed,
+        prepare=lambda: running.load(*loads),
     )
     try:
         await election.run(work)

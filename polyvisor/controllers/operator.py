@@ -48,10 +48,10 @@ class Operator:
             running.client_of(self._options, names.OPERATOR_APP) as client,
             serve_health(self.health, self._options.bind, self._options.health_port) as self.health_port,
         ):
-            await leading(client, self._options, names.OPERATOR_APP, lambda: self._lead(client))
+            loads = ("polyvisor.controllers.certificates", "polyvisor.controllers.definitions")
+            await leading(client, self._options, names.OPERATOR_APP, lambda: self._lead(client), loads=loads)
 
     async def _lead(self, client: KubeClient) -> None:
-        await running.load("polyvisor.controllers.certificates", "polyvisor.controllers.definitions")
         from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
         from polyvisor.controllers.certificates import CertificateKeeper
         from polyvisor.controllers.definitions import Definitions, configuration_problems

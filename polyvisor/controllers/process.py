@@ -74,12 +74,12 @@ class Controllers:
                     names.CONTROLLER_APP,
                     lambda: self._lead(client),
                     lambda leads: LEADING.set(int(leads)),
+                    loads=("polyvisor.controllers.run", "polyvisor.controllers.metrics"),
                 )
             finally:
                 await kubevirts.stop()
 
     async def _lead(self, client: KubeClient) -> None:
-        await running.load("polyvisor.controllers.run", "polyvisor.controllers.metrics")
         from polyvisor.controllers.metrics import MachineMetrics
         from polyvisor.controllers.run import run_controllers
         from polyvisor.drivers import registry

@@ -58,13 +58,16 @@ class LeaderElection:
         me: str = "",
         timing: Timing | None = None,
         changed: Callable[[bool], None] = lambda _: None,
+        prepare: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
+        """``prepare`` is done once before the Lease is taken first: while it is held there is no time to lose."""
         self._client = client
         self._namespace = namespace
         self._name = name
         self.me = me or identity()
         self._timing = timing or Timing()
         self._changed = changed
+        self._prepare = prepare
         self._seen = ("", "")
         self._free_at = 0.0
         """By the loop's clock, when the Lease may be taken if nothing more is heard of it."""
@@ -101,6 +104,8 @@ class LeaderElection:
                     self._renewed = began
                     self._lead(True)
                     return
+                if not holder:
+                    continue  # that took a while: what is counted from now on begins with another try
                 if holder != told:
                     told = holder
                     log.info("standing by: %s leads", holder)
@@ -167,12 +172,14 @@ class LeaderElection:
             self._changed(leading)
 
     async def _try(self) -> str:
-        """Take or renew the Lease if that may be; return who holds it after that."""
+        """Take or renew the Lease if that may be; return who holds it then, or "" if the work was made ready first."""
         try:
             lease = await self._client.get(LEASES, self._name, self._namespace)
         except ApiError as error:
             if not error.not_found:
                 raise
+            if await self._prepared():
+                return ""
             self._mine = await self._client.create(LEASES, self._made())
             return self.me
         self._look_at(lease)
@@ -180,8 +187,17 @@ class LeaderElection:
         holder = str(spec.get("holderIdentity") or "")
         if holder != self.me and (self._held() or self.leading):
             return holder or "nobody"
+        if await self._prepared():
+            return ""
         await self._hold(lease)
         return self.me
+
+    async def _prepared(self) -> bool:
+        """Make ready for the work, the first time; true if it was done now, so that the Lease has to be read again."""
+        prepare, self._prepare = self._prepare, None
+        if prepare is not None:
+            await prepare()
+        return prepare is not None
 
     async def _renew(self) -> str:
         """Renew the Lease as it was written last, without reading it; read it if somebody has changed it since."""

@@ -61,9 +61,12 @@ def namespace_of(found: argparse.Namespace) -> str:
 
 
 async def load(*modules: str) -> None:
-    """Load modules beside what goes on: on a busy machine that takes longer than a Lease may wait to be renewed."""
+    """Load modules and all drivers beside what goes on: on a busy machine that takes many seconds."""
     for module in modules:
         await asyncio.to_thread(import_module, module)
+    from polyvisor.drivers import registry
+
+    await asyncio.to_thread(registry)
     settle()
 
 
