@@ -173,5 +173,8 @@ async def test_a_start_and_an_end_take_few_writes_and_no_conflict(
         await vmis.wait_until(lambda seen: seen.get(SPACE, "m") is None, 60)
         async with Informer(user, resource) as left:
             await left.wait_until(lambda seen: seen.get(SPACE, "m") is None, 60)
-        written = world.taken()
-        assert written.total() <= end, written
+        ended = world.taken()
+        await user.delete(resource, "first", SPACE)  # no launcher is left
+        await vmis.wait_until(lambda seen: not seen.items(), 60)
+        await pods.wait_until(lambda seen: not seen.items(), 60)
+    assert ended.total() <= end, ended
