@@ -7,6 +7,7 @@ the v1 controllers and fails.
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,8 +50,13 @@ def find_module(prefix: Path, name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).exists()), None)
 
 
+def packaged_module(name: str) -> Path:
+    """Return where Debian's packages, of which launcher images are made, have a driver of libvirt's."""
+    return Path("/usr/lib", TRIPLET or f"{os.uname().machine}-linux-gnu", "libvirt/connection-driver", name)
+
+
 def private_daemon(
-    folder: Path, scheme: str, daemon: Path, module: Path | None, arguments: Sequence[str] = (), **more: Any
+    folder: Path, scheme: str, daemon: Path, module: Path, arguments: Sequence[str] = (), **more: Any
 ) -> LauncherPlan:
     """Build the plan for a launcher in ``folder`` whose ``daemon`` loads ``module`` alone, reached by ``scheme``.
 
@@ -60,7 +66,7 @@ def private_daemon(
     return LauncherPlan(
         uri=f"{scheme}+unix:///system?socket={folder}/run/{socket}",
         files={"etc/daemon.conf": CONFIG.format(folder=folder), **more.pop("files", {})},
-        links={f"modules/{module.name}": str(module)} if module else {},
+        links={f"modules/{module.name}": str(module)},
         daemon=(str(daemon), f"--config={folder}/etc/daemon.conf", f"--pid-file={folder}/daemon.pid", *arguments),
         binds=BINDS,
         unmounts=(UNIFIED,),

@@ -106,8 +106,8 @@ def test_components_are_ready_and_nodes_show_what_they_found(nodes: NodesCluster
 
     for node in nodes.nodes:
         eventually(lambda name=node.name: labels(name).get(names.NODE_SCHEDULABLE_LABEL) == "true", SECONDS)
-        for driver, virt_type in (("qemu", "qemu"), ("lxc", "lxc")):
-            assert labels(node.name)[names.virt_type_label(driver, virt_type)] == "true"
+        for label in (names.virt_type_label("qemu", "qemu"), names.virt_type_label("lxc", "lxc")):
+            eventually(lambda name=node.name, label=label: labels(name).get(label) == "true", SECONDS)
 
 
 @pytest.mark.parametrize("name", MACHINES)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from polyvisor.drivers.base import LauncherPlan
-from polyvisor.drivers.private_daemon import find_module, private_daemon
+from polyvisor.drivers.private_daemon import find_module, packaged_module, private_daemon
 
 HYPERVISOR = "cloud-hypervisor"
 MODULE = "libvirt_driver_ch.so"
@@ -32,6 +32,6 @@ def installed() -> tuple[Path, Path] | None:
 
 def launcher_plan(folder: Path) -> LauncherPlan:
     """Build the plan for a launcher in ``folder``."""
-    daemon, module = installed() or (Path(PLACES[0], DAEMONS[0]), None)
+    daemon, module = installed() or (Path(PLACES[0], DAEMONS[0]), packaged_module(MODULE))
     log = {"log/ch/.keep": ""}  # libvirt does not make the folder
     return private_daemon(folder, "ch", daemon, module, files=log, poll_seconds=1.0, devices=("/dev/kvm",))

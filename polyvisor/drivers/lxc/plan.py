@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyvisor.drivers.base import LauncherPlan
-from polyvisor.drivers.private_daemon import find_module, private_daemon
+from polyvisor.drivers.private_daemon import find_module, packaged_module, private_daemon
 
 DAEMON = Path("/usr/sbin/libvirtd")
 MODULE = "libvirt_driver_lxc.so"
@@ -21,6 +21,7 @@ def module_path() -> Path | None:
 
 
 def launcher_plan(folder: Path) -> LauncherPlan:
-    """Build the plan for a launcher in ``folder``."""
+    """Build the plan for a launcher in ``folder``; where libvirt is not installed, for one in a launcher's image."""
+    module = module_path() or packaged_module(MODULE)
     files = {"etc/lxc.conf": 'security_driver = "none"\n'}
-    return private_daemon(folder, "lxc", DAEMON, module_path(), ["--timeout=60"], files=files, shutdown=SHUTDOWN)
+    return private_daemon(folder, "lxc", DAEMON, module, ["--timeout=60"], files=files, shutdown=SHUTDOWN)
