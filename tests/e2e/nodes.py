@@ -120,6 +120,9 @@ class NodesCluster(Cluster):
             assert time.monotonic() < deadline, "\n".join(node.tail("kubelet") for node in self.nodes)
             time.sleep(0.2)
         self.kubectl("wait", "--for=condition=Ready", f"--timeout={SECONDS}s", *names)
+        while "node.kubernetes.io/" in self.kubectl("get", *names, "--output=jsonpath={..spec.taints[*].key}"):
+            assert time.monotonic() < deadline, "a node is ready and keeps the taint that says it is not"
+            time.sleep(0.1)
 
     def polyvisor(self, *arguments: str | Path, check: bool = True, stdin: str = "", seconds: float = 600) -> str:
         """Run Polyvisor's command line as the administrator; return what it printed."""
