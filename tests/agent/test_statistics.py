@@ -36,7 +36,7 @@ class Link:
         self.answer = answer
         self.asked: list[str] = []
 
-    async def request(self, operation: str, *, seconds: float) -> Any:
+    async def request(self, operation: str, *, seconds: float, exact: bool) -> Any:
         self.asked.append(operation)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -114,7 +114,7 @@ async def test_many_launchers_are_asked_at_once_but_not_all() -> None:
     open_now, most = 0, 0
 
     class Slow(Link):
-        async def request(self, operation: str, *, seconds: float) -> Any:
+        async def request(self, operation: str, *, seconds: float, exact: bool) -> Any:
             nonlocal open_now, most
             open_now += 1
             most = max(most, open_now)

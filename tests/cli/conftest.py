@@ -39,7 +39,8 @@ async def _serve(root: Path, started: Future[Server], stop: Future[None]) -> Non
         kubeconfig = root / "kubeconfig"
         write_kubeconfig(kubeconfig, identity, listener.getsockname()[1])
         async with KubeClient.from_kubeconfig(kubeconfig) as client:
-            app = create_app(store, [identity.token], extra_routes=Subresources(client, node).routes())
+            served = Subresources(client, node)
+            app = create_app(store, [identity.token], extra_routes=[*served.routes(), *served.pod_logs()])
             web = WebServer(app, listener, context_of(identity.cert, identity.key))
             await web.start()
             await bootstrap(client)

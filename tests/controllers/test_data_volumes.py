@@ -40,7 +40,7 @@ async def fill(world: World, phase: str, running: Obj | None = None) -> None:
 
 
 async def claim(world: World, **metadata: Any) -> None:
-    spec = {"resources": {"requests": {"storage": "1Gi"}}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     made = {"apiVersion": "v1", "kind": PVCS.kind, "metadata": {"name": "disk", "namespace": NAMESPACE, **metadata}}
     await world.client.create(PVCS, {**made, "spec": spec})
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from polyvisor.agent import containers
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.pods import PodNetworks, sources, trial
@@ -28,7 +29,7 @@ from polyvisor.domain import DomainContext, domain_name, domain_uuid, render
 from polyvisor.drivers.qemu import QemuDriver
 from polyvisor.testing import Client
 from tests.agent.network.conftest import OUTSIDE, OUTSIDE6, POD, POD6, Net, ask, listening, net, with_ipv6
-from tests.agent.network.test_pods import ID, LAUNCHER
+from tests.agent.network.test_pods import ID, LAUNCHER, UID, belongs
 from tests.folders import short_folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
@@ -74,7 +75,9 @@ def folder() -> Iterator[Path]:
         yield found
 
 
-def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: ImageStore, tmp_path: Path) -> None:
+def test_a_guest_of_a_launcher_without_rights(
+    net: Net, folder: Path, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if why := trial():
         unmet(f"networks of Pods cannot be made here: {why}")
     card = {"name": "default", "masquerade": {}, "ports": [{"port": 8080}]}
@@ -100,6 +103,8 @@ def test_a_guest_of_a_launcher_without_rights(net: Net, folder: Path, store: Ima
     (folder / "plan.json").write_text(json.dumps({**plan, "protocol": 1, "driver": "qemu", "domain": domain}))
     for path in (folder, folder / "plan.json"):
         os.chown(path, USER, USER)
+    monkeypatch.setattr(containers, "PROC", tmp_path / "proc")
+    belongs(tmp_path / "proc", net.pod.pid, UID)
     networks = PodNetworks(tmp_path / "networks", Resolver())
     asyncio.run(networks.open())
     link: Any = SimpleNamespace(pid=net.pod.pid, user=USER, gid=USER, active=False, closed=False)
