@@ -85,6 +85,7 @@ def admit(operation: Operation, resource: Resource, obj: Any, old: Obj | None, c
             idle: list[str] = []
             found.problems += check(KubeVirt, obj, idle)
             found.warnings += [f"{path}: {NO_EFFECT}" for path in idle[:MAX_WARNINGS]]
+            found.warnings += [f"{path}: {NO_EFFECT}" for path in gates.idle(obj)]
             validate_configuration(obj, context.drivers, found)
             namespaces.validate(obj, context.drivers, found)
     elif resource == DATAVOLUMES:

@@ -7,6 +7,8 @@ from polyvisor.admission.values import Findings, items, mapping, texts
 from polyvisor.api import Obj
 
 HOST_DISK = "HostDisk"
+MAX_GATE = 64
+"""Characters of a gate's name in a warning."""
 WHERE = "spec.configuration.developerConfiguration.featureGates of the KubeVirt object"
 
 
@@ -19,6 +21,13 @@ def validate(obj: Obj, old: Obj | None, context: AdmissionContext, found: Findin
         if name not in before:
             message = f"feature gate {HOST_DISK} is not enabled; an administrator enables it in {WHERE}"
             found.add(path, message, "FieldValueForbidden")
+
+
+def idle(kubevirt: Obj) -> list[str]:
+    """Return the feature gates of a KubeVirt object that switch nothing here, by path and name."""
+    settings = mapping(kubevirt, "spec", "configuration", "developerConfiguration")
+    path = "spec.configuration.developerConfiguration.featureGates"
+    return [f"{path} {gate[:MAX_GATE]}" for gate in texts(settings.get("featureGates")) if gate != HOST_DISK]
 
 
 def _on(configuration: Obj, gate: str) -> bool:

@@ -286,6 +286,7 @@ def test_a_setting_of_kubevirts_that_means_nothing_here_is_kept_and_told(context
     assert done.obj == obj
     assert {warning.partition(":")[0] for warning in done.warnings} == {
         "spec.certificateRotateStrategy",
+        "spec.configuration.developerConfiguration.featureGates Sidecar",
     }
 
 

@@ -75,7 +75,7 @@ def test_kubevirts_own_settings_are_kept_with_a_warning(installation: Installati
     said = kubectl(
         "patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", json.dumps(patch), check=False
     )
-    assert "spec.configuration.developerConfiguration.featureGates: KubeVirt's setting is kept" in said
+    assert "spec.configuration.developerConfiguration.featureGates Sidecar: KubeVirt's setting is kept" in said
     kept = json.loads(kubectl("get", "kubevirt", "kubevirt", "-n", "kubevirt", "-o", "json"))["spec"]["configuration"]
     assert kept["developerConfiguration"]["featureGates"] == ["Sidecar"]
 
@@ -228,7 +228,7 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
                             how: Any = {"patch_type": "strategic", "subresource": subresource}
                             await client.patch(resource, name, patch, **how)
                         else:
-                            found = await client.get(resource, name, "default")
+                            found = json.loads(installation.cluster.kubectl("get", "vmi", name, "--output=json"))
                             await client.update(resource, {**found, "status": {**found["status"], **patch["status"]}})
                     except ApiError as error:
                         if error.conflict:
