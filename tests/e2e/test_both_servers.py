@@ -84,9 +84,13 @@ def standalone() -> Iterator[Server]:
 def servers() -> Iterator[dict[str, Server]]:
     with ExitStack() as stack:
         try:
-            found = Server(stack.enter_context(installed()).cluster.kubeconfig)
+            cluster = stack.enter_context(installed()).cluster
+            found = Server(cluster.kubeconfig)
         except NoGo as missing:
             unmet(str(missing))
+        # host disks, which are off in a cluster unless enabled, so that the rest is told alike
+        gates = {"spec": {"configuration": {"developerConfiguration": {"featureGates": ["HostDisk"]}}}}
+        cluster.kubectl("patch", "kubevirt", "kubevirt", "-n", "kubevirt", "--type=merge", "-p", json.dumps(gates))
         yield {"standalone": stack.enter_context(standalone()), "cluster": found}
 
 

@@ -28,6 +28,8 @@ from tests.agent.test_machines import xml
 from tests.drivers_for_tests import FakeDriver
 from tests.e2e.cluster import Cluster, cluster
 
+pytestmark = pytest.mark.e2e
+
 Obj = dict[str, Any]
 NODE = "here"
 SPACE = "default"
