@@ -31,6 +31,7 @@ from polyvisor.process.certificates import (
     split,
 )
 from polyvisor.process.kept import AUTHORITIES, CERTIFICATE, KEY, named, value
+from polyvisor.process.webhook_paths import TOKENS, path_of, tokens_of, with_new
 
 PREVIOUS = "previous.crt"
 CHECK_SECONDS = 30.0
@@ -115,7 +116,8 @@ class CertificateKeeper:
         """Bring everything in line; return the seconds after which there is something to do."""
         at = self._clock()
         authority, bundle = await self._authority(at)
-        await self._tell(bundle)
+        tokens = tokens_of(await self._secret(names.API_SECRET))
+        await self._tell(bundle, tokens[0] if tokens else "")
         due = [self._due(authority)]
         for role in self._roles:
             due.append(self._due(await self._pair(role, authority, bundle, at)))
@@ -142,6 +144,10 @@ class CertificateKeeper:
             found = role.issue(authority, self._lifetimes.leaf, at)
             log.info("Secret %s: a new pair, valid until %s", role.secret, found.parsed.not_valid_after_utc.isoformat())
         data = {CERTIFICATE: found.certificate, KEY: found.key, AUTHORITIES: bundle}
+        if role.secret == names.API_SECRET:
+            tokens = tokens_of(secret)
+            fresh = not tokens or found.certificate != value(secret or {}, CERTIFICATE)
+            data[TOKENS] = "\n".join(with_new(tokens) if fresh else tokens).encode()
         if any(value(secret or {}, key) != wanted for key, wanted in data.items()):
             await self._write(role.secret, secret, data)
         return found
@@ -160,18 +166,26 @@ class CertificateKeeper:
         began = certificate.not_valid_before_utc + SKEW
         return began + (certificate.not_valid_after_utc - began) * RENEW_AT
 
-    async def _tell(self, bundle: bytes) -> None:
-        """Write the authorities where the API server looks for them."""
+    async def _tell(self, bundle: bytes, token: str) -> None:
+        """Write the authorities, and the paths of webhooks, where the API server looks for them."""
         encoded = base64.b64encode(bundle).decode()
         for resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
             if (found := await self._found(resource, names.WEBHOOKS)) is None:
                 continue
             patch: list[Obj] = []
             for index, hook in enumerate(found.get("webhooks") or []):
-                if (hook.get("clientConfig") or {}).get("caBundle") != encoded:
-                    at = f"/webhooks/{index}"
+                at, config = f"/webhooks/{index}", hook.get("clientConfig") or {}
+                wanted = {"caBundle": (config.get("caBundle"), encoded)}
+                if token and "service" in config:
+                    path = path_of(hook["name"], resource == MUTATING_WEBHOOKS, token)
+                    wanted["service/path"] = (config["service"].get("path"), path)
+                if any(has != value_ for has, value_ in wanted.values()):
                     patch.append({"op": "test", "path": f"{at}/name", "value": hook["name"]})
-                    patch.append({"op": "add", "path": f"{at}/clientConfig/caBundle", "value": encoded})
+                patch += [
+                    {"op": "add", "path": f"{at}/clientConfig/{place}", "value": value_}
+                    for place, (has, value_) in wanted.items()
+                    if has != value_
+                ]
             if patch:
                 await self._client.patch(resource, names.WEBHOOKS, patch, patch_type="json")
         for version in SUBRESOURCES_VERSIONS:

@@ -20,10 +20,10 @@ from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
 from polyvisor.api.owners import controller_of
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.kube import ApiError, KubeClient
+from polyvisor.process.webhook_paths import EVICT
 from polyvisor.server.webhooks import API_VERSION, BadReview, read_review
 
 Obj = dict[str, Any]
-EVICT = "/evict"
 NO_REASON = "nothing has said that it can be moved"
 
 

@@ -30,14 +30,15 @@ from polyvisor.process.certificates import Pair, split
 from polyvisor.process.health import Health, serve_health
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.serving import WebServer, listen
+from polyvisor.process.webhook_paths import EVICT, MUTATE, VALIDATE, WebhookGate, WebhookPaths
 from polyvisor.server import metrics
-from polyvisor.server.evictions import EVICT, Evictions
+from polyvisor.server.evictions import Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
 from polyvisor.server.remote_node import RemoteNode
 from polyvisor.server.subresources import Subresources
 from polyvisor.server.subresources_machines import MAX_BODY
 from polyvisor.server.webhooks import MAX_BODY as MAX_REVIEW
-from polyvisor.server.webhooks import MUTATE, VALIDATE, Webhooks
+from polyvisor.server.webhooks import Webhooks
 
 PORT = 8443
 AUTHENTICATION = "extension-apiserver-authentication"
@@ -85,18 +86,21 @@ class Server:
             proxy.on_change(lambda _, new: self._learn(new or {}))
             shown = KeptPair(client, namespace, names.API_SECRET)
             ours = KeptPair(client, namespace, names.API_CLIENT_SECRET)
-            for follower in (kubevirts, proxy, shown, ours):
+            paths = WebhookPaths(client, namespace)
+            for follower in (kubevirts, proxy, shown, ours, paths):
                 group.create_task(follower.run())
             self.health.waits("certificates", f"Secrets {shown.name} and {ours.name}, which virt-operator makes")
             self.health.kubevirts = kubevirts
-            await asyncio.gather(kubevirts.synced(), proxy.synced(), shown.wait(), ours.wait())
+            await asyncio.gather(kubevirts.synced(), proxy.synced(), shown.wait(), ours.wait(), paths.wait())
             self.health.has("certificates")
             shown.shown_by(self._tls)
             group.create_task(self._end_when_lost())
             node = RemoteNode(client, namespace, _client_context(ours))
-            await self._serve(client, namespace, kubevirts, node)
+            await self._serve(client, namespace, kubevirts, node, paths)
 
-    async def _serve(self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode) -> None:
+    async def _serve(
+        self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode, paths: WebhookPaths
+    ) -> None:
         webhooks = Webhooks(
             client,
             lambda: AdmissionContext(
@@ -106,7 +110,12 @@ class Server:
             frozenset(f"system:serviceaccount:{namespace}:{account}" for account in names.COMPONENT_ACCOUNTS),
         )
         gate = Middleware(Gate, proxy=lambda: self._proxy, authorizer=Authorizer(client))
-        limit = Middleware(BodyLimit, limit_of=body_limit)
+        doors = [
+            Middleware(metrics.Requests),
+            gate,
+            Middleware(BodyLimit, limit_of=body_limit),
+            Middleware(WebhookGate, paths=paths, peers=lambda: self._proxy.names),
+        ]
         routes = [
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
@@ -114,9 +123,7 @@ class Server:
             *self.health.told(),
         ]
         with listen(self._options.bind, self._options.port) as listener:
-            web = WebServer(
-                Starlette(routes=routes, middleware=[Middleware(metrics.Requests), gate, limit]), listener, self._tls
-            )
+            web = WebServer(Starlette(routes=routes, middleware=doors), listener, self._tls)
             await web.start()
             self.port = web.port
             self.health.has("server")

@@ -36,11 +36,10 @@ from polyvisor.api.resources import (
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.lookups import resolve
+from polyvisor.process.webhook_paths import MUTATE, VALIDATE
 from polyvisor.server.rights import Rights, TooManyQuestions
 
 Obj = dict[str, Any]
-MUTATE = "/mutate"
-VALIDATE = "/validate"
 SIZES = (INSTANCETYPES, CLUSTER_INSTANCETYPES, PREFERENCES, CLUSTER_PREFERENCES)
 REVIEWED = (VMS, VMIS, REPLICA_SETS, *SIZES, KUBEVIRTS, *REFUSED)
 API_VERSION = "admission.k8s.io/v1"

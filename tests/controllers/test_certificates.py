@@ -51,10 +51,12 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     hooks = [{"name": f"{n}.kubevirt.io", "clientConfig": {"service": {"name": "virt-api"}}} for n in ("a", "b")]
+    judging = json.loads(json.dumps(hooks))
+    judging[1]["name"] = "virt-launcher-eviction-interceptor.kubevirt.io"
     base = "/apis/admissionregistration.k8s.io/v1"
     told: dict[str, Obj] = {
         f"{base}/mutatingwebhookconfigurations/virt-api": {"webhooks": json.loads(json.dumps(hooks))},
-        f"{base}/validatingwebhookconfigurations/virt-api": {"webhooks": hooks},
+        f"{base}/validatingwebhookconfigurations/virt-api": {"webhooks": judging},
         "/apis/apiregistration.k8s.io/v1/apiservices/v1.subresources.kubevirt.io": {"spec": {"group": "g"}},
         "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha3.subresources.kubevirt.io": {"spec": {"group": "g"}},
     }
@@ -149,3 +151,27 @@ async def test_a_damaged_secret_is_made_anew(world: World, damage: dict[str, str
     await world.keeper.reconcile()
     assert signed_by(await world.certificate(names.API_SECRET), await world.certificate(names.CA_SECRET))
     assert signed_by(await world.certificate(names.HANDLER_SECRET), await world.certificate(names.CA_SECRET))
+
+
+def paths(world: World) -> list[str]:
+    return [
+        hook["clientConfig"]["service"].get("path", "")
+        for one in world.told.values()
+        for hook in one.get("webhooks", ())
+    ]
+
+
+async def test_webhooks_paths_are_unguessable_and_change_with_the_certificate(world: World) -> None:
+    await world.keeper.reconcile()
+    (first,) = (await world.secret(names.API_SECRET))["webhook-tokens"].decode().split()
+    assert len(first) == 40
+    assert set(paths(world)) == {""}  # not before virt-api can know the token
+    await world.keeper.reconcile()
+    assert paths(world) == [f"/mutate/{first}"] * 2 + [f"/validate/{first}", f"/evict/{first}"]
+    world.time += timedelta(days=8, minutes=1)
+    await world.keeper.reconcile()
+    second, kept = (await world.secret(names.API_SECRET))["webhook-tokens"].decode().split()
+    assert (kept, second != first) == (first, True)
+    assert f"/mutate/{first}" in paths(world)
+    await world.keeper.reconcile()
+    assert paths(world) == [f"/mutate/{second}"] * 2 + [f"/validate/{second}", f"/evict/{second}"]

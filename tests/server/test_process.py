@@ -45,9 +45,11 @@ class Cluster:
     front: Pair = field(default_factory=lambda: make_authority("front", DAY))
     server: Server | None = None
     task: asyncio.Task[None] | None = None
+    tokens: list[str] = field(default_factory=lambda: ["t0k3n"])
 
     async def secret(self, name: str, pair: Pair) -> None:
         data = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": self.ca.certificate}
+        data |= {"webhook-tokens": "\n".join(self.tokens).encode()} if name == names.API_SECRET else {}
         metadata = {"name": name, "namespace": names.KUBEVIRT_NAMESPACE}
         encoded = {key: base64.b64encode(one).decode() for key, one in data.items()}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
@@ -129,10 +131,10 @@ async def started(cluster: Cluster, folder: Path, certificates: bool = True) -> 
 async def test_a_review_over_tls(cluster: Cluster, tmp_path: Path) -> None:
     async with started(cluster, tmp_path), cluster.caller(None) as caller:
         body = {"apiVersion": "admission.k8s.io/v1", "request": request(VMS, vm(runStrategy="Sometimes"))}
-        answer = (await caller.post("/mutate", json=body)).json()
+        answer = (await caller.post("/mutate/t0k3n", json=body)).json()
         assert answer["kind"] == "AdmissionReview"
         assert answer["response"]["status"]["details"]["causes"][0]["field"] == "spec.runStrategy"
-        assert (await caller.post("/validate", content=b"nonsense")).status_code == 400
+        assert (await caller.post("/validate/t0k3n", content=b"nonsense")).status_code == 400
         assert cluster.server is not None
         await told_version(cluster.server.port, await cluster.client.create(KUBEVIRTS, KUBEVIRT))
 
@@ -250,9 +252,9 @@ async def test_strangers_learn_nothing_of_pods_and_fill_no_memory(cluster: Clust
         assert answers == {"Not Found"}
         assert [await announced(cluster, path) for path in ("/validate", "/evict", START)] == [413, 413, 401]
         deep = b"[" * 100_000
-        assert (await stranger.post("/validate", content=deep)).status_code == 400
+        assert (await stranger.post("/validate/t0k3n", content=deep)).status_code == 400
         body = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u", "operation": "DELETE"}}
-        assert (await stranger.post("/evict", json=body)).status_code == 400
+        assert (await stranger.post("/evict/t0k3n", json=body)).status_code == 400
 
 
 async def announced(cluster: Cluster, path: str) -> int:
@@ -264,3 +266,32 @@ async def announced(cluster: Cluster, path: str) -> int:
     line = await asyncio.wait_for(reader.readline(), 10)
     writer.close()
     return int(line.split()[1])
+
+
+async def test_webhooks_are_found_by_their_token_alone(cluster: Cluster, tmp_path: Path) -> None:
+    body = {"apiVersion": "admission.k8s.io/v1", "request": request(VMS, vm())}
+    async with started(cluster, tmp_path), cluster.caller(None) as caller:
+
+        async def codes(*paths: str) -> list[int]:
+            return [(await caller.post(path, json=body)).status_code for path in paths]
+
+        ways = ("/mutate", "/validate", "/evict")
+        assert await codes(*ways, *(f"{way}/" for way in ways), "/mutate/guess", "/mutate/t0k3n/x") == [404] * 8
+        assert await codes("/mutate/t0k3n", "/validate/t0k3n") == [200, 200]
+        cluster.tokens = ["newer", "t0k3n"]  # as at a change of certificates
+        await cluster.secret(names.API_SECRET, issue_server(cluster.ca, ["127.0.0.1"], DAY))
+
+        async def newer_is_taken() -> bool:
+            return await codes("/mutate/newer") == [200]
+
+        await eventually(newer_is_taken)
+        assert await codes("/mutate/t0k3n") == [200]
+
+
+@pytest.mark.parametrize(("name", "code"), [("aggregator", 200), ("somebody", 404)])
+async def test_a_certificate_that_is_shown_to_a_webhook_has_a_name_that_counts(
+    cluster: Cluster, tmp_path: Path, name: str, code: int
+) -> None:
+    body = {"apiVersion": "admission.k8s.io/v1", "request": request(VMS, vm())}
+    async with started(cluster, tmp_path), cluster.caller(issue_client(cluster.front, name, DAY)) as caller:
+        assert (await caller.post("/mutate/t0k3n", json=body)).status_code == code
