@@ -73,7 +73,9 @@ def test_into_a_claim(home: Standalone) -> None:
 
 
 def test_what_does_not_fit_is_refused_with_the_reason_and_leaves_nothing(home: Standalone) -> None:
-    error = fails(home, "dv", "small", "--size", "512Ki", "--image-path", home.folder / "disk.img", "--retry", "0")
+    larger = home.folder / "larger.img"
+    larger.write_bytes((home.folder / "disk.img").read_bytes() + bytes(2 << 20))
+    error = fails(home, "dv", "small", "--size", "1Mi", "--image-path", larger, "--retry", "0")
     assert "larger than its claim" in error
     assert not disk(home, "small").exists()
     assert obj(home, "dv", "small")["status"]["phase"] == "UploadReady"
