@@ -152,6 +152,11 @@ def _plain(text: str) -> str:
     return f'"{text}"' if not re.fullmatch(r"[0-9.]+", text) else text
 
 
+def was_made(folder: Path) -> bool:
+    """Whether a server has been made in ``folder``, by this agent or by a former one."""
+    return (folder / CONFIG).exists()
+
+
 def process(folder: Path) -> int:
     """Return the process id of the server that was started from ``folder``, 0 if there is none any more."""
     try:

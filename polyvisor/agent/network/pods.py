@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from polyvisor.agent import containers, safepath
-from polyvisor.agent.link import Link
+from polyvisor.agent.link import LauncherGone, Link
 from polyvisor.agent.network import dhcp, guests, multus
 from polyvisor.agent.network.facts import look
 from polyvisor.agent.network.namespace import Namespace, NetworkError, forward6
@@ -224,8 +224,12 @@ class PodNetworks(Networks):
 
         A guest behind the Pod's address is reached inside the Pod. One that has the Pod's address cannot be, since that
         is taken from the Pod; it is reached from the node, at the address that was the Pod's.
+
+        :raises LauncherGone: a former agent set the network up, and this one has not come to it yet.
         """
         found = self._joined.get(id_)
+        if found is None and dhcp.was_made(self._folder / id_):
+            raise LauncherGone("the VM's network is being set up again, since the node's agent has started; try again")
         for card in found.cards if found else ():
             address = card.address or card.address6
             if found is None or address is None or not guests.may_be(address.ip):

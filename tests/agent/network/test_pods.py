@@ -15,6 +15,7 @@ import pytest
 
 from polyvisor.agent import containers
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.link import LauncherGone
 from polyvisor.agent.network import dhcp, guests
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.namespace import Namespace, NetworkError
@@ -137,6 +138,8 @@ async def test_a_guest_behind_the_pods_address(
             peer.settimeout(5)
             peer.sendto(b"x", (POD, 53))
             assert peer.recv(100).decode() == OUTSIDE
+        with pytest.raises(LauncherGone, match="is being set up again"):
+            PodNetworks(networks._folder, RESOLVER).socket(ID, socket.SOCK_STREAM)  # as after a start of the agent
         found = networks.socket(ID, socket.SOCK_STREAM)
         assert found is not None
         stream = await dial(found[1], 9090, "tcp", found[0])
