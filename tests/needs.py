@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from polyvisor import prerequisites
 
+TOP = Path(__file__).resolve().parent.parent
 LANES = {
     "root": "namespaces, mounts and LXC; `sudo make test` runs these tests, --strict-prerequisites fails them",
     "Cloud Hypervisor": "a libvirt that is built with that driver, and /dev/kvm; no distribution packages it",
@@ -56,6 +58,13 @@ def need_root(strict: bool = False) -> None:
     if strict:
         unmet("this test needs root: sudo make test")
     absent("root", "this test needs root")
+
+
+def need_open_tree() -> None:
+    """Fail a test that runs this tree as another user where other users cannot enter one of its folders."""
+    for folder in (TOP, *TOP.parents):
+        if not folder.stat().st_mode & 0o001:
+            unmet(f"other users cannot enter {folder}, and this test runs the tree as one: chmod o+x {folder}")
 
 
 def missing(lists: Sequence[str] = ("environment", "machine")) -> list[prerequisites.Prerequisite]:

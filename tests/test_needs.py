@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.folders import short_folder
 
 TOP = Path(__file__).resolve().parents[1]
@@ -72,6 +73,7 @@ def test_a_lane_is_skipped_and_shown_and_all_else_fails(folder: Path) -> None:
 
 @pytest.mark.root
 def test_a_user_who_is_not_root_is_told(folder: Path) -> None:
+    needs.need_open_tree()
     assert "root                     1 skipped  this test needs root" in run(folder, user=65534)
 
 

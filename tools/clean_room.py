@@ -35,7 +35,7 @@ INCLUDED = "ca-certificates,git,make"
 """What the bare root holds beside Debian's minimal set: what it takes to clone the tree and to type ``make``."""
 WEEK = 7 * 24 * 3600
 PREREQUISITES = "polyvisor/prerequisites/packages.toml"
-HOME = "root/polyvisor"
+HOME = "srv/polyvisor"
 """Where the tree lies in the room."""
 LENT = re.compile(
     r"^((https?|ftp|no|all)_proxy|PIP_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE)$", re.IGNORECASE

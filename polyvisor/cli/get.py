@@ -146,6 +146,7 @@ def _watch(session: Session, target: tuple[Kind, str], namespace: str, selectors
             else:
                 for item in answer.get("items") or []:
                     _print_event({"apiVersion": kind.api_version, "kind": kind.kind, **item}, kind, output)
+            flush()
         try:
             for event, value in session.client.watch(path, {**selectors, "resourceVersion": version}, accept):
                 if event == "BOOKMARK":

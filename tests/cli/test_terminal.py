@@ -205,7 +205,8 @@ class Watching:
     """``get -w`` in a pipe; its lines are read as they come."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen([*COMMAND, "get", *arguments], stdout=subprocess.PIPE, text=True)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        self.process = subprocess.Popen([*COMMAND, "get", *arguments], stdout=subprocess.PIPE, text=True, env=buffered)
         self.lines: list[str] = []
         self._more = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()

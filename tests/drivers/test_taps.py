@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import guest_images
 from oci_layout import Entry, Tree
 
-from tests.needs import need, unmet
+from tests.needs import need, need_open_tree, unmet
 
 __all__ = ["net"]
 
@@ -78,6 +78,7 @@ def folder() -> Iterator[Path]:
 def test_a_guest_of_a_launcher_without_rights(
     net: Net, folder: Path, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_open_tree()
     if why := trial():
         unmet(f"networks of Pods cannot be made here: {why}")
     card = {"name": "default", "masquerade": {}, "ports": [{"port": 8080}]}
