@@ -55,10 +55,15 @@ class Installation:
 
         return asyncio.run(acting())
 
-    def act_as(self, account: str, work: Callable[[KubeClient], Any]) -> Any:
-        """Act as a component; nobody else may write machines' status."""
-        path = self.cluster.folder / "acting.kubeconfig"
+    def kubeconfig_as(self, account: str) -> Path:
+        """Write a kubeconfig for a component's account; nobody else may write machines' status."""
+        path = self.cluster.folder / f"acting-{account}.kubeconfig"
         path.write_text(self.cluster.kubeconfig_for(self.token(account)))
+        return path
+
+    def act_as(self, account: str, work: Callable[[KubeClient], Any]) -> Any:
+        """Act as a component."""
+        path = self.kubeconfig_as(account)
 
         async def acting() -> Any:
             async with KubeClient.from_kubeconfig(path) as client:

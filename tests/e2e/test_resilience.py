@@ -114,7 +114,10 @@ class Machines:
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
     try:
-        with installed("kube-scheduler", "kwok") as installation, agents(installation.cluster.kubeconfig):
+        with (
+            installed("kube-scheduler", "kwok") as installation,
+            agents(installation.kubeconfig_as("kubevirt-controller")),
+        ):
             for number in range(4):
                 installation.create(NODES, node(number))
 
