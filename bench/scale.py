@@ -113,7 +113,7 @@ async def played(one: Installation) -> AsyncIterator[tuple[KubeClient, Informer,
 
     async with (
         KubeClient.from_kubeconfig(one.cluster.kubeconfig) as client,
-        KubeClient.from_kubeconfig(one.cluster.kubeconfig, observe=observe) as agents_client,
+        KubeClient.from_kubeconfig(one.kubeconfig_as("kubevirt-controller"), observe=observe) as agents_client,
     ):
         for number in range(NODES_PLAYED):
             await client.create(NODES, node(number))

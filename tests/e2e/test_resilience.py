@@ -210,9 +210,10 @@ def test_every_watch_of_the_controllers_breaks_with_410(machines: Machines) -> N
         installation.running[name].terminate()
         installation.running[name].wait(20)
     kinds: set[str] = set()
+    kubeconfig = installation.kubeconfig_as("kubevirt-controller")
 
     async def work() -> None:
-        async with Late.from_kubeconfig(installation.cluster.kubeconfig) as client:
+        async with Late.from_kubeconfig(kubeconfig) as client:
             ready = asyncio.Event()
             task = asyncio.create_task(run_controllers(client, registry(), ready=ready))
             async with asyncio.timeout(60):
