@@ -290,7 +290,7 @@ class Registry:
                 raise bad_request(f"{resource.kind} cannot be handled: " + "; ".join(report.mistakes))
             found = report.unknown
         else:
-            found = [] if resource.custom else unknown_fields(resource, obj)
+            found = [] if resource.custom else unknown_fields(obj)
         if options.validation != "Ignore":
             if found and options.validation == "Strict":
                 raise bad_request("strict decoding error: " + ", ".join(found))

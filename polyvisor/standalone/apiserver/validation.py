@@ -11,7 +11,7 @@ from typing import Any
 from polyvisor.api.metadata import check_metadata as check_shared
 from polyvisor.api.metadata import check_name, dns_label_error
 from polyvisor.api.problems import Problem, nearest
-from polyvisor.api.resources import CONTROLLER_REVISIONS, EVENTS, NAMESPACES, Resource
+from polyvisor.api.resources import CONTROLLER_REVISIONS, NAMESPACES, Resource
 
 from .errors import Obj, bad_request
 
@@ -126,27 +126,13 @@ def check_update(resource: Resource, obj: Obj, old: Obj) -> list[Problem]:
     return problems
 
 
-_TOP: dict[str, tuple[str, ...]] = {
-    "secrets": ("data", "stringData", "type", "immutable"),
-    "configmaps": ("data", "binaryData", "immutable"),
-    "controllerrevisions": ("data", "revision"),
-    "events": (
-        *("involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "type"),
-        *("eventTime", "series", "action", "related", "reportingComponent", "reportingInstance"),
-    ),
-}
-
-
-def unknown_fields(resource: Resource, obj: Obj) -> list[str]:
-    """Describe the fields at the top of the object and in its metadata that no such object has."""
-    known = ("apiVersion", "kind", "metadata", *_TOP.get(resource.plural, ("spec", "status")))
-    found = [
+def unknown_fields(obj: Obj) -> list[str]:
+    """Describe the fields at the top of the object and in its metadata that no object of a kind with a spec has."""
+    known = ("apiVersion", "kind", "metadata", "spec", "status")
+    return [
         f'unknown field "{path}"' + (f' (did you mean "{hint}"?)' if hint else "")
         for path, hint in (
             *((name, nearest(name, known)) for name in obj if name not in known),
             *((path, nearest(path.removeprefix("metadata."), _METADATA)) for path in unknown_metadata(obj)),
         )
     ]
-    if resource is EVENTS:
-        return [one for one in found if "metadata" in one]
-    return found
