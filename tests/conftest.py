@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Generator
 from typing import Any
@@ -21,6 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: needs root")
+    # Options of this run, already parsed. A pytest that a test starts would write this run's report.
+    os.environ.pop("PYTEST_ADDOPTS", None)
     if config.getoption(STRICT) and (found := needs.missing()):
         raise pytest.UsageError(f"{needs.told(found)} ({STRICT})")
 

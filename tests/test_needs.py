@@ -77,6 +77,17 @@ def test_a_user_who_is_not_root_is_told(folder: Path) -> None:
     assert "root                     1 skipped  this test needs root" in run(folder, user=65534)
 
 
+def test_options_of_this_run_are_not_those_of_a_run_that_a_test_starts(folder: Path) -> None:
+    options = f"--junitxml={folder}/report.xml"
+    code = "import os; print('left:', os.environ.get('PYTEST_ADDOPTS'))\n\ndef test_it(): pass\n"
+    (folder / "test_left.py").write_text(code)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-s", "test_left.py"]
+    environment = {**os.environ, "PYTHONPATH": str(TOP), "PYTEST_ADDOPTS": options}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert "left: None" in done.stdout
+    assert (folder / "report.xml").exists()
+
+
 def test_a_strict_run_does_not_begin_without_everything(folder: Path) -> None:
     said = run(folder, "--strict-prerequisites")
     assert "ERROR: " in said

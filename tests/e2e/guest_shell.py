@@ -32,6 +32,9 @@ def true(status: dict[str, Any], condition: str) -> bool:
 class Shell:
     """A guest's console as one who types there has it."""
 
+    KEPT = 1 << 20
+    """How much of what was heard is kept, bytes: a pattern may begin many messages before it ends."""
+
     def __init__(self, websocket: Websocket) -> None:
         self._websocket = websocket
         self.heard = b""
@@ -41,7 +44,7 @@ class Shell:
         while not (found := re.search(pattern, self.heard)):
             assert time.monotonic() < deadline, self.heard[-2000:]
             try:
-                self.heard = self.heard[-64:] + self._websocket.recv(timeout=1)
+                self.heard = self.heard[-self.KEPT :] + self._websocket.recv(timeout=1)
             except TimeoutError:
                 continue
         self.heard = self.heard[found.end() :]
