@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PROTOCOL = 1
 
@@ -19,9 +18,11 @@ class PlanError(Exception):
     """The plan cannot be used; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The agent's plan, checked. The fields are those of ``LauncherPlan`` in the drivers' seam."""
+class Plan(NamedTuple):
+    """The agent's plan, checked. The fields are those of ``LauncherPlan`` in the drivers' seam.
+
+    No dataclass: that module brings ``inspect`` with it, which costs each machine's launcher 1.2 MiB.
+    """
 
     folder: Path
     name: str
@@ -37,11 +38,11 @@ class Plan:
     unmounts: list[str]
     start_paused: bool
     shutdown: list[str]
-    strays: list[str] = field(default_factory=list)
-    poll_seconds: float = 0.0
-    own_uuids: bool = False
-    reboot: tuple[str, ...] = ("default",)
-    forward: dict[str, str] = field(default_factory=dict)
+    strays: list[str]
+    poll_seconds: float
+    own_uuids: bool
+    reboot: tuple[str, ...]
+    forward: dict[str, str]
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is.
