@@ -6,9 +6,11 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from bench import choice, components, idle, imports, memory, page, report, scale, start
+from bench import choice, cluster, components, idle, imports, memory, page, report, scale, start
 from bench.home import delete_and_wait, home, machine, post_and_wait
-from bench.report import Report, facts
+from bench.report import Report
+from bench.tables import facts, print_tables
+from polyvisor.kube import KubeClient
 
 DRIVERS = ("qemu", "lxc")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -39,32 +41,57 @@ def machines(given: argparse.Namespace) -> str:
 def choosing(given: argparse.Namespace) -> str:
     """Measure how fast a driver is chosen."""
     found = choice.measure(given.pairs)
-    report.show(choice.rows(found))
+    print_tables(choice.rows(found))
     return report.choice_section(found)
 
 
 def large(given: argparse.Namespace) -> str:
     """Measure a large cluster."""
     found = scale.measure(given.machines, given.most)
-    report.show(scale.rows(found), scale.request_rows(found), scale.cpu_rows(found))
+    print_tables(scale.rows(found), scale.request_rows(found), scale.cpu_rows(found))
     return report.scale_section(found, given.note)
 
 
 def control_plane(given: argparse.Namespace) -> str:
     """Measure the idle processes of a cluster."""
     found = components.measure(given.watch)
-    report.show(components.rows(found))
+    print_tables(components.rows(found))
     return report.components_section(found)
 
 
 def importing(given: argparse.Namespace) -> str:
     """Measure how fast images come in."""
     found = imports.measure(given.pairs)
-    report.show(imports.rows(found))
+    print_tables(imports.rows(found))
     return report.imports_section(found)
 
 
-PARTS = {"machines": machines, "choice": choosing, "imports": importing, "scale": large, "components": control_plane}
+def real_cluster(given: argparse.Namespace) -> str:
+    """Measure machines in launcher Pods, and set them beside the figures of another system where there are some."""
+    amounts = {"starts": given.pairs, "writes": 5, "burst": 20, "idle": given.watch}
+    found = cluster.measure_own(given.steps, amounts)
+    others = [cluster.Figures.read(path) for path in given.beside]
+    cluster.show([found, *others])
+    return cluster.section([found, *others], given.note)
+
+
+PARTS = {
+    "cluster": real_cluster,
+    "machines": machines,
+    "choice": choosing,
+    "imports": importing,
+    "scale": large,
+    "components": control_plane,
+}
+
+
+async def measure_another(given: argparse.Namespace) -> None:
+    """Measure the system of a cluster that is handed to us, and keep its figures."""
+    amounts = {"starts": given.pairs, "writes": 5, "burst": 20, "idle": given.watch}
+    async with KubeClient.from_kubeconfig(given.kubeconfig) as client:
+        figures = await cluster.measure(client, given.system, given.namespace, given.steps, amounts, given.audit_log)
+    cluster.show([figures])
+    figures.write(given.results)
 
 
 def main() -> None:
@@ -77,10 +104,21 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=1000, help="machines made at once in a large cluster")
     parser.add_argument("--most", type=int, default=5000, help="machines for virt-controller to remember")
     parser.add_argument("--note", default="", help="what a reader of the large cluster's figures should know")
+    parser.add_argument("--steps", nargs="*", default=cluster.STEPS, help=f"of cluster: {', '.join(cluster.STEPS)}")
+    parser.add_argument("--beside", nargs="*", type=Path, default=[], help="figures of other systems, by --kubeconfig")
+    other = parser.add_argument_group("another system, in a cluster whose only node is this machine")
+    other.add_argument("--kubeconfig", type=Path, help="measure only it, and keep its figures for --beside")
+    other.add_argument("--system", default="KubeVirt", help="its name in tables (default KubeVirt)")
+    other.add_argument("--namespace", default="kubevirt", help="where its Pods are (default kubevirt)")
+    other.add_argument("--audit-log", type=Path, help="the audit log of its API server; without it writes are not told")
+    other.add_argument("--results", type=Path, default=Path("beside.json"), help="where to keep the figures")
     parser.add_argument("--print-only", action="store_true", help="leave docs/performance.md as it is")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"{', '.join(unknown)}: there are {', '.join(PARTS)}")
+    if given.kubeconfig:
+        asyncio.run(measure_another(given))
+        return
     for part in given.parts or PARTS:
         text = PARTS[part](given)
         if not given.print_only:

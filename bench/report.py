@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench import choice, components, imports, scale
 from bench.choice import Choice
@@ -21,12 +14,12 @@ from bench.imports import Import
 from bench.memory import Cost
 from bench.scale import Scale
 from bench.start import Pairs
+from bench.tables import Rows, facts, markdown, print_tables, spread
 
 RESERVED = 25 + 100 + 25 + 40
 """MiB that KubeVirt reserves a machine: launcher monitor, launcher, virtlogd, and libvirt's daemon."""
 TYPES = {"qemu": "TCG", "kvm": "KVM"}
 GOAL_START, GOAL_MEMORY = 0.5, 40
-Rows = list[list[str]]
 
 PAGE = """# Performance
 
@@ -107,19 +100,6 @@ it: with two CPUs, a second has room for two seconds of it.
 {cpu}"""
 
 
-def facts() -> str:
-    """Say what the machine is, without saying which."""
-    kernel = ".".join(platform.release().split(".")[:2])
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    libvirt = subprocess.run(["libvirtd", "--version"], capture_output=True, text=True).stdout.split()[-1]
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True).stdout.split()[3]
-    release = Path("/etc/debian_version").read_text().strip()
-    return (
-        f"{os.cpu_count()} CPUs, {memory:.0f} GiB of memory; Debian {release}, Linux {kernel}, "
-        f"libvirt {libvirt}, QEMU {qemu}, Python {platform.python_version()}"
-    )
-
-
 @dataclass(frozen=True)
 class Report:
     """All figures of one run."""
@@ -138,8 +118,8 @@ class Report:
                 [
                     f"{pairs.driver} ({TYPES.get(pairs.virt_type, pairs.virt_type)})",
                     str(len(pairs.ours)),
-                    _spread(pairs.floor),
-                    _spread(pairs.ours),
+                    spread(pairs.floor),
+                    spread(pairs.ours),
                     f"{pairs.difference:.2f}",
                     goal,
                 ]
@@ -164,7 +144,7 @@ class Report:
         """Print the tables."""
         console = Console(highlight=False)
         console.print(self.facts)
-        show(self.start_rows(), self.memory_rows(), self.idle_rows())
+        print_tables(self.start_rows(), self.memory_rows(), self.idle_rows())
 
     def page(self) -> str:
         """Return docs/performance.md."""
@@ -173,35 +153,25 @@ class Report:
             goal_start=GOAL_START,
             goal_memory=GOAL_MEMORY,
             reserved=RESERVED,
-            start=_markdown(self.start_rows()),
-            memory=_markdown(self.memory_rows()),
-            idle=_markdown(self.idle_rows()),
+            start=markdown(self.start_rows()),
+            memory=markdown(self.memory_rows()),
+            idle=markdown(self.idle_rows()),
         )
-
-
-def show(*tables: Rows) -> None:
-    """Print tables."""
-    console = Console(highlight=False)
-    for rows in tables:
-        table = Table(*rows[0], box=box.SIMPLE)
-        for row in rows[1:]:
-            table.add_row(*row)
-        console.print(table)
 
 
 def choice_section(found: Choice) -> str:
     """Return the section about choosing a driver."""
-    return CHOICE.format(choice=_markdown(choice.rows(found)))
+    return CHOICE.format(choice=markdown(choice.rows(found)))
 
 
 def components_section(found: Components) -> str:
     """Return the section about the idle control plane."""
-    return COMPONENTS.format(facts=facts(), seconds=found.seconds, components=_markdown(components.rows(found)))
+    return COMPONENTS.format(facts=facts(), seconds=found.seconds, components=markdown(components.rows(found)))
 
 
 def imports_section(found: list[Import]) -> str:
     """Return the section about bringing images in."""
-    return IMPORTS.format(imports=_markdown(imports.rows(found)))
+    return IMPORTS.format(imports=markdown(imports.rows(found)))
 
 
 def scale_section(found: Scale, note: str) -> str:
@@ -211,17 +181,7 @@ def scale_section(found: Scale, note: str) -> str:
         note=f"; {note}" if note else "",
         nodes=found.nodes,
         at_once=scale.AT_ONCE,
-        goals=_markdown(scale.rows(found)),
-        requests=_markdown(scale.request_rows(found)),
-        cpu=_markdown(scale.cpu_rows(found)),
+        goals=markdown(scale.rows(found)),
+        requests=markdown(scale.request_rows(found)),
+        cpu=markdown(scale.cpu_rows(found)),
     )
-
-
-def _spread(values: list[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def _markdown(rows: Rows) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + " --- |" * len(rows[0]))
-    return "\n".join(lines) + "\n"

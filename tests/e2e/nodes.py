@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -144,8 +144,13 @@ def images(*names: str) -> list[Path]:
 
 
 @contextmanager
-def cluster_with_nodes(count: int = 2, tars: Sequence[Path] = ()) -> Iterator[NodesCluster]:
-    """Run a control plane and ``count`` nodes that have the images of ``tars``; nothing of it is left."""
+def cluster_with_nodes(
+    count: int = 2, tars: Sequence[Path] = (), before: Callable[[NodesCluster], None] | None = None
+) -> Iterator[NodesCluster]:
+    """Run a control plane and ``count`` nodes that have the images of ``tars``; nothing of it is left.
+
+    ``before`` is called with the cluster before any of its programs starts.
+    """
     assert os.geteuid() == 0, "nodes need root: network and mount namespaces, control groups"
     subprocess.run([TOP / "tools/setup", "nodes"], check=True, stdout=subprocess.DEVNULL)
     store = store_of(tars)
@@ -160,6 +165,8 @@ def cluster_with_nodes(count: int = 2, tars: Sequence[Path] = ()) -> Iterator[No
         one.prepare()
         for _ in range(count):
             stack.callback(one.add_node().remove)
+        if before is not None:
+            before(one)
         for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
             one.start(name)
         role = ("--clusterrole=system:kubelet-api-admin", f"--user={KUBELET_CLIENT}")
