@@ -15,6 +15,7 @@ from polyvisor.admission import gates, isolation, limits, namespaces, rights
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.datavolumes import admit_data_volume
+from polyvisor.admission.endpoints import admit_endpoint
 from polyvisor.admission.instancetypes.rules import admit_instancetype, admit_preference
 from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.replica_sets import admit_replica_set
@@ -26,6 +27,7 @@ from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
     DATAVOLUMES,
+    ENDPOINTS,
     INSTANCETYPES,
     KUBEVIRTS,
     NAMESPACES,
@@ -50,6 +52,7 @@ ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], No
     CLUSTER_INSTANCETYPES: admit_instancetype,
     PREFERENCES: admit_preference,
     CLUSTER_PREFERENCES: admit_preference,
+    ENDPOINTS: admit_endpoint,
 }
 """Kinds that are filled in and judged whole, and by what."""
 LIMITED = (*ADMIT, KUBEVIRTS, DATAVOLUMES)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from polyvisor.api.kubevirt.compute import *
     from polyvisor.api.kubevirt.datavolume import *
     from polyvisor.api.kubevirt.devices import *
+    from polyvisor.api.kubevirt.endpoint import *
     from polyvisor.api.kubevirt.firmware import *
     from polyvisor.api.kubevirt.hypervisor import *
     from polyvisor.api.kubevirt.importer import *

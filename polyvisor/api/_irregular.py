@@ -17,6 +17,7 @@ IRREGULAR = {
     "downward_api": "downwardAPI",
     "guest_os_info": "guestOSInfo",
     "host_ip": "hostIP",
+    "host_uuid": "hostUUID",
     "image_id": "imageID",
     "init_image_url": "initImageURL",
     "last_failed_vmi_uid": "lastFailedVMIUID",

@@ -24,6 +24,8 @@ MAX_ITEMS = 1024
 MAX_STRING = 64 * 1024
 _RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+_OURS = (".hypervisor", ".endpoint")
+"""Modules of Polyvisor's own types."""
 _MACHINES = frozenset({"VirtualMachine", "VirtualMachineInstance"})
 _ON_BY_DEFAULT = frozenset({"enabled", "present", "secureBoot", "logSerialConsole"})
 _API_VERSIONS = {r.kind: r.api_versions for r in RESOURCES}
@@ -114,7 +116,7 @@ class Checker:
     def fields(self, model: type[Model], value: dict[str, Any], path: str) -> None:
         """Check the fields of an object."""
         known = members(model)
-        ours = not model.__module__.startswith("polyvisor.api.kubevirt") or model.__module__.endswith(".hypervisor")
+        ours = not model.__module__.startswith("polyvisor.api.kubevirt") or model.__module__.endswith(_OURS)
         for name, item in value.items():
             member = known.get(name)
             where = _join(path, name)

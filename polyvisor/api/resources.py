@@ -12,6 +12,7 @@ from polyvisor.api.resource import Resource as Resource
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 GROUP = "kubevirt.io"
 INSTANCETYPE_GROUP = "instancetype.kubevirt.io"
+ENDPOINT_GROUP = "hypervisor.kubevirt.io"
 SUBRESOURCES_GROUP = "subresources.kubevirt.io"
 SUBRESOURCES_VERSIONS = ("v1", "v1alpha3")
 
@@ -100,6 +101,23 @@ CLUSTER_INSTANCETYPES = _instancetype(
 )
 PREFERENCES = _instancetype("VirtualMachinePreference", "vmpref", "vmprefs", "vmp", "vmps", namespaced=True)
 CLUSTER_PREFERENCES = _instancetype("VirtualMachineClusterPreference", "vmcp", "vmcps", namespaced=False)
+ENDPOINTS = Resource(
+    ENDPOINT_GROUP,
+    *("v1alpha1", "hypervisorendpoints", "HypervisorEndpoint", "hypervisorendpoint", ("hep", "heps")),
+    namespaced=False,
+    subresources=("status",),
+    columns=(
+        Column("URI", ".spec.uri"),
+        Column("Driver", ".status.driver"),
+        Column("Ready", _condition("Ready")),
+        Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+        Column("Managed", ".status.domains.managed", "integer"),
+        Column("Foreign", ".status.domains.foreign", "integer"),
+        AGE,
+        Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
+    ),
+    custom=True,
+)
 KUBEVIRTS = Resource(
     GROUP,
     "v1",
@@ -347,6 +365,7 @@ RESOURCES: tuple[Resource, ...] = (
     CLUSTER_INSTANCETYPES,
     PREFERENCES,
     CLUSTER_PREFERENCES,
+    ENDPOINTS,
     KUBEVIRTS,
     PODS,
     NODES,

@@ -28,6 +28,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyvisor.drivers.uris import UriScheme
+
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
@@ -244,6 +246,8 @@ class Driver(ABC):
     """Other names under which a cluster's configuration may list the driver -> the virt type that each implies."""
     uris: tuple[str, ...] = ()
     """libvirt's connection URIs for it, local first, then those that reach another host; for people."""
+    schemes: tuple[UriScheme, ...] = ()
+    """The schemes of connection URIs that lead to it; an endpoint's URI must have one of them."""
     place: Place = Place.LAUNCHER
     root: RootKind = RootKind.DISK
     disk_formats: tuple[str, ...] = ("raw",)

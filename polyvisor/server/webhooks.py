@@ -24,6 +24,7 @@ from polyvisor.api.problems import invalid_status
 from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
+    ENDPOINTS,
     INSTANCETYPES,
     KUBEVIRTS,
     PREFERENCES,
@@ -41,7 +42,7 @@ from polyvisor.server.rights import Rights, TooManyQuestions
 
 Obj = dict[str, Any]
 SIZES = (INSTANCETYPES, CLUSTER_INSTANCETYPES, PREFERENCES, CLUSTER_PREFERENCES)
-REVIEWED = (VMS, VMIS, REPLICA_SETS, *SIZES, KUBEVIRTS, *REFUSED)
+REVIEWED = (VMS, VMIS, REPLICA_SETS, *SIZES, ENDPOINTS, KUBEVIRTS, *REFUSED)
 API_VERSION = "admission.k8s.io/v1"
 MAX_BODY = 8 * 1024 * 1024
 OPERATIONS: dict[str, Operation] = {"CREATE": "CREATE", "UPDATE": "UPDATE", "DELETE": "DELETE"}

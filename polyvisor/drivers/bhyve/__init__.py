@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
 from polyvisor.drivers.bhyve.table import FEATURES
 from polyvisor.drivers.pruning import keep, keep_attributes, part
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -39,6 +40,7 @@ class BhyveDriver(Driver):
     title = "bhyve"
     links = ("https://libvirt.org/drvbhyve.html", "https://docs.freebsd.org/en/books/handbook/virtualization/")
     uris = (URI, "bhyve+ssh://root@HOST/system")
+    schemes = (UriScheme("bhyve"),)
     virt_types = ("bhyve",)
     place = Place.HOST
     no_image = "bhyve and libvirt's driver for it run on a FreeBSD host, which a connection reaches"

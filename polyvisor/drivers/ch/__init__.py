@@ -14,6 +14,7 @@ from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeRes
 from polyvisor.drivers.ch.plan import launcher_plan
 from polyvisor.drivers.ch.table import FEATURES
 from polyvisor.drivers.pruning import keep, keep_attributes, part
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -38,6 +39,7 @@ class CloudHypervisorDriver(Driver):
     title = "Cloud Hypervisor"
     links = ("https://libvirt.org/drvch.html", "https://www.cloudhypervisor.org/")
     uris = ("ch:///system", "ch:///session", "ch+ssh://root@HOST/system")
+    schemes = (UriScheme("ch"),)
     watched = ("/dev/kvm", "/dev/mshv", *PROGRAMS, "/boot")
     virt_types = ("kvm", "hyperv")
     graceful_shutdown = False

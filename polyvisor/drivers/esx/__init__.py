@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from polyvisor.drivers import vmx
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
 from polyvisor.drivers.esx.table import FEATURES
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 URI = "esx://localhost/"
 VOLUMES = PurePosixPath("/vmfs/volumes")
 SCSI_DISKS = 15
+OPTIONS = {"transport": "https|http", "vcenter": r"\*|[A-Za-z0-9.-]+", "auto_answer": "0|1"}
+SCHEMES = tuple(
+    UriScheme(name, ("",), paths, OPTIONS, host=True, insecure={"transport": "http"})
+    for name, paths in (("esx", ("/", "")), ("vpx", ("/*",)))
+)
 
 LIMITS = vmx.limits(SCSI_DISKS, Limit(768, vmx.HARDWARE))
 
@@ -33,6 +39,7 @@ class EsxDriver(Driver):
     title = "VMware ESX"
     links = ("https://libvirt.org/drvesx.html",)
     uris = ("esx://root@HOST/", "vpx://USER@VCENTER/DATACENTER/CLUSTER/HOST")
+    schemes = SCHEMES
     virt_types = ("vmware",)
     place = Place.HOST
     disk_formats = ("vmdk",)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
 from polyvisor.drivers.hyperv.table import FEATURES
 from polyvisor.drivers.pruning import keep, keep_attributes, part
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -36,6 +37,16 @@ class HypervDriver(Driver):
     title = "Microsoft Hyper-V"
     links = ("https://libvirt.org/drvhyperv.html",)
     uris = ("hyperv://administrator@HOST/", "hyperv://administrator@HOST/?transport=http")
+    schemes = (
+        UriScheme(
+            "hyperv",
+            transports=("",),
+            paths=("/", ""),
+            parameters={"transport": "https|http"},
+            host=True,
+            insecure={"transport": "http"},
+        ),
+    )
     virt_types = ("hyperv",)
     place = Place.HOST
     disk_formats = ("vhdx",)

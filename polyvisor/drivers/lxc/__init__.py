@@ -11,6 +11,7 @@ from polyvisor.drivers.lxc.plan import launcher_plan
 from polyvisor.drivers.lxc.table import FEATURES
 from polyvisor.drivers.private_daemon import module_folders
 from polyvisor.drivers.pruning import keep
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -30,6 +31,7 @@ class LxcDriver(Driver):
     name = "lxc"
     title = "LXC"
     links = ("https://libvirt.org/drvlxc.html",)
+    schemes = (UriScheme("lxc", paths=("/system", "/")),)
     virt_types = ("lxc",)
     os_types = ("exe",)
     root = RootKind.FILESYSTEM

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
 from polyvisor.drivers.openvz.table import FEATURES
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -34,6 +35,7 @@ class OpenvzDriver(Driver):
     title = "OpenVZ"
     links = ("https://libvirt.org/drvopenvz.html",)
     uris = (URI, "openvz+ssh://root@HOST/system")
+    schemes = (UriScheme("openvz", paths=("/system",)),)
     virt_types = ("openvz",)
     os_types = ("exe",)
     root = RootKind.FILESYSTEM

@@ -24,6 +24,7 @@ from polyvisor.drivers.qemu.addresses import USB_PORTS, write_addresses
 from polyvisor.drivers.qemu.limits import LIMITS, RULES
 from polyvisor.drivers.qemu.plan import VSOCK, launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
+from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -42,6 +43,7 @@ class QemuDriver(Driver):
     name = "qemu"
     title = "QEMU"
     links = ("https://libvirt.org/drvqemu.html", "https://www.qemu.org/docs/master/")
+    schemes = (UriScheme("qemu"),)
     virt_types = ("kvm", EMULATED)
     emulated_virt_types = frozenset({EMULATED})
     aliases: Mapping[str, str] = {"kvm": "kvm"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
 from polyvisor.drivers.pruning import keep, keep_attributes, part
+from polyvisor.drivers.uris import UriScheme
 from polyvisor.drivers.vbox.table import FEATURES, LIMITS
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class VboxDriver(Driver):
     title = "VirtualBox"
     links = ("https://libvirt.org/drvvbox.html", "https://www.virtualbox.org/manual/")
     uris = (URI, "vbox+ssh://USER@HOST/session")
+    schemes = (UriScheme("vbox"),)
     virt_types = ("vbox",)
     place = Place.HOST
     disk_formats = ("vdi", "vmdk")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.drivers import vmx
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
+from polyvisor.drivers.uris import UriScheme
 from polyvisor.drivers.vmware.probe import found_product, probe
 from polyvisor.drivers.vmware.table import FEATURES
 
@@ -34,6 +35,7 @@ class VmwareDriver(Driver):
     title = "VMware Workstation"
     links = ("https://libvirt.org/drvvmware.html",)
     uris = ("vmwarews:///session", "vmwareplayer:///session")
+    schemes = tuple(UriScheme(name, paths=("/session",)) for name in ("vmwarews", "vmwareplayer", "vmwarefusion"))
     virt_types = ("vmware",)
     place = Place.HOST
     disk_formats = ("vmdk",)

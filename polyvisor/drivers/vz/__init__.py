@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.uris import UriScheme
 from polyvisor.drivers.vz.table import FEATURES
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class VzDriver(Driver):
     title = "Virtuozzo"
     links = ("https://libvirt.org/drvvirtuozzo.html",)
     uris = (URI, "vz+ssh://root@HOST/system")
+    schemes = (UriScheme("vz"),)
     virt_types = ("vz",)
     place = Place.HOST
     disk_formats = ("qcow2",)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
 from polyvisor.drivers.pruning import keep, keep_attributes, part
+from polyvisor.drivers.uris import UriScheme
 from polyvisor.drivers.xen.disks import name_disks
 from polyvisor.drivers.xen.table import FEATURES, PV, PVH, WHOLE
 
@@ -40,6 +41,7 @@ class XenDriver(Driver):
     title = "Xen"
     links = ("https://libvirt.org/drvxen.html", "https://xenproject.org/")
     uris = (URI, "xen+ssh://root@HOST/system")
+    schemes = (UriScheme("xen", paths=("/system", "/")),)
     watched = ("/dev/xen/privcmd",)
     virt_types = tuple(KINDS)
     os_types = tuple(kind for kind, _ in KINDS.values())

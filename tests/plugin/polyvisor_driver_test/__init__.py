@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.drivers.ask import versions
 from polyvisor.drivers.base import Driver, Endpoint, LauncherPlan, ProbeResult, Support
+from polyvisor.drivers.uris import UriScheme
 from polyvisor_driver_test.table import FEATURES
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class LibvirtTestDriver(Driver):
     title = "libvirt's test driver"
     links = ("https://libvirt.org/drvtest.html",)
     uris = ("test:///default",)
+    schemes = (UriScheme("test", paths=("/default",)),)
     virt_types = ("test",)
     disk_formats = ("raw", "qcow2")
     no_image = "nothing but libvirt's client library is needed"
