@@ -18,6 +18,7 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.adopted import when_taken_over
 from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.daemon import Daemon
 from polyvisor.launcher.files import now, read_state, write_durably
@@ -127,6 +128,8 @@ class Machine:
             self._say("finishing the start that a former launcher began")
             self._let(self.domain())
             self._started()
+        if self._state["state"] in ("running", "paused"):
+            when_taken_over(self.domain(), self._changed)
 
     def refresh(self) -> None:
         """Look at the domain and record what is seen."""
@@ -228,7 +231,12 @@ class Machine:
         domain = self._find()
         if domain is not None and domain.isActive():
             self._asked = "destroyed"
-            domain.destroy()
+            try:
+                domain.destroy()
+            except libvirt.libvirtError:
+                if domain.isActive():
+                    raise
+                self._record("shutoff", "destroyed")  # libvirt was taking it over: it notes another end, and no event
         self.refresh()
 
     def pause(self) -> None:

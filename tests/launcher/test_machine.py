@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ class Domain:
     def resume(self) -> None:
         self.asked.append("resume")
         self.now = libvirt.VIR_DOMAIN_RUNNING
+
+    def memoryStats(self) -> dict[str, int]:
+        return {}
 
 
 class Connection:
@@ -223,6 +227,62 @@ def test_an_end_without_a_reason_is_what_was_asked_for(
     one.shutdown(0) if how == "shutdown" else one.destroy()
     one.refresh()
     assert one.state["reason"] == how
+
+
+def adopted(folder: Path, domain: Domain, monkeypatch: pytest.MonkeyPatch, changed: Callable[[], None]) -> Machine:
+    """A machine whose domain a former launcher has started."""
+    domain.now = libvirt.VIR_DOMAIN_RUNNING
+    monkeypatch.setattr(libvirt, "openAuth", lambda *_: Connection(domain))
+    one = Machine(plan(folder, True), changed, lambda _: None)
+    one.open()
+    return one
+
+
+def test_a_domain_that_libvirt_gives_up_while_it_is_destroyed_was_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreachable(Domain):
+        def destroy(self) -> None:
+            self.now, self.why = libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED
+            raise Refusal(libvirt.VIR_ERR_OPERATION_INVALID)
+
+    one = adopted(tmp_path, Unreachable(), monkeypatch, lambda: None)
+    one.destroy()
+    assert (one.state["state"], one.state["reason"]) == ("shutoff", "destroyed")
+
+
+def test_a_domain_that_cannot_be_destroyed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck(Domain):
+        def destroy(self) -> None:
+            raise Refusal(libvirt.VIR_ERR_OPERATION_TIMEOUT)
+
+    one = adopted(tmp_path, Stuck(), monkeypatch, lambda: None)
+    with pytest.raises(Refusal):
+        one.destroy()
+    assert one.state["state"] == "running"
+
+
+def test_a_domain_is_looked_at_again_when_libvirt_has_taken_it_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is seen running before; where libvirt then gives it up, no event says so."""
+    taken_over = threading.Event()
+    answers = [libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_OPERATION_INVALID]
+
+    class Busy(Domain):
+        def memoryStats(self) -> dict[str, int]:
+            if len(answers) == 1:
+                self.now = libvirt.VIR_DOMAIN_SHUTOFF
+            raise Refusal(answers.pop(0))
+
+    def changed() -> None:
+        if not answers:
+            taken_over.set()
+
+    one = adopted(tmp_path, Busy(), monkeypatch, changed)
+    assert taken_over.wait(20)
+    one.refresh()
+    assert one.state["state"] == "shutoff"
 
 
 @pytest.mark.parametrize(("runs", "state"), [(True, "running"), (False, "shutoff")])
