@@ -28,8 +28,8 @@ e2e: setup ## the whole system, faults included; slow
 lint: setup ## style, types, layers, and the project's own rules
 	@VENV=$(VENV) tools/lint
 
-clean-room: setup ## try this tree on a minimal Debian of its own; DEBIAN=13 for that release
-	@/usr/bin/python3 tools/clean_room.py --debian $(or $(DEBIAN),12) $(OPTIONS)
+clean-room: setup ## try this tree on a minimal Debian; DEBIAN=13 for that release, WITHOUT=PACKAGE to see it fail
+	@/usr/bin/python3 tools/clean_room.py --debian $(or $(DEBIAN),12) $(addprefix --without=,$(WITHOUT)) $(OPTIONS)
 
 proof: setup ## what need not run for each change; resumes; LANES="..." for some
 	@$(BIN)/python tools/lanes.py proof $(LANES) $(OPTIONS)

@@ -24,6 +24,7 @@ WAIT_SECONDS = 180.0
 """On an idle core; a slow machine gets more."""
 LOOK_SECONDS = 2.0
 AGAIN_SECONDS = 1.0
+DOCTOR = "`polyvisor doctor` lists all that is missing."
 NODES = "/api/v1/nodes"
 MACHINES = ("VirtualMachine", "VirtualMachineInstance")
 RUNS_BY_ITSELF = ("Always", "RerunOnFailure", "Once")
@@ -47,10 +48,11 @@ def run(context: Context, files: Sequence[str], namespace: str, *, console: bool
     if console and len(machines) != 1:
         raise CliError(f"--console joins one machine, and the manifest has {len(machines)}", ExitCode.USAGE)
     deadline = Deadline(WAIT_SECONDS) if timeout is None else Deadline(timeout, measure=lambda: 1.0)
+    here = context.kubeconfig_path() == context.state.kubeconfig
     for machine in machines:
-        if context.kubeconfig_path() == context.state.kubeconfig:
+        if here:
             tell_unavailable(session, machine)
-        wait_running(session, machine["metadata"]["namespace"], machine["metadata"]["name"], deadline)
+        wait_running(session, machine["metadata"]["namespace"], machine["metadata"]["name"], deadline, here=here)
     if console:
         from polyvisor.cli.console import attach
 
@@ -79,18 +81,21 @@ def tell_unavailable(session: Session, machine: Obj) -> None:
     name = machine["metadata"]["name"]
     said = [f"{name}: {one['title']} is not available on this machine: {one['reason']}" for one in known]
     if all(prerequisites.advice(one["name"]) for one in known):
-        hint = f"{name} is created, and starts once that is done. `polyvisor doctor` lists all that is missing."
+        hint = f"{name} is created, and starts once that is done. {DOCTOR}"
         raise CliError("\n".join(said), ExitCode.ERROR, hint)
     for line in said:
         note(line)
 
 
-def wait_running(session: Session, namespace: str, name: str, deadline: Deadline) -> None:
-    """Wait until a machine runs, telling its phases and warnings; its failure is ours."""
+def wait_running(session: Session, namespace: str, name: str, deadline: Deadline, *, here: bool = False) -> None:
+    """Wait until a machine runs, telling its phases and warnings; its failure is ours.
+
+    So is a program that its agent misses, where that is on this machine (``here``).
+    """
     started = time.monotonic()
     path = VMIS.format(namespace)
     selector = f"metadata.name={name}"
-    teller = _Teller(session, namespace, name, started)
+    teller = _Teller(session, namespace, name, started, here)
     while True:
         if deadline.passed:
             raise CliError(
@@ -118,11 +123,12 @@ def wait_running(session: Session, namespace: str, name: str, deadline: Deadline
 class _Teller:
     """Tells what happens to a machine, each thing once."""
 
-    def __init__(self, session: Session, namespace: str, name: str, started: float) -> None:
+    def __init__(self, session: Session, namespace: str, name: str, started: float, here: bool) -> None:
         self._session = session
         self._namespace = namespace
         self._name = name
         self._started = started
+        self._here = here
         self._told: set[str] = set()
         self.phase = ""
 
@@ -141,7 +147,18 @@ class _Teller:
                 ExitCode.ERROR,
                 f"`polyvisor describe vmi {self._name}` and `polyvisor logs {self._name}` say more.",
             )
+        if phase != "Running":
+            self._check_programs(status.get("conditions") or [])
         return bool(phase == "Running")
+
+    def _check_programs(self, conditions: Sequence[Obj]) -> None:
+        """Raise if the machine waits for a program that somebody has to install first."""
+        for one in conditions if self._here else ():
+            message = str(one.get("message", ""))
+            unready = (one.get("type"), one.get("status")) == ("Synchronized", "False")
+            if unready and prerequisites.still_missing(message):
+                hint = f"{self._name} is created, and starts once that is done. {DOCTOR}"
+                raise CliError(f"{self._name}: {message}", ExitCode.ERROR, hint)
 
     def once(self, text: str) -> None:
         """Tell something unless it was told before."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ LIST = Path(__file__).with_name("packages.toml")
 MORE_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where programs are that users who are not root do not have on their path."""
 OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
+NOT_INSTALLED = re.compile(r"(\S+) is not installed\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,12 @@ def not_installed(program: str) -> str:
     """Say that a program is not installed, with the command that changes that where it is known."""
     command = install_command(entry for entry in everything() if program in "|".join(entry.programs).split("|"))
     return f"{program} is not installed" + (f"; {command}" if command else "")
+
+
+def still_missing(message: str) -> bool:
+    """Say whether a message of :func:`not_installed` is still true of this machine; False for any other message."""
+    found = NOT_INSTALLED.search(message)
+    return found is not None and find(found[1]) is None
 
 
 def advice(driver: str) -> str:

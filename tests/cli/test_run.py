@@ -62,6 +62,31 @@ def test_nothing_is_said_where_a_driver_works_or_nobody_knows(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(
+    ("program", "ends"), [("none-such", True), ("sh", False)], ids=["missing", "installed meanwhile"]
+)
+def test_a_program_that_the_agent_misses_ends_the_wait_on_this_machine(here: bool, program: str, ends: bool) -> None:
+    message = f"writing a disc: {program} is not installed; apt-get install it"
+    condition = {"type": "Synchronized", "status": "False", "reason": "SyncFailed", "message": message}
+    phases = ["Scheduled", "Running"]
+
+    def get(path: str, *_: Any) -> Any:
+        if path.endswith("/events"):
+            return {"items": []}
+        status = {"phase": phases.pop(0), "conditions": [condition]}
+        return {"items": [{"status": status}], "metadata": {"resourceVersion": "1"}}
+
+    session: Any = SimpleNamespace(client=SimpleNamespace(get=get, watch=lambda *_, **__: iter(())))
+    if here and ends:
+        with pytest.raises(CliError) as caught:
+            wait_running(session, "default", "demo", Deadline(60.0), here=here)
+        assert caught.value.message == f"demo: {message}"
+    else:
+        wait_running(session, "default", "demo", Deadline(60.0), here=here)
+        assert phases == []
+
+
 def test_an_api_server_that_does_not_answer_for_a_while_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

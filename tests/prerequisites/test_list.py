@@ -29,6 +29,7 @@ UNKNOWN = {
     "polyvisor/agent/launchers.py": "a launcher: this Python, behind nsenter where a Pod has networks",
     "polyvisor/cli/vnc.py": "a viewer out of VIEWERS",
     "polyvisor/kube/credentials.py": "a plug-in that the user's kubeconfig names",
+    "polyvisor/prerequisites/__init__.py": "nothing: it looks for a program that a message names",
     "tests/agent/test_hostile_images.py": "bwrap and a shell",
     "tests/e2e/test_virtctl.py": "a virtctl that is built here",
     "tools/lanes.py": "make",

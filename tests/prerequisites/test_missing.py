@@ -121,6 +121,14 @@ def test_a_program_that_is_not_installed_is_named_with_its_command(monkeypatch: 
     assert prerequisites.not_installed("mot") == "mot is not installed"
 
 
+def test_a_message_of_a_missing_program_is_true_until_it_is_there(path: Path) -> None:
+    message = f"writing a disc: {prerequisites.not_installed('engine')}"
+    assert prerequisites.still_missing(message)
+    program(path, "engine")
+    assert not prerequisites.still_missing(message)
+    assert not prerequisites.still_missing("the disk is full")
+
+
 @pytest.mark.parametrize(("distribution", "missing"), [(DEBIAN_12, ("group none-such",)), (FEDORA, ()), (None, ())])
 def test_accounts_are_those_of_debian(
     monkeypatch: pytest.MonkeyPatch, distribution: Distribution | None, missing: tuple[str, ...]
