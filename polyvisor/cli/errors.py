@@ -36,7 +36,7 @@ class CliError(Exception):
         self.hint = hint
 
 
-INSTANCES = ("virtualmachineinstances", "VirtualMachineInstance")
+INSTANCES = ("virtualmachineinstances", "virtualmachineinstance", "VirtualMachineInstance")
 
 
 def code_of(error: ApiError) -> ExitCode:

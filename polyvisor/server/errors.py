@@ -65,9 +65,9 @@ def conflict(singular: str, name: str, why: str) -> Refusal:
     )
 
 
-def not_found(plural: str, name: str) -> Refusal:
+def not_found(singular: str, name: str) -> Refusal:
     """There is no such machine."""
-    return Refusal(404, f'{plural}.{GROUP} "{name}" not found', {"name": name, "group": GROUP, "kind": plural})
+    return Refusal(404, f'{singular}.{GROUP} "{name}" not found', {"name": name, "group": GROUP, "kind": singular})
 
 
 def from_api(error: ApiError) -> Refusal:

@@ -79,7 +79,7 @@ class Dumps:
         try:
             found = await self._client.get(PVCS, claim, vm["metadata"]["namespace"])
         except ApiError as error:
-            raise (not_found(PVCS.plural, claim) if error.not_found else error) from error
+            raise (not_found(CLAIM, claim) if error.not_found else error) from error
         spec = found["spec"]
         wanted, size = dump_size(vmi), whole(((spec.get("resources") or {}).get("requests") or {}).get("storage", 0))
         used = {*claims_of(vmi["spec"]), *claims_of(vm["spec"]["template"]["spec"])}

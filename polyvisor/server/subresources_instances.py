@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from polyvisor.api.names import VmiCondition
+from polyvisor.api.names import Phase, VmiCondition
 from polyvisor.api.resources import SUBRESOURCES_GROUP
 from polyvisor.drivers import DriverRegistry
 from polyvisor.server import requests
@@ -83,15 +83,18 @@ class Instances:
 def allowed(vmi: Obj, action: str) -> None:
     """Refuse what the machine's state does not allow now, in KubeVirt's words."""
     name = vmi["metadata"]["name"]
-    require_running(vmi, requests.NOT_RUNNING if action in ("pause", "freeze") else VMI_NOT_RUNNING)
+    if action == "reset" and requests.phase(vmi) != Phase.RUNNING:
+        raise Refusal(400, f"Failed to reset non-running VMI with phase {requests.phase(vmi) or 'unset'}")
+    require_running(vmi, requests.NOT_RUNNING if action in ("pause", "freeze", "softreboot") else VMI_NOT_RUNNING)
     paused = is_true(vmi, VmiCondition.PAUSED)
     connected = is_true(vmi, VmiCondition.AGENT_CONNECTED)
     if action == "pause":
-        if vmi["spec"].get("livenessProbe"):
+        probe = vmi["spec"].get("livenessProbe")
+        if probe is not None and probe.get("guestAgentPing") is None:
             raise Refusal(
                 403,
                 f'virtualmachineinstance.kubevirt.io "{name}" is forbidden: '
-                "Pausing VMIs with LivenessProbe is currently not supported",
+                "Pausing VMIs with a non-GuestAgentPing LivenessProbe is not supported",
             )
         if paused:
             raise conflict(VMI, name, "VMI is already paused")

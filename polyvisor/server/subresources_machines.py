@@ -17,6 +17,7 @@ from polyvisor.server.errors import Refusal, conflict, from_api, not_found
 Obj = dict[str, Any]
 VMI = "virtualmachineinstance"
 VMI_NOT_RUNNING = "VMI is not running"
+NOT_STARTED = "VMI is not started"
 MAX_BODY = 1024 * 1024
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
@@ -33,7 +34,7 @@ class Machines:
         try:
             return await self.client.get(VMS, name, namespace)
         except ApiError as error:
-            raise (not_found(VMS.plural, name) if error.not_found else from_api(error)) from error
+            raise (not_found(requests.VM, name) if error.not_found else from_api(error)) from error
 
     async def vmi(self, namespace: str, name: str) -> Obj | None:
         """Return a VirtualMachineInstance if there is one."""
@@ -48,7 +49,7 @@ class Machines:
         """Return a VirtualMachineInstance that must be there."""
         vmi = await self.vmi(namespace, name)
         if vmi is None:
-            raise not_found(VMIS.plural, name)
+            raise not_found(VMI, name)
         return vmi
 
     async def of_vm(self, namespace: str, name: str) -> Obj:
@@ -56,7 +57,7 @@ class Machines:
         await self.vm(namespace, name)
         vmi = await self.vmi(namespace, name)
         if vmi is None:
-            raise conflict(requests.VM, name, requests.NOT_RUNNING)
+            raise conflict(requests.VM, name, NOT_STARTED)
         return vmi
 
 

@@ -17,22 +17,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from polyvisor.api.names import VmiCondition
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.errors import ApiError
-from polyvisor.server import requests
-from polyvisor.server.errors import Refusal, answering, conflict, refusal_of
+from polyvisor.server.errors import Refusal, answering, refusal_of
 from polyvisor.server.metrics import counted
 from polyvisor.server.node import ByteStream, NodeError, NodeSide
 from polyvisor.server.subresources_gate import check
-from polyvisor.server.subresources_machines import (
-    VMI,
-    VMI_NOT_RUNNING,
-    Machines,
-    devices,
-    is_true,
-    require_running,
-)
+from polyvisor.server.subresources_machines import Machines
+from polyvisor.server.subresources_streamable import may_stream
 
 Obj = dict[str, Any]
 Target = Callable[[dict[str, Any]], Awaitable[tuple[Obj, dict[str, Any]]]]
@@ -100,24 +92,17 @@ class Streams:
 
     async def _console(self, parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:
         vmi = await self._able(parameters, "console")
-        require_running(vmi)
-        if devices(vmi).get("autoattachSerialConsole") is False:
-            raise Refusal(400, "No serial consoles are present.")
+        may_stream(vmi, "console")
         return vmi, {}
 
     async def _screen(self, parameters: dict[str, Any], action: str = "vnc") -> tuple[Obj, dict[str, Any]]:
         vmi = await self._able(parameters, action)
-        if devices(vmi).get("autoattachGraphicsDevice") is False:
-            raise Refusal(400, "No graphics devices are present.")
-        if requests.phase(vmi) != "Running":
-            raise Refusal(400, VMI_NOT_RUNNING)
+        may_stream(vmi, action)
         return vmi, {"preserve": parameters.get("preserveSession") == "true"}
 
     async def _usb(self, parameters: dict[str, Any]) -> tuple[Obj, dict[str, Any]]:
         vmi = await self._able(parameters, "usbredir")
-        require_running(vmi)
-        if devices(vmi).get("clientPassthrough") is None:
-            raise Refusal(400, "Not configured with USB Redirection: the machine's devices lack clientPassthrough: {}")
+        may_stream(vmi, "usbredir")
         return vmi, {}
 
     def _port(self, find: Callable[[str, str], Awaitable[Obj]]) -> Target:
@@ -128,11 +113,7 @@ class Streams:
             if protocol not in PROTOCOLS:
                 raise Refusal(400, f"{protocol!r} cannot be forwarded: tcp or udp")
             vmi = await find(parameters["namespace"], parameters["name"])
-            require_running(vmi)
-            if is_true(vmi, VmiCondition.PAUSED):
-                raise conflict(VMI, vmi["metadata"]["name"], "VMI is paused")
-            if not (vmi.get("status") or {}).get("interfaces"):
-                raise Refusal(400, "no network interfaces are present")
+            may_stream(vmi, "portforward")
             return vmi, {"port": int(port), "protocol": protocol}
 
         return target

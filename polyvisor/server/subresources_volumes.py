@@ -81,7 +81,8 @@ class Volumes:
         volume, dry = await self._name(request)
         namespace, name = _place(request)
         vmi = await self._running(namespace, name, "removevolume")
-        there = vmi is not None and any(one["name"] == volume for one in vmi["spec"].get("volumes") or [])
+        volumes = vmi["spec"].get("volumes") or [] if vmi is not None else []
+        there = any(volume in (one["name"], _claim(one)) for one in volumes)
         await self._change(VMS, namespace, name, lambda spec: _removed(spec, volume, requests.VM, name, there), dry)
         if there:
             await self._change(VMIS, namespace, name, lambda spec: _removed(spec, volume, VMI, name, True), dry)
@@ -165,6 +166,12 @@ def _not_leaving(vmi: Obj, volume: str) -> None:
         raise conflict(VMI, vmi["metadata"]["name"], message)
 
 
+def _claim(volume: Obj) -> str:
+    """Return the name of the claim or DataVolume behind a volume, empty for other volumes."""
+    source = volume.get("dataVolume") or {}
+    return str(source.get("name") or (volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
+
+
 def _added(spec: Obj, options: Obj, kind: str, machine: str, again: bool = False) -> Obj:
     name = options["name"]
     source = {key: {**value, "hotpluggable": True} for key, value in options["volumeSource"].items() if value}
@@ -175,19 +182,23 @@ def _added(spec: Obj, options: Obj, kind: str, machine: str, again: bool = False
         return spec
     if any(one["name"] == name for one in [*volumes, *disks]):
         raise conflict(kind, machine, f"Unable to add volume [{name}] because volume with that name already exists")
+    claim = _claim(volume)
+    if any(_claim(one) == claim for one in volumes):
+        raise conflict(kind, machine, f"Unable to add volume source [{claim}] because it already exists")
     volumes.append(volume)
     disks.append(options["disk"])
     return spec
 
 
 def _removed(spec: Obj, name: str, kind: str, machine: str, again: bool = False) -> Obj:
-    found = next((one for one in spec.get("volumes") or [] if one["name"] == name), None)
+    found = next((one for one in spec.get("volumes") or [] if name in (one["name"], _claim(one))), None)
     if found is None:
         if again:
             return spec
         raise conflict(kind, machine, f"Unable to remove volume [{name}] because it does not exist")
     if not hotpluggable(found):
         raise conflict(kind, machine, f"Unable to remove volume [{name}] because it is not hotpluggable")
+    name = found["name"]
     spec["volumes"] = [one for one in spec["volumes"] if one["name"] != name]
     devices = spec["domain"]["devices"]
     devices["disks"] = [one for one in devices.get("disks") or [] if one["name"] != name]

@@ -93,7 +93,7 @@ def test_stop_with_a_grace_period_shortens_the_instances(on_server: Cli, client:
 
 def test_missing_machine(on_server: Cli) -> None:
     result = on_server("start", "nobody")
-    assert (result.code, result.err) == (4, 'polyvisor: virtualmachines.kubevirt.io "nobody" not found\n')
+    assert (result.code, result.err) == (4, 'polyvisor: virtualmachine.kubevirt.io "nobody" not found\n')
     assert on_server("console", "nobody").code == 4
     assert on_server("logs", "nobody").code == 4
 
@@ -153,7 +153,7 @@ def test_console_with_piped_input(on_server: Cli, client: Client, monkeypatch: p
 def test_console_refused_before_the_upgrade(on_server: Cli, client: Client) -> None:
     make_vmi(client, phase="Scheduled")
     result = on_server("console", "demo")
-    assert result.code == 5
+    assert result.code == 3
     assert "VMI is not running" in result.err
 
 

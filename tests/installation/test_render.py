@@ -12,7 +12,6 @@ from polyvisor.api import names
 from polyvisor.api.resources import REFUSED, RESOURCES, SUBRESOURCES_VERSIONS
 from polyvisor.controllers.certificates import roles
 from polyvisor.installation.render import CHART, ORDER, ValuesError, assignment, manifests, resource_of, to_yaml
-from polyvisor.server.subresources_discovery import resource_list
 
 Obj = dict[str, Any]
 OBJECTS = manifests()
@@ -147,17 +146,6 @@ def test_no_component_may_do_everything() -> None:
 def test_virt_controller_may_say_that_a_machines_pod_is_ready() -> None:
     assert ("", "pods/status", "patch") in rules("kubevirt-controller")
     assert ("", "pods/status", "patch") not in rules("kubevirt-apiserver") | rules("kubevirt-handler")
-
-
-def test_every_subresource_that_is_served_can_be_granted() -> None:
-    served = {(one["name"], verb) for one in resource_list("v1")["resources"] for verb in one["verbs"]}
-    for role in ("kubevirt.io:edit", "kubevirt.io:admin"):
-        granted = {(resource, verb) for group, resource, verb in rules(role) if group == "subresources.kubevirt.io"}
-        assert served - granted == set(), role
-        assert granted - served == set(), role
-    view = {(resource, verb) for group, resource, verb in rules("kubevirt.io:view") if group.startswith("subres")}
-    assert view < served
-    assert not [name for name, _ in view if name.partition("/")[2] in ("console", "vnc", "start", "stop")]
 
 
 def test_the_aggregated_api_is_registered_in_all_its_versions() -> None:

@@ -14,6 +14,7 @@ from polyvisor.server.subresources_discovery import ACTIONS, resource_list
 from polyvisor.server.subresources_gate import FEATURES, check, having
 from polyvisor.server.subresources_instances import allowed
 from polyvisor.server.subresources_machines import seconds
+from polyvisor.server.subresources_streamable import may_stream
 from tests.drivers_for_tests import FakeDriver
 
 Obj = dict[str, Any]
@@ -83,13 +84,13 @@ def test_machines_without_a_driver_are_for_others_to_refuse() -> None:
     [
         ("pause", vmi(phase="Scheduled"), 409, "VM is not running"),
         ("pause", vmi("", "Running", "Paused"), 409, "VMI is already paused"),
-        ("pause", vmi(livenessProbe={"tcpSocket": {"port": 1}}), 403, "LivenessProbe"),
+        ("pause", vmi(livenessProbe={"tcpSocket": {"port": 1}}), 403, "non-GuestAgentPing LivenessProbe"),
         ("unpause", vmi(), 409, "VMI is not paused"),
         ("unpause", vmi(phase="Failed"), 409, "VMI is not running"),
         ("softreboot", vmi("", "Running", "Paused"), 409, "VMI is paused"),
         ("softreboot", vmi(domain={"features": {"acpi": {"enabled": False}}}), 409, "neither have the agent"),
-        ("softreboot", vmi(phase="Succeeded"), 409, "VMI is not running"),
-        ("reset", vmi(phase="Pending"), 409, "VMI is not running"),
+        ("softreboot", vmi(phase="Succeeded"), 409, "VM is not running"),
+        ("reset", vmi(phase="Pending"), 400, "Failed to reset non-running VMI with phase Pending"),
         ("freeze", vmi(), 409, "guest agent"),
         ("unfreeze", vmi(), 409, "guest agent"),
         ("guestosinfo", vmi(), 409, "guest agent"),
@@ -102,7 +103,36 @@ def test_states_in_which_it_cannot_be_done(action: str, machine: Obj, code: int,
     assert caught.value.code == code
 
 
+NO_CONSOLE = {"devices": {"autoattachSerialConsole": False}}
+NO_SCREEN = {"devices": {"autoattachGraphicsDevice": False}}
+USB = {"devices": {"clientPassthrough": {}}}
+
+
+@pytest.mark.parametrize("phase", ["", "Pending", "Scheduling", "Scheduled", "Running", "Succeeded", "Failed"])
+def test_streams_are_refused_with_the_codes_that_clients_act_on(phase: str) -> None:
+    """KubeVirt's client asks again on 400: 409 is for what stays as it is."""
+
+    def code(action: str, *conditions: str, **spec: Any) -> int:
+        try:
+            may_stream(vmi("", phase, *conditions, **spec), action)
+        except Refusal as refusal:
+            return refusal.code
+        return 0
+
+    starting = 0 if phase == "Running" else 400
+    assert code("console") == (409 if phase == "Failed" else starting)
+    assert code("console", domain=NO_CONSOLE) == 400
+    for action in ("vnc", "vnc/screenshot"):
+        assert code(action) == starting
+        assert code(action, domain=NO_SCREEN) == 400
+    assert code("usbredir", domain=USB) == starting
+    assert code("usbredir") == 409
+    assert code("portforward") == 400
+    assert code("portforward", "Paused") == 409
+
+
 def test_states_in_which_it_can() -> None:
+    allowed(vmi(livenessProbe={"guestAgentPing": {}}), "pause")
     for action in ("pause", "softreboot", "reset"):
         allowed(vmi(), action)
     allowed(vmi("", "Running", "Paused"), "unpause")
