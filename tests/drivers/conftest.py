@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +13,14 @@ from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, ProbeResult, RootKind
 from polyvisor.prerequisites import advised
 from tests.folders import short_folder
+from tests.kept import guest_images
 from tests.needs import unmet
-
-TOP = Path(__file__).resolve().parents[2]
-IMAGES = TOP / "build" / "images"
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
     """The demo's guest images, made once."""
-    subprocess.run([sys.executable, TOP / "tools" / "guest_images.py", IMAGES], check=True)
-    return ImageStore(IMAGES, tmp_path_factory.mktemp("cache"))
+    return ImageStore(guest_images(), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

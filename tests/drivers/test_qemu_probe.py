@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ class Host:
         monkeypatch.setattr(probe, "_kvm", lambda: self.kvm)
 
 
+def kernel_at(folder: Path, content: bytes = b"kernel") -> Path:
+    path = folder / "vmlinuz"
+    path.write_bytes(content)
+    return path
+
+
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(monkeypatch)
@@ -95,7 +102,7 @@ def test_a_kvm_that_stops_in_the_boot_sector_is_left_out_with_the_last_step(host
 
 @pytest.mark.parametrize("runs", [{"linux"}, {"own"}])
 def test_where_a_linux_kernel_is_there_it_decides_on_kvm(host: Host, tmp_path: Path, runs: set[str]) -> None:
-    host.kernel, host.runs["kvm"] = tmp_path / "vmlinuz", runs
+    host.kernel, host.runs["kvm"] = kernel_at(tmp_path), runs
     found = probe.probe(tmp_path)
     assert sorted(host.tried) == [("kvm", "linux"), ("qemu", "own")]
     assert ("kvm" in found.virt_types) == ("linux" in runs)
@@ -103,8 +110,29 @@ def test_where_a_linux_kernel_is_there_it_decides_on_kvm(host: Host, tmp_path: P
 
 def test_a_kernel_that_comes_later_is_tried(host: Host, tmp_path: Path) -> None:
     probe.probe(tmp_path)
-    host.kernel, host.runs["kvm"] = tmp_path / "vmlinuz", {"own"}
+    host.kernel, host.runs["kvm"] = kernel_at(tmp_path), {"own"}
     assert probe.probe(tmp_path).virt_types == ("qemu",)
+
+
+def test_another_kernel_of_the_same_name_is_tried(host: Host, tmp_path: Path) -> None:
+    host.kernel = kernel_at(tmp_path)
+    probe.probe(tmp_path)
+    host.tried.clear()
+    host.kernel = kernel_at(tmp_path, b"another")
+    probe.probe(tmp_path)
+    assert ("kvm", "linux") in host.tried
+
+
+def test_an_answer_holds_in_another_folder(host: Host, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    host.kernel = kernel_at(first)
+    found = probe.probe(first)
+    host.tried.clear()
+    shutil.copytree(first, second)
+    host.kernel = kernel_at(second)
+    assert probe.probe(second) == found
+    assert host.tried == []
 
 
 def test_without_kvm_nobody_looks_for_a_kernel(host: Host, tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from polyvisor.standalone.state import StateFolder
+from tests import kept
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-IMAGES = ROOT / "build" / "images"
-"""Made once a tree: it takes some seconds, and each installation takes a copy."""
 
 
 class Standalone:
@@ -78,12 +79,17 @@ KERNEL = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vml
 
 
 @contextmanager
-def standalone() -> Iterator[Standalone]:
-    """Make the folder with the guest images, and clear it away when the test is over."""
+def standalone(*, new_host: bool = False) -> Iterator[Standalone]:
+    """Make the folder with the guest images, and clear it away when the test is over.
+
+    With ``new_host`` the drivers are probed anew; else what earlier tests found out on this host is there.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pve", dir="/tmp"))
-    subprocess.run(["/usr/bin/python3", "tools/guest_images.py", IMAGES], cwd=ROOT, check=True)
-    shutil.copytree(IMAGES, folder / "images")
+    shutil.copytree(kept.guest_images(), folder / "images")
+    if not new_host:
+        kept.recall_probes(StateFolder(folder).probe)
     yield Standalone(folder)
+    kept.keep_probes(StateFolder(folder).probe)
     shutil.rmtree(folder)
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Standalone]:
-    with standalone() as home:
+    with standalone(new_host=True) as home:
         yield home
         home.run("down")
 

@@ -21,7 +21,7 @@ EXAMPLE = ROOT / "examples" / "lxc.yaml"
 
 @pytest.fixture
 def home() -> Iterator[Standalone]:
-    with standalone() as home:
+    with standalone(new_host=True) as home:
         yield home
         inside(home, "down")
 

@@ -9,6 +9,7 @@ stay the same; the trial also leaves libvirt's warmed capabilities cache behind 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -209,7 +210,8 @@ def _facts() -> frozenset[str]:
 
 
 def _key(binary: str, kernel: Path | None) -> list[str]:
-    return [ANSWER, os.uname().release, stamp(Path(binary)), str(kernel), str(_kvm()), *sorted(_facts())]
+    content = hashlib.sha256(kernel.read_bytes()).hexdigest() if kernel else ""
+    return [ANSWER, os.uname().release, stamp(Path(binary)), content, str(_kvm()), *sorted(_facts())]
 
 
 def _log(folder: Path) -> str:
