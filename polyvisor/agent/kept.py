@@ -64,6 +64,8 @@ def link_in_pod(vmi: Obj, pod: Obj, plan: LauncherPlan, uuid: str) -> LauncherPl
     if not parts:
         return plan
     uid, identity = str(pod["metadata"]["uid"]), containers.container_id(pod, COMPUTE_CONTAINER)
+    if not identity:
+        raise ProcessLookupError(f"container {COMPUTE_CONTAINER} of Pod {uid} is not known to run yet")
     owner = 0 if plan.privileged else LAUNCHER_USER
     with containers.entered(containers.first_of(uid, identity), uid, identity) as (_, root):
         place = safepath.real_folder(root, safepath.parts(STATE_FOLDER))

@@ -131,13 +131,29 @@ class LauncherImages:
             child.terminate()
 
     def seeded(self, driver: Driver, pod: Obj, plan: LauncherPlan) -> LauncherPlan:
-        """Return a launcher's plan with what was learned of its image, if its Pod runs one that was probed."""
+        """Return a launcher's plan with what was learned of its image, if its Pod runs one that was probed.
+
+        As long as the kubelet does not say which image a Pod runs, one of the same name counts: libvirt compares what
+        it is given with the programs that it finds, and learns anew where they differ.
+        """
         warm = self._warm.get(driver.name)
-        if warm is None or container_of(pod, names.COMPUTE_CONTAINER).get("imageID") != warm.image:
+        if warm is None or not self._runs(warm, pod, driver):
             return plan
         virt_type = (pod["metadata"].get("annotations") or {}).get(VIRT_TYPE_ANNOTATION, "")
         place = warm.without if virt_type in driver.emulated_virt_types else warm.with_devices
         return replace(plan, files={**plan.files, **_seeds(driver, place)})
+
+    def _runs(self, warm: Warm, pod: Obj, driver: Driver) -> bool:
+        if told := container_of(pod, names.COMPUTE_CONTAINER).get("imageID"):
+            return bool(told == warm.image)
+        image = image_of(pod, names.COMPUTE_CONTAINER)
+        return bool(image) and image == image_of(self._own() or {}, f"{PREFIX}{driver.name}")
+
+
+def image_of(pod: Obj, name: str) -> str:
+    """Return which image a container is to run, by the Pod's spec; empty if there is no such container."""
+    found = (pod.get("spec") or {}).get("containers") or []
+    return next((str(one.get("image") or "") for one in found if one.get("name") == name), "")
 
 
 def _places(scratch: Path, image: str) -> Warm:

@@ -29,7 +29,10 @@ def marked(pod: Obj, vmi: Obj) -> bool:
 
 
 def recorded(pod: Obj, vmi: Obj) -> bool:
-    """Whether a Pod is the one that the controller recorded for a machine, on the node that it recorded."""
+    """Whether a Pod is the one that the controller recorded for a machine, on the node that it recorded.
+
+    A Pod that had no node when it was recorded is known by its uid alone: the scheduler binds it once and for all.
+    """
     active = (vmi.get("status") or {}).get("activePods") or {}
     node = pod["spec"].get("nodeName")
-    return bool(node) and active.get(pod["metadata"]["uid"]) == node and marked(pod, vmi)
+    return bool(node) and active.get(pod["metadata"]["uid"]) in (node, "") and marked(pod, vmi)

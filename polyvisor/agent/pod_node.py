@@ -1,7 +1,9 @@
 """The launcher Pods of a real node: the kubelet runs them, and this brings each launcher together with the agent.
 
-A launcher waits in its Pod for its plan. It gets it once its container runs and the controller has recorded the Pod
-(:mod:`.launcher_pods`), then it is connected to, and its machine is looked at. A Pod that is being deleted has its
+A launcher waits in its Pod for its plan. It gets it once the controller has recorded the Pod (:mod:`.launcher_pods`)
+and the kubelet has made its folder, then it is connected to, and its machine is looked at. The kubelet tells of a
+container up to a second after its start, so nothing waits for that word: for some seconds the launcher is tried again
+and again. A Pod that is being deleted has its
 machine shut down first: the launcher leaves the kubelet's SIGTERM to the agent, who can ask the guest, and ends when
 the machine has ended; the kubelet's own deadline is the last word.
 What isn't obvious: a Pod ends with its last container. Those that hold images know nothing of the machine, so the agent
@@ -19,7 +21,7 @@ from polyvisor.agent import containers, launcher_pods
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.kept import link_in_pod
 from polyvisor.agent.launchers import Launchers
-from polyvisor.agent.link import LauncherError
+from polyvisor.agent.link import LauncherError, Link
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import pod_deadline, power_down
 from polyvisor.agent.render import domain_name, domain_uuid
@@ -29,6 +31,9 @@ from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import EventRecorder, Informer, WorkQueue
+
+BRISK_SECONDS, BRISK_PAUSE = 5.0, 0.05
+"""How long a launcher is expected to come up at any moment, and the pause between two tries; nothing tells of it."""
 
 
 class PodNode:
@@ -53,6 +58,7 @@ class PodNode:
         self._look = look
         self._seeded = seeded
         self._patience = Patience()
+        self._expected: dict[tuple[str, bool], float] = {}
         self.queue: WorkQueue[str] = WorkQueue()
         pods.on_change(self._pod_changed)
         vmis.on_change(self._vmi_changed)
@@ -76,6 +82,7 @@ class PodNode:
         pod = next(iter(self._pods.by_index("id", id_)), None)
         if pod is None or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
             await self._launchers.retire(id_)
+            self._forget(id_)
             return None
         vmi = next(iter(self._vmis.by_index("uid", owner_uid(pod))), None)
         link = self._launchers.get(id_)
@@ -87,28 +94,19 @@ class PodNode:
             await asyncio.to_thread(end_others, pod)
             return 2.0
         driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
-        if driver is None or not container_runs(pod):
+        if driver is None:
             return None
         if link is None:
             if vmi is None:
-                return 2.0  # on its way, or gone and the Pod will follow
+                return 2.0 if container_runs(pod) else None  # on its way, or gone and the Pod will follow
             if left := self._patience.left(id_):
                 return left
-            plan = driver.launcher(Path(LAUNCHER_FOLDER))
-            uuid = domain_uuid(vmi)
-            name = driver.domain_name(domain_name(vmi), uuid)
             try:
-                if not self._launchers.known(id_):
-                    plan = await asyncio.to_thread(self._seeded, driver, pod, plan)
-                    plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
-                self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
-                link = await self._launchers.ensure(id_)
+                link = await self._reached(id_, pod, vmi, driver)
             except (AgentError, LauncherError, OSError) as error:
-                pause = self._patience.failed(id_)
-                if pause > 2.0:  # a launcher that is still starting is no news
-                    self._events.event(pod, EventType.WARNING, "Failed", f"its launcher cannot be reached: {error}")
-                return pause
+                return self._not_reached(id_, pod, error)
             self._patience.worked(id_)
+            self._forget(id_)
             self._look(owner_uid(pod))
         phase = ((vmi or {}).get("status") or {}).get("phase")
         deadline = pod_deadline(pod)
@@ -121,6 +119,33 @@ class PodNode:
             self._look(owner_uid(pod))
             return 0.5
         return None
+
+    async def _reached(self, id_: str, pod: Obj, vmi: Obj, driver: Driver) -> Link:
+        """Give a launcher its plan, if it has none, and connect to it."""
+        if not self._launchers.known(id_):
+            uuid = domain_uuid(vmi)
+            plan = driver.launcher(Path(LAUNCHER_FOLDER))
+            plan = await asyncio.to_thread(self._seeded, driver, pod, plan)
+            plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
+            name = driver.domain_name(domain_name(vmi), uuid)
+            self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
+        return await self._launchers.ensure(id_)
+
+    def _not_reached(self, id_: str, pod: Obj, error: Exception) -> float | None:
+        """Return after how many seconds to try again; None if the kubelet will call us, when the container runs."""
+        runs, now = container_runs(pod), time.monotonic()
+        if now < self._expected.setdefault((id_, runs), now) + BRISK_SECONDS:
+            return BRISK_PAUSE
+        if not runs:
+            return None
+        pause = self._patience.failed(id_)
+        if pause > 2.0:  # a launcher that is still starting is no news
+            self._events.event(pod, EventType.WARNING, "Failed", f"its launcher cannot be reached: {error}")
+        return pause
+
+    def _forget(self, id_: str) -> None:
+        for runs in (False, True):
+            self._expected.pop((id_, runs), None)
 
 
 def compute_ended(pod: Obj) -> bool:

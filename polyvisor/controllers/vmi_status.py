@@ -96,6 +96,8 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
         status["phaseTransitionTimestamps"] = [{"phase": str(Phase.PENDING), "phaseTransitionTimestamp": since}]
     made = moment(pod["metadata"].get("creationTimestamp")) or at
     set_phase(status, Phase.SCHEDULING, min(made, at))  # the write may come later than the Pod
+    if uid(pod) not in (status.get("activePods") or {}):  # its node's agent looks for it there, and knows the node
+        status["activePods"] = {uid(pod): (pod.get("spec") or {}).get("nodeName") or ""}
     drop_condition(status, VmiCondition.SYNCHRONIZED, WAITING)
     if condition(vmi, VmiCondition.DATA_VOLUMES_READY) is not None:
         ready = "All of the VMI's DVs are bound and ready"
@@ -153,6 +155,7 @@ def gave_way(vmi: Obj, driver: str, message: str, at: datetime) -> None:
     """Go back to Pending, in place, because the Pod of ``driver`` finds no node."""
     status = vmi["status"]
     set_phase(status, Phase.PENDING, at)
+    status.pop("activePods", None)
     drop_condition(status, VmiCondition.POD_SCHEDULED)
     hypervisor = status.setdefault("hypervisor", {})
     for field in ("driver", "virtType"):

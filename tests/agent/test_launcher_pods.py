@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from polyvisor.agent import safepath
+from polyvisor.agent import pod_node, safepath
 from polyvisor.agent.errors import AgentError, UnsafePath
 from polyvisor.agent.launcher_pods import marked, recorded
 from polyvisor.agent.pod_node import PodNode
@@ -44,8 +44,13 @@ def launcher(**changes: Any) -> Obj:
     return {"metadata": {**metadata, **changes}, "spec": {"nodeName": "n1"}, "status": status}
 
 
-def test_the_controllers_record_makes_a_launcher() -> None:
-    assert recorded(launcher(), machine(activePods={POD: "n1"}))
+@pytest.mark.parametrize("node", ["n1", ""], ids=["after it was bound", "before it was bound"])
+def test_the_controllers_record_makes_a_launcher(node: str) -> None:
+    assert recorded(launcher(), machine(activePods={POD: node}))
+
+
+def test_a_pod_without_a_node_is_no_launcher_yet() -> None:
+    assert not recorded(launcher() | {"spec": {}}, machine(activePods={POD: ""}))
 
 
 OTHER = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "uid": "other", "controller": True}
@@ -69,7 +74,7 @@ def test_what_lacks_a_mark_is_no_launcher(changes: Obj) -> None:
     assert not recorded(pod, machine(activePods={POD: "n1"}))
 
 
-@pytest.mark.parametrize("active", [{}, {"another": "n1"}, {POD: "n2"}, {POD: ""}])
+@pytest.mark.parametrize("active", [{}, {"another": "n1"}, {POD: "n2"}])
 def test_what_is_not_recorded_for_its_node_is_no_launcher(active: Obj) -> None:
     assert not recorded(launcher(), machine(activePods=active))
 
@@ -115,11 +120,26 @@ async def test_a_pod_that_the_controller_did_not_record_gets_no_plan_and_no_conn
     active: Obj, done: list[str]
 ) -> None:
     launchers = Launchers()
-    parts = (Shelf(launcher()), Shelf(machine(activePods=active)))
-    registry = DriverRegistry([PlainDriver()])
-    node = PodNode(*cast("Any", (None, registry, launchers, *parts)), look=lambda _: None)
-    await node.reconcile("id")
+    await node_of(launchers, launcher(), machine(activePods=active)).reconcile("id")
     assert launchers.done == done
+
+
+def node_of(launchers: Launchers, pod: Obj, vmi: Obj) -> PodNode:
+    registry = DriverRegistry([PlainDriver()])
+    return PodNode(*cast("Any", (None, registry, launchers, Shelf(pod), Shelf(vmi))), look=lambda _: None)
+
+
+async def test_a_launcher_gets_its_plan_before_the_kubelet_tells_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = launcher()
+    pod["status"] = {"phase": "Pending"}
+    launchers = Launchers()
+    node = node_of(launchers, pod, machine(phase="Scheduling", activePods={POD: ""}))
+    assert await node.reconcile("id") == pod_node.BRISK_PAUSE
+    assert launchers.done == ["plan", "connect"]
+    monkeypatch.setattr(pod_node, "BRISK_SECONDS", 0.0)
+    assert await node.reconcile("id") is None, "an image that does not come is not waited for with the clock"
+    pod["status"] = launcher()["status"]
+    assert (await node.reconcile("id") or 0) >= 1.0
 
 
 def test_a_pipe_in_place_of_what_was_made_ready_is_refused_at_once(tmp_path: Path) -> None:

@@ -206,6 +206,7 @@ async def test_a_pod_unschedulable_too_long_gives_way_to_the_next_driver(world: 
         "alpha": "Unschedulable",
         "beta": "Chosen",
     }
+    assert vmi["status"]["activePods"] == {other["metadata"]["uid"]: ""}
     await world.pods.wait_until(lambda i: len(i.items()) == 1, 10)
     assert (await world.event("DriverPassedOver"))["message"].startswith("driver alpha gives way to beta")
     await world.pod_status(other, conditions=[unschedulable("2026-01-01T00:00:00Z")])
@@ -270,6 +271,7 @@ async def test_a_machine_is_scheduling_as_soon_as_its_pod_is_there(world: World)
     pod = await world.pod("m")
     assert not pod["spec"].get("nodeName")
     assert passed[1]["phaseTransitionTimestamp"] == pod["metadata"]["creationTimestamp"]
+    assert vmi["status"]["activePods"] == {pod["metadata"]["uid"]: ""}
     assert [(c["driver"], c["verdict"]) for c in vmi["status"]["hypervisor"]["candidates"]] == [
         ("alpha", "Chosen"),
         ("beta", "Eligible"),
