@@ -113,6 +113,8 @@ def revision_label(what: str) -> str:
 DOMAIN_ANNOTATION = "kubevirt.io/domain"
 HEARTBEAT_ANNOTATION = "kubevirt.io/heartbeat"
 VM_GENERATION_ANNOTATION = "kubevirt.io/vm-generation"
+KEPT_ANNOTATION = "hypervisor.kubevirt.io/kept-of-domain"
+"""On a VirtualMachine made of a domain: what its spec cannot express, as JSON (XPath -> value)."""
 TEMPLATE_ANNOTATION = "hypervisor.kubevirt.io/template"
 """On an instance: digests of the template that it is up to."""
 ABSENT = "absent"

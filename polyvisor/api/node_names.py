@@ -52,3 +52,7 @@ CPU_PREFIXES = (
 """Labels that say what CPUs and machine types a node's guests can have."""
 SKIP_LABELS_ANNOTATION = "node-labeller.kubevirt.io/skip-node"
 """On a Node: its labels of CPUs and machine types are somebody else's."""
+ENDPOINT_LABEL = "hypervisor.kubevirt.io/endpoint"
+"""On the Node that stands for a host without a kubelet: its HypervisorEndpoint."""
+ENDPOINT_CSI_DRIVER = "endpoint.hypervisor.kubevirt.io"
+"""The driver of PersistentVolumes that are disks on such a host."""

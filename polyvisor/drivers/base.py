@@ -13,6 +13,8 @@ asked                      by                         when
 ``overhead_bytes``         the VMI controller         the launcher Pod's memory request is worked out
 ``launcher``               agent, Pod template        how the launcher reaches libvirt, and what it may touch
 ``adapt``                  the domain converter       the shared domain XML is finished for this hypervisor
+``recognizes``,            adoption                   a domain's XML becomes a VirtualMachine: whose it is, and its
+``generalize``                                        dialect undone
 =========================  =========================  ======================================================
 
 Everything but ``probe`` is pure: values in, values out. A driver with nothing special to say is a table and a name.
@@ -299,6 +301,14 @@ class Driver(ABC):
     @abstractmethod
     def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
         """Change the shared domain XML, in place, where this hypervisor differs."""
+
+    def recognizes(self, domain: _Element) -> str:
+        """Return the virt type of a domain that libvirt shows if it is one of this driver's, else an empty text."""
+        kind, guest = domain.get("type", ""), (domain.findtext("os/type") or "").strip()
+        return kind if kind in self.virt_types and guest in self.os_types else ""
+
+    def generalize(self, domain: _Element) -> None:  # noqa: B027, most drivers' dialect is the shared form
+        """Undo :meth:`adapt`, in place: names of models, buses and paths of this hypervisor become the shared ones."""
 
     def domain_name(self, name: str, uuid: str) -> str:
         """Return the domain's name in libvirt, for a hypervisor that has rules for names."""

@@ -58,6 +58,33 @@ def _add_given(features: _Element, wanted: FeatureHyperv) -> None:
         add(hyperv, "tlbflush", state=on_off(wanted.tlbflush.enabled))
 
 
+def read_enlightenments(features: _Element) -> Obj:
+    """Return the fields below ``features`` that a domain's ``<features>`` stand for; the way back of the writing."""
+    given = features.find("hyperv")
+    if given is None:
+        return {}
+    if given.get("mode") == "passthrough":
+        return {"hypervPassthrough": {}}
+    found: Obj = {}
+    for name in (*PLAIN, "tlbflush"):
+        if (element := given.find(name)) is not None:
+            found[name] = _switched(element)
+    if (element := given.find("spinlocks")) is not None:
+        retries = element.get("retries", "")
+        found["spinlocks"] = _switched(element) | ({"spinlocks": int(retries)} if retries.isdecimal() else {})
+    if (element := given.find("vendor_id")) is not None:
+        value = element.get("value")
+        found["vendorid"] = _switched(element) | ({"vendorid": value} if value else {})
+    if (element := given.find("stimer")) is not None:
+        direct = element.find("direct")
+        found["synictimer"] = _switched(element) | ({"direct": _switched(direct)} if direct is not None else {})
+    return {"hyperv": found} if found else {}
+
+
+def _switched(element: _Element) -> Obj:
+    return {} if element.get("state", "on") == "on" else {"enabled": False}
+
+
 def flaws(features: Obj) -> Iterator[tuple[str, str, bool]]:
     """Yield (field below ``features``, message, whether it is missing) for what is wrong with values given."""
     given = features.get("hyperv")

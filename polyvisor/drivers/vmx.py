@@ -181,6 +181,15 @@ def adapt(
             model.set("type", MODELS.get(model.get("type", ""), model.get("type", "")))
 
 
+def generalize(domain: _Element, name: Callable[[str], str] = str) -> None:
+    """Undo :func:`adapt`; ``name`` turns what the hypervisor calls an image into a path."""
+    for source in domain.iterfind("devices/disk/source[@file]"):
+        source.set("file", name(source.get("file", "")))
+    shared = {theirs: ours for ours, theirs in MODELS.items()}
+    for model in domain.iterfind("devices/interface/model"):
+        model.set("type", shared.get(model.get("type", ""), model.get("type", "")))
+
+
 def _adapt_cpu(domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
     """Keep the topology, which is read only where there is one to tell."""
     cpu = part(domain, "cpu")

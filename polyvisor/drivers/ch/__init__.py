@@ -84,6 +84,11 @@ class CloudHypervisorDriver(Driver):
             keep(disk, KEPT_OF_DISK)
             keep_attributes(part(disk, "driver"), ("type",))
 
+    def recognizes(self, domain: _Element) -> str:
+        """Take domains that name the program: their types are those of others, too."""
+        emulator = domain.findtext("devices/emulator") or ""
+        return super().recognizes(domain) if Path(emulator.strip()).name.startswith("cloud-hypervisor") else ""
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher, the private daemon and Cloud Hypervisor itself."""
         return (40 + 20 + 16) * MIB

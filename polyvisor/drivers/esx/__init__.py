@@ -71,9 +71,27 @@ class EsxDriver(Driver):
         """Keep what libvirt writes into a VMX file, and name images by their datastore."""
         vmx.adapt(domain, spec, SCSI_DISKS, datastore_path)
 
+    def recognizes(self, domain: _Element) -> str:
+        """Take domains whose images are in datastores; others of the type are a desktop's."""
+        sources = [source.get("file", "") for source in domain.iterfind("devices/disk/source[@file]")]
+        plain = any(not source.startswith("[") for source in sources)
+        return "" if plain else super().recognizes(domain)
+
+    def generalize(self, domain: _Element) -> None:
+        """Write images as paths below the folder where a host mounts its datastores."""
+        vmx.generalize(domain, host_path)
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory is its host's."""
         return 40 * MIB
+
+
+def host_path(name: str) -> str:
+    """Write ``[store] folder/disk.vmdk`` as ``/vmfs/volumes/store/folder/disk.vmdk``; anything else stays."""
+    store, bracket, rest = name.removeprefix("[").partition("]")
+    if not (name.startswith("[") and bracket):
+        return name
+    return str(VOLUMES / store / rest.strip())
 
 
 def datastore_path(path: str) -> str:

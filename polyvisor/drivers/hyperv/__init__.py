@@ -85,6 +85,11 @@ class HypervDriver(Driver):
         keep(devices, ("disk",))
         _adapt_disks(devices)
 
+    def generalize(self, domain: _Element) -> None:
+        """Write Windows' paths as others write them."""
+        for source in domain.iterfind("devices/disk/source[@file]"):
+            source.set("file", posix_path(source.get("file", "")))
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory is its host's."""
         return 40 * MIB
@@ -112,3 +117,8 @@ def windows_path(path: str) -> str:
     parts = PurePosixPath(path).parts[1:]
     drive = () if parts and _DRIVE.fullmatch(parts[0]) else ("C:",)
     return "\\".join((*drive, *parts))
+
+
+def posix_path(path: str) -> str:
+    r"""Write ``D:\machines\disk.vhdx`` as ``/D:/machines/disk.vhdx``; a path that names no drive stays."""
+    return "/" + path.replace("\\", "/") if _DRIVE.match(path) else path

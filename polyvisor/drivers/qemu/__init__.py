@@ -120,6 +120,12 @@ class QemuDriver(Driver):
             devices.append(video)
         write_addresses(domain, devices, spec)
 
+    def recognizes(self, domain: _Element) -> str:
+        """Leave domains that name the program of another hypervisor which uses KVM, too."""
+        program = Path((domain.findtext("devices/emulator") or "").strip()).name
+        ours = not program or any(word in program for word in ("qemu", "kvm"))
+        return super().recognizes(domain) if ours else ""
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher, QEMU itself, its threads, and a screen with a picture on it."""
         cpu = spec.domain.cpu

@@ -95,6 +95,12 @@ class VboxDriver(Driver):
             for model in interface.iterfind("model"):
                 model.set("type", MODELS.get(model.get("type", ""), model.get("type", "")))
 
+    def generalize(self, domain: _Element) -> None:
+        """Call network cards by KubeVirt's names."""
+        shared = {theirs: ours for ours, theirs in MODELS.items()}
+        for model in domain.iterfind("devices/interface/model"):
+            model.set("type", shared.get(model.get("type", ""), model.get("type", "")))
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory is its host's."""
         return 40 * MIB

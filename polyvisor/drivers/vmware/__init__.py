@@ -72,6 +72,16 @@ class VmwareDriver(Driver):
         """Keep what libvirt writes into a VMX file. Without graphics in it the machine gets a window."""
         vmx.adapt(domain, spec, SCSI_DISKS)
 
+    def recognizes(self, domain: _Element) -> str:
+        """Leave domains whose images are in a server's datastores."""
+        sources = [source.get("file", "") for source in domain.iterfind("devices/disk/source[@file]")]
+        stored = any(source.startswith("[") for source in sources)
+        return "" if stored else super().recognizes(domain)
+
+    def generalize(self, domain: _Element) -> None:
+        """Call network cards by KubeVirt's names."""
+        vmx.generalize(domain)
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory is its host's."""
         return 40 * MIB

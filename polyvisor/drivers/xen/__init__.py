@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 URI = "xen:///system"
 KINDS = {WHOLE: ("hvm", "xenfv"), PVH: ("xenpvh", "xenpvh"), PV: ("linux", "xenpv")}
 """Virt type -> libvirt's type of operating system, and machine."""
+BUSES = {"xv": "xen", "hd": "ide", "sd": "scsi"}
+"""Beginnings of disks' names -> the bus that they stand for."""
 KEPT = ("name", "uuid", "memory", "vcpu", "os", "features", "cpu", "clock", "on_poweroff", "on_reboot", "on_crash")
 KEPT_OF_OS = ("type", "kernel", "initrd", "cmdline")
 KEPT_FEATURES = ("acpi", "apic", "hyperv")
@@ -104,6 +106,23 @@ class XenDriver(Driver):
             for device in ("hd", "cdrom"):
                 boot = domain.makeelement("boot", {"dev": device})
                 part(domain, "os").append(boot)
+
+    def recognizes(self, domain: _Element) -> str:
+        """Tell the kinds of guests apart by their operating system's type and, of "linux", the machine."""
+        guest = domain.find("os/type")
+        if domain.get("type") != WHOLE or guest is None:
+            return ""
+        found = {kind: virt_type for virt_type, (kind, _) in KINDS.items()}.get((guest.text or "").strip(), "")
+        return PVH if guest.get("machine") == "xenpvh" else found
+
+    def generalize(self, domain: _Element) -> None:
+        """Say by the bus what libxl reads from a disk's name, and leave out the machine that goes with the kind."""
+        for target in domain.iterfind("devices/disk/target"):
+            bus = BUSES.get(target.get("dev", "")[:2])
+            if bus:
+                target.set("bus", bus)
+        for guest in domain.iterfind("os/type"):
+            guest.attrib.pop("machine", "")
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory and the device model's are the host's."""
