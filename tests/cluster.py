@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
 
 from polyvisor.api import Obj
 from polyvisor.kube import Connection, KubeClient
@@ -38,6 +40,29 @@ KUBEVIRT = {
     "metadata": {"name": "kubevirt", "namespace": "kubevirt"},
     "spec": {},
 }
+
+
+async def shown_by(port: int, path: str, token: str = "") -> httpx.Response:
+    """Ask a process by TLS, whatever its certificate, as a kubelet does."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(trust_env=False, verify=False) as web:
+        return await web.get(f"https://127.0.0.1:{port}{path}", headers=headers)
+
+
+def reading(allowed: str = TOKEN) -> list[Route]:
+    """Return the routes by which an API server takes one token for one that may read figures."""
+
+    async def token(asked: Request) -> JSONResponse:
+        known = (await asked.json())["spec"]["token"] == allowed
+        return JSONResponse({"status": {"authenticated": known, "user": {"username": "scraper"}}}, 201)
+
+    async def access(asked: Request) -> JSONResponse:
+        return JSONResponse({"status": {"allowed": (await asked.json())["spec"]["user"] == "scraper"}}, 201)
+
+    return [
+        Route("/apis/authentication.k8s.io/v1/tokenreviews", token, methods=["POST"]),
+        Route("/apis/authorization.k8s.io/v1/subjectaccessreviews", access, methods=["POST"]),
+    ]
 
 
 async def told_version(port: int, kubevirt: Obj) -> None:

@@ -14,7 +14,17 @@ HEAD = """<!-- Written by tools/generate_metrics.py from polyvisor/api/figures.p
 <!-- Change those. -->
 # Metrics
 
-Each process serves its figures to Prometheus as `/metrics` on its health port (8080), beside `/livez` and `/readyz`.
+Each process serves its figures to Prometheus as `/metrics` by TLS on port 8443, beside `/livez` and `/readyz`. Whoever
+shows a token (`Authorization: Bearer TOKEN`) of a user with the right to `get` the path `/metrics` sees all of them:
+the process asks the API server (TokenReview, SubjectAccessReview). Without a token an answer has only figures that name
+neither machine nor namespace. A NetworkPolicy lets Pods of Polyvisor's namespace and of namespaces with the label
+`prometheus.kubevirt.io: "true"` reach the port; virt-api's is open, as the API server has to reach it. Certificates are
+the processes' own, so a scraper cannot check them: the chart gives Prometheus a token that has no other right.
+
+```sh
+kubectl label namespace monitoring prometheus.kubevirt.io=true
+```
+
 `polyvisor up` serves those of all parts from its API server, to whoever may ask it:
 
 ```sh

@@ -252,14 +252,54 @@ def dashboard() -> Obj:
 def operator_objects(namespace: str) -> list[Obj]:
     """Return what the Prometheus operator and Grafana's side car look for."""
 
-    def of(api_version: str, kind: str, name: str, labels: Obj, **more: Any) -> Obj:
-        metadata = {"name": name, "namespace": namespace, "labels": labels}
+    def of(
+        api_version: str,
+        kind: str,
+        name: str,
+        labels: Obj,
+        annotations: Obj | None = None,
+        everywhere: bool = False,
+        **more: Any,
+    ) -> Obj:
+        metadata: Obj = {"name": name, **({} if everywhere else {"namespace": namespace}), "labels": labels}
+        metadata |= {"annotations": annotations} if annotations else {}
         return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **more}
 
     ours = {"app.kubernetes.io/part-of": "polyvisor"}
-    endpoint = {"port": "metrics", "honorLabels": True, "interval": "30s"}
+    reader = "polyvisor-metrics-reader"
+    endpoint = {
+        "port": "metrics",
+        "scheme": "https",
+        "tlsConfig": {"insecureSkipVerify": True},
+        "authorization": {"credentials": {"name": reader, "key": "token"}},
+        "honorLabels": True,
+        "interval": "30s",
+    }
     text = json.dumps(dashboard(), separators=(",", ":"))
+    rules = [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]
+    roles = "rbac.authorization.k8s.io"
     return [
+        # A token that can read figures and nothing else, as Prometheus does not check who the other end is: components
+        # show certificates of their own making.
+        of("v1", "ServiceAccount", reader, ours, automountServiceAccountToken=False),
+        of(
+            "v1",
+            "Secret",
+            reader,
+            ours,
+            annotations={"kubernetes.io/service-account.name": reader},
+            type="kubernetes.io/service-account-token",
+        ),
+        of(f"{roles}/v1", "ClusterRole", reader, ours, everywhere=True, rules=rules),
+        of(
+            f"{roles}/v1",
+            "ClusterRoleBinding",
+            reader,
+            ours,
+            everywhere=True,
+            roleRef={"apiGroup": roles, "kind": "ClusterRole", "name": reader},
+            subjects=[{"kind": "ServiceAccount", "name": reader, "namespace": namespace}],
+        ),
         of(
             "monitoring.coreos.com/v1",
             "ServiceMonitor",

@@ -26,7 +26,7 @@ from polyvisor.kube import ApiError, Informer
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
 from polyvisor.process.certificates import Pair
-from polyvisor.process.health import Health, own_context, serve_health, tls_option
+from polyvisor.process.health import Health, port_option, serve_health
 from polyvisor.process.kept import KeptPair
 from polyvisor.process.serving import WebServer, listen
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run until told to stop; return the exit code."""
     parser = running.options("agent", "virt-handler: the agent of one node")
     parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server")
-    tls_option(parser)
+    port_option(parser)
     parser.add_argument("--node-name", default=os.environ.get("NODE_NAME", ""), help="by default $NODE_NAME")
     parser.add_argument("--pod-name", default=os.environ.get("POD_NAME", ""), help="by default $POD_NAME")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/polyvisor"))
@@ -64,7 +64,6 @@ class Handler:
         self.health = Health()
         self.port = 0
         self.health_port = 0
-        self.health_tls_port = 0
 
     async def run(self) -> None:
         """Work until cancelled; say then that nobody looks after the node."""
@@ -72,8 +71,7 @@ class Handler:
         self.health.waits("agent", "has not seen the cluster yet")
         async with (
             running.client_of(options, names.HANDLER_APP) as client,
-            serve_health(self.health, options.bind, options.health_port) as self.health_port,
-            serve_health(self.health, options.bind, options.health_tls_port, own_context()) as self.health_tls_port,
+            serve_health(self.health, client, options.bind, options.health_port) as self.health_port,
         ):
             settings = Settings(
                 options.node_name,

@@ -18,7 +18,7 @@ from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.controllers.leading import leading, lease_options
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.process import running
-from polyvisor.process.health import Health, serve_health
+from polyvisor.process.health import Health, port_option, serve_health
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run until told to stop; return the exit code."""
     parser = running.options("controllers.operator", "virt-operator: certificates, and who is there")
     lease_options(parser)
+    port_option(parser)
     found = parser.parse_args(arguments)
     return running.run(found, lambda: Operator(found).run(), names.OPERATOR_APP)
 
@@ -46,7 +47,7 @@ class Operator:
         """Work until cancelled, or until leadership is lost."""
         async with (
             running.client_of(self._options, names.OPERATOR_APP) as client,
-            serve_health(self.health, self._options.bind, self._options.health_port) as self.health_port,
+            serve_health(self.health, client, self._options.bind, self._options.health_port) as self.health_port,
         ):
             loads = ("polyvisor.controllers.certificates", "polyvisor.controllers.definitions")
             await leading(client, self._options, names.OPERATOR_APP, lambda: self._lead(client), loads=loads)

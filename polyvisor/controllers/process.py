@@ -20,7 +20,7 @@ from polyvisor.controllers.leading import leading, lease_options
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
-from polyvisor.process.health import Health, own_context, serve_health, tls_option
+from polyvisor.process.health import Health, port_option, serve_health
 
 if TYPE_CHECKING:
     from polyvisor.drivers import DriverRegistry
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run until told to stop; return the exit code."""
     parser = running.options("controllers", "virt-controller: what makes machines of objects")
     lease_options(parser)
-    tls_option(parser)
+    port_option(parser)
     found = parser.parse_args(arguments)
     return running.run(found, lambda: Controllers(found).run(), names.CONTROLLER_APP)
 
@@ -52,17 +52,15 @@ class Controllers:
         self._drivers = drivers
         self.health = Health()
         self.health_port = 0
-        self.health_tls_port = 0
         self.working = asyncio.Event()
         """Set while this replica leads and its controllers have seen the cluster."""
 
     async def run(self) -> None:
         """Work until cancelled, or until leadership is lost."""
-        options, own = self._options, own_context()
+        options = self._options
         async with (
             running.client_of(options, names.CONTROLLER_APP) as client,
-            serve_health(self.health, options.bind, options.health_port) as self.health_port,
-            serve_health(self.health, options.bind, options.health_tls_port, own) as self.health_tls_port,
+            serve_health(self.health, client, options.bind, options.health_port) as self.health_port,
         ):
             self.health.kubevirts = kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
             await kubevirts.start()

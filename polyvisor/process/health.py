@@ -1,8 +1,9 @@
 """What a cluster asks of a process: whether it lives, whether it is ready, and its figures for Prometheus.
 
-They have a plain HTTP port of their own, as they must answer before there is a certificate to serve with. Where a
-process serves nothing else on KubeVirt's port, the same answers are there too, by TLS: KubeVirt's tools ask each
-component for the configuration that it goes by, as ``/healthz`` on 8443, and believe any certificate.
+All of it is answered by TLS on KubeVirt's port, 8443, from a process's first moment on: with a certificate that the
+process made for itself until virt-operator has made one, and with that for good where the process has no other.
+Kubelets and KubeVirt's tools, which ask each component as ``/healthz`` for the configuration that it goes by, believe
+any certificate.
 """
 
 from __future__ import annotations
@@ -20,16 +21,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
+from polyvisor.process.metrics_readers import MetricsReaders, Nameless
 from polyvisor.process.serving import WebServer, listen
 
-TLS_PORT = 8443
+PORT = 8443
 LIFE = timedelta(days=3650)
+REFUSED = {
+    401: "the token is not valid in this cluster",
+    403: "the token's user may not get /metrics; a ClusterRole with nonResourceURLs [/metrics] and verb get allows it",
+    503: "the API server could not be asked whose token this is; try again",
+}
+"""Why the figures are not shown, by HTTP status."""
 
 
-def tls_option(parser: argparse.ArgumentParser) -> None:
-    """Let a process say where it answers by TLS."""
-    parser.add_argument("--health-tls-port", type=int, default=TLS_PORT, help="port of the same answers by TLS")
+def port_option(parser: argparse.ArgumentParser) -> None:
+    """Let a process be told where it answers."""
+    parser.add_argument("--health-port", type=int, default=PORT, help="port of /readyz, /livez and /metrics, by TLS")
 
 
 class Health:
@@ -42,6 +51,8 @@ class Health:
         """What is to be done before figures are shown, where they have to be asked for elsewhere."""
         self.kubevirts: Informer | None = None
         """What knows the KubeVirt object, whose version the process tells."""
+        self.readers: MetricsReaders | None = None
+        """Who judges tokens for ``/metrics``; none are accepted without it."""
 
     def waits(self, what: str, why: str) -> None:
         """Say that something is missing."""
@@ -75,19 +86,22 @@ class Health:
                 return PlainTextResponse("ok")
             return PlainTextResponse("\n".join(f"{k}: {v}" for k, v in self._missing.items()), status_code=503)
 
-        async def metrics(_: Request) -> Response:
+        async def metrics(asked: Request) -> Response:
+            authorization = asked.headers.get("authorization")
+            if authorization is None:
+                return await figures((), Nameless(registry))
+            status = await self.readers.judge(authorization) if self.readers else 401
+            if status != 200:
+                return PlainTextResponse(REFUSED[status], status_code=status)
             return await figures(self.before_figures, registry)
 
         return [
             Route("/livez", alive),
-            *self.told(),
+            # KubeVirt's tools ask with one slash too many
+            *(Route(path, self.healthy) for path in ("/healthz", "//healthz")),
             Route("/readyz", ready),
             Route("/metrics", metrics),
         ]
-
-    def told(self) -> list[Route]:
-        """Return where it is told which KubeVirt object was seen; KubeVirt's tools ask with one slash too many."""
-        return [Route(path, self.healthy) for path in ("/healthz", "//healthz")]
 
     async def healthy(self, _: Request) -> Response:
         """Say that the process lives, and which version of the KubeVirt object it has seen."""
@@ -97,19 +111,21 @@ class Health:
 
 
 async def figures(
-    before: Iterable[Callable[[], Awaitable[None]]] = (), registry: CollectorRegistry = REGISTRY
+    before: Iterable[Callable[[], Awaitable[None]]] = (), registry: CollectorRegistry | Nameless = REGISTRY
 ) -> Response:
     """Answer with the figures of a registry."""
     for refresh in before:
         await refresh()
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    shown = generate_latest(registry)
+    return Response(shown, media_type=CONTENT_TYPE_LATEST)
 
 
 @asynccontextmanager
-async def serve_health(health: Health, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Answer while the context lasts; gives the port."""
+async def serve_health(health: Health, client: KubeClient, host: str, port: int) -> AsyncIterator[int]:
+    """Answer while the context lasts; gives the port. The client asks who may read the figures."""
+    health.readers = MetricsReaders(client)
     with listen(host, port) as listener:
-        server = WebServer(Starlette(routes=health.routes()), listener, tls)
+        server = WebServer(Starlette(routes=health.routes()), listener, own_context())
         await server.start()
         try:
             yield server.port

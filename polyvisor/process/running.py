@@ -25,7 +25,6 @@ from polyvisor.kube.tasks import end_task
 from polyvisor.process import log
 
 logger = logging.getLogger("polyvisor.process")
-HEALTH_PORT = 8080
 
 
 class Restart(Exception):
@@ -38,7 +37,6 @@ def options(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--kubeconfig", default="", help="by default the Pod's service account, else $KUBECONFIG")
     parser.add_argument("--namespace", default="", help="where Polyvisor is installed; by default the Pod's own")
     parser.add_argument("--bind", default="", help="address to listen on; by default all")
-    parser.add_argument("--health-port", type=int, default=HEALTH_PORT, help="port of /readyz, /livez and /metrics")
     parser.add_argument("--verbose", action="store_true", help="log what only a developer wants to know")
     return parser
 

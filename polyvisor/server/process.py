@@ -1,9 +1,9 @@
 """``python -m polyvisor.server``, virt-api: the webhooks and the aggregated API in one TLS server.
 
-Its port opens once everything is there to answer with: the configuration, the certificate that virt-operator makes,
-and what the cluster says of its front proxy. A new certificate is shown from the next connection on. An authority of
-the front proxy that is added is believed at once; one that is taken away cannot be unlearned by a TLS context in use,
-so the process ends and is started again.
+Its port opens at once, for probes; reviews and the aggregated API follow once everything is there to answer with: the
+configuration, the certificate that virt-operator makes, and what the cluster says of its front proxy. A new certificate
+is shown from the next connection on. An authority of the front proxy that is added is believed at once; one that is
+taken away cannot be unlearned by a TLS context in use, so the process ends and is started again.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import argparse
 import asyncio
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from polyvisor.admission import AdmissionContext
 from polyvisor.admission.configuration import effective
@@ -27,8 +29,9 @@ from polyvisor.kube.informer import Informer
 from polyvisor.process import running
 from polyvisor.process.body_limit import BodyLimit
 from polyvisor.process.certificates import Pair, split
-from polyvisor.process.health import Health, serve_health
+from polyvisor.process.health import PORT, Health, own_context
 from polyvisor.process.kept import KeptPair, named
+from polyvisor.process.metrics_readers import MetricsReaders
 from polyvisor.process.serving import WebServer, listen
 from polyvisor.process.webhook_paths import EVICT, MUTATE, VALIDATE, WebhookGate, WebhookPaths
 from polyvisor.server import metrics
@@ -40,7 +43,6 @@ from polyvisor.server.subresources_machines import MAX_BODY
 from polyvisor.server.webhooks import MAX_BODY as MAX_REVIEW
 from polyvisor.server.webhooks import Webhooks
 
-PORT = 8443
 AUTHENTICATION = "extension-apiserver-authentication"
 
 
@@ -58,6 +60,17 @@ def configuration_of(kubevirts: Informer) -> Obj:
     return ((found[0].get("spec") or {}).get("configuration") or {}) if found else {}
 
 
+class Door:
+    """An ASGI application that another one takes the place of while connections are open."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on to the application of the moment."""
+        await self.app(scope, receive, send)
+
+
 class Server:
     """The process's parts."""
 
@@ -66,9 +79,8 @@ class Server:
         self._drivers = registry() if drivers is None else drivers
         self.health = Health()
         self.port = 0
-        self.health_port = 0
         self._proxy = FrontProxy()
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls = own_context()
         self._tls.verify_mode = ssl.CERT_OPTIONAL
         self._lost = asyncio.Event()
 
@@ -78,7 +90,7 @@ class Server:
         self.health.waits("server", "not listening yet")
         async with (
             running.client_of(self._options, "virt-api") as client,
-            serve_health(self.health, self._options.bind, self._options.health_port) as self.health_port,
+            self._listening(client) as door,
             asyncio.TaskGroup() as group,
         ):
             kubevirts = Informer(client, KUBEVIRTS, namespace)
@@ -96,11 +108,31 @@ class Server:
             shown.shown_by(self._tls)
             group.create_task(self._end_when_lost())
             node = RemoteNode(client, namespace, _client_context(ours))
-            await self._serve(client, namespace, kubevirts, node, paths)
+            door.app = self._application(client, namespace, kubevirts, node, paths)
+            self.health.has("server")
+            metrics.READY.set(1)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.health.waits("server", "stopping")
+                metrics.READY.set(0)
 
-    async def _serve(
+    @asynccontextmanager
+    async def _listening(self, client: KubeClient) -> AsyncIterator[Door]:
+        self.health.readers = MetricsReaders(client)
+        door = Door(Starlette(routes=self.health.routes()))
+        with listen(self._options.bind, self._options.port) as listener:
+            web = WebServer(door, listener, self._tls)
+            await web.start()
+            self.port = web.port
+            try:
+                yield door
+            finally:
+                await web.stop()
+
+    def _application(
         self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode, paths: WebhookPaths
-    ) -> None:
+    ) -> ASGIApp:
         webhooks = Webhooks(
             client,
             lambda: AdmissionContext(
@@ -120,20 +152,9 @@ class Server:
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
-            *self.health.told(),
+            *self.health.routes(),
         ]
-        with listen(self._options.bind, self._options.port) as listener:
-            web = WebServer(Starlette(routes=routes, middleware=doors), listener, self._tls)
-            await web.start()
-            self.port = web.port
-            self.health.has("server")
-            metrics.READY.set(1)
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                self.health.waits("server", "stopping")
-                metrics.READY.set(0)
-                await web.stop()
+        return Starlette(routes=routes, middleware=doors)
 
     def _learn(self, configmap: Obj) -> None:
         new = FrontProxy.of(configmap)

@@ -34,7 +34,7 @@ from polyvisor.process.certificates import Pair, issue_client, issue_server, loa
 from polyvisor.server.node import NodeError
 from polyvisor.server.remote_node import RemoteNode
 
-from ..cluster import KUBEVIRT, TOKEN, running, told_version
+from ..cluster import KUBEVIRT, TOKEN, reading, running, shown_by, told_version
 from .conftest import PlainDriver
 from .test_machines import xml
 
@@ -131,7 +131,6 @@ class Kubelet:
                 bind="127.0.0.1",
                 port=0,
                 health_port=0,
-                health_tls_port=0,
                 node_name="n1",
                 pod_name="",
                 state_dir=folder / "state",
@@ -158,7 +157,7 @@ class Kubelet:
 async def kubelet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kubelet]:
     monkeypatch.setattr(render, "domain_xml", xml)
     monkeypatch.setattr(containers, "PROC", tmp_path / "proc")
-    async with running(tmp_path) as client:
+    async with running(tmp_path, extra_routes=reading()) as client:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"kept": "yes"}}}
         await client.create(NODES, node)
         with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as short:  # a socket's path may not be long
@@ -239,12 +238,11 @@ async def test_a_launcher_in_its_pod_gets_its_plan_runs_its_machine_and_ends_wit
 ) -> None:
     await kubelet.machine("one")
     vmi = await kubelet.until(VMIS, "one", lambda v: (v.get("status") or {}).get("phase") == "Running")
-    async with httpx.AsyncClient(trust_env=False) as client:
-        shown = (await client.get(f"http://127.0.0.1:{handler.health_port}/metrics")).text
+    shown = (await shown_by(handler.health_port, "/metrics", TOKEN)).text
     labels = 'hypervisor="plain",name="one",namespace="default",node="n1"'
     assert f"kubevirt_vmi_memory_domain_bytes{{{labels}}}" in shown
     assert "kubevirt_virt_handler_ready_status 1.0" in shown
-    await told_version(handler.health_tls_port, await kubelet.client.create(KUBEVIRTS, KUBEVIRT))
+    await told_version(handler.health_port, await kubelet.client.create(KUBEVIRTS, KUBEVIRT))
     assert 'kubevirt_workqueue_adds_total{name="virt-handler-vmi"}' in shown
     pod = await kubelet.client.get(PODS, "virt-launcher-one", "default")
     assert set(pod["status"]) == {"phase", "containerStatuses"}, "the Pod's status is the kubelet's"

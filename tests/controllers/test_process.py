@@ -7,7 +7,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
@@ -19,7 +18,7 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Informer
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.running import Restart
-from tests.cluster import KUBEVIRT, TOKEN, running, told_version
+from tests.cluster import KUBEVIRT, TOKEN, running, shown_by, told_version
 from tests.controllers.conftest import instance
 from tests.drivers_for_tests import FakeDriver, node
 
@@ -41,7 +40,6 @@ def options(server: str, folder: Path, identity: str) -> argparse.Namespace:
         namespace="kubevirt",
         bind="127.0.0.1",
         health_port=0,
-        health_tls_port=0,
         identity=identity,
         lease_seconds=9.0,  # a busy machine must not lose it by being slow
     )
@@ -69,9 +67,8 @@ async def test_the_second_replica_takes_over_and_the_first_ends(tmp_path: Path) 
             await client.create(VMS, vm)
             await vmis.wait_until(lambda i: i.get("default", "m"), 10)
             assert not two.working.is_set()
-            async with httpx.AsyncClient(trust_env=False) as web:
-                assert (await web.get(f"http://127.0.0.1:{two.health_port}/readyz")).status_code == 200
-            await told_version(two.health_tls_port, await client.create(KUBEVIRTS, KUBEVIRT))
+            assert (await shown_by(two.health_port, "/readyz")).status_code == 200
+            await told_version(two.health_port, await client.create(KUBEVIRTS, KUBEVIRT))
             await client.patch(LEASES, names.CONTROLLER_APP, {"spec": {"holderIdentity": "two"}}, "kubevirt")
             with pytest.raises(Restart, match="two has it"):
                 await asyncio.wait_for(first, 10)

@@ -114,8 +114,11 @@ class Installation:
         self.health[name] = free_port()
         log = self._stack.enter_context((self.cluster.folder / f"{name}.log").open("ab"))
         command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={kubeconfig}"]
-        command += ["--namespace=kubevirt", f"--health-port={self.health[name]}", *arguments]
-        command += ["--health-tls-port=0"] if module in ("controllers", "agent") else []
+        command += ["--namespace=kubevirt", *arguments]
+        if module == "server":
+            self.health[name] = next(int(one.partition("=")[2]) for one in arguments if one.startswith("--port="))
+        else:
+            command += [f"--health-port={self.health[name]}"]
         environment = {**os.environ, "NO_PROXY": "*"}
         self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._stack.callback(self.running[name].kill)
@@ -133,9 +136,14 @@ class Installation:
     def ready(self, name: str) -> bool:
         assert self.running[name].poll() is None, self.cluster.tail(name)
         try:
-            return httpx.get(f"http://127.0.0.1:{self.health[name]}/readyz", trust_env=False).status_code == 200
+            return self.ask(name, "/readyz").status_code == 200
         except httpx.TransportError:
             return False
+
+    def ask(self, name: str, path: str, token: str = "") -> httpx.Response:
+        """Ask a process by TLS, whatever its certificate, as kubelets and scrapers do."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.get(f"https://127.0.0.1:{self.health[name]}{path}", headers=headers, trust_env=False, verify=False)
 
     def leader(self) -> str:
         path = "{.spec.holderIdentity}"

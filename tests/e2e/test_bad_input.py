@@ -17,7 +17,7 @@ import pytest
 from polyvisor.api.resources import SECRETS, VMIS
 from polyvisor.controllers.certificates import Lifetimes, roles
 from polyvisor.process.certificates import Pair, now
-from tests.e2e.cluster import cluster
+from tests.e2e.cluster import cluster, free_port
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import ENABLED, Installation, eventually
 from tests.needs import unmet
@@ -62,8 +62,8 @@ def _works(installation: Installation, name: str) -> None:
 def test_a_broken_kubeconfig_ends_a_process_with_one_sentence(module: str, tmp_path: Path) -> None:
     broken = tmp_path / "kubeconfig"
     broken.write_text("current-context: x\ncontexts: []\n")
-    more = {"agent": ["--node-name=n", "--health-tls-port=0"], "controllers": ["--health-tls-port=0"]}.get(module, [])
-    command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={broken}", "--health-port=0", *more]
+    more = {"agent": ["--node-name=n", "--health-port=0"], "controllers": ["--health-port=0"]}.get(module, ["--port=0"])
+    command = [sys.executable, "-P", "-m", f"polyvisor.{module}", f"--kubeconfig={broken}", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line]
@@ -83,7 +83,7 @@ def test_who_may_not_install_is_told_so(installation: Installation) -> None:
 
 
 def test_a_process_without_rights_says_which_it_lacks(installation: Installation) -> None:
-    installation.start("lacking", "server", "nobody", "--port=0")
+    installation.start("lacking", "server", "nobody", f"--port={free_port()}")
     log = installation.cluster.folder / "lacking.log"
     eventually(lambda: "kubevirts.kubevirt.io is forbidden" in log.read_text())
     assert not installation.ready("lacking")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 
 from polyvisor.api.resources import KUBEVIRTS, NODES, REFUSED, VMIS, VMS, Resource
@@ -257,6 +258,32 @@ def test_a_node_agent_is_held_to_its_own_node(installation: Installation) -> Non
     assert "machines of its own Node" in tried(mine, VMIS, "on-other", running)
     assert tried(mine, VMIS, "on-mine", running) == ""
     assert "to another Node" in tried(mine, VMIS, "on-mine", {"status": {"nodeName": "other"}})
+
+
+def test_figures_are_read_by_who_may_and_name_nobody_to_others(installation: Installation) -> None:
+    kubectl = installation.cluster.kubectl
+    installation.create(VMS, vm() | {"metadata": {"name": "figured", "namespace": "default"}})
+    kubectl("create", "clusterrole", "scraper", "--verb=get", "--non-resource-url=/metrics")
+    for name in ("scraper", "stranger"):
+        kubectl("create", "serviceaccount", name, "-n", "kubevirt")
+    kubectl("create", "clusterrolebinding", "scraper", "--clusterrole=scraper", "--serviceaccount=kubevirt:scraper")
+    scraper, stranger = installation.token("scraper"), installation.token("stranger")
+    named = "kubevirt_vm_info{"
+    leads = installation.leader()
+
+    def shown(name: str, token: str = "") -> httpx.Response:
+        return installation.ask(name, "/metrics", token)
+
+    eventually(lambda: named in shown(leads, scraper).text, why=lambda: shown(leads, scraper).text)
+    for name, process in installation.running.items():
+        if process.poll() is not None:
+            continue
+        assert shown(name, scraper).status_code == 200, name
+        assert (shown(name, stranger).status_code, shown(name, "nonsense").status_code) == (403, 401), name
+        anybody = shown(name)
+        assert anybody.status_code == 200, name
+        assert "kubevirt_info{" in anybody.text, name
+        assert 'namespace="' not in anybody.text, name
 
 
 def test_no_component_lacks_a_right(installation: Installation) -> None:

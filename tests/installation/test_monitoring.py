@@ -116,12 +116,40 @@ def test_names_are_of_prometheus_own_shape_and_once() -> None:
 
 def test_the_chart_brings_them_where_they_are_asked_for() -> None:
     assert {"ServiceMonitor", "PrometheusRule"} & {one["kind"] for one in manifests()} == set()
-    found = {one["kind"]: one for one in manifests("machines", [{"monitoring": {"enabled": True}}])}
+    everything = manifests("machines", [{"monitoring": {"enabled": True}}])
+    found = {one["kind"]: one for one in everything}
     assert found["PrometheusRule"]["spec"]["groups"] == GROUPS
     assert json.loads(found["ConfigMap"]["data"]["polyvisor.json"]) == DASHBOARD
     selector = found["ServiceMonitor"]["spec"]["selector"]["matchLabels"]
     services = [one for one in manifests() if one["kind"] == "Service"]
     (service,) = [one for one in services if one["metadata"].get("labels") == selector]
-    assert found["ServiceMonitor"]["spec"]["endpoints"][0]["port"] in {
-        port["name"] for port in service["spec"]["ports"]
+    (endpoint,) = found["ServiceMonitor"]["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}[endpoint["port"]] == "metrics"
+    token = found["Secret"]["metadata"]
+    assert endpoint["authorization"]["credentials"] == {"name": token["name"], "key": "token"}
+    account = token["annotations"]["kubernetes.io/service-account.name"]
+    bound = [one for one in everything if one["kind"] == "ClusterRoleBinding" and one["subjects"][0]["name"] == account]
+    (role,) = [one for one in everything if one["metadata"]["name"] == bound[0]["roleRef"]["name"] and "rules" in one]
+    assert role["rules"] == [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}], "a token sent to who knows whom"
+
+
+def test_no_component_listens_without_tls_and_each_may_be_scraped() -> None:
+    pods = {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]
+        for one in manifests()
+        if "template" in (one.get("spec") or {})
     }
+    assert len(pods) == 4
+    policies = {one["metadata"]["name"]: one["spec"] for one in manifests() if one["kind"] == "NetworkPolicy"}
+    for name, pod in pods.items():
+        main = pod["containers"][0]
+        assert {"name": "metrics", "containerPort": 8443} in main["ports"], name
+        assert {one["containerPort"] for one in main["ports"]} <= {8443, 8186}, name
+        for probe in ("readinessProbe", "livenessProbe"):
+            asked = main[probe]["httpGet"]
+            assert (asked["port"], asked["scheme"]) == ("metrics", "HTTPS"), name
+        doors = [one for one in policies[name]["ingress"] if {"port": "metrics"} in one["ports"]]
+        others = [one for door in doors for one in door.get("from", [{}])]
+        monitoring = {"namespaceSelector": {"matchLabels": {"prometheus.kubevirt.io": "true"}}}
+        assert monitoring in others or (name == "virt-api" and others == [{}]), name

@@ -27,10 +27,18 @@ SIZED = {
     for name in (*SIZES, *PREFERENCES)
 }
 EVENTS = {"/events create": ("kube/events.py", "create(EVENTS"), "/events patch": ("kube/events.py", "patch(EVENTS")}
+READERS = {
+    "authentication.k8s.io/tokenreviews create": ("process/metrics_readers.py", "create(TOKEN_REVIEWS"),
+    "authorization.k8s.io/subjectaccessreviews create": (
+        "process/metrics_readers.py",
+        "create(SUBJECT_ACCESS_REVIEWS",
+    ),
+}
 OWN_RUN = ("controllers/run.py", "Informer(client")
 RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "kubevirt-apiserver": {
         **SIZED,
+        **READERS,
         "kubevirt.io/virtualmachines get": ("server/subresources_machines.py", "get(VMS"),
         "kubevirt.io/virtualmachines patch": ("server/subresources_volumes.py", "patch(resource"),
         "kubevirt.io/virtualmachines/status patch": ("server/subresources.py", 'subresource="status"'),
@@ -47,6 +55,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "kubevirt-controller": {
         **SIZED,
+        **READERS,
         **watched(*OWN_RUN, "kubevirt.io/virtualmachines", "kubevirt.io/virtualmachineinstances"),
         **watched(*OWN_RUN, "kubevirt.io/virtualmachineinstancereplicasets", "kubevirt.io/kubevirts"),
         **watched(*OWN_RUN, "/pods", "/nodes", "/persistentvolumeclaims", "policy/poddisruptionbudgets"),
@@ -91,7 +100,21 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "policy/poddisruptionbudgets delete": ("controllers/budgets.py", "delete(DISRUPTION_BUDGETS"),
         **EVENTS,
     },
+    "kubevirt-operator": {
+        **READERS,
+        "apiextensions.k8s.io/customresourcedefinitions get": ("controllers/definitions.py", "get(CRDS"),
+        **{
+            f"admissionregistration.k8s.io/{kind} {verb}": ("controllers/certificates.py", f"{verb}(")
+            for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+            for verb in ("get", "patch")
+        },
+        **{
+            f"apiregistration.k8s.io/apiservices {verb}": ("controllers/certificates.py", f"{verb}(")
+            for verb in ("get", "patch")
+        },
+    },
     "kubevirt-handler": {
+        **READERS,
         **watched("agent/agent.py", "Informer(", "kubevirt.io/virtualmachineinstances", "/pods"),
         **watched("agent/agent.py", "Informer(client, PVCS", "/persistentvolumeclaims"),
         "kubevirt.io/virtualmachineinstances update": ("agent/vmi.py", "update_status(VMIS"),

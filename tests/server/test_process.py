@@ -27,7 +27,7 @@ from polyvisor.kube.tasks import end_task
 from polyvisor.process.certificates import Pair, issue_client, issue_server, load_pair, make_authority
 from polyvisor.process.running import Restart
 from polyvisor.server.process import Server
-from tests.cluster import KUBEVIRT, TOKEN, running, told_version
+from tests.cluster import KUBEVIRT, TOKEN, running, shown_by, told_version
 from tests.server.test_webhooks import request, vm
 
 Obj = dict[str, Any]
@@ -114,9 +114,7 @@ async def started(cluster: Cluster, folder: Path, certificates: bool = True) -> 
         "users": [{"name": "u", "user": {"token": TOKEN}}],
     }
     (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    options = argparse.Namespace(
-        kubeconfig=str(folder / "kubeconfig"), namespace="kubevirt", bind="127.0.0.1", port=0, health_port=0
-    )
+    options = argparse.Namespace(kubeconfig=str(folder / "kubeconfig"), namespace="kubevirt", bind="127.0.0.1", port=0)
     cluster.server = Server(options)
     cluster.task = asyncio.create_task(cluster.server.run())
     try:
@@ -150,8 +148,7 @@ async def test_the_aggregator_may_start_a_machine_for_a_user_who_may(cluster: Cl
         assert 'User "bob" cannot update resource "virtualmachines/start"' in denied.json()["message"]
         assert (await aggregator.put(START)).status_code == 401
         assert cluster.server is not None
-        async with httpx.AsyncClient(trust_env=False) as plain:
-            shown = (await plain.get(f"http://127.0.0.1:{cluster.server.health_port}/metrics")).text
+        shown = (await shown_by(cluster.server.port, "/metrics")).text
         for code in (202, 403, 401):
             labels = f'code="{code}",resource="virtualmachines/start",verb="PUT"'
             assert f"polyvisor_api_requests_total{{{labels}}} 1.0" in shown
@@ -207,20 +204,17 @@ async def test_not_ready_until_there_are_certificates(cluster: Cluster, tmp_path
     async with started(cluster, tmp_path, certificates=False):
         assert cluster.server is not None
         server = cluster.server
-        async with httpx.AsyncClient(trust_env=False) as client:
 
-            async def get(path: str) -> httpx.Response:
-                return await client.get(f"http://127.0.0.1:{server.health_port}{path}")
+        async def waits() -> bool:
+            return bool(server.port) and "certificates" in (await shown_by(server.port, "/readyz")).text
 
-            async def waits() -> bool:
-                return bool(server.health_port) and "certificates" in (await get("/readyz")).text
-
-            await eventually(waits)
-            answer = await get("/readyz")
-            assert answer.status_code == 503
-            assert "kubevirt-virt-api-certs" in answer.text
-            assert (await get("/livez")).status_code == 200
-            assert "polyvisor_admission_reviews_total" in (await get("/metrics")).text
+        await eventually(waits)
+        answer = await shown_by(server.port, "/readyz")
+        assert answer.status_code == 503
+        assert "kubevirt-virt-api-certs" in answer.text
+        assert (await shown_by(server.port, "/livez")).status_code == 200
+        assert "polyvisor_admission_reviews_total" in (await shown_by(server.port, "/metrics")).text
+        assert (await shown_by(server.port, "/validate/t0k3n")).status_code == 404, "nothing is judged yet"
 
 
 async def test_an_authority_that_is_taken_away_ends_the_process(cluster: Cluster, tmp_path: Path) -> None:
