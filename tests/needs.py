@@ -29,6 +29,18 @@ LANES = {
     "no /dev/vhost-vsock": "what is said where the device is missing; hosts that have it",
 }
 """What a machine may lack without being set up wrongly -> what is tested with it, or why it may lack it."""
+SHOW = """
+set -e
+path=$PATH PATH=/usr/sbin:/usr/bin:/sbin:/bin top=$1
+mount --bind "$top" /mnt
+mount -t tmpfs -o mode=755 tmpfs "$2"
+mkdir -p "$top"
+mount --move /mnt "$top"
+cd "$top"
+PATH=$path
+shift 2
+exec "$@"
+"""
 
 
 def absent(lane: str, reason: str) -> NoReturn:
@@ -60,11 +72,16 @@ def need_root(strict: bool = False) -> None:
     absent("root", "this test needs root")
 
 
-def need_open_tree() -> None:
-    """Fail a test that runs this tree as another user where other users cannot enter one of its folders."""
-    for folder in (TOP, *TOP.parents):
-        if not folder.stat().st_mode & 0o001:
-            unmet(f"other users cannot enter {folder}, and this test runs the tree as one: chmod o+x {folder}")
+def open_tree() -> tuple[str, ...]:
+    """Return what goes before a command that runs this tree as another user; empty where every user can enter it.
+
+    Else, as in a clone below /root, the command gets mounts of its own, in which nothing but the tree is below the
+    closed folder.
+    """
+    closed = [folder for folder in (TOP, *TOP.parents) if not folder.stat().st_mode & 0o001]
+    if TOP in closed:
+        unmet(f"other users cannot enter {TOP}, and this test runs the tree as one: chmod o+x {TOP}")
+    return ("/usr/bin/unshare", "--mount", "/bin/sh", "-c", SHOW, "sh", str(TOP), str(closed[-1])) if closed else ()
 
 
 def missing(lists: Sequence[str] = ("environment", "machine")) -> list[prerequisites.Prerequisite]:

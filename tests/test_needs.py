@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from tests import needs
 from tests.folders import short_folder
 
 TOP = Path(__file__).resolve().parents[1]
+NOBODY = ("/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 TESTS = """
 import pytest
 from tests.needs import absent, need
@@ -44,11 +45,12 @@ def test_as_root():
 """
 
 
-def run(folder: Path, *options: str, user: int | None = None) -> str:
+def run(folder: Path, *options: str, before: Sequence[str] = ()) -> str:
     (folder / "test_some.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-rfE", *options]
+    command = [*before, sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-rfE"]
+    command += [f"--rootdir={folder}", *options, os.fspath(folder)]
     environment = {**os.environ, "PYTHONPATH": str(TOP), "PATH": str(folder), "COLUMNS": "120"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, user=user, timeout=60)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 
 
@@ -73,8 +75,22 @@ def test_a_lane_is_skipped_and_shown_and_all_else_fails(folder: Path) -> None:
 
 @pytest.mark.root
 def test_a_user_who_is_not_root_is_told(folder: Path) -> None:
-    needs.need_open_tree()
-    assert "root                     1 skipped  this test needs root" in run(folder, user=65534)
+    before = (*needs.open_tree(), *NOBODY)
+    assert "root                     1 skipped  this test needs root" in run(folder, before=before)
+
+
+@pytest.mark.root
+def test_a_tree_in_a_closed_folder_is_run_as_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = folder / "closed" / "deep" / "tree"
+    tree.mkdir(parents=True)
+    (tree / "here").write_text("seen\n")
+    (folder / "closed").chmod(0o700)
+    command = [*NOBODY, "/bin/cat", tree / "here"]
+    assert subprocess.run(command, capture_output=True).returncode == 1
+    monkeypatch.setattr(needs, "TOP", tree)
+    done = subprocess.run([*needs.open_tree(), *command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("seen\n", "")
+    assert list((folder / "closed").rglob("*")) == [tree.parent, tree, tree / "here"]
 
 
 def test_options_of_this_run_are_not_those_of_a_run_that_a_test_starts(folder: Path) -> None:

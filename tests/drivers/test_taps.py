@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import guest_images
 from oci_layout import Entry, Tree
 
-from tests.needs import need, need_open_tree, unmet
+from tests.needs import need, open_tree, unmet
 
 __all__ = ["net"]
 
@@ -78,7 +78,6 @@ def folder() -> Iterator[Path]:
 def test_a_guest_of_a_launcher_without_rights(
     net: Net, folder: Path, store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need_open_tree()
     if why := trial():
         unmet(f"networks of Pods cannot be made here: {why}")
     card = {"name": "default", "masquerade": {}, "ports": [{"port": 8080}]}
@@ -110,7 +109,8 @@ def test_a_guest_of_a_launcher_without_rights(
     asyncio.run(networks.open())
     link: Any = SimpleNamespace(pid=net.pod.pid, user=USER, gid=USER, active=False, closed=False)
     script = INSIDE.format(user=USER, python=sys.executable)
-    command = ["nsenter", f"--net=/proc/{net.pod.pid}/ns/net", "--", "unshare", "--mount", "sh", "-c", script, folder]
+    inside = ["unshare", "--mount", "sh", "-c", script, os.fspath(folder)]
+    command = [*open_tree(), "nsenter", f"--net=/proc/{net.pod.pid}/ns/net", "--", *inside]
     environment = {**os.environ, "HOME": os.fspath(folder), "XDG_RUNTIME_DIR": os.fspath(folder)}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.needs import need_open_tree
+from tests.needs import open_tree
 
 POLYVISOR = [sys.executable, "-m", "polyvisor.cli"]
 KUBECTL = shutil.which("kubectl", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
@@ -150,8 +150,7 @@ def test_damaged_database(here: Installation) -> None:
 @ROOT_ONLY
 @pytest.mark.parametrize("command", [["up"], ["get", "vmi"]])
 def test_no_permission(here: Installation, command: list[str]) -> None:
-    need_open_tree()
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    nobody = (*open_tree(), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     result = here(*command, prefix=nobody)
     assert result.returncode == 8, result.stderr
     assert "ermission denied" in result.stderr
