@@ -26,11 +26,12 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 MAKE = ("make", "--no-print-directory")
-PROGRAMS = ("vcsim", "etcd", "kwok", "virtctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler",
+PROGRAMS = ("etcd", "kwok", "virtctl", "kube-apiserver", "kube-controller-manager", "kube-scheduler",
             "kubelet", "kube-proxy")  # fmt: skip
 """What the core of e2e speaks to; kept in the user's cache by the modules' content, and built before the tests."""
 CORE = "e2e and not proof"
 SLOW = "e2e and proof"
+SLOWEST = "--durations=40 --durations-min=5"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ LANES = {
              (sys.executable, "-m", "tests.e2e.goprograms", *PROGRAMS)),
         Lane("test", "unit tests and tests with the real drivers", (*MAKE, "test")),
         Lane("lint", "style, types, layers", (*MAKE, "lint")),
-        Lane("e2e", "the core of the tests of the whole system", (*MAKE, "e2e", f"TESTS=-m '{CORE}' tests/e2e"),
-             (("POLYVISOR_FAULT_ROUNDS", "10"),)),
+        Lane("e2e", "the core of the tests of the whole system",
+             (*MAKE, "e2e", f"TESTS=-m '{CORE}' {SLOWEST} tests/e2e"), (("POLYVISOR_FAULT_ROUNDS", "10"),)),
         Lane("clean-room-12", "a minimal Debian 12: make demo, tests", (*MAKE, "clean-room", "DEBIAN=12")),
     ),
     "proof": (
@@ -65,6 +66,15 @@ LANES = {
         e2e("debian", "a whole Debian with systemd under each driver", "full"),
         e2e("older-kubernetes", "the oldest release of Kubernetes", "test_older_kubernetes.py"),
         e2e("pods", "machines in launcher Pods: what the core leaves out", "pods"),
+        e2e("nodes", "two real nodes: installation, upgrade and removal; device plugins", "test_real_nodes.py",
+            "test_devices.py"),
+        e2e("resilience", "components, certificates and the API server are lost", "test_resilience.py"),
+        e2e("placement", "every case of both placement matrices", "test_placement.py", "test_mixed_cluster.py"),
+        e2e("hosts", "a slow host, huge pages, dedicated CPUs", "test_new_host.py", "test_huge_pages.py",
+            "test_own_cpus.py"),
+        e2e("peers", "libvirt's drivers for Xen and ESX against simulated peers", "test_libxl.py", "test_esx_wire.py"),
+        e2e("clients", "KubeVirt's Python client, USB redirection", "test_other_client.py", "test_usbredir.py"),
+        e2e("cases", "each input that once went wrong, with a guest", "test_cases.py"),
         Lane("release", "wheel, sdist, chart, images and checksums in dist/", (*MAKE, "release")),
         Lane("bench", "speed and memory; writes docs/performance.md", (*MAKE, "bench")),
     ),

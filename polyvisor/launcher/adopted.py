@@ -1,8 +1,8 @@
 """Domains that libvirt is still taking over from a former launcher.
 
 libvirt's embedded drivers open at once and reach running domains on a thread of their own. What isn't obvious: one that
-cannot be reached, or that is destroyed meanwhile, is ended by that thread without an event (``qemuProcessReconnect`` in
-src/qemu/qemu_process.c), after it was seen running. So the domain has to be looked at once more when that is over.
+cannot be reached, or that is destroyed meanwhile, is ended by that thread without an event (libvirt's functions named
+``...ProcessReconnect``), after it was seen running. So the domain has to be looked at once more when that is over.
 """
 
 from __future__ import annotations

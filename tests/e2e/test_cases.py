@@ -21,7 +21,7 @@ from tests.cases.folders import Case, cases
 
 from .standalone import Standalone, standalone
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 Obj = dict[str, Any]
 EVERY = {case.id: case for case in cases() if any(one.get("kind") == "VirtualMachine" for one in case.objects())}

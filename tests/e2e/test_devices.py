@@ -21,7 +21,7 @@ from tests.e2e.node import PAUSE, Node
 from tests.e2e.nodes import NodesCluster, cluster_with_nodes
 from tests.needs import unmet
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root]
+pytestmark = [pytest.mark.e2e, pytest.mark.proof, pytest.mark.root]
 KVM = "devices.kubevirt.io/kvm"
 RANDOM = os.makedev(1, 8)
 

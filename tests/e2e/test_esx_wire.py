@@ -23,7 +23,7 @@ from tests.drivers.kit import machine
 from tests.e2e.goprograms import NoGo, program
 from tests.needs import unmet
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 DRIVER = EsxDriver()
 PASSWORD = "Pa55-of-the-host"
 STORE = "LocalDS_0"

@@ -14,7 +14,7 @@ from .huge_pages import MIB, count, set_aside
 from .installation import eventually
 from .standalone import Standalone, bare_machine, standalone
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 PAGES = 64
 SECONDS = 180

@@ -28,6 +28,7 @@ from tests.drivers.kit import machine
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.proof,
     pytest.mark.root,
 ]
 DRIVER = XenDriver()

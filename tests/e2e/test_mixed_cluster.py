@@ -16,6 +16,7 @@ from polyvisor.api import Obj
 from polyvisor.api.resources import KUBEVIRTS, NAMESPACES, NODES, PODS, VMIS, VMS, Resource
 from polyvisor.controllers.objects import uid
 from polyvisor.kube import ApiError, Informer
+from tests.e2e.matrices import live
 from tests.e2e.mixed import (
     ACCOUNTS,
     BIG,
@@ -96,7 +97,7 @@ LANDS: dict[str, tuple[Obj | None, Obj, str, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", LANDS)
+@pytest.mark.parametrize("case", live(LANDS, "efi-where-it-is", "taint-of-virtual-nodes", "gives-way-twice"))
 async def test_a_machine_lands_where_it_can_run(mixed: Mixed, case: str) -> None:
     hypervisor, spec, driver, nodes = LANDS[case]
     await mixed.make(case, hypervisor, **spec)
@@ -131,7 +132,7 @@ HELD: dict[str, tuple[Obj | None, Obj, dict[str, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", HELD)
+@pytest.mark.parametrize("case", live(HELD, "feature-on-another-node", "unsupported-everywhere", "cordoned"))
 async def test_a_machine_that_no_node_can_run_is_held_with_the_reasons(mixed: Mixed, case: str) -> None:
     hypervisor, spec, wanted, words = HELD[case]
     made = await mixed.make(case, hypervisor, **spec)

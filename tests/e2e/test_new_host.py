@@ -83,6 +83,7 @@ def test_qemu_is_proved_without_any_kernel(home: Standalone) -> None:
     home.run("run", home.folder / "machine.json")
 
 
+@pytest.mark.proof
 def test_a_tenth_of_a_core_is_slow_and_not_wrong(home: Standalone, slow_group: Path) -> None:
     def join() -> None:
         (slow_group / "cgroup.procs").write_text(str(os.getpid()))

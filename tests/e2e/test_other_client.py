@@ -11,7 +11,7 @@ import pytest
 
 from .standalone import Standalone, standalone
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 CLIENT = "openshift-python-wrapper==11.0.143"
 PLACE = Path.home() / ".cache" / "polyvisor" / "other-client"

@@ -17,7 +17,7 @@ from tests.needs import absent
 from .installation import eventually
 from .standalone import Standalone, bare_machine, standalone
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 
 SECONDS = 90
 CPUS = os.sched_getaffinity(0)

@@ -22,6 +22,7 @@ from polyvisor.api.resources import VMIS
 from polyvisor.drivers import registry
 from tests.e2e.cluster import Cluster, cluster
 from tests.e2e.goprograms import NoGo
+from tests.e2e.matrices import live
 from tests.e2e.mixed import root_for
 from tests.needs import unmet
 
@@ -221,7 +222,7 @@ CASES: dict[str, tuple[Obj, str, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", live(CASES, "any-of-first", "virt-type", "gives-way"))
 def test_a_machine_goes_where_its_driver_is(mixed: Cluster, case: str) -> None:
     obj, driver, nodes = CASES[case]
     mixed.kubectl("create", "-f", "-", stdin=json.dumps(obj))

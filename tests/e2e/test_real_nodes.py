@@ -23,7 +23,7 @@ from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
 from tests.needs import unmet
 
 Obj = dict[str, Any]
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 SECONDS = 180
 OURS = re.compile("polyvisor[.]|qemu-system|libvirt")
 READY = "polyvisor-demo: ready"

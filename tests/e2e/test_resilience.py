@@ -26,7 +26,7 @@ from tests.e2e.played import agents, node, node_ready
 from tests.needs import unmet
 from tests.server.test_webhooks import vm
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 OLD = ("old-qemu", "old-lxc")
 CERTIFICATE = ("get", "secret", "kubevirt-virt-api-certs", "-n", "kubevirt", "-o", "jsonpath={.data.tls\\.crt}")
 

@@ -24,7 +24,7 @@ from tests.folders import short_folder
 from .standalone import BIN, KERNEL, ROOT, Standalone, standalone
 from .test_networks import BASE
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 SLOTS = 4
 HELLO, CONNECT, INTERFACES, ENDPOINTS, CONTROL = 0, 1, 4, 5, 100
 NO_ENDPOINT = 255

@@ -32,6 +32,7 @@ UNKNOWN = {
     "polyvisor/prerequisites/__init__.py": "nothing: it looks for a program that a message names",
     "tests/agent/test_hostile_images.py": "bwrap and a shell",
     "tests/e2e/test_virtctl.py": "a virtctl that is built here",
+    "tests/test_needs.py": "Python and cat, as another user",
     "tools/lanes.py": "make",
     "tools/images.py": "buildah, behind unshare where there is no root",
     "tools/try_launcher.py": "a launcher in a container, by runc",
@@ -104,6 +105,23 @@ def test_every_program_that_runs_is_declared() -> None:
 def test_a_line_that_is_taken_away_is_missed(package: str, program: str) -> None:
     left = [entry for entry in prerequisites.everything() if entry.packages.get("debian") != package]
     assert program in undeclared(left)
+
+
+def test_the_clean_room_tries_every_test_that_runs_an_installed_program() -> None:
+    base = {word for entry in prerequisites.everything() if "base" in entry.lists for word in entry.programs}
+    files = {
+        place.partition(":")[0]
+        for name, places in executed().programs.items()
+        if name.rpartition("/")[2] not in base
+        for place in places
+    }
+    steps = (TOP / "tools/clean-room/steps").read_text()
+    tried = steps.partition("machine='")[2].partition("'")[0].split()
+    assert all((TOP / place).exists() for place in tried)
+    elsewhere = ("tests/e2e/", "tests/tools/", "tests/prerequisites/")
+    tests = {file for file in files if file.startswith("tests/") and not file.startswith(elsewhere)}
+    assert {file for file in tests if not any(Path(file).is_relative_to(place) for place in tried)} == set()
+    assert "tests/agent/test_contents.py" in tests
 
 
 def test_calls_that_cannot_be_followed_are_explained() -> None:

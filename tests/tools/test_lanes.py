@@ -73,7 +73,7 @@ def test_no_test_is_in_no_lane() -> None:
     marked = {
         path.relative_to(TOP)
         for path in (TOP / "tests").rglob("test_*.py")
-        if path != Path(__file__) and re.search(r"\bmark\.proof\b", path.read_text())
+        if path != Path(__file__) and re.search(r"\bmark\.proof\b|\blive\(", path.read_text())
     }
     words = " ".join(word for lane in LANES["proof"] for word in lane.command if SLOW in word)
     places = [Path(place) for place in re.findall(r"tests/e2e/\S+", words)]
