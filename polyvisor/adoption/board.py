@@ -17,6 +17,8 @@ ACTIONS = ("poweroff", "reset", "shutdown")
 SOUNDS = ("ich9", "ac97")
 PANICS = ("isa", "pvpanic")
 SCREEN = "vga"
+TERMINALS = ("pty", "nmdm")
+CONSOLE = f"{SPEC}.domain.devices.autoattachSerialConsole"
 
 
 def read_board(draft: Draft) -> None:
@@ -27,6 +29,7 @@ def read_board(draft: Draft) -> None:
     devices = draft.devices
     if board.find("console") is None and board.find("serial") is None:
         devices["autoattachSerialConsole"] = False
+    _serial(draft, board)
     _screen(draft, board)
     _inputs(draft, board)
     sound = next((one for one in board.iterfind("sound") if one.get("model") in SOUNDS), None)
@@ -64,6 +67,18 @@ def _named(element: _Element, prefix: str, otherwise: str) -> str:
     return name if given.startswith(prefix) and free(name) else otherwise
 
 
+def _serial(draft: Draft, board: _Element) -> None:
+    """Take the first serial port for the machine's console; the API has no second."""
+    for place, port in enumerate(board.iterfind("serial")):
+        kind = port.get("type", "")
+        if place:
+            draft.leave_out(port, "a machine has one serial port")
+        elif kind in TERMINALS:
+            draft.settle(port, "type", Outcome.KEPT, CONSOLE)
+        else:
+            draft.settle_all(port, Outcome.CHANGED, f"becomes the console that `polyvisor console` joins, not {kind}")
+
+
 def _screen(draft: Draft, board: _Element) -> None:
     model = board.find("video/model")
     kind = model.get("type", "") if model is not None else ""
@@ -74,8 +89,6 @@ def _screen(draft: Draft, board: _Element) -> None:
     if kind not in ("", "none", SCREEN):
         draft.devices["video"] = {"type": kind}
     for graphics in board.iterfind("graphics"):
-        if graphics.get("passwd") is not None:
-            graphics.set("passwd", "(not shown)")
         text = "the screen is shown by `polyvisor vnc`, which needs no address and no password"
         if not draft.ours:
             draft.settle_all(graphics, Outcome.CHANGED, text)

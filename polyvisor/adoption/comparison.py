@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from polyvisor.adoption.compute import size_of
+from polyvisor.adoption.draft import SPEC
 from polyvisor.adoption.reading import path_of
 from polyvisor.adoption.values import Note, Outcome
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
+
+    from polyvisor.adoption.draft import Draft
 
 CHOSEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), text)
@@ -36,37 +39,58 @@ CHOSEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 """What libvirt or Polyvisor chooses anew at each start."""
+FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), text)
+    for pattern, text in (
+        (r"uuid|sysinfo/system/entry\[.*\]/?.*", "firmware"),
+        (r"memory(/@unit)?", "memory.guest"),
+        (r"memoryBacking/.*", "memory.hugepages"),
+        (r"vcpu|cpu/topology/.*", "cpu"),
+        (r"cpu/(@mode|model)", "cpu.model"),
+        (r"cpu/feature.*", "cpu.features"),
+        (r"os/type/@machine", "machine.type"),
+        (r"os/(@firmware|firmware/.*|bios/.*)", "firmware.bootloader"),
+        (r"os/(kernel|initrd|cmdline)", "firmware.kernelBoot"),
+        (r"features/.*", "features"),
+        (r"clock/.*", "clock"),
+        (r"sysinfo/chassis/.*", "chassis"),
+        (r"devices/disk.*", "devices.disks"),
+        (r"devices/interface.*", "devices.interfaces"),
+        (r"devices/filesystem.*", "devices.filesystems"),
+        (r"devices/(input|sound|tpm|watchdog|rng|panic|vsock|video|graphics|memballoon).*", "devices"),
+    )
+)
+"""Where a machine has what is kept, as far as one field can be named."""
 KEYS = ("name", "type", "dev", "bus", "model", "index", "vcpu", "order")
 """Attributes by which elements of one tag are told apart, where they have them."""
+SIZES = ("memory", "maxMemory")
+"""Elements whose text is an amount of memory in the unit of an attribute."""
 PAIRED = frozenset({"timer", "feature", "entry", "input", "controller", "vcpupin"})
 """Elements that stand for what their attributes of :data:`KEYS` say, wherever they stand."""
 
 
-def compare(original: _Element, rendered: _Element | None, settled: Mapping[str, Note]) -> list[Note]:
-    """Return a note for each attribute and text of ``original``; those in ``settled`` count as they are."""
+def compare(original: _Element, rendered: _Element | None, draft: Draft) -> list[Note]:
+    """Return a note for each attribute and text of ``original``; what the draft has settled counts as it is."""
     found: list[Note] = []
-    _compare(original, rendered, settled, found)
+    _compare(original, rendered, draft, found)
     return found
 
 
-def _compare(one: _Element, other: _Element | None, settled: Mapping[str, Note], found: list[Note]) -> None:
+def _compare(one: _Element, other: _Element | None, draft: Draft, found: list[Note]) -> None:
     path = path_of(one)
+    same = other is not None and one.tag in SIZES and size_of(one) == size_of(other)
     for name, value in _attributes(one):
         where = f"{path}/@{name}" if path else f"@{name}"
-        if name == "unit" and size_of(one) is not None:
-            continue
         there = other.get(name) if other is not None else None
-        found.append(settled.get(where) or _judge(where, str(value), there))
+        found.append(draft.settled.get(where) or _judge(where, value, value if same else there))
     text = (one.text or "").strip()
     if text or not (len(one) or one.attrib):
-        there = (other.text or "").strip() if other is not None else None
-        if size_of(one) is not None and other is not None and size_of(one) == size_of(other):
-            there = text
-        found.append(settled.get(path) or _judge(path, text, there))
-    pairs = _pairs(one, other)
+        opposite = (other.text or "").strip() if other is not None else None
+        found.append(draft.settled.get(path) or _judge(path, text, text if same else opposite))
+    pairs = _pairs(one, other, draft.left_out)
     for child in one:
         if isinstance(child.tag, str):
-            _compare(child, pairs.get(child), settled, found)
+            _compare(child, pairs.get(child), draft, found)
 
 
 def _attributes(element: _Element) -> list[tuple[str, str]]:
@@ -75,16 +99,17 @@ def _attributes(element: _Element) -> list[tuple[str, str]]:
 
 def _judge(path: str, value: str, there: str | None) -> Note:
     if there is not None and there.lower() == value.lower():
-        return Note(path, value, Outcome.KEPT)
+        field = next((text for pattern, text in FIELDS if pattern.fullmatch(path)), "")
+        return Note(path, value, Outcome.KEPT, f"{SPEC}.domain.{field}" if field else "")
     for pattern, text in CHOSEN:
         if pattern.fullmatch(path):
             return Note(path, value, Outcome.CHOSEN, text)
     if there is None:
-        return Note(path, value, Outcome.BESIDE, "no field of the API, or not one that the driver has, expresses it")
+        return Note(path, value, Outcome.BESIDE)
     return Note(path, value, Outcome.CHANGED, f"becomes {there}" if there else "becomes empty")
 
 
-def _pairs(one: _Element, other: _Element | None) -> dict[_Element, _Element]:
+def _pairs(one: _Element, other: _Element | None, left_out: Collection[str]) -> dict[_Element, _Element]:
     """Pair the children of two elements by tag and order, some by their attributes."""
     if other is None:
         return {}
@@ -93,7 +118,7 @@ def _pairs(one: _Element, other: _Element | None) -> dict[_Element, _Element]:
         waiting[_key(child)].append(child)
     pairs = {}
     for child in one:
-        if waiting[key := _key(child)]:
+        if path_of(child) not in left_out and waiting[key := _key(child)]:
             pairs[child] = waiting[key].pop(0)
     return pairs
 

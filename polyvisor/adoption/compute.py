@@ -45,6 +45,11 @@ def read_memory(draft: Draft) -> None:
     size = size_of(element) if element is not None else None
     if size:
         memory["guest"] = format_quantity(size)
+    current = draft.domain.find("currentMemory")
+    if current is not None and size:
+        same = size_of(current) == size
+        text = f"{SPEC}.domain.memory.guest" if same else "the balloon gives the guest all of its memory at a start"
+        draft.settle_all(current, Outcome.KEPT if same else Outcome.CHANGED, text)
     most = draft.domain.find("maxMemory")
     if most is not None and (room := size_of(most)) and size and room > size:
         memory["maxGuest"] = format_quantity(room)

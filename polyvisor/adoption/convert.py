@@ -40,6 +40,8 @@ from polyvisor.drivers import DriverRegistry, registry
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
+NOT_SHOWN = "(not shown)"
+"""In place of a screen's password, which no object may hold."""
 MAX_KEPT = 200 * 1024
 """Bytes of an object's annotations that what is kept may fill; Kubernetes takes 256 KiB in all."""
 
@@ -69,11 +71,13 @@ def convert_all(xml: str | bytes, mapping: Mapping, drivers: DriverRegistry | No
 
 
 def convert_domain(domain: _Element, mapping: Mapping, drivers: DriverRegistry) -> Conversion:
-    """Return one domain as a VirtualMachine; see :func:`convert`."""
+    """Return one domain as a VirtualMachine; see :func:`convert`. Passwords are removed from ``domain``."""
     driver, virt_type = driver_of(domain, drivers, mapping.driver)
     name = (domain.findtext("name") or "").strip()
     if not name:
         raise ConversionError("has no <name>")
+    for graphics in domain.iterfind("devices/graphics[@passwd]"):
+        graphics.set("passwd", NOT_SHOWN)
     shared = copy.deepcopy(domain)
     driver.generalize(shared)
     best: tuple[tuple[int, int], Draft, list[Note]] | None = None
@@ -82,7 +86,7 @@ def convert_domain(domain: _Element, mapping: Mapping, drivers: DriverRegistry) 
         draft.ours = shared.findtext("sysinfo/system/entry[@name='product']") == PRODUCT
         _read(draft, way)
         lacking = take_out(draft)
-        notes = compare(domain, rendering(draft), draft.settled)
+        notes = compare(domain, rendering(draft), draft)
         cost = lacking, sum(note.outcome in (Outcome.CHANGED, Outcome.BESIDE) for note in notes)
         if best is None or cost < best[0]:
             best = cost, draft, notes

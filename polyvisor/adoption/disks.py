@@ -36,7 +36,7 @@ def read_disks(draft: Draft) -> None:
     for element in draft.domain.iterfind("devices/disk"):
         kind = element.get("device", "disk")
         if kind not in DEVICES:
-            draft.settle_all(element, Outcome.BESIDE, f"a {kind} drive has no field; the machine is without it")
+            draft.leave_out(element, f"the API has no {kind} drives")
             continue
         name = _name(element, names)
         names.add(name)
@@ -92,16 +92,18 @@ def _disk(draft: Draft, element: _Element, name: str, kind: str) -> Obj:
 
 def _order(draft: Draft, disks: list[Obj]) -> None:
     """Turn the order of kinds of devices (``<os><boot dev>``) into one of disks, if it says more than "the disks"."""
-    kinds = [boot.get("dev") for boot in draft.domain.iterfind("os/boot")]
+    boots = draft.domain.findall("os/boot")
+    kinds = [boot.get("dev") for boot in boots]
     if kinds in ([], ["hd"]) or any("bootOrder" in disk for disk in disks):
         return
     place = 0
-    for kind in kinds:
+    for boot, kind in zip(boots, kinds, strict=True):
         device = {"hd": "disk", "cdrom": "cdrom"}.get(str(kind))
         first = next((disk for disk in disks if device in disk), None) if device else None
         if first is not None and "bootOrder" not in first:
             place += 1
             first["bootOrder"] = place
+            draft.settle(boot, "dev", Outcome.KEPT, f"bootOrder {place} of disk {first['name']}")
 
 
 def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
@@ -192,7 +194,7 @@ def read_filesystems(draft: Draft) -> None:
                     draft.folders[name] = Path(folder)
         else:
             why = "a container's further volumes are below /mnt" if container else "shared folders are virtiofs"
-            draft.settle_all(element, Outcome.BESIDE, f"{why}; this folder is left out")
+            draft.leave_out(element, f"{why}; this folder is left out")
     if shared:
         draft.devices["filesystems"] = shared
     _root_first(draft)

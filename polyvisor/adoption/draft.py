@@ -52,6 +52,8 @@ class Draft:
     elements: dict[str, _Element] = field(default_factory=dict)
     cards: dict[str, _Element] = field(default_factory=dict)
     settled: dict[str, Note] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+    """Paths of devices that the machine does not have."""
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -86,8 +88,21 @@ class Draft:
             if (one.text or "").strip() or not (len(one) or one.attrib):
                 self.settle(one, "", outcome, text)
 
+    def unsettle(self, field: str) -> None:
+        """Take back that a field holds something; ``field`` begins with the instance's ``spec``."""
+        whole = SPEC + field.removeprefix("spec")
+        for path, note in self.settled.items():
+            if note.text == whole:
+                self.settled[path] = Note(path, note.value, Outcome.BESIDE, "the driver does not have it")
+
+    def leave_out(self, element: _Element, text: str) -> None:
+        """Say that the machine is without a device."""
+        self.settle_all(element, Outcome.BESIDE, text)
+        self.left_out.add(path_of(element))
+
     def refuse(self, element: _Element, message: str) -> None:
         """Note what keeps the machine from being created."""
+        self.leave_out(element, "to be mapped first")
         self.problems.append(Problem(path_of(element), message, "FieldValueNotSupported"))
 
 

@@ -104,6 +104,7 @@ def take_out(draft: Draft) -> int:
             return len(lacking)
         for field in sorted(fields, reverse=True):
             _remove(draft.spec, field)
+            draft.unsettle(field)
             if field == UUID:
                 why = "the hypervisor gives its machines UUIDs of its own"
                 draft.settle(draft.domain.find("uuid"), "", Outcome.CHOSEN, why)

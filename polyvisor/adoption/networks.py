@@ -38,7 +38,7 @@ def read_interfaces(draft: Draft) -> None:
         path = f"{SPEC}.domain.devices.interfaces[{len(interfaces)}]"
         if kind in PASSED:
             why = "a device of the host is given to machines by sriov: {} and a network of that kind"
-            draft.settle_all(element, Outcome.BESIDE, why)
+            draft.leave_out(element, why)
             continue
         found = _joined(draft, element, kind)
         if found is None:

@@ -27,7 +27,7 @@ MAX_DOMAINS = 500
 MAX_ELEMENTS = 100_000
 MAX_DEPTH = 64
 _DECLARATION = re.compile(rb"<\?xml\b[^>]*\?>")
-_SEVERAL = "Extra content at the end of the document"
+_DOMAIN = re.compile(rb"<domain[\s>]")
 
 
 def domains_of(text: str | bytes) -> list[_Element]:
@@ -81,9 +81,8 @@ def driver_of(domain: _Element, drivers: DriverRegistry, name: str = "") -> tupl
     known = sorted({each for driver in drivers for each in driver.virt_types})
     if kind in known:
         guests = sorted({each for d in drivers if kind in d.virt_types for each in d.os_types})
-        raise ConversionError(
-            f"os type {guest[:64]!r} is not supported for domains of type {kind!r}: {', '.join(guests)}"
-        )
+        accepted = ", ".join(guests)
+        raise ConversionError(f"domains of type {kind!r} have os type {accepted}; this one has {guest[:64]!r}")
     raise ConversionError(f"no driver has domains of type {kind[:64]!r}; known types: {', '.join(known)}")
 
 
@@ -107,7 +106,7 @@ def _parse(data: bytes, decoded: bool) -> _Element:
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
-        if _SEVERAL in str(error) and b"<domains" not in data:
+        if len(_DOMAIN.findall(data)) > 1 and b"<domains" not in data:
             return _parse(b"<domains>" + _DECLARATION.sub(b"", data) + b"</domains>", decoded)
         raise ConversionError(f"is not valid XML: {error.msg}") from error
     if root.getroottree().docinfo.internalDTD is not None:

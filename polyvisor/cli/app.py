@@ -42,6 +42,7 @@ MODULES = {
     " permitted-devices",
     "commands_volumes": "addvolume removevolume memory-dump image-upload",
     "commands_credentials": "credentials",
+    "commands_import": "import",
     "commands_choice": "explain features expand",
     "commands_cluster": "install uninstall",
     "commands_refused": "adm evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",

@@ -35,10 +35,19 @@ def create(
     session: Session, files: Sequence[str], namespace: str, *, output: Output, dry_run: bool
 ) -> list[tuple[Kind, Obj]]:
     """Create objects that must not exist."""
-    return _each(session, load(files), namespace, output, lambda *a: _create_one(*a, dry_run=dry_run))
+    return create_each(session, load(files), namespace, output=output, dry_run=dry_run)
 
 
-def _each(session: Session, manifests: list[Manifest], namespace: str, output: Output, act) -> list[tuple[Kind, Obj]]:  # type: ignore[no-untyped-def]
+def create_each(
+    session: Session, manifests: list[Manifest], namespace: str, *, output: Output | None, dry_run: bool
+) -> list[tuple[Kind, Obj]]:
+    """Create each object; without ``output`` nothing is printed of those that were created."""
+    return _each(session, manifests, namespace, output, lambda *a: _create_one(*a, dry_run=dry_run))
+
+
+def _each(  # type: ignore[no-untyped-def]
+    session: Session, manifests: list[Manifest], namespace: str, output: Output | None, act
+) -> list[tuple[Kind, Obj]]:
     done: list[tuple[Kind, Obj]] = []
     failures: list[CliError] = []
     for manifest in manifests:
@@ -54,6 +63,8 @@ def _each(session: Session, manifests: list[Manifest], namespace: str, output: O
             failures.append(error)
             continue
         done.append((kind, obj))
+        if output is None:
+            continue
         if output in (Output.JSON, Output.YAML):
             if output == Output.YAML and len(done) > 1:
                 say("---")

@@ -31,7 +31,9 @@ def corpus(driver: Driver) -> dict[str, Case]:
     return {case.id: case for case in machines.corpus(driver)}
 
 
-def converted(driver: Driver, case: Case) -> Conversion:
+@cache
+def converted(driver: Driver, id_: str) -> Conversion:
+    case = corpus(driver)[id_]
     mapping = Mapping(driver=driver.name, storage=POOLS, kernel_image=IMAGE)
     return convert(render(case.vmi, driver, case.context), mapping)
 
@@ -40,7 +42,7 @@ def converted(driver: Driver, case: Case) -> Conversion:
 def test_machine_renders_to_the_domain_that_it_was_made_of(driver: Driver) -> None:
     lost = {}
     for id_, case in corpus(driver).items():
-        found = converted(driver, case)
+        found = converted(driver, id_)
         notes = [
             f"{note.path}={note.value}: {note.outcome}: {note.text}"
             for note in found.notes
@@ -54,7 +56,7 @@ def test_machine_renders_to_the_domain_that_it_was_made_of(driver: Driver) -> No
 @pytest.mark.parametrize("driver", [pytest.param(driver, id=driver.name) for driver in registry()])
 def test_machine_has_the_disks_and_sizes_of_the_one_that_was_rendered(driver: Driver) -> None:
     for id_, case in corpus(driver).items():
-        found = converted(driver, case).machine["spec"]["template"]["spec"]
+        found = converted(driver, id_).machine["spec"]["template"]["spec"]
         wanted = case.vmi.spec
         dumps = {volume.name for volume in wanted.volumes or [] if volume.memory_dump is not None}
         shown = case.context.disks.keys() - dumps
