@@ -14,7 +14,7 @@ from polyvisor.adoption.draft import Draft, free, label, number
 from polyvisor.adoption.values import Outcome, PoolMapping
 from polyvisor.api import Obj
 from polyvisor.domain import DiskSource, Share
-from polyvisor.drivers.base import RootKind
+from polyvisor.drivers.base import RootKind, Verdict
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -41,12 +41,19 @@ def read_disks(draft: Draft) -> None:
         name = _name(element, names)
         names.add(name)
         source = _source(draft, element, name, kind)
-        if source or kind == "cdrom":
+        if not source and kind == "cdrom" and not _has(draft, "disk.cdrom.empty"):
+            draft.leave_out(element, "the driver has no drive without a disc")
+        elif source or kind == "cdrom":
             draft.elements[name] = element
             found.append(_disk(draft, element, name, kind))
     _order(draft, found)
     if found:
         draft.devices["disks"] = found
+
+
+def _has(draft: Draft, feature: str) -> bool:
+    support = draft.driver.features.get(feature)
+    return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
 
 
 def _name(element: _Element, taken: set[str]) -> str:

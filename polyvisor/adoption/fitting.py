@@ -23,7 +23,7 @@ MAX_OWN = 8
 """How many I/O threads of single disks are looked for."""
 TARGET = r"(?:disk|cdrom|lun)\.(?:bus|readonly|tray|pciAddress)"
 OF_DISKS = rf"{TARGET}|bootOrder|cache|io|errorPolicy|shareable|blockSize|serial|dedicatedIOThread"
-OF_INTERFACES = "model|macAddress|state|bootOrder|acpiIndex|pciAddress"
+OF_INTERFACES = "model|state|bootOrder|acpiIndex|pciAddress"
 OF_DEVICES = (
     r"rng|sound|tpm|video|watchdog|blockMultiQueue|clientPassthrough|autoattach\w+|(?:inputs|panicDevices)\[\d+\]"
 )
