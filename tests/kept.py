@@ -21,6 +21,8 @@ sys.path.insert(0, str(TOP / "tools"))
 import guest_images as maker  # noqa: E402
 
 ANSWER = "answer.json"
+TRIALS = shutil.ignore_patterns("t", "kvm", "root")
+"""Folders of trials, which are there while a probe runs."""
 
 
 def cache() -> Path:
@@ -52,7 +54,7 @@ def keep_probes(folder: Path) -> None:
         with _alone("probes"):
             if not (kept / ANSWER).exists() or (kept / ANSWER).read_bytes() != answer.read_bytes():
                 shutil.rmtree(kept, ignore_errors=True)
-                shutil.copytree(answer.parent, kept)
+                shutil.copytree(answer.parent, kept, ignore=TRIALS)
 
 
 @contextmanager
