@@ -1,4 +1,4 @@
-"""A machine on which libvirt's LXC driver is missing, and is installed while a container waits for it."""
+"""A host on which libvirt's LXC driver or a program is missing, and is installed while a machine waits for it."""
 
 from __future__ import annotations
 
@@ -53,3 +53,22 @@ def test_what_is_missing_is_named_and_noticed_when_it_comes(home: Standalone, tm
     done = inside(home, "run", str(EXAMPLE))
     assert done.returncode == 0, done.stderr
     assert "demo-lxc: Running under lxc" in done.stderr
+
+
+def test_a_program_that_is_missing_ends_the_run_and_is_noticed_when_it_comes(home: Standalone, tmp_path: Path) -> None:
+    programs = [path for name in ("genisoimage", "xorrisofs") if (path := shutil.which(name))]
+    (tmp_path / "none").write_text("")
+    hide = "".join(f"mount --bind {tmp_path}/none {os.path.realpath(path)} && " for path in programs)
+    environment = {**os.environ, "POLYVISOR_STATE_DIR": str(home.folder)}
+    command = ["unshare", "--mount", "sh", "-c", f"{hide}exec {BIN / 'polyvisor'} up"]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=SECONDS)
+    done = inside(home, "run", str(ROOT / "examples" / "qemu.yaml"))
+    assert done.returncode == 1
+    assert "polyvisor: demo-qemu: " in done.stderr
+    assert "genisoimage is not installed; " in done.stderr
+    for path in programs:
+        command = ["nsenter", f"--mount=/proc/{home.pid}/ns/mnt", "umount", os.path.realpath(path)]
+        subprocess.run(command, check=True)
+    done = inside(home, "run", str(ROOT / "examples" / "qemu.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert "demo-qemu: Running under qemu" in done.stderr
