@@ -40,6 +40,11 @@ def openapi_schema(kind: str) -> Obj:
     return _unknown(refused) if refused else _object(model_of(kind))
 
 
+def part_schema(model: type[Model]) -> Obj:
+    """Return the schema of what is no kind of its own, such as the body of a subresource."""
+    return _object(model)
+
+
 def crd_schema(kind: str) -> Obj:
     """Return the structural schema of a kind for its CRD.
 

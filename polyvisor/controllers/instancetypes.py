@@ -9,12 +9,22 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from polyvisor.admission.instancetypes import FIELDS, Expansion, Source, expand, find, revision_of
+from polyvisor.admission.instancetypes import (
+    FIELDS,
+    Expansion,
+    Source,
+    expand,
+    find,
+    is_current,
+    kept_object,
+    kind_of,
+    revision_of,
+)
 from polyvisor.admission.values import Findings
 from polyvisor.api.names import Reason
-from polyvisor.api.resources import VMS
-from polyvisor.controllers.revisions import keep_source
-from polyvisor.kube import KubeClient
+from polyvisor.api.resources import CONTROLLER_REVISIONS, VMS
+from polyvisor.controllers.revisions import UnexpectedData, keep_source
+from polyvisor.kube import ApiError, KubeClient
 from polyvisor.kube.lookups import resolve
 
 if TYPE_CHECKING:
@@ -45,13 +55,60 @@ async def capture(client: KubeClient, vm: Obj) -> Obj:
             status.pop(key, None)
         elif not _is_kept(vm, field):
             source = await _source(client, vm, field)
-            revision = source.revision or await keep_source(client, vm, source)
+            revision = source.revision or await _keep(client, vm, source)
             status[key] = {
                 "kind": source.resource.kind,
                 "name": source.name,
                 "controllerRevisionRef": {"name": revision},
             }
     return vm if status == (vm.get("status") or {}) else await client.update_status(VMS, vm | {"status": status})
+
+
+async def upgrade(client: KubeClient, vm: Obj, current: set[str]) -> Obj:
+    """Replace revisions that an older release made by ones of the present version; return the machine.
+
+    ``current`` holds the names that need not be looked at again, and is added to. A revision that the machine's spec
+    names is the user's, and stays.
+    """
+    status: Obj = copy.deepcopy(vm.get("status") or {})
+    replaced: list[str] = []
+    for field in FIELDS:
+        reference = status.get(f"{field}Ref") or {}
+        name = (reference.get("controllerRevisionRef") or {}).get("name")
+        resource = kind_of(field, str(reference.get("kind") or ""))
+        given = vm["spec"].get(field) or {}
+        if not name or name in current or resource is None or not given or given.get("revisionName"):
+            continue
+        try:
+            revision = await client.get(CONTROLLER_REVISIONS, name, vm["metadata"]["namespace"])
+        except ApiError as error:
+            if error.not_found:
+                continue
+            raise
+        obj = kept_object(revision, resource, str(reference.get("name") or ""))
+        if obj is not None and not is_current(revision, resource):
+            new = await _keep(client, vm, Source(resource, obj))
+            if new != name:
+                reference["controllerRevisionRef"]["name"] = new
+                replaced.append(name)
+        current.add(name)
+    if not replaced:
+        return vm
+    vm = await client.update_status(VMS, vm | {"status": status})
+    for name in replaced:
+        try:
+            await client.delete(CONTROLLER_REVISIONS, name, vm["metadata"]["namespace"])
+        except ApiError as error:
+            if not error.not_found:
+                raise
+    return vm
+
+
+async def _keep(client: KubeClient, vm: Obj, source: Source) -> str:
+    try:
+        return await keep_source(client, vm, source)
+    except UnexpectedData as error:
+        raise Unusable(Reason.FAILED_CREATE, f"error encountered while storing ControllerRevisions: {error}") from error
 
 
 async def expanded(client: KubeClient, vm: Obj) -> tuple[Obj, Expansion]:

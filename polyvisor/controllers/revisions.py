@@ -9,6 +9,7 @@ import copy
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from polyvisor.admission.instancetypes import kept_object
 from polyvisor.api import names
 from polyvisor.api.resources import CONTROLLER_REVISIONS, VMS
 from polyvisor.controllers.objects import owner_reference, uid
@@ -48,16 +49,23 @@ async def drop_starts(client: KubeClient, vm: Obj) -> None:
                 raise
 
 
+class UnexpectedData(Exception):
+    """There is a revision of the name that a content would have, and it holds something else."""
+
+
 async def keep_source(client: KubeClient, vm: Obj, source: Source) -> str:
-    """Keep an instance type or preference as it is now; return the name of its revision."""
+    """Keep an instance type or preference as it is now; return the name of its revision.
+
+    Raises :class:`UnexpectedData` where the name is taken: whoever made that revision would say what the machine is.
+    """
     metadata, version = source.obj["metadata"], source.resource.version
     generation = int(metadata.get("generation") or 0)
-    whole = f"{vm['metadata']['name']}-{source.name}-{version}-{metadata['uid']}-{generation}"
+    whole = f"{vm['metadata']['name']}-{source.name}-{version}-{metadata.get('uid', '')}-{generation}"
     labels = {
         "generation": str(generation),
         "kind": source.resource.kind,
         "name": source.name,
-        "uid": str(metadata["uid"]),
+        "uid": str(metadata.get("uid", "")),
         "version": version,
     }
     kept = {key: metadata[key] for key in ("name", "namespace", "uid", "generation") if key in metadata}
@@ -69,7 +77,11 @@ async def keep_source(client: KubeClient, vm: Obj, source: Source) -> str:
     }
     name = shortened(whole, LONGEST_NAME)
     marked = {names.revision_label(what): shortened(value, LONGEST_LABEL) for what, value in labels.items()}
-    await _create(client, vm, name, marked, data)
+    existing = await _create(client, vm, name, marked, data)
+    if existing is not None:
+        found = kept_object(existing, source.resource, source.name)
+        if found is None or found.get("spec") != data["spec"]:
+            raise UnexpectedData(f"found existing ControllerRevision with unexpected data: {name}")
     return name
 
 
@@ -81,7 +93,8 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: limit - DIGITS - 1]}-{digest}"
 
 
-async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str], data: Any, number: int = 0) -> None:
+async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str], data: Any, number: int = 0) -> Obj | None:
+    """Create a revision; return the one that there is already, if there is."""
     revision = {
         "apiVersion": CONTROLLER_REVISIONS.api_version,
         "kind": CONTROLLER_REVISIONS.kind,
@@ -99,3 +112,5 @@ async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str]
     except ApiError as error:
         if not error.already_exists:
             raise
+        return await client.get(CONTROLLER_REVISIONS, name, vm["metadata"]["namespace"])
+    return None

@@ -20,7 +20,7 @@ from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import live_cards, live_media, memory_dump
 from polyvisor.controllers import template as template_of
 from polyvisor.controllers.data_volumes import make_templates
-from polyvisor.controllers.instancetypes import Unusable, capture, expanded
+from polyvisor.controllers.instancetypes import Unusable, capture, expanded, upgrade
 from polyvisor.controllers.objects import (
     add_finalizer,
     deleting,
@@ -79,6 +79,7 @@ class VmController:
         self._made: dict[Key, tuple[Obj, float]] = {}
         self._refusals = Refusals()
         self._templated: dict[Key, tuple[str, Any]] = {}
+        self._current_revisions: dict[Key, set[str]] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("virt-controller-vm", self.queue, self.reconcile, workers)
         vms.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
@@ -94,6 +95,7 @@ class VmController:
         if vm is None:
             self._refusals.forget(key)
             self._templated.pop(key, None)
+            self._current_revisions.pop(key, None)
             return None
         about.work_with(vm)
         vmi = self._vmis.get(*key) or self._expected_instance(key)
@@ -113,6 +115,7 @@ class VmController:
         unusable: Unusable | None = None
         try:
             vm = await capture(self._client, vm)
+            vm = await upgrade(self._client, vm, self._current_revisions.setdefault(key, set()))
         except Unusable as error:
             unusable = error
         if vmi is not None and unusable is None:

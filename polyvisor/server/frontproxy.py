@@ -26,9 +26,10 @@ from polyvisor.api.resources import SUBRESOURCES_GROUP
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.server.errors import Refusal
+from polyvisor.server.openapi import OPENAPI
 
 Obj = dict[str, Any]
-PREFIX = f"/apis/{SUBRESOURCES_GROUP}"
+PREFIXES = (f"/apis/{SUBRESOURCES_GROUP}", f"{OPENAPI}/")
 VERBS = {"GET": "get", "PUT": "update", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
 REMEMBERED_SECONDS = 10.0
 MOST_REMEMBERED = 4096
@@ -159,7 +160,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then pass on."""
-        if scope["type"] in ("http", "websocket") and scope["path"].startswith(PREFIX):
+        if scope["type"] in ("http", "websocket") and scope["path"].startswith(PREFIXES):
             try:
                 user = user_of(Headers(scope=scope), str(scope.get("state", {}).get("peer") or ""), self._proxy())
                 attributes = attributes_of(scope.get("method", "GET"), scope["path"])

@@ -34,7 +34,7 @@ from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.metrics_readers import MetricsReaders
 from polyvisor.process.serving import WebServer, listen
 from polyvisor.process.webhook_paths import EVICT, MUTATE, VALIDATE, WebhookGate, WebhookPaths
-from polyvisor.server import metrics
+from polyvisor.server import metrics, openapi
 from polyvisor.server.evictions import Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
 from polyvisor.server.remote_node import RemoteNode
@@ -152,6 +152,7 @@ class Server:
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
+            *openapi.routes(),
             *self.health.routes(),
         ]
         return Starlette(routes=routes, middleware=doors)

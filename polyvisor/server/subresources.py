@@ -71,7 +71,7 @@ class Subresources:
         vmi = f"{base}/virtualmachineinstances/{{name}}"
         actions = self._instances.handlers()
         return [
-            Route(f"{base}/expand-vm-spec", answering(self._expand_given), methods=["PUT"]),
+            Route(f"{base}/{subresources_discovery.EXPAND_GIVEN}", answering(self._expand_given), methods=["PUT"]),
             Route(f"{vm}/expand-spec", answering(self._expand), methods=["GET"]),
             Route(f"{vm}/start", answering(self._start), methods=["PUT"]),
             Route(f"{vm}/stop", answering(self._stop), methods=["PUT"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from starlette.requests import Request
@@ -46,6 +47,8 @@ ACTIONS: dict[Resource, dict[str, str]] = {
     },
 }
 """Resource -> subresource -> the verb that RBAC knows it by."""
+METHODS = {"get": "GET", "update": "PUT"}
+EXPAND_GIVEN = "expand-vm-spec"
 
 
 def resource_list(version: str) -> Obj:
@@ -65,7 +68,7 @@ def resource_list(version: str) -> Obj:
             for resource, actions in ACTIONS.items()
             for action, verb in actions.items()
         ]
-        + [{"name": "expand-vm-spec", "singularName": "", "namespaced": True, "kind": VMS.kind, "verbs": ["update"]}],
+        + [{"name": EXPAND_GIVEN, "singularName": "", "namespaced": True, "kind": VMS.kind, "verbs": ["update"]}],
     }
 
 
@@ -93,7 +96,17 @@ async def _resources(request: Request) -> Response:
 
 
 async def _version(_: Request) -> Response:
-    return JSONResponse({"gitVersion": f"v{__version__}", "goVersion": "", "platform": "linux"})
+    return JSONResponse(
+        {
+            "gitVersion": f"v{__version__}",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": f"CPython {platform.python_version()}",
+            "platform": f"{platform.system().lower()}/{platform.machine()}",
+        }
+    )
 
 
 async def _healthy(_: Request) -> Response:

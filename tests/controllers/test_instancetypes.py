@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
+
+import pytest
 
 from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
+    CLUSTER_PREFERENCES,
     CONTROLLER_REVISIONS,
     PREFERENCES,
     VMS,
@@ -92,6 +97,65 @@ async def test_a_revision_that_is_gone_is_made_anew_for_the_next_start(world: Wo
     assert vmi["spec"]["domain"]["memory"] == {"guest": "128Mi"}
     second = kept(await world.vm("m", lambda v: kept(v) != first))
     assert (await world.client.get(CONTROLLER_REVISIONS, second, NAMESPACE))["data"]["spec"] == LARGE
+
+
+async def test_a_revision_of_the_expected_name_with_other_data_is_noticed(world: World) -> None:
+    """Whoever can write ControllerRevisions would else say what size the machine has."""
+    size = await make(world, CLUSTER_INSTANCETYPES, "small", SMALL)
+    kind = {"apiVersion": CLUSTER_INSTANCETYPES.api_version, "kind": CLUSTER_INSTANCETYPES.kind}
+    name = f"m-small-v1beta1-{size['metadata']['uid']}-1"
+    await put_revision(world, name, {**kind, "metadata": {"name": "small"}, "spec": LARGE})
+    await create(world, runStrategy="Always", instancetype={"name": "small"})
+    vm = await world.vm("m", lambda v: condition(v, "Failure"))
+    failure = condition(vm, "Failure")
+    assert failure is not None
+    assert f"found existing ControllerRevision with unexpected data: {name}" in failure["message"]
+    assert "instancetypeRef" not in vm["status"]
+
+
+async def test_a_revision_of_the_expected_name_with_the_same_data_is_taken(world: World) -> None:
+    size = await make(world, CLUSTER_INSTANCETYPES, "small", SMALL)
+    kind = {"apiVersion": CLUSTER_INSTANCETYPES.api_version, "kind": CLUSTER_INSTANCETYPES.kind}
+    name = f"m-small-v1beta1-{size['metadata']['uid']}-1"
+    await put_revision(world, name, {**kind, "metadata": {"name": "small"}, "spec": SMALL})
+    await create(world, runStrategy="Halted", instancetype={"name": "small"})
+    assert kept(await world.vm("m", lambda v: kept(v))) == name
+
+
+async def put_revision(world: World, name: str, data: Obj, labels: dict[str, str] | None = None) -> None:
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": labels or {}}
+    kind = {"apiVersion": CONTROLLER_REVISIONS.api_version, "kind": CONTROLLER_REVISIONS.kind}
+    await world.client.create(CONTROLLER_REVISIONS, {**kind, "metadata": metadata, "data": data, "revision": 0})
+
+
+@pytest.mark.parametrize("form", ["v1beta1", "v1alpha2", "v1alpha1", "spec alone"])
+@pytest.mark.parametrize("field", ["instancetype", "preference"])
+async def test_revisions_of_older_releases_become_present_ones(world: World, field: str, form: str) -> None:
+    """KubeVirt's ``tests/instancetype/upgrade.go``: a revision without the label of its version is replaced."""
+    await make(world, CLUSTER_INSTANCETYPES, "small", SMALL)
+    resource = CLUSTER_INSTANCETYPES if field == "instancetype" else CLUSTER_PREFERENCES
+    spec = LARGE if field == "instancetype" else {"cpu": {"preferredCPUTopology": "preferSockets"}}
+    await make(world, CLUSTER_PREFERENCES, "mine", {})
+    names = {"instancetype": {"name": "small"}, "preference": {"name": "mine"}}
+    await create(world, runStrategy="Halted", **names)
+    first = kept(await world.vm("m", lambda v: kept(v) and kept(v, "preference")), field)
+    metadata = {"name": names[field]["name"], "uid": "old-uid", "generation": 1}
+    data = {"apiVersion": f"{resource.group}/{form}", "kind": resource.kind, "metadata": metadata, "spec": spec}
+    if form == "spec alone":
+        data = {
+            "apiVersion": f"{resource.group}/v1alpha1",
+            "spec": base64.b64encode(json.dumps(spec).encode()).decode(),
+        }
+    await put_revision(world, "legacy", data)
+    reference = {f"{field}Ref": {"controllerRevisionRef": {"name": "legacy"}}}
+    await world.client.patch(VMS, "m", {"status": reference}, NAMESPACE, subresource="status")
+    name = kept(await world.vm("m", lambda v: kept(v, field) not in (first, "legacy")), field)
+    revision = await world.client.get(CONTROLLER_REVISIONS, name, NAMESPACE)
+    assert revision["metadata"]["labels"]["instancetype.kubevirt.io/object-version"] == "v1beta1"
+    assert (revision["data"]["apiVersion"], revision["data"]["kind"]) == (resource.api_version, resource.kind)
+    assert revision["data"]["spec"] == spec
+    async with Informer(world.client, CONTROLLER_REVISIONS) as revisions:
+        await revisions.wait_until(lambda i: i.get(NAMESPACE, "legacy") is None, 10)
 
 
 async def test_a_reference_that_is_given_up_leaves_the_status(world: World) -> None:

@@ -153,7 +153,9 @@ async def test_the_aggregator_may_start_a_machine_for_a_user_who_may(cluster: Cl
             labels = f'code="{code}",resource="virtualmachines/start",verb="PUT"'
             assert f"polyvisor_api_requests_total{{{labels}}} 1.0" in shown
         assert "kubevirt_virt_api_ready_status 1.0" in shown
-        assert (await aggregator.get("/apis/subresources.kubevirt.io/v1", headers=USER)).status_code == 200
+        for path in ("/apis/subresources.kubevirt.io/v1", "/openapi/v2", "/openapi/v3"):
+            assert (await aggregator.get(path, headers=USER)).status_code == 200
+            assert (await aggregator.get(path)).status_code == 401
     assert (await cluster.client.get(VMS, "demo", "default"))["spec"]["runStrategy"] == "Always"
     asked = cluster.reviews[0]
     assert (asked["user"], asked["groups"], asked["extra"]) == ("ann", ["admins"], {"scopes": ["a"]})

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from polyvisor.admission.instancetypes.expand import Expansion, expand, expanded_machine
 from polyvisor.admission.instancetypes.infer import infer
+from polyvisor.admission.instancetypes.older import is_current, kept_object
 from polyvisor.admission.instancetypes.preferences import fill_templates
-from polyvisor.admission.instancetypes.sources import FIELDS, Source, find, revision_of
+from polyvisor.admission.instancetypes.sources import FIELDS, Source, find, kind_of, revision_of
 
 __all__ = [
     "FIELDS",
@@ -21,5 +22,8 @@ __all__ = [
     "fill_templates",
     "find",
     "infer",
+    "is_current",
+    "kept_object",
+    "kind_of",
     "revision_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 from collections.abc import Iterator
 
 from polyvisor.admission.instancetypes.cpu import topology
@@ -51,6 +52,11 @@ def _set(value: Obj, key: str) -> bool:
     return value.get(key) not in (None, False, "", 0, "0", [], {})
 
 
+def _single(value: float) -> float:
+    """Round to a float of 32 bits, in which KubeVirt reckons; others compare what comes out byte by byte."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
+
+
 def apply(given: Obj, preference: Obj, spec: Obj, annotations: Obj) -> None:
     """Write the instance type ``given`` into ``spec`` and ``annotations``, in place; there are no conflicts."""
     domain = spec.setdefault("domain", {})
@@ -70,6 +76,6 @@ def apply(given: Obj, preference: Obj, spec: Obj, annotations: Obj) -> None:
     overcommit = number(mapping(given, "memory").get("overcommitPercent"))
     guest = amount(mapping(given, "memory").get("guest"))
     if overcommit and guest is not None:
-        asked = int(guest) * (100 - overcommit) // 100
+        asked = int(_single(_single(int(guest)) * _single(1 - _single(overcommit / 100))))
         domain.setdefault("resources", {}).setdefault("requests", {})["memory"] = format_quantity(asked)
     annotations.update(mapping(given, "annotations"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from polyvisor.admission.context import Lookup
+from polyvisor.admission.instancetypes.older import kept_object
 from polyvisor.admission.values import Findings, mapping, text
 from polyvisor.api import Obj
 from polyvisor.api.resources import (
@@ -90,8 +91,8 @@ def find(vm: Obj, field: Field, status: Obj | None, lookup: Lookup, found: Findi
     revision = revision_of(vm, field, status)
     if revision:
         kept = lookup(CONTROLLER_REVISIONS, namespace, revision)
-        data = mapping(kept, "data")
-        if kept is not None and data.get("kind") == resource.kind and mapping(data, "metadata").get("name"):
+        data = kept_object(kept, resource, name) if kept is not None else None
+        if data is not None:
             return Source(resource, data, revision)
         if matcher.get("revisionName"):
             what = "not found" if kept is None else f"is no revision of a {resource.kind}"

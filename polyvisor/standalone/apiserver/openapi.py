@@ -1,6 +1,6 @@
 """OpenAPI documents: for ``kubectl explain`` and for kubectl's question whether the server validates and dry-runs.
 
-Version 3 has one document a group version, version 2 one of all (:mod:`.openapi_v2`).
+Version 3 has one document a group version, version 2 one of all (:mod:`polyvisor.api.openapi_v2`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from functools import cache
 from starlette.requests import Request
 from starlette.responses import Response
 
+from polyvisor.api import openapi_v2
 from polyvisor.api.resources import RESOURCES, Resource
 from polyvisor.api.schema import openapi_schema
 
-from . import core_fields, discovery, openapi_v2
+from . import core_fields, discovery, openapi_protobuf
 from .errors import Obj, no_such_path
 from .listkeys import map_keys, patch_keys
 from .negotiation import JSON, JsonResponse
@@ -143,11 +144,11 @@ def _version_2(protobuf: bool) -> bytes:
     info = {"title": "Polyvisor", "version": discovery.GIT_VERSION}
     document = openapi_v2.convert(info, [json.loads(text) for text in _documents().values()])
     if protobuf:
-        return openapi_v2.encode(document)
+        return openapi_protobuf.encode(document)
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 async def v2(request: Request) -> Response:
     """Answer ``/openapi/v2``."""
     protobuf = "protobuf" in request.headers.get("accept", "")
-    return Response(_version_2(protobuf), media_type=openapi_v2.PROTOBUF if protobuf else JSON)
+    return Response(_version_2(protobuf), media_type=openapi_protobuf.PROTOBUF if protobuf else JSON)

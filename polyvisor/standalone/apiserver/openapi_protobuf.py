@@ -1,8 +1,6 @@
-"""OpenAPI version 2 (Swagger): what older clients read, kubectl before 1.29 and client-go's validation among them.
+"""OpenAPI version 2 as protobuf, which Go clients ask for: kubectl before 1.29 and client-go's validation among them.
 
-Made from the documents of version 3. Version 2 has no ``anyOf``, so what may be a number or text has no type there and
-``x-kubernetes-int-or-string`` instead, as Kubernetes publishes it. Go clients ask for it as protobuf; the field numbers
-are those of gnostic's OpenAPIv2.proto, the format that they read it with.
+The field numbers are those of gnostic's OpenAPIv2.proto, the format that they read it with.
 """
 
 from __future__ import annotations
@@ -15,51 +13,7 @@ from .protobuf.wire import bytes_field, number_field
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """With dots alone: Go refuses to parse a media type with the ``@`` that clients write in Accept."""
-_REF = "#/components/schemas/"
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "patch": 7}
-
-
-def convert(info: Obj, documents: list[Obj]) -> Obj:
-    """Return one document of version 2 from those of version 3, one for each group version."""
-    definitions: Obj = {}
-    paths: Obj = {}
-    for document in documents:
-        for name, schema in document["components"]["schemas"].items():
-            definitions[name] = _schema(schema)
-        for path, operations in document["paths"].items():
-            paths[path] = {method: _operation(one) for method, one in operations.items()}
-    return {"swagger": "2.0", "info": info, "paths": paths, "definitions": definitions}
-
-
-def _schema(schema: Obj) -> Obj:
-    if "$ref" in schema:
-        return {"$ref": schema["$ref"].replace(_REF, "#/definitions/")}
-    found = {name: value for name, value in schema.items() if name != "anyOf"}
-    if found.get("x-kubernetes-int-or-string"):
-        found.pop("type", None)
-    if "properties" in found:
-        found["properties"] = {name: _schema(one) for name, one in found["properties"].items()}
-    for name in ("items", "additionalProperties"):
-        if isinstance(found.get(name), dict):
-            found[name] = _schema(found[name])
-    return found
-
-
-def _operation(operation: Obj) -> Obj:
-    extensions = {name: value for name, value in operation.items() if name.startswith("x-")}
-    parameters = [
-        {"name": one["name"], "in": "query", "type": "string", "uniqueItems": True} for one in operation["parameters"]
-    ]
-    found: Obj = {"produces": ["application/json"], "parameters": parameters, **extensions}
-    schema = _schema(operation["responses"]["200"]["content"]["application/json"]["schema"])
-    if content := operation.get("requestBody", {}).get("content"):
-        found["consumes"] = list(content)
-        parameters.append({"name": "body", "in": "body", "required": True, "schema": schema})
-    found["responses"] = {"200": {"description": "OK", "schema": schema}}
-    return found
-
-
-# --- protobuf
 
 
 def encode(document: Obj) -> bytes:
