@@ -15,6 +15,8 @@ from polyvisor.api import Obj, names
 DEFAULT_NETWORK = "default"
 TOPOLOGY = ("cores", "sockets", "threads")
 RESOURCES = ("limits", "requests")
+USUAL_CPU_REQUEST = "100m"
+"""KubeVirt's default of ``cpuRequest``; a machine asks for a share of its CPUs then (``cpuAllocationRatio``)."""
 
 
 def machine(vm: Obj) -> None:
@@ -67,10 +69,22 @@ def instance_spec(spec: Obj, configuration: Obj) -> None:
     domain = spec.get("domain")
     if not isinstance(domain, dict):
         return
+    _cpu_request(domain, configuration)
     _cpu(domain)
     _memory(domain)
     _input(mapping(domain, "devices"))
     disks(spec)
+
+
+def _cpu_request(domain: Obj, configuration: Obj) -> None:
+    """Ask for the CPU share that the administrator wants, unless the machine says anything of its CPUs."""
+    request, resources = configuration.get("cpuRequest"), domain.get("resources") or {}
+    if request is None or amount(request) == amount(USUAL_CPU_REQUEST) or not isinstance(resources, dict):
+        return
+    if mapping(domain, "cpu").get("dedicatedCpuPlacement") is True:
+        return
+    if not any(mapping(resources, kind).get("cpu") for kind in RESOURCES):
+        domain["resources"] = {**resources, "requests": {**mapping(resources, "requests"), "cpu": request}}
 
 
 def _cpu(domain: Obj) -> None:

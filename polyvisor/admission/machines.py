@@ -12,6 +12,7 @@ import copy
 
 from polyvisor.admission import (
     access,
+    architecture,
     datavolumes,
     defaults,
     hardware,
@@ -166,6 +167,7 @@ def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findin
     """Apply all rules to the spec of an instance that stands at ``path``."""
     hardware.validate(spec, path, found)
     platform.validate(spec, path, found)
+    architecture.validate(spec, path, context.configuration, found)
     storage.validate(spec, path, found)
     network.validate(spec, path, found)
     scheduling.validate(spec, path, found)
@@ -177,6 +179,7 @@ def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findin
 def _complete(spec: Obj, path: str, context: AdmissionContext, found: Findings) -> None:
     """Fill in the spec of an instance; join the Pod's network where a driver that may run the machine can."""
     configuration, drivers = context.configuration, context.drivers
+    architecture.fill(spec, configuration, drivers)
     defaults.instance_spec(spec, configuration)
     joined = copy.deepcopy(spec)
     if not defaults.pod_network(joined):

@@ -24,7 +24,7 @@ from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import ApiError, Informer
 from polyvisor.kube.metrics import gauge
-from polyvisor.process import running
+from polyvisor.process import running, tls
 from polyvisor.process.certificates import Pair
 from polyvisor.process.health import Health, port_option, serve_health
 from polyvisor.process.kept import KeptPair
@@ -62,6 +62,8 @@ class Handler:
         self._options = found
         self._drivers = registry() if drivers is None else drivers
         self.health = Health()
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.verify_mode = ssl.CERT_REQUIRED
         self.port = 0
         self.health_port = 0
 
@@ -84,10 +86,12 @@ class Handler:
             agent = Agent(client, self._drivers, settings)
             self.health.before_figures = [agent.statistics.refresh]
             shown = KeptPair(client, running.namespace_of(options), names.HANDLER_SECRET)
-            self.health.kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
+            kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
+            self.health.follow(kubevirts)
+            tls.heed(kubevirts, self._tls)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self.health.kubevirts.run(), name="kubevirts")
+                    group.create_task(kubevirts.run(), name="kubevirts")
                     group.create_task(agent.run(), name="agent")
                     group.create_task(shown.run(), name="certificates")
                     group.create_task(self._serve(agent, shown), name="server")
@@ -100,16 +104,14 @@ class Handler:
     async def _serve(self, agent: Agent, shown: KeptPair) -> None:
         self.health.waits("server", f"Secret {shown.name}, which virt-operator makes")
         await shown.wait()
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.verify_mode = ssl.CERT_REQUIRED
 
         def believe(_: Pair, authorities: bytes) -> None:
-            tls.load_verify_locations(cadata=authorities.decode())
+            self._tls.load_verify_locations(cadata=authorities.decode())
 
         shown.follow(believe)
-        shown.shown_by(tls)
+        shown.shown_by(self._tls)
         with listen(self._options.bind, self._options.port) as listener:
-            web = WebServer(application(agent), listener, tls)
+            web = WebServer(application(agent), listener, self._tls)
             await web.start()
             self.port = web.port
             self.health.has("server")

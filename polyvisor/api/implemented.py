@@ -194,10 +194,15 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "KubeVirt": ALL,
     "KubeVirtSpec": _fields("configuration imagePullPolicy imagePullSecrets"),
     "KubeVirtConfiguration": _fields(
-        "developerConfiguration evictionStrategy hypervisorDefaults hypervisors imagePullPolicy"
-        " supportContainerResources vmStateStorageClass"
+        "additionalGuestMemoryOverheadRatio architectureConfiguration autoCPULimitNamespaceLabelSelector cpuRequest"
+        " defaultRuntimeClass developerConfiguration emulatedMachines evictionStrategy hypervisorDefaults hypervisors"
+        " imagePullPolicy machineType selinuxLauncherType supportContainerResources tlsConfiguration"
+        " vmStateStorageClass"
     ),
     "DeveloperConfiguration": _fields("cpuAllocationRatio featureGates useEmulation"),
+    "ArchConfiguration": _fields("amd64 arm64 defaultArchitecture s390x"),
+    "ArchSpecificConfiguration": _fields("emulatedMachines machineType"),
+    "TLSConfiguration": ALL,
     "HypervisorConfiguration": ALL,
     "SupportContainerResources": ALL,
     "ResourceRequirementsWithoutClaims": ALL,

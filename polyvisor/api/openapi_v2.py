@@ -1,6 +1,6 @@
 """OpenAPI version 2 (Swagger) made from documents of version 3: for older clients, and for Kubernetes' aggregator.
 
-Version 2 has no ``anyOf``, so what may be a number or text has no type there and ``x-kubernetes-int-or-string`` instead,
+Version 2 has no ``anyOf``, so what may be a number or text has no type there but ``x-kubernetes-int-or-string``,
 as Kubernetes publishes it.
 """
 

@@ -86,11 +86,18 @@ def driver_of(pod: Obj) -> tuple[str, str]:
 
 
 def build_pod(
-    vmi: Obj, spec: VirtualMachineInstanceSpec, placement: Placement, settings: Obj, claims: Mapping[str, Obj]
+    vmi: Obj,
+    spec: VirtualMachineInstanceSpec,
+    placement: Placement,
+    settings: Obj,
+    claims: Mapping[str, Obj],
+    *,
+    cpu_limit: bool = False,
 ) -> Obj:
     """Return the Pod for a machine as placement decided.
 
-    ``settings`` is the KubeVirt object's spec, ``claims`` are those of the machine's namespace, by name.
+    ``settings`` is the KubeVirt object's spec, ``claims`` are those of the machine's namespace, by name; ``cpu_limit``
+    as in :func:`~polyvisor.controllers.launcher_resources.resources_of`.
     """
     config = settings.get("configuration") or {}
     driver = placement.driver
@@ -99,7 +106,7 @@ def build_pod(
     image = launcher_image(driver.name, placement.launcher_image)
     plan = driver.launcher(FOLDER)
     privileged = plan.privileged
-    asked = resources_of(driver, spec, config)
+    asked = resources_of(driver, spec, config, cpu_limit=cpu_limit)
     support = partial(support_resources, config=config, guaranteed=guaranteed(asked))
     storage = pod_storage(
         vmi["spec"],
@@ -164,6 +171,10 @@ def build_pod(
         pod_spec["imagePullSecrets"] = secrets
     if not privileged:
         pod_spec["securityContext"] = UNPRIVILEGED
+    if kind := config.get("selinuxLauncherType"):
+        pod_spec["securityContext"] = {**pod_spec.get("securityContext", {}), "seLinuxOptions": {"type": kind}}
+    if runtime_class := config.get("defaultRuntimeClass"):
+        pod_spec["runtimeClassName"] = runtime_class
     for field in COPIED_FIELDS:
         if wanted.get(field):
             pod_spec[field] = copy.deepcopy(wanted[field])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from polyvisor.admission.configuration import overhead_ratio
 from polyvisor.api import node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
 from polyvisor.domain.compute import huge_page_bytes, own_cpus
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 CPU_ALLOCATION_RATIO = 10
 
 
-def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) -> Obj:
-    """Return ``resources`` of the container that runs a machine."""
-    overhead = driver.overhead_bytes(spec) + _added_overhead(spec)
+def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj, *, cpu_limit: bool = False) -> Obj:
+    """Return ``resources`` of the container that runs a machine.
+
+    With ``cpu_limit`` it may use no more CPUs than its guest has, where the machine says nothing of a limit.
+    """
+    ratio = overhead_ratio(config.get("additionalGuestMemoryOverheadRatio")) or 1.0
+    overhead = int((driver.overhead_bytes(spec) + _added_overhead(spec)) * ratio)
     given = spec.domain.resources
     requests: dict[str, Any] = dict((given.requests if given else None) or {})
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
@@ -48,9 +53,11 @@ def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj) 
         if "cpu" in limits:
             requests["cpu"] = limits["cpu"]
         else:
-            ratio = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
-            share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(ratio))).quantize(Decimal("0.001"))
+            parts = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
+            share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(parts))).quantize(Decimal("0.001"))
             requests["cpu"] = format_quantity(share, binary=False)
+    if cpu_limit and "cpu" not in limits:
+        limits["cpu"] = str(virtual_cpus(spec))
     return {"requests": requests} | ({"limits": limits} if limits else {})
 
 

@@ -62,7 +62,8 @@ class Controllers:
             running.client_of(options, names.CONTROLLER_APP) as client,
             serve_health(self.health, client, options.bind, options.health_port) as self.health_port,
         ):
-            self.health.kubevirts = kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
+            kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
+            self.health.follow(kubevirts)
             await kubevirts.start()
             try:
                 READY.set(1)

@@ -93,7 +93,9 @@ def shortened(text: str, limit: int) -> str:
     return f"{text[: limit - DIGITS - 1]}-{digest}"
 
 
-async def _create(client: KubeClient, vm: Obj, name: str, labels: dict[str, str], data: Any, number: int = 0) -> Obj | None:
+async def _create(
+    client: KubeClient, vm: Obj, name: str, labels: dict[str, str], data: Any, number: int = 0
+) -> Obj | None:
     """Create a revision; return the one that there is already, if there is."""
     revision = {
         "apiVersion": CONTROLLER_REVISIONS.api_version,

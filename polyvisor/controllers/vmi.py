@@ -21,6 +21,7 @@ from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes, running_pod
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
+from polyvisor.controllers.cpu_limits import limits_cpus
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period, is_launcher
 from polyvisor.controllers.nodes import is_open, may_hold, shown
 from polyvisor.controllers.objects import (
@@ -149,7 +150,9 @@ class VmiController:
             await self._hold(fresh, Reason.BACKEND_STORAGE, trouble)
             return None
         fresh = await self._numbers.give(fresh)
-        pod = await self._create_pod(fresh, build_pod(fresh, spec, placement, settings, claims), placement)
+        limit = await limits_cpus(self._client, fresh, config)
+        pod = build_pod(fresh, spec, placement, settings, claims, cpu_limit=limit)
+        pod = await self._create_pod(fresh, pod, placement)
         changed = copy.deepcopy(fresh)
         status_of.scheduling(changed, pod, self._clock(), placement)
         await self._write(fresh, changed)

@@ -25,6 +25,7 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
 from polyvisor.process.metrics_readers import MetricsReaders, Nameless
 from polyvisor.process.serving import WebServer, listen
+from polyvisor.process.tls import heed
 
 PORT = 8443
 LIFE = timedelta(days=3650)
@@ -51,8 +52,16 @@ class Health:
         """What is to be done before figures are shown, where they have to be asked for elsewhere."""
         self.kubevirts: Informer | None = None
         """What knows the KubeVirt object, whose version the process tells."""
+        self.tls: ssl.SSLContext | None = None
+        """What the answers are given by, which the KubeVirt object's ``tlsConfiguration`` holds for."""
         self.readers: MetricsReaders | None = None
         """Who judges tokens for ``/metrics``; none are accepted without it."""
+
+    def follow(self, kubevirts: Informer) -> None:
+        """Tell of the KubeVirt object that an informer sees, and hold to what it says of TLS."""
+        self.kubevirts = kubevirts
+        if self.tls is not None:
+            heed(kubevirts, self.tls)
 
     def waits(self, what: str, why: str) -> None:
         """Say that something is missing."""
@@ -123,9 +132,9 @@ async def figures(
 @asynccontextmanager
 async def serve_health(health: Health, client: KubeClient, host: str, port: int) -> AsyncIterator[int]:
     """Answer while the context lasts; gives the port. The client asks who may read the figures."""
-    health.readers = MetricsReaders(client)
+    health.readers, health.tls = MetricsReaders(client), own_context()
     with listen(host, port) as listener:
-        server = WebServer(Starlette(routes=health.routes()), listener, own_context())
+        server = WebServer(Starlette(routes=health.routes()), listener, health.tls)
         await server.start()
         try:
             yield server.port

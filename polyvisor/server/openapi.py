@@ -1,6 +1,6 @@
 """OpenAPI documents of ``subresources.kubevirt.io``, which Kubernetes' aggregator asks for once a minute.
 
-It puts them into its own, which ``kubectl`` and generated clients read; where there are none it logs an error each time.
+It puts them into its own, which ``kubectl`` and generated clients read; where there are none it logs an error.
 Made from the discovery's table, so that what is served and what is described are one list.
 """
 

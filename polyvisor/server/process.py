@@ -80,7 +80,7 @@ class Server:
         self.health = Health()
         self.port = 0
         self._proxy = FrontProxy()
-        self._tls = own_context()
+        self._tls = self.health.tls = own_context()
         self._tls.verify_mode = ssl.CERT_OPTIONAL
         self._lost = asyncio.Event()
 
@@ -94,6 +94,7 @@ class Server:
             asyncio.TaskGroup() as group,
         ):
             kubevirts = Informer(client, KUBEVIRTS, namespace)
+            self.health.follow(kubevirts)
             proxy = named(client, CONFIGMAPS, "kube-system", AUTHENTICATION)
             proxy.on_change(lambda _, new: self._learn(new or {}))
             shown = KeptPair(client, namespace, names.API_SECRET)
@@ -102,7 +103,6 @@ class Server:
             for follower in (kubevirts, proxy, shown, ours, paths):
                 group.create_task(follower.run())
             self.health.waits("certificates", f"Secrets {shown.name} and {ours.name}, which virt-operator makes")
-            self.health.kubevirts = kubevirts
             await asyncio.gather(kubevirts.synced(), proxy.synced(), shown.wait(), ours.wait(), paths.wait())
             self.health.has("certificates")
             shown.shown_by(self._tls)

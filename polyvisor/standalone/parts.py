@@ -38,6 +38,7 @@ from polyvisor.kube.tasks import end_task
 from polyvisor.prerequisites import advice
 from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
+from polyvisor.process.tls import apply
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import COMPONENTS, admitter, may_write_status
 from polyvisor.standalone.apiserver import create_app
@@ -120,7 +121,9 @@ class Parts:
             ready=lambda: self._ready,
             may_write_status=may_write_status,
         )
-        self._web = WebServer(app, self._listener, context_of(identity.cert, identity.key))
+        tls = context_of(identity.cert, identity.key)
+        apply(tls, self._configuration())
+        self._web = WebServer(app, self._listener, tls)
         await self._web.start()
         self._progress.done("api", f"API server on {self._url}")
         return client

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from polyvisor.api import VirtualMachineInstanceSpec
+from polyvisor.api import Obj, VirtualMachineInstanceSpec
+from polyvisor.controllers.cpu_limits import limits_cpus
 from polyvisor.controllers.launcher_pod import build_pod
 from polyvisor.controllers.launcher_resources import guaranteed, resources_of
 from polyvisor.placement import Placement
@@ -91,6 +94,70 @@ def test_memory_in_huge_pages_is_asked_for_as_such(
     assert found["requests"][name] == found["limits"][name] == pages
     assert found["requests"]["memory"] == requested
     assert found["limits"].get("memory") == limited
+
+
+def pod_of(config: Obj, domain: Obj | None = None, *, privileged: bool = False, **settings: Any) -> Obj:
+    spec = {"domain": {"devices": {}, "memory": {"guest": "64Mi"}, "cpu": {"cores": 2}, **(domain or {})}}
+    vmi = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": spec}
+    driver = FakeDriver("alpha")
+    if privileged:
+        plan = replace(driver.launcher(Path("/x")), privileged=True)
+        driver.launcher = lambda folder: plan  # type: ignore[method-assign]
+    placement = Placement(driver, "fast", (), {})
+    model = VirtualMachineInstanceSpec.model_validate(spec)
+    return dict(build_pod(vmi, model, placement, {"configuration": config}, {}, **settings)["spec"])
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_the_runtime_class_and_the_type_for_selinux_are_the_administrators(privileged: bool) -> None:
+    without = pod_of({}, privileged=privileged)
+    assert "runtimeClassName" not in without
+    assert "seLinuxOptions" not in without.get("securityContext", {})
+    config = {"defaultRuntimeClass": "special", "selinuxLauncherType": "virt_launcher.process"}
+    pod = pod_of(config, privileged=privileged)
+    assert pod["runtimeClassName"] == "special"
+    assert pod["securityContext"] == {
+        **without.get("securityContext", {}),
+        "seLinuxOptions": {"type": "virt_launcher.process"},
+    }
+
+
+def test_what_the_launcher_needs_beside_the_guest_is_multiplied() -> None:
+    def memory(config: Obj) -> str:
+        return str(pod_of(config)["containers"][0]["resources"]["requests"]["memory"])
+
+    assert memory({}) == "104Mi"
+    assert memory({"additionalGuestMemoryOverheadRatio": "1.5"}) == "124Mi"
+
+
+def test_cpus_are_limited_to_those_of_the_guest_where_a_namespace_wants_it() -> None:
+    def cpu(domain: Obj) -> tuple[str | None, str | None]:
+        resources = pod_of({}, domain, cpu_limit=True)["containers"][0]["resources"]
+        return resources["requests"].get("cpu"), resources.get("limits", {}).get("cpu")
+
+    assert cpu({}) == ("200m", "2")
+    assert cpu({"resources": {"limits": {"cpu": "3"}}}) == ("3", "3")
+
+
+@pytest.mark.parametrize(
+    ("selector", "limits", "labels", "limited"),
+    [
+        (None, {}, {"autocpulimit": "true"}, False),
+        ({"matchLabels": {"autocpulimit": "true"}}, {}, {"autocpulimit": "true"}, True),
+        ({"matchLabels": {"autocpulimit": "true"}}, {}, {}, False),
+        ({"matchLabels": {"autocpulimit": "true"}}, {"cpu": "1"}, {"autocpulimit": "true"}, False),
+        ({}, {}, {}, True),
+    ],
+)
+async def test_the_labels_of_the_namespace_decide(selector: Any, limits: Obj, labels: Obj, limited: bool) -> None:
+    class Client:
+        async def get(self, resource: Any, name: str) -> Obj:
+            assert (resource.plural, name) == ("namespaces", "lab")
+            return {"metadata": {"name": name, "labels": labels}}
+
+    vmi = {"metadata": {"namespace": "lab"}, "spec": {"domain": {"resources": {"limits": limits}}}}
+    config = {} if selector is None else {"autoCPULimitNamespaceLabelSelector": selector}
+    assert await limits_cpus(cast(Any, Client()), vmi, config) is limited
 
 
 def test_a_pod_with_cpus_of_its_own_is_guaranteed_and_goes_where_they_are_given() -> None:

@@ -93,6 +93,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "/pods delete": ("controllers/attachments.py", "delete(PODS"),
         "/pods/status patch": ("controllers/running_pod.py", 'subresource="status"'),
         "/nodes patch": ("controllers/nodes.py", "patch(NODES"),
+        "/namespaces get": ("controllers/cpu_limits.py", "get(NAMESPACES"),
         "/persistentvolumeclaims get": ("controllers/memory_dump.py", "get(PVCS"),
         "/persistentvolumeclaims create": ("controllers/state_claim.py", "create(PVCS"),
         "/persistentvolumeclaims patch": ("controllers/memory_dump.py", "patch(PVCS"),

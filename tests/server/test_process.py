@@ -202,6 +202,31 @@ async def test_a_new_certificate_is_shown_without_a_restart(cluster: Cluster, tm
         await eventually(renewed)
 
 
+async def test_the_least_version_of_tls_is_that_of_the_kubevirt_object(cluster: Cluster, tmp_path: Path) -> None:
+    async with started(cluster, tmp_path):
+        assert cluster.server is not None
+        port = cluster.server.port
+        older = ssl.create_default_context(cadata=cluster.ca.certificate.decode())
+        older.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        async def connects() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=older)
+            except (ssl.SSLError, ConnectionError):
+                return False
+            writer.close()
+            return True
+
+        assert await connects()
+        change = {"spec": {"configuration": {"tlsConfiguration": {"minTLSVersion": "VersionTLS13"}}}}
+        await cluster.client.create(KUBEVIRTS, KUBEVIRT | change)
+
+        async def refused() -> bool:
+            return not await connects()
+
+        await eventually(refused)
+
+
 async def test_not_ready_until_there_are_certificates(cluster: Cluster, tmp_path: Path) -> None:
     async with started(cluster, tmp_path, certificates=False):
         assert cluster.server is not None
