@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyvisor.api.resources import RESOURCES
+from polyvisor.api.resources import ENDPOINTS, RESOURCES
 from polyvisor.server.subresources_discovery import resource_list
 from tests.installation.test_render import rules
 
@@ -83,7 +83,8 @@ def test_everyone_may_see_the_version_and_the_installation() -> None:
 
 def test_every_kind_and_subresource_that_is_served_can_be_granted() -> None:
     admin = rules("kubevirt.io:admin")
-    named = {(one.group, one.plural) for one in RESOURCES if one.custom} - {("kubevirt.io", "kubevirts")}
+    administrators = {("kubevirt.io", "kubevirts"), (ENDPOINTS.group, ENDPOINTS.plural)}
+    named = {(one.group, one.plural) for one in RESOURCES if one.custom} - administrators
     assert named - {(group, resource) for group, resource, _ in admin} == set()
     served = {(SUBRESOURCES, one["name"], verb) for one in resource_list("v1")["resources"] for verb in one["verbs"]}
     assert served - admin == set()
