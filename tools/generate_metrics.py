@@ -56,6 +56,7 @@ Among the recorded figures are those that KubeVirt's dashboards use: `kubevirt_v
 TITLES = {
     "all": "Every process",
     "virt-controller": "virt-controller",
+    "virt-operator": "virt-operator",
     "virt-api": "virt-api",
     "virt-handler": "virt-handler, of the machines on its node",
 }

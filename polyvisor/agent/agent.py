@@ -139,7 +139,7 @@ class Agent:
             access_outcome=lambda vmi: self._access.outcome(vmi),
         )
         self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
-        self.statistics = Statistics(settings.node_name, self._living, registry)
+        self.statistics = Statistics(settings.node_name, self._living, registry, deprecated=self._deprecated)
         self._access = AccessKeeper(
             self._vmis, self._events, self._link_of, self._machines.access_secrets, self._machines.look
         )
@@ -293,6 +293,11 @@ class Agent:
             link = self._link_of(vmi)
             if link is not None and link.active:
                 yield vmi, link
+
+    def _deprecated(self) -> set[str]:
+        """Give the machine types of this node that its hypervisor is to give up."""
+        found = (result.cpus.deprecated for result in self.node.results.values() if result.available and result.cpus)
+        return set().union(*found)
 
     async def _running(self, namespace: str, name: str) -> tuple[Obj, Link]:
         """Return a machine and the link to its launcher; one that is being started again is waited for."""

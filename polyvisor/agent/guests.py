@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polyvisor.agent import guestinfo
+from polyvisor.agent.agent_support import unsupported
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.api import Obj
 from polyvisor.kube import Informer, WorkQueue
@@ -59,6 +60,8 @@ class GuestKeeper:
             if said["freeze"] == "frozen":  # then it answers nothing else
                 said = {**self.report(vmi), **said}
             else:
+                commands = guestinfo.agent_info(await ask(link, "guest-info")).get("supportedCommands")
+                said["unsupported"] = unsupported(vmi, commands) if commands else None
                 said["os"] = guestinfo.os_info(await ask(link, "guest-get-osinfo"))
                 said["interfaces"] = guestinfo.interfaces(await ask(link, "guest-network-get-interfaces"))
         except LauncherGone:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ SECONDS = 5.0
 AT_ONCE = 16
 MOST_DEVICES = 64
 MOST_TEXT = 64
+MOST_LABELS = 64
+LABEL_PREFIX = "kubernetes_vmi_label_"
+_NO_LABEL = re.compile(r"[^A-Za-z0-9_]")
 KIB, NANO = 1024, 1e-9
 PREFIX = "kubevirt_vmi_"
 Scaled = tuple[str, str, float]
@@ -76,12 +80,15 @@ class Statistics(Collector):
         machines: Callable[[], Iterable[tuple[Obj, Link]]],
         drivers: DriverRegistry,
         registry: CollectorRegistry = REGISTRY,
+        deprecated: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        """``deprecated`` gives the node's machine types that its hypervisor is to give up."""
         self._node = node
         self._machines = machines
         self._drivers = drivers
         self._registry = registry
-        self._told: list[tuple[dict[str, str], Mapping[str, Any]]] = []
+        self._deprecated = deprecated
+        self._told: list[tuple[dict[str, str], Mapping[str, Any], dict[str, str]]] = []
 
     def __enter__(self) -> Statistics:
         self._registry.register(self)
@@ -94,7 +101,9 @@ class Statistics(Collector):
         """Ask all launchers whose driver's table says that they can tell."""
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def ask(vmi: Obj, link: Link, driver: str) -> tuple[dict[str, str], Mapping[str, Any]] | None:
+        async def ask(
+            vmi: Obj, link: Link, driver: str
+        ) -> tuple[dict[str, str], Mapping[str, Any], dict[str, str]] | None:
             try:
                 async with slots:
                     told = (await link.request("stats", seconds=SECONDS, exact=True)).get("stats")
@@ -103,7 +112,7 @@ class Statistics(Collector):
                 return None
             metadata = vmi["metadata"]
             where = {"namespace": metadata["namespace"], "name": metadata["name"], "hypervisor": driver}
-            return (where, told) if isinstance(told, dict) else None
+            return (where, told, labels_of(vmi)) if isinstance(told, dict) else None
 
         asked = []
         for vmi, link in self._machines():
@@ -115,38 +124,54 @@ class Statistics(Collector):
     def collect(self) -> Iterator[Family]:
         """Give what was told at the last refresh."""
         found = Families()
-        for where, told in self._told:
-            samples(found, {"node": self._node, **where}, told)
+        for where, told, labels in self._told:
+            samples(found, {"node": self._node, **where}, told, labels)
+        for kind in self._deprecated():
+            found.add("kubevirt_node_deprecated_machine_types", 1, machine_type=kind, node=self._node)
         yield from found
 
 
-def samples(found: Families, where: Mapping[str, str], told: Mapping[str, Any]) -> None:
+def labels_of(vmi: Obj) -> dict[str, str]:
+    """Return a machine's labels as KubeVirt adds them to each of its figures; the first ones of very many."""
+    given = sorted((vmi["metadata"].get("labels") or {}).items())[:MOST_LABELS]
+    return {f"{LABEL_PREFIX}{_NO_LABEL.sub('_', key)}": str(value) for key, value in given}
+
+
+def samples(
+    found: Families, where: Mapping[str, str], told: Mapping[str, Any], labels: Mapping[str, str] | None = None
+) -> None:
     """Add the samples of one machine; ``told`` is libvirt's, and is not believed to be well-formed."""
-    _scaled(found, where, told, "", DOMAIN)
+    _scaled(found, where, told, "", DOMAIN, labels)
     for number in range(_count(told, "vcpu.current")):
         here = {**where, "id": str(number)}
-        _scaled(found, here, told, f"vcpu.{number}.", VCPU)
+        _scaled(found, here, told, f"vcpu.{number}.", VCPU, labels)
         if (spent := _number(told.get(f"vcpu.{number}.time"))) is not None:
             state = VCPU_STATES.get(_number(told.get(f"vcpu.{number}.state")), "unknown")
-            found.add(f"{PREFIX}vcpu_seconds_total", spent * NANO, **here, state=state)
+            found.add(f"{PREFIX}vcpu_seconds_total", spent * NANO, labels, **here, state=state)
     for number in range(_count(told, "net.count")):
         start = f"net.{number}."
         here = {**where, "interface": str(told.get(f"{start}name"))[:MOST_TEXT]}
-        _scaled(found, here, told, start, CARD)
+        _scaled(found, here, told, start, CARD, labels)
         for way in ("rx", "tx"):
             if (value := _number(told.get(f"{start}{way}.bytes"))) is not None:
-                found.add(f"{PREFIX}network_traffic_bytes_total", value, **here, type=way)
+                found.add(f"{PREFIX}network_traffic_bytes_total", value, labels, **here, type=way)
     for number in range(_count(told, "block.count")):
         start = f"block.{number}."
-        _scaled(found, {**where, "drive": str(told.get(f"{start}name"))[:MOST_TEXT]}, told, start, DISK)
+        here = {**where, "drive": str(told.get(f"{start}name"))[:MOST_TEXT]}
+        _scaled(found, here, told, start, DISK, labels)
 
 
 def _scaled(
-    found: Families, where: Mapping[str, str], told: Mapping[str, Any], start: str, names: tuple[Scaled, ...]
+    found: Families,
+    where: Mapping[str, str],
+    told: Mapping[str, Any],
+    start: str,
+    names: tuple[Scaled, ...],
+    labels: Mapping[str, str] | None,
 ) -> None:
     for theirs, ours, factor in names:
         if (value := _number(told.get(start + theirs))) is not None:
-            found.add(PREFIX + ours, value * factor, **where)
+            found.add(PREFIX + ours, value * factor, labels, **where)
 
 
 def _count(told: Mapping[str, Any], name: str) -> int:

@@ -166,9 +166,16 @@ def guest(status: Obj, vmi: Obj, connected: bool, said: Obj) -> None:
     """Write what the agent inside the guest says into a running machine's status."""
     if not connected:
         drop_condition(status, VmiCondition.AGENT_CONNECTED)
+        drop_condition(status, VmiCondition.AGENT_VERSION_NOT_SUPPORTED)
         status.pop("fsFreezeStatus", None)
         return
     set_condition(status, VmiCondition.AGENT_CONNECTED, "True")
+    if lacking := said.get("unsupported"):
+        why, commands = lacking
+        message = f"missing: {', '.join(commands)}; install a newer agent in the guest, or enable these commands there"
+        set_condition(status, VmiCondition.AGENT_VERSION_NOT_SUPPORTED, "True", why, message)
+    else:
+        drop_condition(status, VmiCondition.AGENT_VERSION_NOT_SUPPORTED)
     if said.get("os"):
         status["guestOSInfo"] = said["os"]
     if said.get("freeze") == "frozen":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["gauge", "counter", "histogram"]
-CONTROLLER, HANDLER, API, ALL = "virt-controller", "virt-handler", "virt-api", "all"
+CONTROLLER, OPERATOR, HANDLER, API, ALL = "virt-controller", "virt-operator", "virt-handler", "virt-api", "all"
 MACHINE = ("node", "namespace", "name", "hypervisor")
 
 
@@ -234,6 +234,9 @@ FIGURES: tuple[Figure, ...] = (
         "hypervisor",
         "virt_type",
     ),
+    # virt-operator
+    _of(OPERATOR, "gauge", "kubevirt_virt_operator_leading_status", "Whether this process leads."),
+    _of(OPERATOR, "gauge", "kubevirt_virt_operator_ready_status", "Whether this process is ready."),
     # virt-api
     _of(API, "gauge", "kubevirt_virt_api_ready_status", "Whether this process is ready."),
     _of(API, "gauge", "kubevirt_console_active_connections", "Open serial consoles.", *_VM),
@@ -258,6 +261,14 @@ FIGURES: tuple[Figure, ...] = (
     _of(API, "counter", "polyvisor_api_requests_total", "Requests of the aggregated API.", "verb", "resource", "code"),
     # virt-handler
     _of(HANDLER, "gauge", "kubevirt_virt_handler_ready_status", "Whether this process is ready."),
+    _of(
+        HANDLER,
+        "gauge",
+        "kubevirt_node_deprecated_machine_types",
+        "A machine type of a node that its hypervisor is to give up; always 1.",
+        "machine_type",
+        "node",
+    ),
     *(_of(HANDLER, kind, f"kubevirt_vmi_{name}", help, *MACHINE, *labels) for kind, name, help, labels in _USAGE),
 )
 """Every figure, in the order in which the documentation shows them."""

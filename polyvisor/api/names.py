@@ -229,6 +229,7 @@ class VmiCondition(StrEnum):
     LIVE_MIGRATABLE = "LiveMigratable"
     STORAGE_LIVE_MIGRATABLE = "StorageLiveMigratable"
     AGENT_CONNECTED = "AgentConnected"
+    AGENT_VERSION_NOT_SUPPORTED = "AgentVersionNotSupported"
     ACCESS_CREDENTIALS = "AccessCredentialsSynchronized"
     DATA_VOLUMES_READY = "DataVolumesReady"
     EVICTION_REQUESTED = "EvictionRequested"

@@ -17,6 +17,7 @@ from polyvisor.api import names
 from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.controllers.leading import leading, lease_options
 from polyvisor.kube import Informer, KubeClient
+from polyvisor.kube.metrics import gauge
 from polyvisor.process import running
 from polyvisor.process.health import Health, port_option, serve_health
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from polyvisor.api import Obj
 
 DAEMON_SET = "DaemonSet"
+LEADING = gauge("kubevirt_virt_operator_leading_status")
+READY = gauge("kubevirt_virt_operator_ready_status")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,10 +52,23 @@ class Operator:
             running.client_of(self._options, names.OPERATOR_APP) as client,
             serve_health(self.health, client, self._options.bind, self._options.health_port) as self.health_port,
         ):
-            loads = ("polyvisor.controllers.certificates", "polyvisor.controllers.definitions")
-            await leading(client, self._options, names.OPERATOR_APP, lambda: self._lead(client), loads=loads)
+            kubevirts = Informer(client, KUBEVIRTS, namespace=running.namespace_of(self._options))
+            self.health.follow(kubevirts)
+            await kubevirts.start()
+            try:
+                READY.set(1)
+                await leading(
+                    client,
+                    self._options,
+                    names.OPERATOR_APP,
+                    lambda: self._lead(client, kubevirts),
+                    lambda leads: LEADING.set(int(leads)),
+                    loads=("polyvisor.controllers.certificates", "polyvisor.controllers.definitions"),
+                )
+            finally:
+                await kubevirts.stop()
 
-    async def _lead(self, client: KubeClient) -> None:
+    async def _lead(self, client: KubeClient, kubevirts: Informer) -> None:
         from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
         from polyvisor.controllers.certificates import CertificateKeeper
         from polyvisor.controllers.definitions import Definitions, configuration_problems
@@ -60,7 +76,6 @@ class Operator:
         from polyvisor.drivers import registry
 
         namespace = running.namespace_of(self._options)
-        kubevirts = Informer(client, KUBEVIRTS, namespace=namespace)
         deployments = Informer(client, DEPLOYMENTS, namespace=namespace)
         daemon_sets = Informer(client, DAEMON_SETS, namespace=namespace)
         components = (
@@ -88,9 +103,9 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(CertificateKeeper(client, namespace).run(), name="certificates")
             group.create_task(definitions.run(), name="definitions")
-            for informer in (kubevirts, deployments, daemon_sets):
+            for informer in (deployments, daemon_sets):
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
-            await asyncio.gather(kubevirts.synced(), deployments.synced(), daemon_sets.synced())
+            await asyncio.gather(deployments.synced(), daemon_sets.synced())
             group.create_task(status.run(), name="status")
 
 

@@ -143,6 +143,8 @@ class Cpus:
     host_features: tuple[str, ...] = ()
     vendor: str = ""
     machines: tuple[str, ...] = ()
+    deprecated: tuple[str, ...] = ()
+    """Those of ``machines`` that the hypervisor is to give up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lxml import etree
 
@@ -25,17 +25,13 @@ def read(found: Mapping[str, str], architecture: str) -> Cpus:
         host_model=model,
         host_features=_features(mode),
         vendor=mode.findtext("vendor") or "" if mode is not None else "",
-        machines=tuple(
-            sorted(
-                {
-                    name
-                    for each in host.iterfind(f"guest/arch[@name='{architecture}']/machine")
-                    for name in (each.text, each.get("canonical"))
-                    if name
-                }
-            )
-        ),
+        machines=_names(host.iterfind(f"guest/arch[@name='{architecture}']/machine")),
+        deprecated=_names(host.iterfind(f"guest/arch[@name='{architecture}']/machine[@deprecated='yes']")),
     )
+
+
+def _names(machines: Iterable[etree._Element]) -> tuple[str, ...]:
+    return tuple(sorted({name for each in machines for name in (each.text, each.get("canonical")) if name}))
 
 
 def _features(cpu: etree._Element | None) -> tuple[str, ...]:

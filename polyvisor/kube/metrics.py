@@ -9,7 +9,7 @@ know nothing of Prometheus.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -52,8 +52,11 @@ class Families:
     def __init__(self) -> None:
         self._found: dict[str, Family] = {}
 
-    def add(self, name: str, value: float, /, **labels: Any) -> None:
-        """Add a sample; a label that is not given is empty, as Prometheus takes one that is absent."""
+    def add(self, name: str, value: float, more: Mapping[str, str] | None = None, /, **labels: Any) -> None:
+        """Add a sample; a label that is not given is empty, as Prometheus takes one that is absent.
+
+        ``more`` are labels that this sample alone has.
+        """
         figure = BY_NAME[name]
         if name not in self._found:
             kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
@@ -62,6 +65,9 @@ class Families:
         assert not unknown, f"{name} has no labels {unknown}"
         given = [labels.get(label) for label in figure.labels]
         self._found[name].add_metric(["" if one is None else str(one) for one in given], value)
+        if more:
+            sample = self._found[name].samples[-1]
+            self._found[name].samples[-1] = sample._replace(labels={**more, **sample.labels})
 
     def __iter__(self) -> Iterator[Family]:
         return iter(self._found.values())

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import ssl
+from typing import TYPE_CHECKING
 
-from polyvisor.api import Obj
 from polyvisor.api.tls_ciphers import CIPHERS
-from polyvisor.kube.informer import Informer
+
+if TYPE_CHECKING:
+    from polyvisor.api import Obj
+    from polyvisor.kube.informer import Informer
 
 log = logging.getLogger("polyvisor.process")
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.agent.statistics import MOST_DEVICES, Statistics
 from polyvisor.api import Obj
+from polyvisor.drivers import cpus
 from polyvisor.drivers import registry as drivers
 
 WHERE = {"node": "n1", "namespace": "default", "name": "m", "hypervisor": "qemu"}
@@ -124,3 +125,30 @@ async def test_many_launchers_are_asked_at_once_but_not_all() -> None:
 
     await shown(*((vmi(f"m{n}"), Slow(TOLD)) for n in range(40)))
     assert most == 16
+
+
+async def test_a_machines_labels_are_labels_of_its_figures_as_with_kubevirt() -> None:
+    one, two = vmi(), vmi("other")
+    one["metadata"]["labels"] = {"kubevirt.io/nodeName": "n1", "app-tier": "db"}
+    registry = await shown((one, Link(TOLD)), (two, Link(TOLD)))
+    labels = {"kubernetes_vmi_label_kubevirt_io_nodeName": "n1", "kubernetes_vmi_label_app_tier": "db"}
+    seconds = {"id": "0", "state": "running"}
+    assert registry.get_sample_value("kubevirt_vmi_vcpu_seconds_total", {**WHERE, **labels, **seconds}) == 1.0
+    assert registry.get_sample_value("kubevirt_vmi_memory_resident_bytes", {**WHERE, **labels}) == 512 * 1024
+    assert registry.get_sample_value("kubevirt_vmi_memory_resident_bytes", {**WHERE, "name": "other"}) == 512 * 1024
+
+
+async def test_machine_types_that_are_to_be_given_up_are_told_of() -> None:
+    found = cpus.read({"domain": "<domainCapabilities/>", "host": HOST, "cpu": ""}, "x86_64")
+    assert found.machines == ("pc", "pc-i440fx-2.1", "pc-q35-7.2")
+    registry = CollectorRegistry()
+    statistics = Statistics("n1", lambda: (), drivers(), registry, deprecated=lambda: found.deprecated)
+    registry.register(statistics)
+    labels = {"machine_type": "pc-i440fx-2.1", "node": "n1"}
+    assert registry.get_sample_value("kubevirt_node_deprecated_machine_types", labels) == 1
+    assert found.deprecated == ("pc-i440fx-2.1",)
+
+
+HOST = """<capabilities><guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/bin/emulator</emulator>
+<machine maxCpus='255'>pc</machine><machine maxCpus='255' deprecated='yes'>pc-i440fx-2.1</machine>
+<machine maxCpus='288'>pc-q35-7.2</machine></arch></guest></capabilities>"""
