@@ -11,8 +11,6 @@ from polyvisor.adoption import Conversion, Mapping, NetworkMapping, Outcome, Poo
 
 _FIELDS = r"volumes\[\d+\]|networks\[\d+\]|.*interfaces\[\d+\]\.(masquerade|macAddress)"
 NOT_YET = re.compile(rf"spec\.template\.spec\.({_FIELDS})")
-    r"spec\.template\.spec\.(volumes\[\d+\]|networks\[\d+\]|.*interfaces\[\d+\]\.(masquerade|macAddress))"
-)
 """That a driver is brought no images and joins no networks is said of it, not of the domain."""
 NETWORKS = (
     NetworkMapping("pod", "br0"),
