@@ -36,6 +36,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_each_attack_and_vulnerability_names_tests_that_there_are() -> None:
+    rows = [line for line in (TOP / "docs" / "security.md").read_text().splitlines() if line.startswith("| ")]
+    vulnerabilities = [row for row in rows if row.startswith("| CVE-")]
+    assert len(vulnerabilities) == len({row.split()[1] for row in vulnerabilities}) >= 20
+    tests: list[str] = []
+    for row in rows:
+        named = re.findall(r"`(tests/\S+)`", row)
+        tests += named
+        assert named or not row.startswith("| CVE-"), row
+    assert tests
+    assert [name for name in tests if not (TOP / name).exists()] == []
+
+
 def commands() -> Iterator[str]:
     for _, text in fenced("shell"):
         for line in text.splitlines():
