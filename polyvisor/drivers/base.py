@@ -189,9 +189,10 @@ class LauncherPlan:
     """How a launcher reaches libvirt for one machine; plain data that the launcher reads as JSON.
 
     ``uri`` is libvirt's connection URI. ``files`` are written below the launcher's folder before the connection opens
-    (relative path -> text, in which ``@UID@`` and ``@GID@`` stand for the launcher's own user and group), ``links``
-    made (relative path -> target), and ``seeds`` copied (relative folder -> folder whose files are copied where they
-    lack: a warm cache). If ``daemon`` is set, that program is run in a mount
+    (relative path -> text, in which ``@UID@`` and ``@GID@`` stand for the launcher's own user and group, ``@PYTHON@``
+    and ``@LAUNCHER@`` for its interpreter and the folder of its modules; one that begins with ``#!`` is a program),
+    ``links`` made (relative path -> target), and ``seeds`` copied (relative folder -> folder whose files are copied
+    where they lack: a warm cache). If ``daemon`` is set, that program is run in a mount
     namespace of its own, with ``binds`` (folder of the host -> folder relative to the launcher's) mounted over,
     ``unmounts`` taken away and ``environment`` added, before ``uri`` is opened; without it libvirt runs inside the
     launcher. ``start_paused`` asks that a new domain waits until its console is attached, so that no early output is
@@ -207,8 +208,9 @@ class LauncherPlan:
     domain's). ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it
     does. ``own_uuids`` says that the hypervisor gives its machines uuids of its own, so that a domain is known by its
     name alone. ``share`` is the command in the launcher's image that shares the folder ``{folder}`` with a guest by the
-    socket ``{socket}``, for a container of its own. ``devices``, ``capabilities`` and ``privileged`` are what the
-    launcher's container needs from Kubernetes, no more.
+    socket ``{socket}``, for a container of its own. ``forbidden`` are system calls that fail in the launcher and in all
+    that it starts, the guest included (:mod:`polyvisor.launcher.syscalls` has their numbers). ``devices``,
+    ``capabilities`` and ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 
     uri: str
@@ -228,6 +230,7 @@ class LauncherPlan:
     poll_seconds: float = 0.0
     own_uuids: bool = False
     share: Sequence[str] = ()
+    forbidden: Sequence[str] = ()
     devices: Sequence[str] = ()
     capabilities: Sequence[str] = ()
     privileged: bool = False
@@ -257,6 +260,10 @@ class Driver(ABC):
     disk_formats: tuple[str, ...] = ("raw",)
     """Formats of disk images that the hypervisor opens, best first."""
     cards: CardKind = CardKind.NONE
+    own_ids: bool = False
+    """Whether a guest's users are users of the node, so that each machine has a range of ids to itself."""
+    hides: tuple[str, ...] = ()
+    """Files, and folders with a slash at the end, of the node's kernel that a guest must not see."""
     graceful_shutdown: bool = True
     enabled_by_default: bool = False
     """Whether a cluster has the driver whose administrator lists none."""

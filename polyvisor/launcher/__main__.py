@@ -52,6 +52,10 @@ def main(arguments: list[str]) -> int:
         plan = read_plan(folder)
         held = lock(folder)
         plan.prepare()
+        if plan.forbidden:
+            from polyvisor.launcher.syscalls import forbid  # which most launchers do without, and ctypes with it
+
+            forbid(plan.forbidden)
     except (PlanError, Taken) as error:
         sys.stderr.write(f"launcher: {error}\n")
         return 2

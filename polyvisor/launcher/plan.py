@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     own_uuids: bool
     reboot: tuple[str, ...]
     forward: dict[str, str]
+    forbidden: list[str]
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is.
@@ -54,7 +56,11 @@ class Plan(NamedTuple):
             path = self._below(relative)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text.replace("@UID@", str(os.geteuid())).replace("@GID@", str(os.getegid())))
+                for token, value in _tokens().items():
+                    text = text.replace(token, value)
+                path.write_text(text)
+                if text.startswith("#!"):
+                    path.chmod(0o700)
         for relative, target in self.links.items():
             path = self._below(relative)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,10 +109,17 @@ def read_plan(folder: Path) -> Plan:
         poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
         reboot=tuple(_list(path, raw, "reboot")) or ("default",),
         forward=_strings(path, raw, "forward"),
+        forbidden=_list(path, raw, "forbidden"),
     )
     for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values(), *plan.strays):
         _below(folder, relative)
     return plan
+
+
+def _tokens() -> dict[str, str]:
+    """What a plan's texts say instead of what the launcher alone knows."""
+    here = str(Path(__file__).parent)
+    return {"@UID@": str(os.geteuid()), "@GID@": str(os.getegid()), "@PYTHON@": sys.executable, "@LAUNCHER@": here}
 
 
 def _below(folder: Path, relative: str) -> Path:

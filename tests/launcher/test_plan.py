@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from polyvisor import launcher
 from polyvisor.drivers.base import LauncherPlan
 from polyvisor.launcher.daemon import strange_groups
 from polyvisor.launcher.plan import read_plan
@@ -21,6 +23,17 @@ def test_files_name_the_launchers_own_user(tmp_path: Path) -> None:
     read_plan(tmp_path).prepare()
     expected = f'user = "+{os.geteuid()}"\ngroup = "+{os.getegid()}"\n'
     assert (tmp_path / "etc/one.conf").read_text() == expected
+
+
+def test_a_text_that_begins_as_a_program_is_one(tmp_path: Path) -> None:
+    files = {"etc/hook": '#!/bin/sh\nexec @PYTHON@ -c "print(1)" # @LAUNCHER@\n', "etc/one.conf": "plain\n"}
+    plan = LauncherPlan(uri="test:///default", files=files)
+    domain = {"name": "one", "uuid": "11111111-2222-4333-8444-555555555555"}
+    (tmp_path / "plan.json").write_text(json.dumps({**asdict(plan), "protocol": 1, "domain": domain}))
+    read_plan(tmp_path).prepare()
+    assert subprocess.run([tmp_path / "etc/hook"], capture_output=True, check=True).stdout == b"1\n"
+    assert str(Path(launcher.__file__).parent) in (tmp_path / "etc/hook").read_text()
+    assert not os.access(tmp_path / "etc/one.conf", os.X_OK)
 
 
 @pytest.mark.parametrize(
