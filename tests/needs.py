@@ -24,7 +24,7 @@ LANES = {
     "device nodes": "containers on some hosts may not make any",
     "huge pages": "memory that the kernel can set aside in large pieces at this moment",
     "two CPUs": "a CPU that guests can have to themselves",
-    "control groups v1": "hot-plugged block devices in Pods; hosts with control groups of version 2",
+    "control groups v1": "block devices hot-plugged in Pods, containers' groups; hosts with control groups of v2",
     "newer libvirt": "the schema of a domain's XML in a libvirt newer than this one",
     "no /dev/vhost-vsock": "what is said where the device is missing; hosts that have it",
 }

@@ -23,6 +23,7 @@ from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.cpus import CpuSource, HostCpus, PodCpus
 from polyvisor.agent.descriptors import Readers
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.id_ranges import IdRanges
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
 from polyvisor.agent.kept import StateKeeper
@@ -133,6 +134,7 @@ class Agent:
             places=self._places,
             claims=self._claim_keeper,
             cpus=cpus,
+            ids=IdRanges(state / "ids.json", self._launchers.over),
             guest_report=lambda vmi: self._guests.report(vmi),
             gone=lambda driver, virt_type: gone(self.node.results, driver, virt_type),
             not_ready=lambda vmi: self._probes.not_ready(vmi),

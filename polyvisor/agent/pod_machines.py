@@ -64,7 +64,7 @@ class PodMachineAgent(MachineAgent):
         link = self._launchers.get(pod_id(pod))
         if link is None:
             raise LauncherGone("the launcher has ended")
-        inputs = await self._inputs(vmi, pod)
+        inputs = await self._inputs(vmi, pod, driver)
         hostdisks = self._places.hostdisks / str(vmi["metadata"]["namespace"])
         limit = self._places.host_disk_limit
         places = PodPlaces(pod, launcher_of(link, driver), hostdisks, inputs.claims, limit)
@@ -91,11 +91,12 @@ class PodMachineAgent(MachineAgent):
         """Return the Pod's folder that no container has and that the kubelet removes with the Pod."""
         return self._launchers.root / str(pod["metadata"]["uid"]) / WORKSHOP
 
-    async def _inputs(self, vmi: Obj, pod: Obj) -> Inputs:
+    async def _inputs(self, vmi: Obj, pod: Obj, driver: Driver) -> Inputs:
         secrets, configmaps = await asyncio.to_thread(self._texts, pod)
         account = await asyncio.to_thread(self._account, vmi, pod)
         resolver = self._launchers.networks.resolver(vmi, pod)
-        return Inputs(secrets, await self._claims(vmi), configmaps, pod, account, resolver)
+        first = await self._ids.given(pod, driver)
+        return Inputs(secrets, await self._claims(vmi), configmaps, pod, account, resolver, first)
 
     async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
         """Return them as the kubelet has put them into the Pod, which it does again when they change."""

@@ -41,6 +41,10 @@ class Prepared:
     """The trees of the image cache whose files are used in place."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the disks, as the guest sees them, where they are known."""
+    first_id: int = 0
+    """The first of the node's ids that are the guest's, with drivers whose guests have any."""
+    shifted: bool = False
+    """Whether the files of the root have these ids on disk."""
 
     def to_json(self) -> str:
         """Return the text that :meth:`from_json` reads."""
@@ -55,6 +59,8 @@ class Prepared:
                 "initrd": str(self.initrd or ""),
                 "trees": list(self.trees),
                 "sizes": dict(self.sizes),
+                "firstId": self.first_id,
+                "shifted": self.shifted,
             }
         )
 
@@ -72,6 +78,8 @@ class Prepared:
             initrd=_path(raw["initrd"]),
             trees=tuple(raw.get("trees") or ()),
             sizes=raw.get("sizes") or {},
+            first_id=raw.get("firstId") or 0,
+            shifted=bool(raw.get("shifted")),
         )
 
 

@@ -17,6 +17,7 @@ from polyvisor.agent.prepared import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
 from polyvisor.domain import CardSource, DiskSource, DomainContext
 from polyvisor.domain.disks import letters
+from polyvisor.domain.ids import TRIAL
 from polyvisor.drivers.base import Driver, Verdict
 
 SCREEN = "vnc.sock"
@@ -63,6 +64,9 @@ def domain_xml(
         usb_sockets=tuple(folder / f"usb{number}.sock" for number in range(USB_SLOTS)),
         cards=cards or {},
         cpus=cpus,
+        first_id=prepared.first_id or TRIAL,
+        shifted=prepared.shifted,
+        hidden=tuple(path for path in driver.hides if Path(path).exists()),
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyvisor.agent import access, cloudinit, contents, disks, iso, rootfs, safepath, tools
+from polyvisor.agent import access, cloudinit, contents, disks, iso, rootfs, safepath, shifting, tools
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import AgentError, BlockClaim, NoSuchClaim, translated
 from polyvisor.agent.images import Progress, silent
@@ -38,7 +38,8 @@ from polyvisor.drivers.base import Driver, RootKind
 class Inputs:
     """What volumes name in their namespace: data of Secrets and ConfigMaps, claims; the Pod and its account's files.
 
-    ``resolver`` is what a root file system is told of where names are looked up; empty: nothing.
+    ``resolver`` is what a root file system is told of where names are looked up; empty: nothing. ``first_id`` begins
+    the range of the node's ids that is the guest's, if it has one.
     """
 
     secrets: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Inputs:
     pod: Obj = field(default_factory=dict)
     account: Mapping[str, bytes] = field(default_factory=dict)
     resolver: str = ""
+    first_id: int = 0
 
 
 class Needed(NamedTuple):
@@ -89,7 +91,7 @@ def prepare(
 ) -> Prepared:
     """Make all that the machine boots from, or find it made. Blocking; raises :class:`AgentError`."""
     if found := prepared(folder, workshop):
-        return found
+        return found if found.first_id else replace(found, first_id=inputs.first_id)  # an earlier release's has none
     here = workshop or folder
     scratch = here / SCRATCH
     try:
@@ -153,8 +155,29 @@ class _Preparation:
         root = self._final / self._root.name if self._root and self._root.parent == self._scratch else self._root
         trees = tuple(sorted(self._trees))
         return Prepared(
-            self._files, self._folders, self._shares, root, self._root_volume, kernel, initrd, trees, self._sizes
+            self._files,
+            self._folders,
+            self._shares,
+            root,
+            self._root_volume,
+            kernel,
+            initrd,
+            trees,
+            self._sizes,
+            self._inputs.first_id,
+            self._shifted(),
         )
+
+    def _shifted(self) -> bool:
+        """Give the files of a root of the machine's own the guest's ids, if they cannot be mounted with them."""
+        if not self._inputs.first_id or not self._root or self._root.parent != self._scratch:
+            return False
+        with translated(self._root, "giving its files to the guest"), safepath.opened_root(self._root) as root:
+            if not (why := shifting.why_unmapped(root)):
+                return False
+            self._progress(f"changing the owner of each file of the root file system, as {why}")
+            shifting.shift(root, self._inputs.first_id)
+        return True
 
     @property
     def _disks(self) -> list[Obj]:

@@ -17,6 +17,7 @@ from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.contents import data_of
 from polyvisor.agent.cpus import CpuSource
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
+from polyvisor.agent.id_ranges import IdRanges
 from polyvisor.agent.launcher_pods import recorded
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -60,6 +61,7 @@ class MachineAgent:
         places: Places,
         claims: ClaimKeeper,
         cpus: CpuSource,
+        ids: IdRanges,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
         gone: Callable[[str, str], str] = lambda *_: "",
         not_ready: Callable[[Obj], str] = lambda _: "",
@@ -75,6 +77,7 @@ class MachineAgent:
         self._places = places
         self._claim_keeper = claims
         self._cpus = cpus
+        self._ids = ids
         self._guest_report = guest_report
         self._gone = gone
         self._not_ready = not_ready
@@ -235,7 +238,7 @@ class MachineAgent:
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         """Make all that a machine boots from."""
         folder = self._launchers.folder(pod_id(pod))
-        inputs = await self._inputs(vmi, pod)
+        inputs = await self._inputs(vmi, pod, driver)
         for claim in inputs.claims.values():
             await self._claim_keeper.bind(claim)
         return await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, self._progress(vmi))
@@ -253,14 +256,15 @@ class MachineAgent:
 
         return report
 
-    async def _inputs(self, vmi: Obj, pod: Obj) -> storage.Inputs:
+    async def _inputs(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Inputs:
         """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
         wanted = storage.needed(vmi)
         secrets = await self._secrets(wanted.secrets, vmi)
         named = await self._named(CONFIGMAPS, wanted.configmaps, vmi)
         configmaps = {name: data_of(found, "data", "binaryData") for name, found in named.items()}
         resolver = self._launchers.networks.resolver(vmi, pod)
-        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, resolver=resolver)
+        first = await self._ids.given(pod, driver)
+        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, resolver=resolver, first_id=first)
 
     async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
         found = await self._named(SECRETS, names, vmi)

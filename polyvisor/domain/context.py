@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 
+from polyvisor.domain.ids import TRIAL
+
 
 @dataclass(frozen=True, slots=True)
 class DiskSource:
@@ -49,7 +51,9 @@ class DomainContext:
     volume's name. ``cards`` are those that the node has joined to something, by name. ``graphics_socket`` is where a
     graphical console listens, ``usb_sockets`` where clients bring USB devices.
     ``cpus`` are those of the node that a machine has to itself, one for each of the guest's, and one more for the rest
-    of the hypervisor if that was asked for.
+    of the hypervisor if that was asked for. ``first_id`` begins the range of the node's ids that is the guest's, with
+    drivers whose guests need one; ``shifted``: the files of ``root`` have these ids on disk. ``hidden`` are files and
+    folders (with a slash at the end) of the node's kernel that are there and that the guest must not see.
     """
 
     virt_type: str
@@ -66,3 +70,6 @@ class DomainContext:
     usb_sockets: tuple[Path, ...] = ()
     cards: Mapping[str, CardSource] = field(default_factory=dict)
     cpus: tuple[int, ...] = ()
+    first_id: int = TRIAL
+    shifted: bool = False
+    hidden: tuple[str, ...] = ()

@@ -74,13 +74,27 @@ def add_filesystems(devices: _Element, context: DomainContext) -> None:
     targets += [(folder, f"/mnt/{name}") for name, folder in sorted(context.folders.items())]
     for source, target in targets:
         filesystem = add(devices, "filesystem", type="mount", accessmode="passthrough")
-        add(filesystem, "source", dir=str(source))
+        add(filesystem, "source", dir=str(source), shifted="yes" if context.shifted and target == "/" else None)
         add(filesystem, "target", dir=target)
+    for path in context.hidden:
+        _hide(devices, path)
     for name, share in sorted(context.shares.items()):
         filesystem = add(devices, "filesystem", type="mount")
         add(filesystem, "driver", type="virtiofs", queue=SHARE_QUEUE)
         add(filesystem, "source", **{"socket" if share.socket else "dir": str(share.path)})
         add(filesystem, "target", dir=name)
+
+
+def _hide(devices: _Element, path: str) -> None:
+    """Mount something empty over a file or folder of the node's kernel."""
+    folder = path.endswith("/")
+    filesystem = add(devices, "filesystem", type="ram" if folder else "mount")
+    if folder:
+        add(filesystem, "source", usage=4, units="KiB")
+    else:
+        add(filesystem, "source", dir="/dev/null")
+    add(filesystem, "target", dir=path.rstrip("/"))
+    add(filesystem, "readonly")
 
 
 def target_of(disk: Disk) -> tuple[str, str, bool]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.domain import boot, compute, devices, disks
 from polyvisor.domain.identity import domain_name, domain_uuid
+from polyvisor.domain.ids import add_ids
 from polyvisor.domain.xml import add
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def _domain(
     compute.add_pins(domain, wanted, context.cpus)
     boot.add_sysinfo(domain, wanted, uuid)
     boot.add_os(domain, wanted, driver.os_types[0], context)
+    if driver.own_ids:
+        add_ids(domain, context.first_id)
     compute.add_features(domain, wanted)
     compute.add_cpu(domain, wanted)
     compute.add_clock(domain, wanted)

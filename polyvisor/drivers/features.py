@@ -185,6 +185,7 @@ def _actions() -> Iterator[Feature]:
 FEATURES: tuple[Feature, ...] = (
     *_actions(),
     _feature("isolation.kernel", "A kernel of the guest's own, kept from the host by a hypervisor"),
+    _feature("isolation.users", "Root in the guest is not root on the node"),
     _feature("isolation.launcher", "A launcher without privileges on the node"),
     _feature(
         "lifecycle.guest-agent",

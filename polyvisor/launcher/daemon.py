@@ -2,6 +2,10 @@
 
 The daemon outlives a killed launcher. Whether it lives is asked of its socket, and its process id is taken from the
 socket's peer credentials, never from a file: a file may name a process that is long gone.
+
+What isn't obvious: systemd's hierarchy of control groups (version 1) limits nothing, and libvirt makes no group in it
+for a container, but gives the one in which it runs itself to the container's root, be it the hierarchy's first. So the
+daemon has a group of its own there.
 """
 
 from __future__ import annotations
@@ -16,17 +20,22 @@ from pathlib import Path
 
 from polyvisor.launcher.plan import Plan
 
+GROUPS = Path("/sys/fs/cgroup/systemd")
 START_SECONDS = 600.0
 """A guard: whoever waits for the launcher has a limit that follows the machine's pace."""
 STOP_SECONDS = 5.0
 
-# $1 is the number of folders to unmount; then those, then (source, target) pairs up to "--", then the daemon.
+# By the umask, a container with ids of its own can pass through libvirt's control groups, and not list them.
+# $1 is the control group, $2 the number of folders to unmount; then those, then (source, target) pairs up to "--", then
+# the daemon.
 SCRIPT = """
 set -e
+if [ -e "${1%/*}/cgroup.procs" ]; then mkdir -p "$1"; echo 0 >"$1/cgroup.procs"; fi; shift
 n=$1; shift
 while [ "$n" -gt 0 ]; do umount -l "$1" 2>/dev/null || :; shift; n=$((n-1)); done
 while [ "$1" != -- ]; do mkdir -p "$2"; mount --bind "$1" "$2"; shift 2; done
 shift
+umask 066
 exec "$@"
 """
 
@@ -43,6 +52,7 @@ class Daemon:
         self._say = say
         self._socket = plan.uri.partition("socket=")[2].partition("&")[0]
         self._child = 0
+        self._group = GROUPS / f"polyvisor{plan.folder}".replace("/", "-")
 
     def ensure(self) -> None:
         """Have a living daemon: the one that a former launcher left behind, or a new one."""
@@ -68,8 +78,14 @@ class Daemon:
             pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         return int(pid) if uid == os.getuid() else 0
 
-    def stop(self) -> None:
-        """End the daemon; domains of it go on."""
+    def stop(self, *, final: bool = False) -> None:
+        """End the daemon; domains of it go on, or have ended (``final``)."""
+        self._end()
+        deadline = time.monotonic() + STOP_SECONDS
+        while final and not _removed(self._group) and time.monotonic() < deadline:
+            time.sleep(0.01)  # nothing tells when the last of a container's processes has gone
+
+    def _end(self) -> None:
         pid = self.pid()
         if not pid:
             return
@@ -93,7 +109,7 @@ class Daemon:
         pairs = [item for host, below in plan.binds.items() for item in (str(plan.folder / below), host)]
         spaces = ["--mount", "--propagation", "private", *(["--cgroup"] if strange_groups() else [])]
         command = ["/usr/bin/unshare", *spaces, "--", "/bin/sh", "-c", SCRIPT, "sh"]
-        command += [str(len(plan.unmounts)), *plan.unmounts, *pairs, "--", *plan.daemon]
+        command += [str(self._group), str(len(plan.unmounts)), *plan.unmounts, *pairs, "--", *plan.daemon]
         log = str(plan.folder / "daemon.log")
         self._child = os.posix_spawn(
             command[0],
@@ -118,6 +134,22 @@ class Daemon:
         if ended:
             self._child = 0
         return ended
+
+
+def _removed(group: Path) -> bool:
+    """Remove a control group and those that a container has made in it; whether none is left."""
+    todo = [group]
+    try:
+        while todo:
+            if inner := [entry for entry in todo[-1].iterdir() if entry.is_dir()]:
+                todo += inner
+            else:
+                todo.pop().rmdir()
+    except FileNotFoundError:
+        return not group.exists()
+    except OSError:
+        return False
+    return True
 
 
 def strange_groups(groups: str = "", root: Path = Path("/sys/fs/cgroup")) -> bool:

@@ -261,7 +261,7 @@ class Machine:
             self._discard(domain)
         self._leaving.set()
         if self._daemon:
-            self._daemon.stop()
+            self._daemon.stop(final=final)
 
     def capabilities(self, virt_type: str) -> State:
         """Return what libvirt says of guests of a virt type on this host."""

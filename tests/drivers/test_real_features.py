@@ -21,7 +21,7 @@ ELSEWHERE = {
     "tests/e2e/test_shared_disks.py": ("disk.shareable",),
     "tests/e2e/pods/test_service_account.py": ("volume.service-account",),
     "tests/e2e/test_daily_use.py": ("interface.ports",),
-    "tests/e2e/test_real_nodes.py": ("isolation.kernel", "isolation.launcher"),
+    "tests/e2e/test_real_nodes.py": ("isolation.kernel", "isolation.users", "isolation.launcher"),
     "tests/drivers/test_real_screens.py": (
         *("lifecycle.reboot", "lifecycle.reset", "lifecycle.vnc", "lifecycle.screenshot", "lifecycle.guest-agent"),
     ),

@@ -62,6 +62,7 @@ SEEN: dict[str, Callable[[Facts], bool]] = {
     "clock.utc": lambda f: f["clock"] == "UTC",
 }
 ELSEWHERE = {
+    "tests/drivers/test_real_lxc_attacks.py": ("isolation.users",),
     "tests/drivers/test_real.py": (
         *("lifecycle.shutdown", "lifecycle.destroy", "lifecycle.pause", "lifecycle.adopt", "lifecycle.events"),
         *("lifecycle.start-paused", "lifecycle.reboot-policy"),

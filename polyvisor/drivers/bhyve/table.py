@@ -23,7 +23,9 @@ LATER = "is not there in this release"
 NOT_READ = "libvirt's bhyve driver does not read it; leave it out"
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvbhyve.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes(
+        "https://libvirt.org/drvbhyve.html (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"
+    ),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **yes(f"{DRIVER} bhyveDomainCreateWithFlags", "lifecycle.start"),
     **no(

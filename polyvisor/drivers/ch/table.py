@@ -21,7 +21,7 @@ NET = f"{PROCESS} chProcessAddNetworkDevices (libvirt has ethernet, bridge and n
 MODEL = "https://github.com/cloud-hypervisor/cloud-hypervisor/blob/main/docs/device_model.md"
 
 FEATURES: Table = {
-    **yes("https://www.cloudhypervisor.org/ (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://www.cloudhypervisor.org/ (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"),
     **no("https://libvirt.org/drvch.html", "libvirt's daemon needs a privileged Pod", "isolation.launcher"),
     **yes(f"{PROCESS} virCHProcessStart", "lifecycle.start"),
     **yes(f"{DRIVER} chDomainSuspend (at once after the start)", "lifecycle.start-paused"),

@@ -46,7 +46,7 @@ LIFECYCLE: Table = {
 }
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvesx.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/drvesx.html (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **COMMON,
     **LIFECYCLE,

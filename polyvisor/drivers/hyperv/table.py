@@ -18,7 +18,9 @@ DROPPED = "libvirt would drop it"
 LATER = "is not wired to Hyper-V in this release"
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvhyperv.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes(
+        "https://libvirt.org/drvhyperv.html (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"
+    ),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **yes(f"{DRIVER} hypervDomainCreateWithFlags", "lifecycle.start"),
     **yes(f"{DRIVER} hypervDomainShutdownFlags (InitiateShutdown, by the guest's services)", "lifecycle.shutdown"),

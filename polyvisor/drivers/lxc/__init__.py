@@ -1,4 +1,9 @@
-"""LXC: a container with an init of its own on the host's kernel, as libvirt's LXC driver runs it."""
+"""LXC: a container with an init of its own on the host's kernel, as libvirt's LXC driver runs it.
+
+The container has a user namespace: its root is an ordinary user of the node, with an id of the machine's own range, and
+its capabilities hold for what is the container's alone. What isn't obvious: libvirt changes no owner of a file, so
+folders are mounted with their ids mapped (:mod:`.mounts`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, CardKind, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
+from polyvisor.drivers.lxc.mounts import map_folders
 from polyvisor.drivers.lxc.plan import launcher_plan
 from polyvisor.drivers.lxc.table import FEATURES
 from polyvisor.drivers.private_daemon import module_folders
@@ -23,6 +29,17 @@ PERIOD = 100_000
 ABSENT = ("cpu", "clock", "sysinfo", "on_poweroff", "on_reboot", "on_crash")
 KEPT_DEVICES = ("filesystem", "console", "interface")
 KEPT_OF_CARDS = ("mac", "source", "ip", "route")
+TAKEN = (
+    *("audit_control", "block_suspend", "dac_read_search", "mac_admin", "mac_override", "mknod", "sys_module"),
+    *("sys_pacct", "sys_rawio", "sys_time", "syslog", "wake_alarm"),
+)
+"""Capabilities that a container's processes can never have, though they would hold in its user namespace alone."""
+HIDDEN = (
+    *("/proc/acpi/", "/proc/asound/", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats"),
+    *("/proc/sched_debug", "/proc/scsi/", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap/", "/sys/firmware/"),
+)
+"""What runc hides from containers, too."""
 
 
 class LxcDriver(Driver):
@@ -37,6 +54,8 @@ class LxcDriver(Driver):
     root = RootKind.FILESYSTEM
     disk_formats = ()
     cards = CardKind.BRIDGE
+    own_ids = True
+    hides = HIDDEN
     watched = ("/usr/lib/libvirt", "/usr/libexec", "/usr/sbin/libvirtd", *module_folders(Path("/usr")))
 
     @property
@@ -58,7 +77,7 @@ class LxcDriver(Driver):
         """Nothing is open: a container has no devices to choose."""
 
     def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
-        """Make a container of the machine: an init, a network namespace of its own, a limit of CPU time."""
+        """Make a container of the machine: an init, namespaces of its own, few capabilities, a limit of CPU time."""
         for name in ABSENT:
             for element in domain.findall(name):
                 domain.remove(element)
@@ -82,9 +101,13 @@ class LxcDriver(Driver):
         for element in list(features):
             features.remove(element)
         features.append(features.makeelement("privnet", {}))
+        capabilities = features.makeelement("capabilities", {"policy": "default"})
+        capabilities.extend(capabilities.makeelement(name, {"state": "off"}) for name in TAKEN)
+        features.append(capabilities)
         for element in list(devices):
             if element.tag not in KEPT_DEVICES or element.get("type") == "user":
                 devices.remove(element)
+        map_folders(domain, devices)
         for number, card in enumerate(devices.iterfind("interface")):
             keep(card, KEPT_OF_CARDS)
             card.append(card.makeelement("guest", {"dev": f"eth{number}"}))

@@ -1,7 +1,7 @@
 """Does LXC really run containers here? One whose init is the host's own shell must say a word, then it is taken away.
 
-The container has a root of its own, in which the host's folders of programs and libraries are mounted read-only: so the
-probe goes the way of a user's container, and needs nothing installed that a host can lack.
+The container has a user namespace and a root of its own, in which the host's folders of programs and libraries are
+mounted read-only: so the probe goes the way of a user's container, and needs nothing installed that a host can lack.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from polyvisor.domain.ids import EACH, TRIAL
 from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.lxc.mounts import PLACES
 from polyvisor.drivers.lxc.plan import launcher_plan, module_path
 from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.trial import UUID, Trial, TrialError
+from polyvisor.launcher.mapped import SPACE
 
 CONTROLLERS = (Path("/usr/lib/libvirt/libvirt_lxc"), Path("/usr/libexec/libvirt_lxc"))
 """Where distributions have it: Debian and Arch Linux; Fedora and openSUSE."""
@@ -86,8 +89,13 @@ def _xml(root: Path, shared: Sequence[str]) -> str:
         f"<filesystem type='mount'><source dir='/{name}'/><target dir='/{name}'/><readonly/></filesystem>"
         for name in shared
     )
-    return f"""<domain type='lxc'><name>{NAME}</name><uuid>{UUID}</uuid><memory unit='MiB'>32</memory><vcpu>1</vcpu>
+    ids = f"start='0' target='{TRIAL}' count='{EACH}'"
+    source = escape(str(root), {"'": "&apos;"})
+    return f"""<domain type='lxc'><name>{NAME}</name><uuid>{UUID}</uuid><metadata>
+<mapped:folders xmlns:mapped='{SPACE}'><mapped:folder source='{source}' place='{PLACES}/0'/></mapped:folders></metadata>
+<memory unit='MiB'>32</memory><vcpu>1</vcpu>
+<idmap><uid {ids}/><gid {ids}/></idmap>
 <os><type>exe</type><init>/bin/sh</init><initarg>-c</initarg>
 <initarg>echo {WORD.decode()}; exec sleep 60</initarg></os><features><privnet/></features><devices>
-<filesystem type='mount'><source dir='{escape(str(root), {"'": "&apos;"})}'/><target dir='/'/></filesystem>{mounts}
+<filesystem type='mount'><source dir='{PLACES}/0'/><target dir='/'/></filesystem>{mounts}
 <console type='pty'/></devices></domain>"""

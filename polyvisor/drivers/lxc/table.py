@@ -30,6 +30,10 @@ FEATURES: dict[str, Support] = {
         "isolation.kernel",
         source="https://libvirt.org/drvlxc.html",
     ),
+    **_yes(
+        "isolation.users",
+        source="libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerSetupUserns (a range of ids for each machine)",
+    ),
     **_no(
         "libvirt's daemon for containers needs a privileged Pod",
         "isolation.launcher",
@@ -120,7 +124,7 @@ FEATURES: dict[str, Support] = {
         "volume.secret",
         "volume.service-account",
         "volume.downward-api",
-        source=f"{CONTAINER} lxcContainerMountAllFS",
+        source=f"{CONTAINER} lxcContainerMountAllFS (of mounts whose ids libvirt's hook has mapped)",
     ),
     **_yes(
         "volume.cloud-init",

@@ -15,6 +15,11 @@ LATER = "is not wired to OpenVZ's network interfaces in this release"
 
 FEATURES: Table = {
     **no("https://libvirt.org/drvopenvz.html", "a container shares the host's kernel", "isolation.kernel"),
+    **no(
+        f"{DRIVER} openvzDomainCreateWithFlags",
+        "a container's root has the id of the node's root",
+        "isolation.users",
+    ),
     **no(f"{DRIVER} openvzDomainCreateWithFlags", "vzctl needs root on the node", "isolation.launcher"),
     **yes(f"{DRIVER} openvzDomainCreateWithFlags (vzctl start)", "lifecycle.start"),
     **yes(f"{DRIVER} openvzDomainShutdownFlags (vzctl stop)", "lifecycle.shutdown"),

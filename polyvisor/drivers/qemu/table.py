@@ -25,7 +25,7 @@ def _kvm(name: str, reason: str, source: str) -> dict[str, Support]:
 
 
 FEATURES: dict[str, Support] = {
-    **_yes("isolation.kernel", source="https://www.qemu.org/docs/master/system/security.html"),
+    **_yes("isolation.kernel", "isolation.users", source="https://www.qemu.org/docs/master/system/security.html"),
     **_yes("isolation.launcher", source="https://libvirt.org/drvqemu.html (embedded, as an ordinary user)"),
     **_yes("lifecycle.start", source=f"{DRIVER} qemuDomainCreateWithFlags"),
     **_yes("lifecycle.start-paused", source=f"{DRIVER} qemuDomainCreateWithFlags (VIR_DOMAIN_START_PAUSED)"),

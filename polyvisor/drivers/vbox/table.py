@@ -68,7 +68,7 @@ LIFECYCLE: Table = {
 }
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvvbox.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/drvvbox.html (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **LIFECYCLE,
     **yes(DRIVES, "boot.disk", "boot.without-kernel"),

@@ -51,7 +51,9 @@ LIFECYCLE: Table = {
 }
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvvmware.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes(
+        "https://libvirt.org/drvvmware.html (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"
+    ),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **COMMON,
     **LIFECYCLE,

@@ -16,7 +16,11 @@ NO_CALLBACK = f"{DRIVER} vzHypervisorDriver (the operation is not in its table)"
 LATER = "not wired to Virtuozzo in this release"
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvvirtuozzo.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes(
+        "https://libvirt.org/drvvirtuozzo.html (virtual machines of a hypervisor)",
+        "isolation.kernel",
+        "isolation.users",
+    ),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **yes(f"{SDK} prlsdkStart", "lifecycle.start"),
     **yes(f"{SDK} prlsdkStop", "lifecycle.shutdown"),

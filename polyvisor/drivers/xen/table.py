@@ -33,7 +33,7 @@ def _whole(source: str, *ids: str) -> Table:
 
 
 FEATURES: Table = {
-    **yes("https://libvirt.org/drvxen.html (virtual machines of a hypervisor)", "isolation.kernel"),
+    **yes("https://libvirt.org/drvxen.html (virtual machines of a hypervisor)", "isolation.kernel", "isolation.users"),
     **yes("https://libvirt.org/uri.html (a connection alone)", "isolation.launcher"),
     **yes(f"{DRIVER} libxlDomainCreateWithFlags", "lifecycle.start"),
     **yes(f"{DRIVER} libxlDomainCreateWithFlags (VIR_DOMAIN_START_PAUSED)", "lifecycle.start-paused"),
