@@ -42,3 +42,13 @@ def test_a_probe_without_an_answer_leaves_the_last_one(tmp_path: Path) -> None:
     kept.recall_probes(tmp_path / "next")
     assert (tmp_path / "next/one" / kept.ANSWER).read_text() == "new"
     assert not (tmp_path / "next/one/t").exists()
+
+
+def test_other_code_has_found_out_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.keep_probes(found(tmp_path / "agent", "one", "old"))
+    drivers = tmp_path / "tree/polyvisor/drivers"
+    drivers.mkdir(parents=True)
+    (drivers / "one.py").write_text("changed")
+    monkeypatch.setattr(kept, "TOP", tmp_path / "tree")
+    kept.recall_probes(tmp_path / "next")
+    assert not (tmp_path / "next").exists()

@@ -13,7 +13,7 @@ from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, ProbeResult, RootKind
 from polyvisor.prerequisites import advised
 from tests.folders import short_folder
-from tests.kept import guest_images
+from tests.kept import guest_images, keep_probes, recall_probes
 from tests.needs import unmet
 
 
@@ -42,10 +42,12 @@ def driver(request: pytest.FixtureRequest) -> Driver:
 
 @pytest.fixture(scope="session")
 def probed(driver: Driver, store: ImageStore, scratch: Path) -> ProbeResult:
+    recall_probes(scratch)
     own = scratch / driver.name
     own.mkdir(exist_ok=True)
     shutil.copy(store.file("localhost/polyvisor/demo-kernel:1", "/boot/vmlinuz"), own / "vmlinuz")
     result = driver.probe(own)
+    keep_probes(scratch)
     if not result.available:
         unmet(f"{driver.title} does not work here: {advised(driver.name, result.reason)}")
     return result

@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from polyvisor.standalone.state import StateFolder
+from tests import kept
 from tests.needs import open_tree
 
 POLYVISOR = [sys.executable, "-m", "polyvisor.cli"]
@@ -43,10 +45,12 @@ class Installation:
 def here() -> Iterator[Installation]:
     root = Path(tempfile.mkdtemp(prefix="pv", dir="/tmp"))
     installation = Installation(root)
+    kept.recall_probes(StateFolder(root).probe)
     try:
         yield installation
     finally:
         installation("down")
+        kept.keep_probes(StateFolder(root).probe)
         shutil.rmtree(root)
 
 
