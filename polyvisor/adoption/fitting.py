@@ -37,6 +37,8 @@ REMOVABLE = tuple(
     )
 )
 """Fields without which a machine is still the same machine; the group is what is left out."""
+GROUPS = ("spec.domain.features.", "spec.domain.clock.")
+"""What is left out altogether when nothing is left in it; elsewhere an empty object says that a device is there."""
 UUID = "spec.domain.firmware.uuid"
 _STEP = re.compile(r"(\w+)|\[(\d+)\]")
 
@@ -116,6 +118,11 @@ def _removable(field: str) -> re.Match[str] | None:
 
 def _remove(spec: Any, field: str) -> None:
     steps = [int(index) if index else name for name, index in _STEP.findall(field)][1:]
+    above = [spec]
     for step in steps[:-1]:
-        spec = spec[step]
-    del spec[steps[-1]]
+        above.append(above[-1][step])
+    del above[-1][steps[-1]]
+    for step, outer, inner in zip(steps[-2::-1], above[-2::-1], above[:0:-1], strict=True):
+        if inner != {} or not field.startswith(GROUPS):
+            return
+        del outer[step]
