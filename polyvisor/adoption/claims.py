@@ -42,8 +42,13 @@ def claimed(
         text = f"the size is not in the XML; the claim says {format_quantity(size)}, the disk stays as large as it is"
         draft.settled[f"{where}/size()"] = Note(f"{where}/size()", "unknown", Outcome.CHANGED, text)
     claim = short(f"{draft.name}-{name}")
-    volume_name = short(f"{draft.mapping.namespace}-{claim}")
+    volume_name = short(f"{draft.mapping.namespace}.{claim}")  # no namespace holds a dot
     capacity = {"storage": format_quantity(size)}
+    attributes = {"pool": pool.pool, "volume": volume}
+    if pool.path:
+        attributes["path"] = path
+    if form:
+        attributes["format"] = form
     volume_mode = "Filesystem" if folder else "Block"
     spec: Obj = {
         "capacity": capacity,
@@ -60,12 +65,7 @@ def claimed(
         "csi": {
             "driver": ENDPOINT_CSI_DRIVER,
             "volumeHandle": "/".join(part for part in (draft.mapping.endpoint, pool.pool, volume) if part),
-            "volumeAttributes": {
-                "pool": pool.pool,
-                "volume": volume,
-                "path": path,
-                **({"format": form} if form else {}),
-            },
+            "volumeAttributes": attributes,
         },
     }
     if endpoint := draft.mapping.endpoint:

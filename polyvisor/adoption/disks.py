@@ -25,6 +25,7 @@ BUSES = {"disk": ("virtio", "sata", "scsi", "usb"), "cdrom": ("sata", "scsi", "u
 CACHES = ("none", "writethrough", "writeback")
 IO = ("native", "threads")
 POLICIES = ("stop", "ignore", "report", "enospace")
+HINTS = {"cdrom": ", or eject it"}
 MOUNTS = PurePosixPath("/mnt")
 SHARED = "virtiofs"
 
@@ -132,6 +133,9 @@ def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
             message = f"{shown} is in pool {pool!r}, which no StorageClass stands for"
             draft.refuse(element, f"{message}; map it: --storage STORAGECLASS={pool}")
             return False
+        if PurePosixPath(volume).is_absolute() or ".." in PurePosixPath(volume).parts:
+            draft.refuse(element, f"{shown} names the volume {volume!r}; the name of a volume in the pool is expected")
+            return False
         _keep_source(draft, element)
         path = str(PurePosixPath(found.path or "/") / volume)
     elif given not in ("file", "block") or not path:
@@ -142,10 +146,7 @@ def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
     else:
         found = pool_of(path, draft.mapping.storage)
         if found is None:
-            hint = " or eject it" if kind == "cdrom" else ""
-            folder = PurePosixPath(path).parent
-            message = f"{shown} ({path}) is in no mapped pool"
-            draft.refuse(element, f"{message}; map its pool: --storage STORAGECLASS=POOL:{folder}{hint}")
+            draft.refuse(element, f"{shown} ({path}) is in no mapped pool; {_remedy(path)}{HINTS.get(kind, '')}")
             return False
         volume = str(PurePosixPath(path).relative_to(found.path))
         _keep_source(draft, element)
@@ -154,6 +155,13 @@ def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
     mode = "ReadOnlyMany" if kind == "cdrom" else many
     claimed(draft, element, name, found, volume, path, mode, form=image)
     return True
+
+
+def _remedy(path: str) -> str:
+    given = PurePosixPath(path)
+    if not given.is_absolute() or ".." in given.parts:
+        return "write its whole path, without '..', into the XML"
+    return f"map its pool: --storage STORAGECLASS=POOL:{given.parent}"
 
 
 def _keep_source(draft: Draft, element: _Element) -> None:

@@ -138,7 +138,7 @@ def test_disk_becomes_a_static_volume_and_the_one_claim_that_may_have_it() -> No
     mapping = Mapping(namespace="shop", endpoint="rack4", storage=(IMAGES,), sizes=sizes)
     found = of("", xml, mapping)
     volume, claim = found.volumes[0], found.claims[0]
-    assert volume["metadata"]["name"] == "shop-web-vda"
+    assert volume["metadata"]["name"] == "shop.web-vda"
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
     assert volume["spec"]["claimRef"] == {
         "apiVersion": "v1",
@@ -151,7 +151,7 @@ def test_disk_becomes_a_static_volume_and_the_one_claim_that_may_have_it() -> No
     assert volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"] == [{"matchExpressions": [term]}]
     assert volume["spec"]["capacity"] == claim["spec"]["resources"]["requests"] == {"storage": "20Gi"}
     assert claim["metadata"] == {"name": "web-vda", "namespace": "shop"}
-    assert claim["spec"]["volumeName"] == "shop-web-vda"
+    assert claim["spec"]["volumeName"] == "shop.web-vda"
     assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == "fast"
     assert spec(found)["volumes"] == [{"name": "vda", "persistentVolumeClaim": {"claimName": "web-vda"}}]
     wanted = {"name": "vda", "disk": {"bus": "virtio"}, "cache": "none", "serial": "S"}
@@ -165,7 +165,9 @@ def test_disk_becomes_a_static_volume_and_the_one_claim_that_may_have_it() -> No
         (disk("<source file='/srv/x.img'/>"), "--storage STORAGECLASS=POOL:/srv"),
         (disk("<source file='/var/lib/libvirt/images/../../x'/>"), "is in no mapped pool"),
         (disk("<source file='/var/lib/libvirt/images'/>"), "is in no mapped pool"),
-        (disk("<source file='web.img'/>"), "is in no mapped pool"),
+        (disk("<source file='web.img'/>"), "disk vda (web.img) is in no mapped pool; write its whole path"),
+        (disk("<source pool='vg' volume='../x'/>", kind="volume"), "disk vda names the volume '../x'"),
+        (disk("<source pool='vg' volume='/etc/x'/>", kind="volume"), "disk vda names the volume '/etc/x'"),
         (disk("<source pool='other' volume='v'/>", kind="volume"), "disk vda is in pool 'other'"),
         (disk("<source pool='other' volume='v'/>", kind="volume"), "map it: --storage STORAGECLASS=other"),
         (disk("<source protocol='rbd' name='p/i'/>", kind="network"), "disk vda is of type 'rbd'"),
