@@ -97,7 +97,9 @@ class Agent:
         )
         self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
         self._claims = Informer(client, PVCS, resync_seconds=RESYNC_SECONDS)
-        self._claim_keeper = ClaimKeeper(client, self._claims, self._pods, self._vmis, state / "volumes")
+        self._claim_keeper = ClaimKeeper(
+            client, self._claims, self._pods, self._vmis, state / "volumes", at_once=settings.imports
+        )
         self.importing: Importing | None = None
         """What fills DataVolumes, if this agent does."""
         if settings.imports:

@@ -1,4 +1,7 @@
-"""The claims whose folders are on this node: bound when a machine uses them, and their folders removed when they go.
+"""The claims whose folders are on this node: when they are bound, and that their folders are removed when they go.
+
+A claim is bound when a machine uses it; at once where this node is the only one and has the volumes to itself, because
+clients wait for that before they make the machine.
 
 A claim is held by a finalizer of ours before its folder is made. So a folder is only ever removed because a user
 deleted its claim, and no machine has it open any more; never because a claim is not known, as it would be with a new
@@ -21,18 +24,29 @@ from polyvisor.api.resources import PVCS
 from polyvisor.kube import ApiError, Informer, KubeClient, WorkQueue, key_of
 
 Key = tuple[str, str]
+BOUND = {"pv.kubernetes.io/bind-completed": "yes"}
+"""What every bound claim of a cluster is annotated with, so that clients count on annotations."""
 log = logging.getLogger("polyvisor.claims")
 
 
 class ClaimKeeper:
     """Binds claims, and reconciles those that are being deleted."""
 
-    def __init__(self, client: KubeClient, claims: Informer, pods: Informer, vmis: Informer, volumes: Path) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        claims: Informer,
+        pods: Informer,
+        vmis: Informer,
+        volumes: Path,
+        at_once: bool = False,
+    ) -> None:
         self._client = client
         self._claims = claims
         self._pods = pods
         self._vmis = vmis
         self._volumes = volumes
+        self._at_once = at_once
         self.queue: WorkQueue[Key] = WorkQueue()
         claims.add_index("leaving", lambda claim: ["yes"] if _leaving(claim) else [])
         claims.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
@@ -43,7 +57,17 @@ class ClaimKeeper:
             self.queue.add(key_of(claim))
 
     async def bind(self, claim: Obj) -> None:
-        """Hold a claim that a machine is about to use, and say that it is bound."""
+        """Hold a claim, and say that it is bound."""
+        while True:
+            try:
+                return await self._bind(claim)
+            except ApiError as error:
+                if not error.conflict:
+                    raise
+                metadata = claim["metadata"]
+                claim = await self._client.get(PVCS, metadata["name"], metadata["namespace"])
+
+    async def _bind(self, claim: Obj) -> None:
         metadata = claim["metadata"]
         name, namespace = metadata["name"], metadata["namespace"]
         held = VOLUME_FINALIZER in (metadata.get("finalizers") or [])
@@ -52,8 +76,8 @@ class ClaimKeeper:
         if not held:
             finalizers = [*(metadata.get("finalizers") or []), VOLUME_FINALIZER]
             version = metadata["resourceVersion"]
-            change = {"metadata": {"finalizers": finalizers, "resourceVersion": version}}
-            await self._client.patch(PVCS, name, change, namespace)
+            change = {"finalizers": finalizers, "annotations": BOUND, "resourceVersion": version}
+            await self._client.patch(PVCS, name, {"metadata": change}, namespace)
         if (claim.get("status") or {}).get("phase") != "Bound":
             spec = claim["spec"]
             requests = (spec.get("resources") or {}).get("requests") or {}
@@ -61,8 +85,11 @@ class ClaimKeeper:
             await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
 
     async def reconcile(self, key: Key) -> None:
-        """Remove the folder of a claim that is being deleted and that no Pod uses, then let go of it."""
+        """Bind a new claim; remove the folder of one that is being deleted and that no Pod uses, and let go of it."""
         claim = self._claims.get(*key)
+        if claim is not None and self._at_once and _new(claim):
+            await self.bind(claim)
+            return
         if claim is None or not _leaving(claim) or self.in_use(*key):
             return
         namespace, name = key
@@ -98,3 +125,7 @@ class ClaimKeeper:
 def _leaving(claim: Obj) -> bool:
     metadata = claim["metadata"]
     return bool(metadata.get("deletionTimestamp")) and VOLUME_FINALIZER in (metadata.get("finalizers") or [])
+
+
+def _new(claim: Obj) -> bool:
+    return not claim["metadata"].get("deletionTimestamp") and (claim.get("status") or {}).get("phase") != "Bound"

@@ -9,8 +9,16 @@ from polyvisor.api import Obj, names
 from polyvisor.api.resources import CDICONFIGS, KUBEVIRTS, NAMESPACES, Resource
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
-from polyvisor.standalone.apiserver.kinds import STORAGE_CLASSES
+from polyvisor.standalone.apiserver.kinds import STORAGE_CLASSES, STORAGE_PROFILES
 
+STORAGE_CLASS = "local"
+PROFILE = {
+    "storageClass": STORAGE_CLASS,
+    "provisioner": f"{names.HYPERVISOR_PREFIX}local",
+    "cloneStrategy": "copy",
+    "claimPropertySets": [{"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}],
+}
+"""What the class can do, as the status of CDI's StorageProfile has it."""
 NAMES = ("default", "kube-system", "kube-public", "kube-node-lease", names.KUBEVIRT_NAMESPACE)
 
 
@@ -29,12 +37,18 @@ def storage_class() -> Obj:
     return {
         "apiVersion": STORAGE_CLASSES.api_version,
         "kind": STORAGE_CLASSES.kind,
-        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": f"{names.HYPERVISOR_PREFIX}local",
+        "metadata": {"name": STORAGE_CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": PROFILE["provisioner"],
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
         "allowVolumeExpansion": False,
     }
+
+
+def storage_profile() -> Obj:
+    """Return CDI's object about the class, whose status is written after it."""
+    kind = {"apiVersion": STORAGE_PROFILES.api_version, "kind": STORAGE_PROFILES.kind}
+    return {**kind, "metadata": {"name": STORAGE_CLASS}, "spec": {}}
 
 
 def imports() -> Obj:
@@ -59,6 +73,8 @@ async def bootstrap(client: KubeClient, url: str = "") -> None:
         await _create(client, NAMESPACES, namespace)
     await _create(client, KUBEVIRTS, kubevirt())
     await _create(client, STORAGE_CLASSES, storage_class())
+    await _create(client, STORAGE_PROFILES, storage_profile())
+    await client.patch(STORAGE_PROFILES, STORAGE_CLASS, {"status": PROFILE}, subresource="status")
     await _create(client, CDICONFIGS, imports())
     status = {"uploadProxyURL": url, "filesystemOverhead": {"global": FILESYSTEM_OVERHEAD}}
     await client.patch(CDICONFIGS, names.CDI_CONFIG_NAME, {"status": status}, subresource="status")

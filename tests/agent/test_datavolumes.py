@@ -105,6 +105,19 @@ async def test_an_import_from_the_web(importer: Importer, site: Web) -> None:
         assert not (importer.state / "volumes/default/dv").exists()
 
 
+async def test_a_claim_is_bound_before_a_machine_uses_it(importer: Importer) -> None:
+    """Tools make a claim, wait until it is bound, and make the machine then."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c", "namespace": "default"}}
+    async with importer.agent_running():
+        await importer.client.create(PVCS, {**claim, "spec": spec})
+        bound = await importer.until(PVCS, "c", lambda claim: claim["status"]["phase"] == "Bound")
+        assert bound["status"]["capacity"] == {"storage": "1Mi"}
+        assert bound["metadata"]["annotations"] == {"pv.kubernetes.io/bind-completed": "yes"}
+        await importer.client.delete(PVCS, "c", "default")
+        await importer.gone(PVCS, "c")
+
+
 async def test_a_block_device_is_filled_with_a_disk(importer: Importer, site: Web) -> None:
     site.answers["/disk"] = Answer(CONTENT)
     storage = {"volumeMode": "Block", "resources": {"requests": {"storage": "1Mi"}}}
@@ -220,7 +233,8 @@ async def test_deleting_a_volume_ends_its_import(importer: Importer, site: Web) 
         await importer.client.delete(DATAVOLUMES, "dv", "default")
         site.answers["/disk"].hold.set()  # type: ignore[union-attr]
         await importer.gone(PVCS, "dv")
-        await importer.removed(importer.state / "volumes/default/dv")
+        for name in ("dv", ".import.dv"):
+            await importer.removed(importer.state / "volumes/default" / name)
         assert not list((importer.state / "volumes/default").iterdir())
 
 

@@ -77,7 +77,7 @@ class Deleter:
     ) -> tuple[Obj, bool]:
         """Delete an object. Return it, or a ``Status`` if it is gone, and whether it is gone."""
         if options is not None:
-            self._registry._writable(resource)
+            self._registry.check_writable(resource)
         if resource is NAMESPACES and name in _PROTECTED:
             raise forbidden(
                 f'namespaces "{name}" is forbidden: this namespace may not be deleted', "namespaces", "", name

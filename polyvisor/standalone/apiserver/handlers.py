@@ -16,6 +16,7 @@ from .auth import CURRENT_USER
 from .binding import bind
 from .deletion import Deleter, parse_options
 from .errors import Obj, StatusError, bad_request, forbidden, no_such_path, status_object
+from .kinds import SERVICE_ACCOUNTS
 from .listing import list_page
 from .negotiation import JSON, JsonResponse, Wanted, respond, wanted
 from .patching import json_patch, merge_patch, strategic_patch
@@ -41,6 +42,11 @@ INSTEAD = {
     "portforward": "`polyvisor port-forward NAME PORT` leads to the VM's ports",
 }
 """What kubectl does to containers, and what does the same to a VM."""
+NO_TOKENS = (
+    "serviceaccounts/token is not served: a standalone installation has one user, whose token is in the kubeconfig"
+    " (`polyvisor kubeconfig`)"
+)
+WRITING = ("POST", "PUT", "PATCH")
 ELSEWHERE = ("eviction", "log")
 """Subresources that routes of their own answer, for the methods that they have."""
 
@@ -72,6 +78,8 @@ def find_target(group: str, version: str, rest: list[str]) -> Target:
             f"pods/{subresource} is not served: a standalone installation has no containers; {INSTEAD[subresource]}"
         )
         raise no_such_path(message)
+    if resource is SERVICE_ACCOUNTS and subresource == "token":
+        raise no_such_path(NO_TOKENS)
     if subresource and subresource not in discovery.served_subresources(resource):
         raise no_such_path()
     if name and resource.namespaced and namespace is None:
@@ -111,6 +119,8 @@ class Handlers:
             raise _not_allowed()
         if target.subresource == "binding":
             return await self._bind(request, target, query)
+        if request.method in WRITING:
+            self._registry.check_writable(target.resource)  # before a body that may have no form here
         if target.name:
             return await self._object(request, target, query)
         if request.method == "GET":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from polyvisor.api import cluster_resources as cluster
-from polyvisor.api.resources import AGE, CRDS, RESOURCES, Column, Resource
+from polyvisor.api.resources import AGE, CDI_GROUP, CRDS, RESOURCES, Column, Resource
 
 SERVICES = replace(
     cluster.SERVICES,
@@ -41,7 +41,18 @@ STORAGE_CLASSES = Resource(
         AGE,
     ),
 )
-STORED = (SERVICES, SERVICE_ACCOUNTS, STORAGE_CLASSES)
+STORAGE_PROFILES = Resource(
+    CDI_GROUP,
+    "v1beta1",
+    "storageprofiles",
+    "StorageProfile",
+    "storageprofile",
+    namespaced=False,
+    subresources=("status",),
+    columns=(AGE,),
+)
+"""CDI's word of what a class of volumes can do, which tools read before they make a claim."""
+STORED = (SERVICES, SERVICE_ACCOUNTS, STORAGE_CLASSES, STORAGE_PROFILES)
 
 
 def _empty(group: str, kind: str, *short_names: str, plural: str = "", namespaced: bool = True) -> Resource:

@@ -58,9 +58,9 @@ def _schema(resource: Resource) -> Obj:
     if resource in RESOURCES:
         return openapi_schema(resource.kind)
     message = message_of(resource.api_version, resource.kind)
-    named: Obj = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
     if message is None:
-        return {"type": "object", "properties": {**named, "metadata": {"type": "object"}}}
+        return {"type": "object"}  # any fields, so that kubectl does not refuse them before the server says why not
+    named: Obj = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
     schema = core_fields.schema_of(message)
     return {**schema, "properties": {**named, **schema["properties"]}}
 

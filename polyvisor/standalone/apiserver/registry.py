@@ -36,7 +36,7 @@ from .errors import (
 )
 from .kinds import ADVICE, SERVICE_ACCOUNTS, why_read_only
 from .store import Store
-from .strategies import has_generation, on_create, on_write
+from .strategies import has_generation, on_create, on_update, on_write
 from .validation import check_metadata, check_type, check_update, unknown_fields
 
 Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
@@ -116,7 +116,7 @@ class Registry:
 
     async def create(self, resource: Resource, namespace: str, body: Any, options: Options) -> Obj:
         """Create an object."""
-        self._writable(resource)
+        self.check_writable(resource)
         obj = self._checked(resource, clone(body), options)
         self._place(resource, namespace, obj)
         metadata = obj["metadata"]
@@ -205,7 +205,7 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, body: Any, options: Options, subresource: str = ""
     ) -> tuple[Obj, bool]:
         """Apply a configuration; tell whether the object was created by it."""
-        self._writable(resource)
+        self.check_writable(resource)
         wanted = self._checked(resource, clone(body), options)
         self._place(resource, namespace, wanted)
         if wanted["metadata"].setdefault("name", name) != name:
@@ -241,7 +241,7 @@ class Registry:
         the admit hook.
         """
         if not internal:
-            self._writable(resource)
+            self.check_writable(resource)
         key = key_of(resource, namespace, name)
         for _ in range(_ATTEMPTS):
             old = self.get(resource, namespace, name)
@@ -277,7 +277,8 @@ class Registry:
     # --- rules
 
     @staticmethod
-    def _writable(resource: Resource) -> None:
+    def check_writable(resource: Resource) -> None:
+        """Refuse a kind of which clients write no object; 405."""
         if why := why_read_only(resource):
             message = f"{resource.full_name} are read only here: {why}"
             raise StatusError(405, "MethodNotAllowed", message)
@@ -290,6 +291,7 @@ class Registry:
                 raise bad_request(f"{resource.kind} cannot be handled: " + "; ".join(report.mistakes))
             found = report.unknown
         else:
+            _drop_nulls(obj)
             found = [] if resource.custom else unknown_fields(obj)
         if options.validation != "Ignore":
             if found and options.validation == "Strict":
@@ -347,6 +349,7 @@ class Registry:
                 new["status"] = clone(old["status"])
         if resource is NAMESPACES and subresource != "finalize":
             new["spec"] = clone(old.get("spec", {}))
+        on_update(resource, new, old)
         return new
 
     def _admitted(
@@ -368,6 +371,17 @@ class Registry:
         options.warnings += [one for one in warnings if one not in options.warnings]
         if problems:
             raise invalid(resource.kind, resource.group, old["metadata"]["name"], list(problems))
+
+
+def _drop_nulls(value: Any) -> None:
+    """Drop fields that are null, in place, as Kubernetes does where a schema does not say that a field may be null."""
+    if isinstance(value, dict):
+        for name in [name for name, inner in value.items() if inner is None]:
+            del value[name]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            _drop_nulls(inner)
 
 
 def _entries(obj: Obj) -> list[Obj]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 
 from polyvisor.api.problems import Problem
 from polyvisor.api.resources import EVENTS, NAMESPACES, NODES, PODS, PVCS, SECRETS, Resource
@@ -15,6 +16,7 @@ from polyvisor.api.resources import EVENTS, NAMESPACES, NODES, PODS, PVCS, SECRE
 from .errors import Obj
 from .kinds import SERVICES
 
+NODE_PORTS = range(30000, 32768)
 _KEEPS_STATUS = frozenset([NODES.plural])
 """Kinds whose status may come with the object when it is created."""
 
@@ -72,7 +74,10 @@ def _default_pod(spec: Obj) -> None:
 
 
 def _default_service(spec: Obj) -> None:
-    """Fill in defaults; without a cluster's network no Service has an address, so each is headless."""
+    """Fill in defaults; without a cluster's network no Service has an address, so each is headless.
+
+    A port of the node has its number all the same, because clients read it of every Service that is to have one.
+    """
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
     if spec["type"] != "ExternalName":
@@ -80,6 +85,24 @@ def _default_service(spec: Obj) -> None:
     for port in spec.get("ports") or []:
         port.setdefault("protocol", "TCP")
         port.setdefault("targetPort", port.get("port"))
+        if spec["type"] in ("NodePort", "LoadBalancer"):
+            port.setdefault("nodePort", secrets.choice(NODE_PORTS))
+
+
+def on_update(resource: Resource, new: Obj, old: Obj) -> None:
+    """Keep what the server has chosen for an object, where a client writes the object without it."""
+    if resource is not SERVICES:
+        return
+    spec, chosen = new.setdefault("spec", {}), old.get("spec") or {}
+    spec.setdefault("type", "ClusterIP")
+    if "clusterIP" in chosen and spec["type"] != "ExternalName":
+        spec.setdefault("clusterIP", chosen["clusterIP"])
+    numbers = {port.get("port"): port["nodePort"] for port in chosen.get("ports") or [] if "nodePort" in port}
+    if spec["type"] in ("NodePort", "LoadBalancer"):
+        for port in spec.get("ports") or []:
+            if port.get("port") in numbers:
+                port.setdefault("nodePort", numbers[port["port"]])
+    _default_service(spec)
 
 
 def on_write(resource: Resource, obj: Obj) -> list[Problem]:

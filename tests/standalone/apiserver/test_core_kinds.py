@@ -55,6 +55,18 @@ async def test_what_a_chart_brings_beside_its_machines(server: Running) -> None:
     assert "targetPort" in (await server.kubectl("explain", "service.spec.ports")).out
 
 
+async def test_a_port_of_the_node_has_a_number_that_stays(server: Running) -> None:
+    services = "/api/v1/namespaces/default/services"
+    wanted = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 22}]}}
+    made = await server.post(services, wanted)
+    number = made["spec"]["ports"][0]["nodePort"]
+    assert 30000 <= number <= 32767
+    replaced = (await server.client.put(f"{services}/s", json=wanted)).json()
+    assert replaced["spec"] == made["spec"]
+    plain = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 22}]}}
+    assert "nodePort" not in (await server.client.put(f"{services}/s", json=plain)).json()["spec"]["ports"][0]
+
+
 async def test_cluster_info_and_pruning(server: Running) -> None:
     assert "is running at" in (await server.kubectl("cluster-info")).out
     first = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, labels: {of: me}}\n"

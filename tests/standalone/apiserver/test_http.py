@@ -138,6 +138,19 @@ async def test_who_am_i(server: Running) -> None:
     assert answer.json()["status"]["userInfo"]["username"] == "admin"
 
 
+async def test_a_field_that_is_null_is_a_field_left_out(server: Running) -> None:
+    """As in Kubernetes; Ansible's modules send what they do not set, and find later that it has changed."""
+    sent = vmi("a", labels=None)
+    sent["spec"]["domain"]["cpu"] = None
+    made = await server.post(VMI, sent)
+    assert "cpu" not in made["spec"]["domain"]
+    assert "labels" not in made["metadata"]
+    again = await server.client.patch(f"{VMI}/a", json={"spec": {"domain": {"cpu": None}}}, headers=MERGE)
+    assert again.json()["metadata"]["generation"] == 1
+    put = await server.client.put(f"{VMI}/a", json={**made, "spec": {**made["spec"], "hostname": None}})
+    assert put.json()["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+
 async def test_admit_hook(server: Running) -> None:
     server.hook.problems = [Problem("spec.domain", "wrong", "FieldValueInvalid"), Problem("spec.x", "unknown")]
     answer = await server.client.post(VMI, json=vmi("a"))

@@ -314,3 +314,35 @@ async def test_replace_and_field_validation(server: Running) -> None:
     assert 'unknown field "dta"' in refused.err
     warned = await server.kubectl("create", "--validate=warn", "-f", "-", stdin=wrong)
     assert "Warning: unknown field" in warned.err
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {a: b}}
+  template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}
+"""
+
+
+async def test_workloads_are_refused_with_what_to_do_instead(server: Running) -> None:
+    """Whether kubectl sends protobuf, checks the fields itself, or leaves that to the server."""
+    for words in (
+        ["create", "deployment", "web", "--image=i"],
+        ["apply", "-f", "-"],
+        ["apply", "--server-side", "-f", "-"],
+        ["create", "-f", "-"],
+    ):
+        done = await server.kubectl(*words, stdin=DEPLOYMENT, check=False)
+        assert "put the program into a VirtualMachine" in done.err, words
+
+
+async def test_who_am_i(server: Running) -> None:
+    assert "admin" in (await server.kubectl("auth", "whoami")).out
+
+
+async def test_tokens_are_refused_with_where_the_users_is(server: Running) -> None:
+    await server.kubectl("create", "serviceaccount", "bot")
+    done = await server.kubectl("create", "token", "bot", check=False)
+    assert "polyvisor kubeconfig" in done.err
