@@ -105,6 +105,18 @@ def _serial_of(bus: str, title: str, least: int) -> Countable:
     return Countable(f"limit.serial.{bus}", what, least, _serials(bus, least))
 
 
+def _cdroms(spec: VirtualMachineInstanceSpec) -> Count:
+    disks = enumerate(spec.domain.devices.disks or [])
+    fields = [f"spec.domain.devices.disks[{number}]" for number, disk in disks if disk.cdrom is not None]
+    return len(fields), fields
+
+
+def _cached(spec: VirtualMachineInstanceSpec) -> Count:
+    disks = enumerate(spec.domain.devices.disks or [])
+    fields = [f"spec.domain.devices.disks[{number}].cache" for number, disk in disks if disk.cache]
+    return len(fields), fields
+
+
 def _cards(spec: VirtualMachineInstanceSpec) -> Count:
     cards = enumerate(spec.domain.devices.interfaces or [])
     fields = [f"spec.domain.devices.interfaces[{number}]" for number, card in cards if card.state != "absent"]
@@ -116,6 +128,8 @@ CLIENT_SLOTS = 4
 COUNTABLES = (
     Countable("limit.cpus", "CPUs", 8, _cpus),
     Countable("limit.disks", "disks", 10, _disks),
+    Countable("limit.cdroms", "CD-ROM drives", 4, _cdroms),
+    Countable("limit.disks.cached", "disks with a cache mode", 7, _cached),
     Countable("limit.disks.sata", "disks on SATA", 10, _sata),
     Countable("limit.disks.sata.named", "disks on SATA by their own choice", 6, _on("sata")),
     Countable("limit.disks.virtio", "virtio disks", 10, _on("virtio")),

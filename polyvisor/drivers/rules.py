@@ -138,6 +138,27 @@ def _other_board(spec: VirtualMachineInstanceSpec) -> list[str]:
     return [] if BOARD.fullmatch(machine_of(spec)) else ["spec.domain.machine.type"]
 
 
+def _cpus_without_apic(spec: VirtualMachineInstanceSpec) -> list[str]:
+    features, cpu = spec.domain.features, spec.domain.cpu
+    off = features and features.apic and features.apic.enabled is False
+    count = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
+    return ["spec.domain.features.apic.enabled"] if off and count > 1 else []
+
+
+def _further_inputs(spec: VirtualMachineInstanceSpec) -> list[str]:
+    return [f"spec.domain.devices.inputs[{number}]" for number in range(1, len(spec.domain.devices.inputs or []))]
+
+
+def _caches_of_cdroms(spec: VirtualMachineInstanceSpec) -> list[str]:
+    disks = enumerate(spec.domain.devices.disks or [])
+    return [f"{DISKS}[{n}].cache" for n, disk in disks if disk.cdrom and disk.cdrom.bus != "scsi" and disk.cache]
+
+
+def _serials_of_cdroms(spec: VirtualMachineInstanceSpec) -> list[str]:
+    disks = enumerate(spec.domain.devices.disks or [])
+    return [f"{DISKS}[{number}].serial" for number, disk in disks if disk.cdrom and disk.serial]
+
+
 COMBINATIONS = (
     Combination("rule.machine.board", "Machine type without the board of a PC", _other_board),
     Combination("rule.disk.io-thread", "I/O thread of a disk that is not on virtio", _threads_elsewhere),
@@ -147,6 +168,10 @@ COMBINATIONS = (
     Combination("rule.efi.acpi", "UEFI with ACPI switched off", _efi_without_acpi),
     Combination("rule.efi.machine", "Secure boot on another machine type than q35", _secure_elsewhere),
     Combination("rule.efi.smm", "Secure boot with system management mode switched off", _secure_without_smm),
+    Combination("rule.cpus.apic", "More CPUs than one with the APIC switched off", _cpus_without_apic),
+    Combination("rule.inputs.several", "More pointer devices than one", _further_inputs),
+    Combination("rule.cdrom.cache", "Cache mode of a CD-ROM drive that is not on SCSI", _caches_of_cdroms),
+    Combination("rule.cdrom.serial", "Serial number of a CD-ROM drive", _serials_of_cdroms),
     Combination("rule.bios.serial", "BIOS output on a serial port that is switched off", _bios_without_port),
 )
 """Every combination that a driver may have a rule for."""

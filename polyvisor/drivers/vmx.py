@@ -7,13 +7,13 @@ reads. CD-ROMs go on IDE, where every guest's installer finds them, disks on a S
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.answers import Table, below, no, yes
-from polyvisor.drivers.base import Limit
+from polyvisor.drivers.base import Limit, Rule
 from polyvisor.drivers.pruning import keep, keep_attributes, part
 
 if TYPE_CHECKING:
@@ -136,6 +136,13 @@ COMMON: Table = {
     **no(NOWHERE, "libvirt would drop it", "interface.acpi-index", "interface.boot-order", "interface.link-down"),
 }
 
+RULES = {
+    "rule.cdrom.cache": Rule(
+        "libvirt writes the cache mode of SCSI disks alone, and CD-ROMs are on IDE; leave cache out",
+        f"{DISK} (writeThrough)",
+    ),
+}
+
 
 def limits(scsi_disks: int, cpus: Limit) -> dict[str, Limit]:
     """Return the limits of machines in VMX files, of which ``scsi_disks`` is how many one SCSI bus takes."""
@@ -144,6 +151,7 @@ def limits(scsi_disks: int, cpus: Limit) -> dict[str, Limit]:
     return {
         "limit.cpus": cpus,
         "limit.disks": Limit(scsi_disks + IDE_DISKS, places, why),
+        "limit.disks.cached": Limit(scsi_disks, f"{DISK} (writeThrough)", "on the SCSI controller, not on IDE"),
         "limit.interfaces": Limit(10, f"{ETHERNET} (Ethernet controller index)"),
     }
 
@@ -200,17 +208,33 @@ def _adapt_cpu(domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
         domain.remove(cpu)
 
 
+def _on_ide(disks: Sequence[_Element], scsi_disks: int) -> set[int]:
+    """Return which disks go on IDE: drives that name no bus, and the last of more disks than SCSI has places.
+
+    A disk with a cache mode stays on SCSI, for which alone libvirt writes the mode.
+    """
+    drives = {
+        number
+        for number, disk in enumerate(disks)
+        if (disk.get("device") == "cdrom" or PurePosixPath(part(disk, "source").get("file", "")).suffix == ".iso")
+        and part(disk, "target").get("bus") != "scsi"
+    }
+    others = [number for number in range(len(disks)) if number not in drives]
+    movable = [number for number in reversed(others) if part(disks[number], "driver").get("cache") is None]
+    return drives | set(movable[: max(0, len(others) - scsi_disks)])
+
+
 def _adapt_disks(devices: _Element, scsi_disks: int, name: Callable[[str], str]) -> None:
     ide = [f"hd{letter}" for letter in ascii_lowercase[:IDE_DISKS]]
     scsi = [f"sd{letter}" for letter in ascii_lowercase[:scsi_disks]]
-    for disk in devices.iterfind("disk"):
+    on_ide = _on_ide(devices.findall("disk"), scsi_disks)
+    for number, disk in enumerate(devices.iterfind("disk")):
         keep(disk, KEPT_OF_DISK)
         driver, target, source = (part(disk, tag) for tag in ("driver", "target", "source"))
         path = source.get("file", "")
         if PurePosixPath(path).suffix == ".iso":
             disk.set("device", "cdrom")
-        asked_for_ide = disk.get("device") == "cdrom" and target.get("bus") != "scsi"
-        places = [*ide, *scsi] if asked_for_ide else [*scsi, *ide]
+        places = [*ide, *scsi] if number in on_ide else [*scsi, *ide]
         place = places[0] if places else TOO_MANY
         for free in (ide, scsi):
             if place in free:

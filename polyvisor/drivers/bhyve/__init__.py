@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
-from polyvisor.drivers.bhyve.table import FEATURES
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Rule, Support
+from polyvisor.drivers.bhyve.table import FEATURES, RULES
 from polyvisor.drivers.pruning import keep, keep_attributes, part
 from polyvisor.drivers.uris import UriScheme
 
@@ -49,6 +49,11 @@ class BhyveDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version, on FreeBSD."""

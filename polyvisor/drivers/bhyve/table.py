@@ -7,6 +7,7 @@ is read-only. Machines boot by UEFI here: without it libvirt would run a loader 
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, when, yes
+from polyvisor.drivers.base import Rule
 
 DRIVER = "libvirt 11.3.0 src/bhyve/bhyve_driver.c"
 COMMAND = "libvirt 11.3.0 src/bhyve/bhyve_command.c"
@@ -21,6 +22,13 @@ CAPS = "libvirt 11.3.0 src/bhyve/bhyve_capabilities.c"
 NO_CALLBACK = f"{DRIVER} bhyveHypervisorDriver (the operation is not in its table)"
 LATER = "is not there in this release"
 NOT_READ = "libvirt's bhyve driver does not read it; leave it out"
+
+RULES = {
+    "rule.inputs.several": Rule(
+        "bhyve has one USB tablet; leave the others out",
+        f"{COMMAND} bhyveBuildUSBControllerArgStr (only single input device is supported)",
+    ),
+}
 
 FEATURES: Table = {
     **yes(

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers import vmx
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Rule, Support
 from polyvisor.drivers.esx.table import FEATURES
 from polyvisor.drivers.uris import UriScheme
 
@@ -53,6 +53,11 @@ class EsxDriver(Driver):
     def limits(self) -> Mapping[str, Limit]:
         """The limits."""
         return LIMITS
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return vmx.RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Say no: an ESX host runs no other programs, so it is never the machine that asks."""

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
-from polyvisor.drivers.hyperv.table import FEATURES
+from polyvisor.domain.disks import letters
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
+from polyvisor.drivers.hyperv.table import FEATURES, LIMITS
 from polyvisor.drivers.pruning import keep, keep_attributes, part
 from polyvisor.drivers.uris import UriScheme
 
@@ -26,7 +27,7 @@ URI = "hyperv://localhost/"
 KEPT = ("name", "uuid", "memory", "vcpu", "os", "on_poweroff", "on_reboot", "on_crash", "devices")
 IDE_DISKS = 4
 SCSI_DISKS = 7
-"""On one controller, as libvirt counts; each needs a controller that is written down."""
+"""On one controller, as libvirt counts; each needs a controller that is written down, of which there are four."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -56,6 +57,11 @@ class HypervDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Say no: a Hyper-V host runs Windows, so it is never the machine that asks."""
@@ -97,14 +103,13 @@ class HypervDriver(Driver):
 
 def _adapt_disks(devices: _Element) -> None:
     ide = [f"hd{letter}" for letter in ascii_lowercase[:IDE_DISKS]]
-    scsi = [f"sd{letter}" for letter in ascii_lowercase]
     used = 0
     for disk in devices.iterfind("disk"):
         keep(disk, ("source", "target", "alias"))
         target, source = part(disk, "target"), part(disk, "source")
         on_ide = bool(ide) and target.get("bus") != "scsi"
         target.attrib.clear()
-        target.set("dev", ide.pop(0) if on_ide else scsi[used])
+        target.set("dev", ide.pop(0) if on_ide else f"sd{letters(used)}")
         target.set("bus", "ide" if on_ide else "scsi")
         used += not on_ide
         source.set("file", windows_path(source.get("file", "")))

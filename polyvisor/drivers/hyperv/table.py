@@ -7,6 +7,7 @@ and everything else is passed over in silence. So nearly every refusal here is f
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, yes
+from polyvisor.drivers.base import Limit
 
 DRIVER = "libvirt 11.3.0 src/hyperv/hyperv_driver.c"
 DEFINE = f"{DRIVER} hypervDomainDefineXML"
@@ -16,6 +17,13 @@ NO_CALLBACK = f"{DRIVER} hypervHypervisorDriver (the operation is not in its tab
 ABOUT = "https://learn.microsoft.com/en-us/windows-server/virtualization/hyper-v/plan/should-i-create-a-generation-1-or-2-virtual-machine-in-hyper-v"
 DROPPED = "libvirt would drop it"
 LATER = "is not wired to Hyper-V in this release"
+
+SCALE = "https://learn.microsoft.com/windows-server/virtualization/hyper-v/maximum-scale-limits"
+LIMITS = {
+    "limit.cpus": Limit(64, SCALE, "a machine of generation 1, which libvirt makes, has no more"),
+    "limit.disks": Limit(32, SCALE, "4 on IDE, and 7 on each of 4 SCSI controllers as libvirt counts"),
+    "limit.disks.scsi": Limit(28, SCALE, "7 on each of 4 SCSI controllers as libvirt counts"),
+}
 
 FEATURES: Table = {
     **yes(

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Rule, Support
 from polyvisor.drivers.pruning import keep, keep_attributes, part
 from polyvisor.drivers.uris import UriScheme
-from polyvisor.drivers.vbox.table import FEATURES, LIMITS
+from polyvisor.drivers.vbox.table import FEATURES, LIMITS, RULES
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -51,6 +51,11 @@ class VboxDriver(Driver):
     def limits(self) -> Mapping[str, Limit]:
         """The limits."""
         return LIMITS
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version, where VirtualBox's library is."""

@@ -6,7 +6,7 @@ It refuses disks and controllers that VirtualBox lacks, and swallows most of wha
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, yes
-from polyvisor.drivers.base import Limit
+from polyvisor.drivers.base import Limit, Rule
 
 COMMON = "libvirt 9.0.0 src/vbox/vbox_common.c"
 DEFINE = f"{COMMON} vboxDomainDefineXMLFlags"
@@ -22,6 +22,12 @@ LIMITS = {
     "limit.cpus": Limit(32, "https://www.virtualbox.org/manual/ch03.html#settings-processor"),
     "limit.disks.sata": Limit(30, MANUAL, "a SATA controller has that many ports"),
     "limit.interfaces": Limit(8, "https://www.virtualbox.org/manual/ch06.html"),
+}
+RULES = {
+    "rule.cpus.apic": Rule(
+        "VirtualBox gives a guest several CPUs by its I/O APIC alone; leave features.apic out, or ask for one CPU",
+        "https://www.virtualbox.org/manual/ch03.html#settings-motherboard (Enable I/O APIC)",
+    ),
 }
 
 LIFECYCLE: Table = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers import vmx
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Rule, Support
 from polyvisor.drivers.uris import UriScheme
 from polyvisor.drivers.vmware.probe import found_product, probe
 from polyvisor.drivers.vmware.table import FEATURES
@@ -50,6 +50,11 @@ class VmwareDriver(Driver):
     def limits(self) -> Mapping[str, Limit]:
         """The limits."""
         return LIMITS
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return vmx.RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version, where ``vmrun`` is."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Rule, Support
 from polyvisor.drivers.uris import UriScheme
-from polyvisor.drivers.vz.table import FEATURES
+from polyvisor.drivers.vz.table import FEATURES, RULES
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -43,6 +43,11 @@ class VzDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version, where Virtuozzo's tools are."""

@@ -6,6 +6,7 @@ It refuses most of what it cannot set; what it neither refuses nor reads is unsu
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, yes
+from polyvisor.drivers.base import Rule
 
 DRIVER = "libvirt 9.0.0 src/vz/vz_driver.c"
 SDK = "libvirt 9.0.0 src/vz/vz_sdk.c"
@@ -14,6 +15,13 @@ REFUSED = f"{SDK} prlsdkCheckUnsupportedParams"
 NOWHERE = "libvirt 9.0.0 src/vz/vz_sdk.c prlsdkDoApplyConfig (nothing there reads it)"
 NO_CALLBACK = f"{DRIVER} vzHypervisorDriver (the operation is not in its table)"
 LATER = "not wired to Virtuozzo in this release"
+
+RULES = {
+    "rule.cdrom.serial": Rule(
+        "Virtuozzo gives serial numbers to hard disks alone; leave serial out",
+        f"{UTILS} vzCheckDiskUnsupportedParams (Setting disk serial number is supported only for disk devices)",
+    ),
+}
 
 FEATURES: Table = {
     **yes(

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Place, ProbeResult, Support
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Rule, Support
 from polyvisor.drivers.pruning import keep, keep_attributes, part
 from polyvisor.drivers.uris import UriScheme
 from polyvisor.drivers.xen.disks import name_disks
-from polyvisor.drivers.xen.table import FEATURES, PV, PVH, WHOLE
+from polyvisor.drivers.xen.table import FEATURES, LIMITS, PV, PVH, RULES, WHOLE
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -55,6 +55,16 @@ class XenDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules."""
+        return RULES
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt which kinds of guests this Xen runs."""

@@ -7,6 +7,7 @@ others boot a kernel of their own beside Xen. What only whole machines have is c
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, when, yes
+from polyvisor.drivers.base import Limit, Rule
 
 WHOLE = "xen"
 PVH = "xenpvh"
@@ -26,6 +27,23 @@ LATER = "is not there in this release"
 ONLY_WHOLE = "only whole machines (virt type xen) have it"
 
 HYPERV = ("vapic", "synic", "synictimer", "frequencies", "tlbflush", "ipi", "vpindex", "relaxed", "passthrough")
+
+
+XL = "https://xenbits.xen.org/docs/unstable/man/xl.cfg.5.html"
+LIMITS = {
+    "limit.cdroms": Limit(4, f"{XL} (vdev hda to hdd)", "they are on IDE, which has four places"),
+    "limit.disks.scsi": Limit(
+        7,
+        "https://gitlab.com/qemu-project/qemu/-/blob/v7.2.0/blockdev.c (if_max_devs, IF_SCSI)",
+        "the device model has one SCSI bus of seven units; leave the bus out to get Xen's own disks",
+    ),
+}
+RULES = {
+    "rule.cpus.apic": Rule(
+        "Xen always tells a guest of several CPUs of its APIC; leave features.apic out, or ask for one CPU",
+        f"{XL} (apic: this option has no effect on a guest with multiple virtual CPUs)",
+    ),
+}
 
 
 def _whole(source: str, *ids: str) -> Table:
