@@ -37,7 +37,7 @@ from .errors import (
 from .kinds import ADVICE, SERVICE_ACCOUNTS, why_read_only
 from .store import Store
 from .strategies import has_generation, on_create, on_update, on_write
-from .validation import check_metadata, check_type, check_update, unknown_fields
+from .validation import check_metadata, check_type, check_update, drop_nulls, unknown_fields
 
 Admit = Callable[[str, Resource, Obj, Obj | None], tuple[Obj, Sequence[Problem], Sequence[str]]]
 T = TypeVar("T")
@@ -291,7 +291,7 @@ class Registry:
                 raise bad_request(f"{resource.kind} cannot be handled: " + "; ".join(report.mistakes))
             found = report.unknown
         else:
-            _drop_nulls(obj)
+            drop_nulls(obj)
             found = [] if resource.custom else unknown_fields(obj)
         if options.validation != "Ignore":
             if found and options.validation == "Strict":
@@ -371,17 +371,6 @@ class Registry:
         options.warnings += [one for one in warnings if one not in options.warnings]
         if problems:
             raise invalid(resource.kind, resource.group, old["metadata"]["name"], list(problems))
-
-
-def _drop_nulls(value: Any) -> None:
-    """Drop fields that are null, in place, as Kubernetes does where a schema does not say that a field may be null."""
-    if isinstance(value, dict):
-        for name in [name for name, inner in value.items() if inner is None]:
-            del value[name]
-        value = list(value.values())
-    if isinstance(value, list):
-        for inner in value:
-            _drop_nulls(inner)
 
 
 def _entries(obj: Obj) -> list[Obj]:

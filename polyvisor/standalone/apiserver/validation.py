@@ -126,6 +126,17 @@ def check_update(resource: Resource, obj: Obj, old: Obj) -> list[Problem]:
     return problems
 
 
+def drop_nulls(value: Any) -> None:
+    """Drop fields that are null, in place, as Kubernetes does where a schema does not say that a field may be null."""
+    if isinstance(value, dict):
+        for name in [name for name, inner in value.items() if inner is None]:
+            del value[name]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            drop_nulls(inner)
+
+
 def unknown_fields(obj: Obj) -> list[str]:
     """Describe the fields at the top of the object and in its metadata that no object of a kind with a spec has."""
     known = ("apiVersion", "kind", "metadata", "spec", "status")
