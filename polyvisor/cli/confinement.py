@@ -35,6 +35,8 @@ def rows(found: Obj) -> list[list[str]]:
 
 def _words(one: Obj) -> str:
     capabilities = f"{one['capabilities']} capabilities" if one["capabilities"] else "no capabilities"
+    if one["ownUsers"]:
+        capabilities += " that hold in a user namespace of its own"
     seccomp = "a filter of system calls" if one["seccomp"] else "no filter of system calls"
     mounts = "mounts of its own" if one["ownMounts"] else "the host's mounts"
     profile = f"profile {one['profile']}" if one["profile"] else "no profile (AppArmor, SELinux)"
@@ -42,19 +44,30 @@ def _words(one: Obj) -> str:
 
 
 def _processes(launchers: Path, proc: Path) -> Iterator[Obj]:
-    """Give what was started with a launcher's folder in its arguments, but not the launchers."""
-    machines = {}
+    """Give what was started with a launcher's folder in its arguments, or for a domain by its name; not the launchers.
+
+    And what such a process began as the first of a user namespace: a container's init, whose arguments are its own.
+    """
+    signs: dict[str, str] = {}
     for folder in sorted(launchers.iterdir()) if launchers.is_dir() else ():
         with suppress(OSError, ValueError, LookupError, TypeError):
-            machines[f"{folder}/"] = str(json.loads((folder / "plan.json").read_text())["domain"]["name"])
-    for entry in sorted(proc.iterdir(), key=lambda entry: (len(entry.name), entry.name)) if machines else ():
+            name = str(json.loads((folder / "plan.json").read_text())["domain"]["name"])
+            signs |= {f"{folder}/": name, f"--name\0{name}\0": name}
+    known: dict[int, str] = {}
+    seen: list[Obj] = []
+    for entry in sorted(proc.iterdir(), key=lambda entry: (len(entry.name), entry.name)) if signs else ():
         if not entry.name.isdigit():
             continue
         with suppress(OSError, ValueError, LookupError):
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace")
-            machine = next((name for folder, name in machines.items() if folder in arguments), "")
+            seen.append({"program": (entry / "comm").read_text().strip(), **_confinement(entry, proc)})
+            machine = next((name for sign, name in signs.items() if sign in arguments), "")
             if machine and LAUNCHER not in arguments:
-                yield {"machine": machine, "program": (entry / "comm").read_text().strip(), **_confinement(entry, proc)}
+                known[seen[-1]["pid"]] = machine
+    for one in seen:
+        begun_by = known.get(one["parent"], "") if one["ownUsers"] else ""
+        if machine := known.get(one["pid"]) or begun_by:
+            yield {"machine": machine, **one}
 
 
 def _confinement(process: Path, proc: Path) -> Obj:
@@ -62,11 +75,13 @@ def _confinement(process: Path, proc: Path) -> Obj:
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     return {
         "pid": int(process.name),
+        "parent": int(status["PPid"]),
         "user": _user(int(status["Uid"].split()[1])),
         "capabilities": int(status["CapEff"], 16).bit_count(),
         "seccomp": status.get("Seccomp", "0") != "0",
         "noNewPrivileges": status.get("NoNewPrivs", "0") == "1",
         "ownMounts": (process / "ns/mnt").readlink() != (proc / "self/ns/mnt").readlink(),
+        "ownUsers": (process / "ns/user").readlink() != (proc / "self/ns/user").readlink(),
         "profile": _profile(process),
     }
 

@@ -54,11 +54,19 @@ def pretended(proc: Path, pid: int, folder: Path, **fields: str) -> None:
     place = proc / str(pid)
     (place / "ns").mkdir(parents=True)
     (place / "attr").mkdir()
-    told = {"Uid": "64055\t64055\t64055\t64055", "CapEff": "0", "Seccomp": "2", "NoNewPrivs": "1", **fields}
+    told = {
+        "Uid": "64055\t64055\t64055\t64055",
+        "CapEff": "0",
+        "Seccomp": "2",
+        "NoNewPrivs": "1",
+        "PPid": "1",
+        **fields,
+    }
     (place / "status").write_text("".join(f"{key}:\t{value}\n" for key, value in told.items()))
     (place / "cmdline").write_bytes(f"x\0{folder}/y".encode())
     (place / "comm").write_text("guest\n")
     (place / "ns/mnt").symlink_to(f"mnt:[{pid}]")
+    (place / "ns/user").symlink_to("user:[1]")
 
 
 def test_what_is_in_force_is_told(tmp_path: Path) -> None:
@@ -79,3 +87,24 @@ def test_what_is_in_force_is_told(tmp_path: Path) -> None:
         f"guest of default_m: user {user}, 9 capabilities, no filter of system calls, the host's mounts, "
         "no profile (AppArmor, SELinux)",
     ]
+
+
+def test_a_containers_init_is_found_by_who_began_it(tmp_path: Path) -> None:
+    launcher(tmp_path, "abc", "default_m")
+    proc = tmp_path / "proc"
+    pretended(proc, 1, tmp_path / "nowhere")
+    (proc / "self").symlink_to("1")
+    for pid, arguments, parent in ((20, "lxc\0--name\0default_m\0--more", "1"), (30, "/sbin/init", "20")):
+        pretended(proc, pid, tmp_path, PPid=parent, CapEff="1ff")
+        (proc / str(pid) / "cmdline").write_bytes(arguments.encode())
+    pretended(proc, 40, tmp_path, PPid="30")  # a program of the container's
+    (proc / "40/cmdline").write_bytes(b"sshd")
+    for pid in (30, 40):
+        (proc / f"{pid}/ns/user").unlink()
+        (proc / f"{pid}/ns/user").symlink_to("user:[2]")
+    found = confinement.report(tmp_path, proc)
+    assert [(one["pid"], one["machine"], one["ownUsers"]) for one in found["processes"]] == [
+        (20, "default_m", False),
+        (30, "default_m", True),
+    ]
+    assert "9 capabilities that hold in a user namespace of its own, a filter" in confinement.rows(found)[2][1]
