@@ -24,6 +24,7 @@ CHOSEN: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), text)
     for pattern, text in (
         (r"@id|resource/.*|seclabel(\[\d+\])?(/.*)?", "belongs to the running domain"),
+        (r"idmap/.*", "each machine has ids of the node of its own"),
         (r"devices/emulator", "the program is the launcher's"),
         (r"devices/controller(\[\d+\])?/.*", "controllers follow from the devices"),
         (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers.base import MIB, CardKind, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
-from polyvisor.drivers.lxc.mounts import map_folders
+from polyvisor.drivers.lxc.mounts import map_folders, unmap_folders
 from polyvisor.drivers.lxc.plan import launcher_plan
 from polyvisor.drivers.lxc.table import FEATURES
 from polyvisor.drivers.private_daemon import module_folders
@@ -118,6 +118,10 @@ class LxcDriver(Driver):
             child.text = str(number)
             tune.append(child)
         vcpu.addnext(tune)
+
+    def generalize(self, domain: _Element) -> None:
+        """Name folders as the node has them."""
+        unmap_folders(domain)
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count launcher, private daemon and libvirt's controller process."""

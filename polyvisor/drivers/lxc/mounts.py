@@ -37,3 +37,11 @@ def map_folders(domain: _Element, devices: _Element) -> None:
         source.set("dir", place)
     if sources:
         domain.insert(2, metadata)
+
+
+def unmap_folders(domain: _Element) -> None:
+    """Name the folders themselves again, where a hook mounts them elsewhere."""
+    sources = {one.get("place"): one.get("source", "") for one in domain.iter(MAPPED)}
+    for source in domain.iterfind("devices/filesystem/source[@dir]"):
+        if (place := source.get("dir")) in sources:
+            source.set("dir", sources[place])
