@@ -44,6 +44,7 @@ MODULES = {
     "commands_credentials": "credentials",
     "commands_import": "import",
     "commands_choice": "explain features expand",
+    "commands_endpoints": "endpoint domains",
     "commands_cluster": "install uninstall",
     "commands_refused": "adm evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",
 }

@@ -29,7 +29,6 @@ _PARAMETERS: Mapping[str, str] = {
     "socket": "/[A-Za-z0-9._/-]+",
     "mode": "auto|legacy|direct",
     "proxy": "auto|netcat|native",
-    "sshauth": "privkey",
     "tls_priority": "[A-Za-z0-9_:+!.%@-]+",
 }
 """What all drivers' daemons take, and the values that each may have."""
@@ -72,6 +71,8 @@ class UriScheme:
     host: bool = False
     insecure: Mapping[str, str] = field(default_factory=dict)
     """Values of parameters that switch encryption off: name -> value."""
+    unverified: Mapping[str, str] = field(default_factory=dict)
+    """Parameters with which the driver's own protocol does not verify the host: name -> value."""
 
 
 class UriProblem(NamedTuple):

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polyvisor.agent.agent import Agent
+from polyvisor.agent.endpoint.agent import EndpointAgent
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
 from polyvisor.agent.probing import driver_report
@@ -45,6 +46,7 @@ from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.registry import key_of
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
+from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.evictions import PodEvictions
 from polyvisor.standalone.failure import StartError
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
@@ -72,6 +74,7 @@ class Parts:
         for problem in self._drivers.problems:
             logger.warning(problem)
         self._node = LocalNode()
+        self._endpoints = EndpointDoors()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._store: Store | None = None
@@ -92,6 +95,7 @@ class Parts:
         self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
         settings = Settings.of(self._state.root, imports=True, bridged=self._state.network == BRIDGE)
         self._run("agent", lambda: self._run_agent(client, settings))
+        self._run("endpoints", lambda: self._run_endpoints(client))
         shown = until_done("node", lambda: self._watch_node(client, settings.node_name))
         await self._or_failed(shown, self._awaited)
         self._ready = True
@@ -116,6 +120,7 @@ class Parts:
                 *subresources.pod_logs(),
                 *PodEvictions(client, self._configuration).routes(),
                 *UploadDoors(self._uploads).routes(),
+                *self._endpoints.routes(),
                 Route("/metrics", self._figures, methods=["GET"]),
             ],
             ready=lambda: self._ready,
@@ -131,6 +136,10 @@ class Parts:
     async def _run_agent(self, client: KubeClient, settings: Settings) -> None:
         self._agent = self._node.agent = Agent(client, self._drivers, settings)
         await self._agent.run()
+
+    async def _run_endpoints(self, client: KubeClient) -> None:
+        self._endpoints.agent = EndpointAgent(client, self._drivers, self._state.endpoints)
+        await self._endpoints.agent.run()
 
     def _awaited(self) -> str:
         """Say which drivers are being tried, and for how long."""
@@ -219,6 +228,7 @@ class Parts:
             await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
             if error := await end_task(draining):
                 logger.error("not all guests could be shut down", exc_info=error)
+        await self._end("endpoints")
         await self._end("agent")
         if drain:
             await self._end_launchers()

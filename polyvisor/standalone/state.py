@@ -58,6 +58,11 @@ class StateFolder:
         return self.root / "l"
 
     @property
+    def endpoints(self) -> Path:
+        """One folder an endpoint: its launcher's log and private files."""
+        return self.root / "e"
+
+    @property
     def network(self) -> str:
         """How machines are networked: ``bridge`` if that was asked for, else ``user``."""
         try:

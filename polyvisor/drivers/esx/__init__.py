@@ -25,7 +25,7 @@ VOLUMES = PurePosixPath("/vmfs/volumes")
 SCSI_DISKS = 15
 OPTIONS = {"transport": "https|http", "vcenter": r"\*|[A-Za-z0-9.-]+", "auto_answer": "0|1"}
 SCHEMES = tuple(
-    UriScheme(name, ("",), paths, OPTIONS, host=True, insecure={"transport": "http"})
+    UriScheme(name, ("",), paths, OPTIONS, host=True, insecure={"transport": "http"}, unverified={"no_verify": "1"})
     for name, paths in (("esx", ("/", "")), ("vpx", ("/*",)))
 )
 

@@ -1,0 +1,109 @@
+"""What a launcher tells of its host and the domains there, as values whose types are checked.
+
+A domain is known by its UUID and by the id that its host gave it, together, since some hosts' UUIDs changed with a
+release of libvirt. It is managed if its mark names this installation, and foreign otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+MAX_NAME = 1024
+STATES = ("running", "paused", "shutdown", "shutoff", "crashed", "unknown")
+ACTIVE = ("running", "paused", "shutdown")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OWNER = re.compile(r"""<[^>]*\bcluster=['"]([^'"<>]{1,128})['"]""")
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """A host as its connection shows it. Sizes in bytes; ``events``: whether libvirt tells what changes there."""
+
+    type: str = ""
+    libvirt_version: str = ""
+    hypervisor_version: str = ""
+    host_name: str = ""
+    uuid: str = ""
+    cpus: int = 0
+    memory: int = 0
+    encrypted: bool = False
+    events: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain of a host. ``memory`` in bytes; ``owner`` is the installation that its mark names."""
+
+    uuid: str
+    name: str
+    id: int
+    state: str
+    vcpus: int
+    memory: int
+    persistent: bool = True
+    owner: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it uses the host's CPUs and memory."""
+        return self.state in ACTIVE
+
+
+def host_of(told: dict[str, Any]) -> HostInfo:
+    """Return a host from the answer to ``connect``."""
+    return HostInfo(
+        _text(told.get("type")).lower(),
+        _text(told.get("libvirtVersion")),
+        _text(told.get("hypervisorVersion")),
+        _text(told.get("hostName")),
+        _uuid(told.get("hostUUID")),
+        _number(told.get("cpus")),
+        _number(told.get("memoryBytes")),
+        told.get("encrypted") is True,
+        told.get("events") is True,
+    )
+
+
+def domains_of(told: Any) -> list[Domain]:
+    """Return the domains of one answer; what is no domain is left out."""
+    found = []
+    for one in told if isinstance(told, list) else ():
+        if not isinstance(one, dict) or not (uuid := _uuid(one.get("uuid"))):
+            continue
+        state = one.get("state")
+        owner = _OWNER.search(_text(one.get("mark")))
+        found.append(
+            Domain(
+                uuid,
+                _text(one.get("name")),
+                one["id"] if isinstance(one.get("id"), int) else -1,
+                state if state in STATES else "unknown",
+                _number(one.get("vcpus")),
+                _number(one.get("memoryBytes")),
+                one.get("persistent") is True,
+                owner[1] if owner else "",
+            )
+        )
+    return found
+
+
+def used(domains: Iterable[Domain]) -> tuple[int, int]:
+    """Return the CPUs and the bytes of memory that active domains have."""
+    active = [domain for domain in domains if domain.active]
+    return sum(domain.vcpus for domain in active), sum(domain.memory for domain in active)
+
+
+def _text(value: Any) -> str:
+    return "".join(c for c in value[:MAX_NAME] if c.isprintable()) if isinstance(value, str) else ""
+
+
+def _uuid(value: Any) -> str:
+    text = value.lower() if isinstance(value, str) else ""
+    return text if _UUID.fullmatch(text) else ""
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62 else 0

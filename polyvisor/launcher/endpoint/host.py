@@ -1,0 +1,293 @@
+"""All that is asked of the host: the connection, its domains, pools, volumes and networks, and what changes.
+
+Domains are read once and then only those that libvirt says have changed; where its driver has no events, all of them
+each time that somebody asks. A domain is ours if its metadata has the mark of an installation; reading the mark is no
+reason to fail where a driver has no metadata.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import libvirt
+
+from polyvisor.launcher.endpoint.files import PrivateFiles
+
+KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
+"""How often a remote daemon is asked whether it is there, and after how many unanswered questions it is not."""
+PAGE = 1000
+"""Domains in one answer."""
+MARK = "http://hypervisor.kubevirt.io/owner/1.0"
+STATES = {
+    libvirt.VIR_DOMAIN_NOSTATE: "unknown",
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF: "shutoff",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+}
+CLOSED = {
+    libvirt.VIR_CONNECT_CLOSE_REASON_ERROR: "an input or output error",
+    libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "the host closed it",
+    libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "the host did not answer",
+    libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "it was asked for",
+}
+UNSUPPORTED = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+_UUID = re.compile(r"<host>.*?<uuid>([0-9a-fA-F-]{36})</uuid>", re.DOTALL)
+_PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
+Answer = dict[str, Any]
+
+
+class Refused(Exception):
+    """A request that cannot be met; ``code`` is for programs, the text for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Host:
+    """The host behind the connection. Operations come from one thread, events from libvirt's."""
+
+    def __init__(self, files: PrivateFiles, tell: Callable[[Answer], None]) -> None:
+        self._files = files
+        self._tell = tell
+        self._connection: Any = None
+        self._events = False
+        self._mutex = threading.Lock()
+        self._changed: set[str] = set()
+        self._domains: dict[str, Answer] = {}
+        self._complete = False
+        self.operations: Mapping[str, Callable[[Answer], Answer]] = {
+            "connect": self._connect,
+            "domains": self._list,
+            "describe": self._describe,
+            "pools": self._pools,
+            "volumes": self._volumes,
+            "networks": self._networks,
+        }
+
+    def _connect(self, asked: Answer) -> Answer:
+        """Open the connection with the secrets that are given and say what is there.
+
+        ``uri``; ``files`` (name -> text) are written before; ``username`` and ``password`` answer libvirt's questions.
+        """
+        uri = _text(asked, "uri")
+        self._files.write(asked.get("files", {}))
+        questions = Questions(asked.get("username"), asked.get("password"))
+        try:
+            connection = libvirt.openAuth(uri, [questions.kinds, questions.answer, None], 0)
+        finally:
+            self._files.remove()  # keys and certificates were read
+        self._connection, self._complete = connection, False
+        connection.registerCloseCallback(self._closed, None)
+        with suppress(libvirt.libvirtError):  # a connection without a daemon has nobody to ask
+            connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
+        self._events = self._subscribe(connection)
+        return {**self._about(connection), "events": self._events}
+
+    def _subscribe(self, connection: Any) -> bool:
+        try:
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in UNSUPPORTED:
+                return False
+            raise
+        with suppress(libvirt.libvirtError):  # few drivers have it
+            connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._event, None)
+        return True
+
+    def _about(self, connection: Any) -> Answer:
+        found = _UUID.search(connection.getCapabilities())
+        about: Answer = {
+            "type": connection.getType(),
+            "uri": connection.getURI(),
+            "libvirtVersion": _dotted(connection.getLibVersion()),
+            "hypervisorVersion": "",
+            "hostName": "",
+            "hostUUID": found[1] if found else "",
+            "encrypted": False,
+            "cpus": 0,
+            "memoryBytes": 0,
+        }
+        with suppress(libvirt.libvirtError):
+            about["hypervisorVersion"] = _dotted(connection.getVersion())
+        with suppress(libvirt.libvirtError):
+            about["hostName"] = connection.getHostname()
+        with suppress(libvirt.libvirtError):
+            about["encrypted"] = bool(connection.isEncrypted())
+        with suppress(libvirt.libvirtError):
+            about["cpus"], about["memoryBytes"] = _resources(connection)
+        return about
+
+    def _list(self, asked: Answer) -> Answer:
+        """Return domains from ``offset`` on, at most a page of them; the first page looks at the host again."""
+        offset = asked.get("offset", 0)
+        if not isinstance(offset, int) or offset < 0:
+            raise Refused("bad-request", "offset: a number from 0 on is expected")
+        if offset == 0:
+            self._refresh(everything=asked.get("everything") is True or not self._events or not self._complete)
+        found = [self._domains[key] for key in sorted(self._domains)]
+        return {"domains": found[offset : offset + PAGE], "more": len(found) > offset + PAGE}
+
+    def _refresh(self, everything: bool) -> None:
+        connection = self._there()
+        with self._mutex:
+            changed, self._changed = self._changed, set()
+        try:
+            if everything:
+                domains = {domain.UUIDString(): domain for domain in connection.listAllDomains(0)}
+                self._domains = {
+                    uuid: found for uuid, domain in domains.items() if (found := _record(domain, uuid)) is not None
+                }
+                self._complete = True
+                return
+            for uuid in changed:
+                found = self._look_up(connection, uuid)
+                if found is None:
+                    self._domains.pop(uuid, None)
+                else:
+                    self._domains[uuid] = found
+        except BaseException:
+            self._complete = False
+            raise
+
+    def _look_up(self, connection: Any, uuid: str) -> Answer | None:
+        try:
+            return _record(connection.lookupByUUIDString(uuid), uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+    def _describe(self, asked: Answer) -> Answer:
+        """Return a domain's XML: as it runs, and as it is defined where it is; without passwords."""
+        domain = self._there().lookupByUUIDString(_text(asked, "uuid"))
+        answer = {"xml": domain.XMLDesc(0), "defined": ""}
+        if domain.isPersistent():
+            answer["defined"] = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        return answer
+
+    def _pools(self, _: Answer) -> Answer:
+        pools = []
+        for pool in _listed(self._there().listAllStoragePools):
+            state, capacity, allocation, available = pool.info()
+            active = state == libvirt.VIR_STORAGE_POOL_RUNNING
+            sizes = {"capacity": capacity, "allocation": allocation, "available": available}
+            path = _PATH.search(pool.XMLDesc(0))
+            pools.append({"name": pool.name(), "active": active, "path": path[1] if path else "", **sizes})
+        return {"pools": pools}
+
+    def _volumes(self, asked: Answer) -> Answer:
+        pool = self._there().storagePoolLookupByName(_text(asked, "pool"))
+        volumes = []
+        for volume in pool.listAllVolumes(0):
+            _, capacity, allocation = volume.info()
+            sizes = {"capacity": capacity, "allocation": allocation}
+            volumes.append({"name": volume.name(), "path": volume.path(), **sizes})
+        return {"volumes": volumes}
+
+    def _networks(self, _: Answer) -> Answer:
+        networks = _listed(self._there().listAllNetworks)
+        return {"networks": [{"name": one.name(), "active": bool(one.isActive())} for one in networks]}
+
+    def _there(self) -> Any:
+        if self._connection is None:
+            raise Refused("not-connected", "there is no connection to the host")
+        return self._connection
+
+    def _event(self, _connection: Any, domain: Any, *_: Any) -> None:
+        uuid = domain.UUIDString()
+        with self._mutex:
+            self._changed.add(uuid)
+        self._tell({"type": "domain", "uuid": uuid})
+
+    def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
+        self._connection = None
+        self._tell({"type": "closed", "reason": CLOSED.get(reason, f"reason {reason}")})
+
+
+class Questions:
+    """libvirt's questions for credentials, answered with what was given."""
+
+    NAMES = (libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_USERNAME)
+    SECRETS = (libvirt.VIR_CRED_PASSPHRASE, libvirt.VIR_CRED_NOECHOPROMPT)
+
+    def __init__(self, username: Any, password: Any) -> None:
+        self._username = username if isinstance(username, str) else ""
+        self._password = password if isinstance(password, str) else ""
+        self.kinds = [*self.NAMES, *self.SECRETS]
+
+    def answer(self, questions: list[list[Any]], _: Any) -> int:
+        """Fill the answers in, as libvirt's callback wants it; -1 if there is none."""
+        for question in questions:
+            name = question[0] in self.NAMES
+            given = self._username if name else self._password
+            if not given and not question[3]:
+                return -1
+            question[4] = given or question[3]
+        return 0
+
+
+def _record(domain: Any, uuid: str) -> Answer | None:
+    """Return what is listed of a domain, None if it is gone meanwhile."""
+    try:
+        state, _, memory, vcpus, _ = domain.info()
+        return {
+            "uuid": uuid,
+            "name": domain.name(),
+            "id": domain.ID(),
+            "state": STATES.get(state, "unknown"),
+            "vcpus": vcpus,
+            "memoryBytes": memory * 1024,
+            "persistent": bool(domain.isPersistent()),
+            "mark": _mark(domain),
+        }
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _mark(domain: Any) -> str:
+    """Return the XML of the owner's mark, empty if there is none or the driver has no metadata."""
+    try:
+        text: str = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK, 0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_INVALID_ARG, *UNSUPPORTED):
+            return ""
+        raise
+    return text
+
+
+def _listed(find: Callable[[int], list[Any]]) -> list[Any]:
+    """Return what a host lists; nothing where its driver has no such thing."""
+    try:
+        return find(0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in UNSUPPORTED:
+            return []
+        raise
+
+
+def _resources(connection: Any) -> tuple[int, int]:
+    """Return the host's CPUs and its memory in bytes; libvirt tells the memory in mebibytes."""
+    _, mebibytes, cpus, *_ = connection.getInfo()
+    return cpus, mebibytes * 1024 * 1024
+
+
+def _dotted(number: int) -> str:
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def _text(asked: Answer, name: str) -> str:
+    value = asked.get(name)
+    if not isinstance(value, str) or not value:
+        raise Refused("bad-request", f"{name}: a text is expected")
+    return value
