@@ -24,6 +24,7 @@ from polyvisor.launcher.confined import confine
 from polyvisor.launcher.console import Console
 from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
+from polyvisor.launcher.messages import said
 from polyvisor.launcher.plan import PROTOCOL, Plan
 
 LINE_BYTES = 4 * 1024 * 1024
@@ -239,7 +240,7 @@ class Server:
         except Refused as refusal:
             answer = {"id": number, "error": refusal.error}
         except libvirt.libvirtError as error:
-            answer = _error(number, "libvirt", error.get_error_message() or str(error))
+            answer = _error(number, "libvirt", said(error))
             answer["error"] |= {"libvirtCode": error.get_error_code(), "libvirtDomain": error.get_error_domain()}
         except Exception as error:
             answer = _error(number, "internal", f"{type(error).__name__}: {error}")
