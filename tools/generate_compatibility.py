@@ -18,6 +18,7 @@ import yaml
 from polyvisor.admission import AdmissionContext
 from polyvisor.admission.explanation import Explanation, Fit, explain
 from polyvisor.api import Obj
+from polyvisor.api.refused import GIVEN_UP
 from polyvisor.api.resources import RESOURCES, VMIS, VMS, Resource
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.drivers.base import Driver, Verdict
@@ -121,6 +122,8 @@ def _by_features(ids: list[str]) -> str:
 
 def _by_kind(kind: str) -> str:
     found = next((resource for resource in RESOURCES if resource.kind == kind), None)
+    if kind in GIVEN_UP:
+        return f"refused: {GIVEN_UP[kind]}"
     if found is None:
         return f"not there: `{kind}` is not a kind that Polyvisor serves"
     return f"refused: {found.refused}" if found.refused else "runs: on every driver"

@@ -23,6 +23,7 @@ from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj, Problem, check
 from polyvisor.api.checking import MAX_PROBLEMS
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
+from polyvisor.api.refused import why_not
 from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
@@ -118,7 +119,7 @@ def _other(resource: Resource, obj: Obj, found: Findings) -> None:
     found.problems += check_name(metadata)
     name = mapping(metadata).get("name")
     if resource.refused:
-        message = f"{resource.kind} is not implemented by Polyvisor yet; {resource.refused}"
+        message = why_not(resource.api_version, resource.kind)
         found.add("kind", message, "FieldValueNotSupported")
     if resource == NAMESPACES and isinstance(name, str) and name and (error := dns_label_error(name)):
         found.add("metadata.name", error)

@@ -32,8 +32,11 @@ def machine(vm: Obj) -> None:
 
 
 def new_machine(vm: Obj) -> None:
-    """Fill in the finalizer of a new VirtualMachine."""
+    """Fill in the finalizer of a new VirtualMachine, and how its PCI devices are placed."""
     _held(vm, names.VM_FINALIZER)
+    template = mapping(vm, "spec").get("template")
+    if isinstance(template, dict):
+        _pci_topology(template)
 
 
 def generated_uuid() -> str:
@@ -43,12 +46,26 @@ def generated_uuid() -> str:
 
 
 def instance(vmi: Obj) -> None:
-    """Fill in the status and finalizer of a new VirtualMachineInstance."""
+    """Fill in the status and finalizer of a new VirtualMachineInstance, and how its PCI devices are placed."""
     _held(vmi, names.VMI_FINALIZER)
+    _pci_topology(vmi)
     revision = mapping(vmi, "status").get("virtualMachineRevisionName")
     vmi["status"] = {"phase": str(names.Phase.PENDING)}
     if isinstance(revision, str):
         vmi["status"]["virtualMachineRevisionName"] = revision
+
+
+def _pci_topology(obj: Obj) -> None:
+    """Say that PCI devices keep their addresses over restarts, as tools that move machines between clusters look for.
+
+    Version 3 is KubeVirt's word for it; here every address is written into the domain.
+    """
+    metadata = obj.setdefault("metadata", {})
+    if metadata is None:
+        metadata = obj["metadata"] = {}
+    annotations = metadata.get("annotations") or {} if isinstance(metadata, dict) else None
+    if isinstance(annotations, dict) and names.PCI_TOPOLOGY_ANNOTATION not in annotations:
+        metadata["annotations"] = {**annotations, names.PCI_TOPOLOGY_ANNOTATION: "v3"}
 
 
 def _held(obj: Obj, finalizer: str) -> None:
@@ -73,6 +90,7 @@ def instance_spec(spec: Obj, configuration: Obj) -> None:
     _cpu(domain)
     _memory(domain)
     _input(mapping(domain, "devices"))
+    _console_log(mapping(domain, "devices"), configuration)
     disks(spec)
 
 
@@ -120,6 +138,13 @@ def memory_request(spec: Obj) -> None:
         return
     if not any(mapping(resources, kind).get("memory") for kind in RESOURCES):
         domain["resources"] = {**resources, "requests": {**mapping(resources, "requests"), "memory": guest}}
+
+
+def _console_log(devices: Obj, configuration: Obj) -> None:
+    """Keep no log of the serial console where the administrator wants none, unless the machine asks for it."""
+    disabled = mapping(configuration, "virtualMachineOptions").get("disableSerialConsoleLog") is not None
+    if disabled and devices and devices.get("logSerialConsole") is None:
+        devices["logSerialConsole"] = False
 
 
 def _input(devices: Obj) -> None:

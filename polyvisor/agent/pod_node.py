@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from polyvisor.agent import containers, launcher_pods
@@ -27,6 +28,7 @@ from polyvisor.agent.power import pod_deadline, power_down
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, RECORD_SECONDS, owner_uid, pod_id
 from polyvisor.api import Obj
+from polyvisor.api.consoles import is_logged
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
@@ -124,7 +126,7 @@ class PodNode:
         """Give a launcher its plan, if it has none, and connect to it."""
         if not self._launchers.known(id_):
             uuid = domain_uuid(vmi)
-            plan = driver.launcher(Path(LAUNCHER_FOLDER))
+            plan = replace(driver.launcher(Path(LAUNCHER_FOLDER)), console_log=is_logged(vmi["spec"]))
             plan = await asyncio.to_thread(self._seeded, driver, pod, plan)
             plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
             name = driver.domain_name(domain_name(vmi), uuid)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from polyvisor.agent import safepath
@@ -25,6 +26,7 @@ from polyvisor.agent.prepared import DISKS, SCRATCH
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.status import pod_status
 from polyvisor.api import Obj
+from polyvisor.api.consoles import is_logged
 from polyvisor.api.names import FINAL_PHASES, HYPERVISOR_PREFIX, EventType
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS, VMIS
@@ -139,6 +141,7 @@ class VirtualNode:
             await self._completed(pod, phase)
             return None
         plan = driver.launcher(self._launchers.folder(id_), self._probe / driver.name)
+        plan = replace(plan, console_log=is_logged(vmi["spec"]))
         uuid = domain_uuid(vmi)
         name = driver.domain_name(domain_name(vmi), uuid)
         if not self._launchers.known(id_):

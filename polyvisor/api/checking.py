@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from polyvisor.api.base import Model
-from polyvisor.api.implemented import INSTEAD, implements
+from polyvisor.api.implemented import INSTEAD, NEVER, implements
 from polyvisor.api.metadata import MAX_SUBDOMAIN, check_metadata, check_name
 from polyvisor.api.problems import Problem, nearest
 from polyvisor.api.quantity import QuantityError, parse_quantity
@@ -27,7 +27,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]
 _OURS = (".hypervisor", ".endpoint")
 """Modules of Polyvisor's own types."""
 _MACHINES = frozenset({"VirtualMachine", "VirtualMachineInstance"})
-_ON_BY_DEFAULT = frozenset({"enabled", "present", "secureBoot", "logSerialConsole"})
+_ON_BY_DEFAULT = frozenset({"enabled", "present", "secureBoot"})
 _API_VERSIONS = {r.kind: r.api_versions for r in RESOURCES}
 
 
@@ -121,7 +121,7 @@ class Checker:
             member = known.get(name)
             where = _join(path, name)
             if member is None:
-                self._unknown(name, known, where)
+                self._unknown(model, name, known, where)
             elif item is None:
                 continue
             elif not ours and not implements(model.__name__, name):
@@ -139,8 +139,11 @@ class Checker:
             if member.required and value.get(member.name) is None:
                 self.add(Problem(_join(path, member.name), _required(member), "FieldValueRequired"))
 
-    def _unknown(self, name: Any, known: Iterable[str], path: str) -> None:
+    def _unknown(self, model: type[Model], name: Any, known: Iterable[str], path: str) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
+            return
+        if instead := NEVER.get((model.__name__, name)):
+            self.add(Problem(path, f"unknown field: {instead}", "FieldValueUnknown"))
             return
         near = nearest(name, known) if isinstance(name, str) and len(name) < 100 else ""
         hint = f"; did you mean {near}?" if near else f"; known here: {', '.join(sorted(known)) or 'no fields'}"

@@ -91,7 +91,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "Devices": _fields(
         "autoattachGraphicsDevice autoattachInputDevice autoattachMemBalloon autoattachPodInterface"
         " autoattachSerialConsole autoattachVSOCK blockMultiQueue clientPassthrough disableHotplug disks"
-        " downwardMetrics filesystems gpus hostDevices inputs interfaces networkInterfaceMultiqueue"
+        " downwardMetrics filesystems gpus hostDevices inputs interfaces logSerialConsole networkInterfaceMultiqueue"
         " panicDevices rng sound tpm video watchdog"
     ),
     "Filesystem": ALL,
@@ -197,12 +197,14 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
         "additionalGuestMemoryOverheadRatio architectureConfiguration autoCPULimitNamespaceLabelSelector cpuRequest"
         " defaultRuntimeClass developerConfiguration emulatedMachines evictionStrategy hypervisorDefaults hypervisors"
         " imagePullPolicy machineType selinuxLauncherType supportContainerResources tlsConfiguration"
-        " vmStateStorageClass"
+        " virtualMachineOptions vmStateStorageClass"
     ),
     "DeveloperConfiguration": _fields("cpuAllocationRatio featureGates useEmulation"),
     "ArchConfiguration": _fields("amd64 arm64 defaultArchitecture s390x"),
     "ArchSpecificConfiguration": _fields("emulatedMachines machineType"),
     "TLSConfiguration": ALL,
+    "VirtualMachineOptions": _fields("disableSerialConsoleLog"),
+    "DisableSerialConsoleLog": ALL,
     "HypervisorConfiguration": ALL,
     "SupportContainerResources": ALL,
     "ResourceRequirementsWithoutClaims": ALL,
@@ -217,8 +219,31 @@ INSTEAD: Mapping[tuple[str, str], str] = {
         "slirp",
     ): "KubeVirt has given it up as well; use masquerade: {}, which is a network in user mode where a "
     "node has no other",
+    ("CustomBlockSize", "discardGranularity"): "leave it out; the hypervisor's own default holds for discards",
+    ("Devices", "useVirtioTransitional"): "it is for guests that know virtio before version 1.0 alone; give such a "
+    "guest disks with bus: sata and interfaces with model: e1000",
+    ("DevicePreferences", "preferredUseVirtioTransitional"): "it is for guests that know virtio before version 1.0 "
+    "alone; prefer preferredDiskBus: sata and preferredInterfaceModel: e1000",
+    ("Volume", "downwardMetrics"): "no driver shows the host's metrics to a guest; Prometheus has those of the machine",
+    ("VirtualMachineInstanceSpec", "utilityVolumes"): "KubeVirt's own backups fill it in, which are not implemented, "
+    "and it cannot be given with a machine there either; attach a claim with `polyvisor addvolume`",
 }
 """What to write in place of a field that is not implemented, where leaving it out leaves something open."""
+
+
+NEVER: Mapping[tuple[str, str], str] = {
+    (
+        "DiskTarget",
+        "rotationRate",
+    ): "it was proposed for KubeVirt and never taken in; a Linux guest is told that a disk "
+    "is an SSD by `echo 0 > /sys/block/DISK/queue/rotational`",
+    (
+        "Memory",
+        "fileBacked",
+    ): "it was proposed for KubeVirt and never taken in; a node with swap space backs the memory "
+    "of all its machines by a disk",
+}
+"""Fields that neither KubeVirt nor Polyvisor has, and that manifests are seen with all the same: what to do instead."""
 
 
 def implements(type_name: str, field: str) -> bool:

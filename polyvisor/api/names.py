@@ -111,6 +111,7 @@ def revision_label(what: str) -> str:
 
 # -- annotations and finalizers ----------------------------------------------------------------------------------------
 DOMAIN_ANNOTATION = "kubevirt.io/domain"
+PCI_TOPOLOGY_ANNOTATION = "kubevirt.io/pci-topology-version"
 HEARTBEAT_ANNOTATION = "kubevirt.io/heartbeat"
 VM_GENERATION_ANNOTATION = "kubevirt.io/vm-generation"
 KEPT_ANNOTATION = "hypervisor.kubevirt.io/kept-of-domain"

@@ -310,14 +310,6 @@ _OLD_BETA = ("v1alpha1",)
 REFUSED: tuple[Resource, ...] = (
     _refused(
         GROUP,
-        "VirtualMachineInstancePreset",
-        "v1alpha3",
-        "KubeVirt itself has given presets up; write the fields into the machine",
-        also_served=("v1",),
-        short="vmipreset",
-    ),
-    _refused(
-        GROUP,
         "VirtualMachineInstanceMigration",
         "v1",
         "stop the machine and start it, and it goes where there is room",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from polyvisor.api.refused import why_not
 from polyvisor.cli.client import APPLY, Obj, Query
 from polyvisor.cli.context import Session
 from polyvisor.cli.discovery import Kind
@@ -85,7 +86,9 @@ def place(session: Session, manifest: Manifest, namespace: str) -> tuple[Kind, s
     if kind is None:
         near = [k for k in session.discovery.kinds if k.kind.lower() == obj["kind"].lower()]
         said = f"the server has no kind {obj['kind']!r} in {obj['apiVersion']!r}"
-        if near:
+        if reason := why_not(obj["apiVersion"], obj["kind"]):
+            said = reason
+        elif near:
             said += f"; do you mean {near[0].kind} in {near[0].api_version}?"
         line = manifest.line_of("kind")
         raise CliError(f"{manifest.file}:{line}: document {manifest.number}: {said}", ExitCode.INVALID)

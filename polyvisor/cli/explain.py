@@ -16,6 +16,7 @@ from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit, fil
 from polyvisor.admission.explanation import explain as judge
 from polyvisor.api import Obj
 from polyvisor.api.names import CandidateVerdict
+from polyvisor.api.refused import why_not
 from polyvisor.api.resources import KUBEVIRTS, NODES, REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import Manifest, load
@@ -71,6 +72,10 @@ def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
         raise CliError("explain which manifest?", ExitCode.USAGE, "For example: polyvisor explain vm.yaml")
     given = load(files)
     manifests = [m for m in given if m.obj.get("kind") in KINDS]
+    reasons = [(one, why_not(str(one.obj.get("apiVersion")), str(one.obj.get("kind")))) for one in given]
+    refused = [f"{one.where}: {reason}" for one, reason in reasons if reason]
+    if not manifests and refused:
+        raise CliError("\n".join(refused), ExitCode.INVALID)
     if not manifests:
         there = ", ".join(sorted({str(one.obj.get("kind")) for one in given})) or "nothing"
         what = f"no machine in {', '.join(files)}: found {there}"
@@ -84,9 +89,9 @@ def explain(files: Sequence[str], against: Path | None, output: Output) -> None:
     else:
         for answer in answers:
             _print(answer, output)
-    bad = [answer for answer in answers if not answer.runs]
-    if bad:
-        raise CliError("\n".join(f"{a.manifest.where}: cannot run as written" for a in bad), ExitCode.INVALID)
+    bad = [f"{answer.manifest.where}: cannot run as written" for answer in answers if not answer.runs]
+    if bad or refused:
+        raise CliError("\n".join([*bad, *refused]), ExitCode.INVALID)
 
 
 def _answer(manifest: Manifest, cluster: Cluster | None, lookup: Lookup) -> Answer:

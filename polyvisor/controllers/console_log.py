@@ -38,11 +38,6 @@ wait
 """
 
 
-def wanted(spec: Obj) -> bool:
-    """Whether a machine has a serial console whose log is kept."""
-    return ((spec.get("domain") or {}).get("devices") or {}).get("autoattachSerialConsole") is not False
-
-
 def console_log(launcher_image: str, resources: Obj, *, privileged: bool) -> Obj:
     """Return the container; with ``privileged`` it has the user that a launcher with rights writes as."""
     rootly = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

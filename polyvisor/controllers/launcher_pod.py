@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor import __version__
 from polyvisor.api import names, node_names
+from polyvisor.api.consoles import is_logged
 from polyvisor.api.host_names import host_name
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
@@ -140,7 +141,7 @@ def build_pod(
     if FAIL_FAST_ANNOTATION in annotations:
         compute["command"] = FAILING
     others = storage.containers
-    if console_log.wanted(wanted):
+    if is_logged(wanted):
         others = [*others, console_log.console_log(image, support(Support.CONSOLE), privileged=privileged)]
     policy = config.get("imagePullPolicy") or settings.get("imagePullPolicy") or PULL_POLICY
     for container in (compute, *others, *storage.init_containers):

@@ -229,6 +229,7 @@ class LauncherPlan:
     keeps: Mapping[str, str] = field(default_factory=dict)
     poll_seconds: float = 0.0
     own_uuids: bool = False
+    console_log: bool = True
     share: Sequence[str] = ()
     forbidden: Sequence[str] = ()
     devices: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""The guest's console: every byte to the log, and both ways to at most one client.
+"""The guest's console: every byte to the log, if one is kept, and both ways to at most one client.
 
 The terminal is read whatever the client does: a client that cannot follow is dropped, so it never holds up the guest.
 """
@@ -19,7 +19,9 @@ CHUNK = 16 * 1024
 class Console:
     """Owned by the main loop's thread alone."""
 
-    def __init__(self, folder: Path, selector: selectors.BaseSelector, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, selector: selectors.BaseSelector, say: Callable[[str], None], *, log: bool = True
+    ) -> None:
         self._log = folder / "console.log"
         self._selector = selector
         self._say = say
@@ -28,8 +30,8 @@ class Console:
         self._client: socket.socket | None = None
         self._to_guest = bytearray()
         self._to_client = bytearray()
-        self._file = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = os.fstat(self._file).st_size
+        self._file = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600) if log else -1
+        self._size = os.fstat(self._file).st_size if log else 0
 
     def follow(self, path: str) -> None:
         """Attach to the terminal at ``path``; nothing happens if that is the one attached."""
@@ -95,6 +97,8 @@ class Console:
         return True
 
     def _append(self, data: bytes) -> None:
+        if self._file < 0:
+            return
         try:
             if self._size + len(data) > LOG_BYTES:
                 os.close(self._file)

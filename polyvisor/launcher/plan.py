@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     reboot: tuple[str, ...]
     forward: dict[str, str]
     forbidden: list[str]
+    console_log: bool
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is.
@@ -110,6 +111,7 @@ def read_plan(folder: Path) -> Plan:
         reboot=tuple(_list(path, raw, "reboot")) or ("default",),
         forward=_strings(path, raw, "forward"),
         forbidden=_list(path, raw, "forbidden"),
+        console_log=_typed(path, raw, "console_log", bool, True),
     )
     for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values(), *plan.strays):
         _below(folder, relative)

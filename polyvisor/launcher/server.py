@@ -58,7 +58,7 @@ class Server:
         self._peers: set[Peer] = set()
         self._machine = Machine(plan, self._changed, say)
         self._guest = Guest(self._machine, plan, say)
-        self._console = Console(plan.folder, self._selector, say)
+        self._console = Console(plan.folder, self._selector, say, log=plan.console_log)
         self._told: Reply = {}
         self._timer: tuple[float, Callable[[], None]] | None = None
         self._running = True

@@ -54,6 +54,20 @@ def test_what_an_instance_is_given(context: AdmissionContext) -> None:
     assert again.obj == done.obj
 
 
+def test_new_machines_tell_how_their_pci_devices_are_placed(context: AdmissionContext) -> None:
+    name = "kubevirt.io/pci-topology-version"
+    vmi = admit("CREATE", VMIS, instance(), None, context).obj
+    assert vmi["metadata"]["annotations"][name] == "v3"
+    vm = admit("CREATE", VMS, machine(), None, context).obj
+    assert vm["spec"]["template"]["metadata"]["annotations"] == {name: "v3"}
+    old = machine()
+    changed = admit("UPDATE", VMS, old | {"spec": {**old["spec"], "runStrategy": "Manual"}}, old, context).obj
+    assert not (changed["spec"]["template"].get("metadata") or {}).get("annotations")
+    given = machine()
+    given["spec"]["template"]["metadata"] = {"annotations": {name: "v2"}}
+    assert admit("CREATE", VMS, given, None, context).obj["spec"]["template"]["metadata"]["annotations"] == {name: "v2"}
+
+
 def test_what_a_guest_has_of_memory_is_asked_for_as_kubevirts_clients_expect(context: AdmissionContext) -> None:
     def limited(spec: Obj) -> None:
         spec["domain"]["resources"] = {"limits": {"memory": "4Gi"}}

@@ -97,6 +97,15 @@ def test_the_cpu_request_of_machines_that_say_nothing_of_cpus(context: Admission
     assert requested({"cpuRequest": "250m"}, cpu={"cores": 1, "dedicatedCpuPlacement": True}) is None
 
 
+def test_consoles_are_not_logged_where_the_administrator_wants_none(context: AdmissionContext) -> None:
+    off = {"virtualMachineOptions": {"disableSerialConsoleLog": {}}}
+    devices = made(context, {})["domain"]["devices"]
+    assert "logSerialConsole" not in devices
+    assert made(context, off)["domain"]["devices"]["logSerialConsole"] is False
+    asked = {**devices, "logSerialConsole": True}
+    assert made(context, off, devices=asked)["domain"]["devices"]["logSerialConsole"] is True
+
+
 def test_architecture_and_machine_type_that_are_left_open(context: AdmissionContext) -> None:
     per_architecture = {"arm64": {"machineType": "virt"}, "amd64": {"machineType": "q35"}}
     configuration = {"architectureConfiguration": {"defaultArchitecture": "arm64", **per_architecture}}

@@ -48,6 +48,27 @@ def test_apply_tells_created_unchanged_and_configured(on_server: Cli, manifest: 
     ]
 
 
+def test_kinds_that_kubevirt_gave_up_are_named_with_what_to_do_instead(on_server: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "preset.yaml"
+    preset = "apiVersion: kubevirt.io/v1\nkind: VirtualMachineInstancePreset\nmetadata: {name: small}\nspec: {}\n"
+    file.write_text(preset)
+    said = "VirtualMachineInstancePreset is not implemented by Polyvisor: KubeVirt itself has given presets up"
+    for command in ("apply", "explain"):
+        result = on_server(command, "-f", str(file))
+        assert result.code == 3
+        assert said in result.err
+        assert "preset.yaml:" in result.err
+    file.write_text(f"{VMI.format(name='one')}---\n{preset}")
+    result = on_server("explain", "-f", str(file))
+    assert result.code == 3
+    assert said in result.err
+    assert "VirtualMachineInstance one" in result.out
+    assert "presets" not in on_server("get", "--raw", "/apis/kubevirt.io/v1").out
+    listed = on_server("get", "vmipreset")
+    assert listed.code == 4
+    assert "the server has no kind 'vmipreset'" in listed.err
+
+
 def test_get_prints_the_servers_table(on_server: Cli, manifest: Path) -> None:
     on_server("apply", "-f", str(manifest))
     lines = on_server("get", "vmi").out.splitlines()

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
+from polyvisor.api.consoles import is_logged
 from polyvisor.controllers.cpu_limits import limits_cpus
 from polyvisor.controllers.launcher_pod import build_pod
 from polyvisor.controllers.launcher_resources import guaranteed, resources_of
@@ -120,6 +121,21 @@ def test_the_runtime_class_and_the_type_for_selinux_are_the_administrators(privi
         **without.get("securityContext", {}),
         "seLinuxOptions": {"type": "virt_launcher.process"},
     }
+
+
+@pytest.mark.parametrize(
+    ("devices", "logged"),
+    [
+        ({}, True),
+        ({"logSerialConsole": True}, True),
+        ({"logSerialConsole": False}, False),
+        ({"autoattachSerialConsole": False, "logSerialConsole": True}, False),
+    ],
+)
+def test_a_machines_console_is_logged_unless_it_says_otherwise(devices: Obj, logged: bool) -> None:
+    containers = [one["name"] for one in pod_of({}, {"devices": devices})["containers"]]
+    assert ("guest-console-log" in containers) is logged
+    assert is_logged({"domain": {"devices": devices}}) is logged
 
 
 def test_what_the_launcher_needs_beside_the_guest_is_multiplied() -> None:

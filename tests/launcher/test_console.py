@@ -18,10 +18,10 @@ def _turn(selector: selectors.BaseSelector) -> None:
             key.data(mask)
 
 
-def _console(folder: Path) -> tuple[Console, selectors.BaseSelector, int, list[str]]:
+def _console(folder: Path, **options: bool) -> tuple[Console, selectors.BaseSelector, int, list[str]]:
     selector = selectors.DefaultSelector()
     said: list[str] = []
-    console = Console(folder, selector, said.append)
+    console = Console(folder, selector, said.append, **options)
     guest, terminal = pty.openpty()
     tty.setraw(terminal)
     console.follow(os.ttyname(terminal))
@@ -43,6 +43,17 @@ def test_both_ways_and_into_the_log(tmp_path: Path) -> None:
     assert ours.recv(100) == b""
     console.finish()
     assert other.recv(100) == b""
+
+
+def test_a_console_whose_output_is_not_to_be_kept_is_on_no_disk(tmp_path: Path) -> None:
+    console, selector, guest, said = _console(tmp_path, log=False)
+    ours, theirs = socket.socketpair()
+    console.take(theirs, b"", b"")
+    os.write(guest, b"secret")
+    _turn(selector)
+    assert ours.recv(100) == b"secret"
+    console.finish()
+    assert (list(tmp_path.iterdir()), said) == ([], [])
 
 
 def test_log_is_rotated_and_a_sleeping_client_dropped(tmp_path: Path) -> None:
