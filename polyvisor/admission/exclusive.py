@@ -15,6 +15,7 @@ from polyvisor.api.quantity import format_quantity
 
 LEAST_PAGE = 64 * 1024
 """The smallest huge page of any architecture that Kubernetes knows."""
+MOST_THREADS = 2
 
 
 def validate(domain: Obj, path: str, found: Findings) -> None:
@@ -77,6 +78,10 @@ def _cpus(domain: Obj, path: str, found: Findings) -> None:
     }
     given = [number(cpu.get(key)) for key in ("sockets", "cores", "threads")]
     total = prod(value or 1 for value in given) if any(given) else None
+    threads = number(cpu.get("threads")) or 1
+    if threads > MOST_THREADS:
+        message = f"found {threads}; with CPUs of its own a machine has at most {MOST_THREADS} threads a core"
+        found.add(f"{path}.cpu.threads", f"{message}, as many as processors have; give it more cores")
     for kind in ("requests", "limits"):
         value, where = amounts[kind, "cpu"], f"{path}.resources.{kind}[cpu]"
         if value is None:

@@ -67,6 +67,9 @@ def _pci(device: Obj, path: str, found: Findings) -> None:
 
 def _block_size(given: Obj, path: str, found: Findings) -> None:
     custom = mapping(given, "custom")
+    matched = given.get("matchVolume") is not None and mapping(given, "matchVolume").get("enabled") is not False
+    if given.get("custom") is not None and matched:
+        found.add(f"{path}.matchVolume", "custom and matchVolume exclude each other; give one")
     for name in ("logical", "physical"):
         size = number(custom.get(name))
         if size is not None and size not in BLOCK_SIZES:

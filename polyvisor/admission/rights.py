@@ -15,9 +15,18 @@ from collections.abc import Iterator
 from polyvisor.admission.context import Access, Requester
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj
+from polyvisor.api.names import CREATED_BY_LABEL, NODE_NAME_LABEL, NODE_SCHEDULABLE_LABEL
 from polyvisor.api.resources import NETWORK_ATTACHMENTS
 
 SHARED_NAMESPACE = "default"
+RESERVED_LABELS = (
+    CREATED_BY_LABEL,
+    NODE_NAME_LABEL,
+    NODE_SCHEDULABLE_LABEL,
+    "kubevirt.io/migrationJobUID",
+    "kubevirt.io/migrationTargetNodeName",
+    "kubevirt.io/install-strategy",
+)
 Need = tuple[tuple[Access, ...], str]
 """Rights of which one is enough, and what to say where the writer has none of them."""
 
@@ -26,12 +35,23 @@ def validate(obj: Obj, old: Obj | None, requester: Requester, found: Findings) -
     """Refuse references that the writer adds and has no right on."""
     if requester.ours:
         return
+    _labels(obj, old, found)
     before = {need for _, need in _needs(old)} if old is not None else set()
     if old is not None and machine_of(obj) != machine_of(old):
         before = {need for need in before if need[0][0].resource != "pods"}
     for path, (accesses, message) in _needs(obj):
         if (accesses, message) not in before and not any(requester.may(access) for access in accesses):
             found.add(path, f"{message}; user {requester.name[:100]!r} may not", "FieldValueForbidden")
+
+
+def _labels(obj: Obj, old: Obj | None, found: Findings) -> None:
+    """Refuse labels that say of a machine where it is and whose; they are the components' to set, as in KubeVirt."""
+    place = ("spec", "template", "metadata") if "template" in mapping(obj, "spec") else ("metadata",)
+    new, before = mapping(obj, *place, "labels"), mapping(old, *place, "labels")
+    for name in RESERVED_LABELS:
+        if new.get(name) != before.get(name):
+            message = f"reserved for Polyvisor's components; leave it as it is, {before.get(name, 'absent')!r}"
+            found.add(f"{'.'.join(place)}.labels[{name}]", message, "FieldValueNotSupported")
 
 
 def machine_of(obj: Obj) -> Obj:

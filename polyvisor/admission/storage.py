@@ -66,6 +66,9 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     accounts = [where for where, volume in volumes.values() if "serviceAccount" in volume]
     for where in accounts[1:]:
         found.duplicate(f"{where}.serviceAccount", f"a machine has one service account; the first is {accounts[0]}")
+    dumps = [where for where, volume in volumes.values() if "memoryDump" in volume]
+    for where in dumps[1:]:
+        found.duplicate(f"{where}.memoryDump", f"a machine has one memory dump at a time; the first is {dumps[0]}")
     backing: dict[tuple[str, str], str] = {}
     for where, volume in volumes.values():
         _volume(volume, where, found)

@@ -28,6 +28,19 @@ CASES: list[tuple[Change, str, str]] = [
     (both(CLAIM, put(f"{DISKS}.0", {"name": "root", "lun": {"bus": "sata"}})), f"{DISKS}[0].lun.bus", "bus scsi"),
     (both(CLAIM, put(f"{DISKS}.0", {"name": "root", "lun": {}, "serial": "S"})), f"{DISKS}[0].serial", "of its own"),
     (
+        both(
+            put("volumes.2", {"name": "a", "memoryDump": {"claimName": "c"}}),
+            put("volumes.3", {"name": "b", "memoryDump": {"claimName": "d"}}),
+        ),
+        "volumes[3].memoryDump",
+        "one memory dump at a time",
+    ),
+    (
+        put(f"{DISKS}.0.blockSize", {"custom": {"logical": 512, "physical": 512}, "matchVolume": {}}),
+        f"{DISKS}[0].blockSize.matchVolume",
+        "custom and matchVolume exclude each other",
+    ),
+    (
         put("volumes.0", {"name": "root", "memoryDump": {"claimName": "c"}}),
         f"{DISKS}[0].name",
         "takes a memory dump, and no disk shows it",

@@ -79,6 +79,11 @@ def own(cpu: Obj, **resources: Any) -> Obj:
             "resources.requests[memory]",
             "requests its limit, 128Mi",
         ),
+        (
+            own({"cores": 4, "threads": 3}),
+            "cpu.threads",
+            "found 3; with CPUs of its own a machine has at most 2 threads",
+        ),
         (own({"sockets": 1, "maxSockets": 2}), "cpu.maxSockets", "found 2; a machine with CPUs of its own"),
     ],
 )

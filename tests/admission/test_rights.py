@@ -90,3 +90,25 @@ def test_a_revision_is_named_by_who_may_read_it(kind: str) -> None:
     obj = machine(VMS, spec(), **{kind: {"name": "small", "revisionName": "r1"}})
     assert refused(VMS, obj) == [f"spec.{kind}.revisionName"]
     assert refused(VMS, obj, REVISION) == []
+
+
+@pytest.mark.parametrize(("resource", "path"), [(VMIS, "metadata"), (VMS, "spec.template.metadata")])
+def test_labels_of_the_components_are_theirs_to_set(resource: Any, path: str) -> None:
+    """As in KubeVirt: they say where a machine is and whose Pod it has."""
+
+    def labelled(**labels: str) -> Obj:
+        obj = machine(resource, spec())
+        inner = obj["spec"]["template"] if resource == VMS else obj
+        inner["metadata"] = {**inner.get("metadata", {}), "labels": {f"kubevirt.io/{k}": v for k, v in labels.items()}}
+        return obj
+
+    def fields(obj: Obj, old: Obj | None = None, ours: bool = False) -> list[str]:
+        context = AdmissionContext({}, registry(), requester=Requester("alice", ours=ours))
+        return [one.field for one in admit("UPDATE" if old else "CREATE", resource, obj, old, context).problems]
+
+    assert fields(labelled(nodeName="n2")) == [f"{path}.labels[kubevirt.io/nodeName]"]
+    assert fields(labelled(nodeName="n2"), ours=True) == []
+    assert fields(labelled(size="small")) == []
+    assert fields(labelled(nodeName="n2"), labelled(nodeName="n1")) == [f"{path}.labels[kubevirt.io/nodeName]"]
+    assert fields(labelled(), labelled(nodeName="n1")) == [f"{path}.labels[kubevirt.io/nodeName]"]
+    assert fields(labelled(nodeName="n1", size="large"), labelled(nodeName="n1")) == []
