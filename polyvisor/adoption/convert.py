@@ -119,8 +119,6 @@ def _named(draft: Draft) -> tuple[Outcome, str]:
 def _conversion(draft: Draft, notes: list[Note], name: str) -> Conversion:
     kept = {note.path: note.value for note in notes if note.outcome is not Outcome.KEPT}
     choice: Obj = {"driver": draft.driver.name, "virtType": draft.virt_type}
-    if draft.mapping.endpoint:
-        choice["endpoint"] = draft.mapping.endpoint
     metadata: Obj = {"name": draft.name, "namespace": draft.mapping.namespace}
     problems = list(draft.problems)
     text = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))

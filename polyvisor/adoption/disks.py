@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.adoption.claims import claimed
 from polyvisor.adoption.draft import Draft, free, label, number
+from polyvisor.adoption.places import pci_address
 from polyvisor.adoption.values import Outcome, PoolMapping
 from polyvisor.api import Obj
 from polyvisor.domain import DiskSource, Share
@@ -76,6 +77,8 @@ def _disk(draft: Draft, element: _Element, name: str, kind: str) -> Obj:
         inner["readonly"] = True
     if kind == "cdrom" and target is not None and target.get("tray") == "open":
         inner["tray"] = "open"
+    if kind == "disk" and bus == "virtio" and (place := pci_address(draft, element)):
+        inner["pciAddress"] = place
     disk: Obj = {"name": name, kind: inner}
     if driver is not None:
         for attribute, field, accepted in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvisor.adoption.draft import SPEC, Draft, free, label, number
+from polyvisor.adoption.places import pci_address
 from polyvisor.adoption.reading import path_of
 from polyvisor.adoption.values import POD, NetworkMapping, Outcome
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
@@ -111,6 +112,8 @@ def _usual(draft: Draft) -> str:
 def _hardware(draft: Draft, element: _Element, interface: Obj, path: str) -> None:
     mac, model, link = (element.find(tag) for tag in ("mac", "model", "link"))
     boot, acpi = element.find("boot"), element.find("acpi")
+    if place := pci_address(draft, element):
+        interface["pciAddress"] = place
     if mac is not None and mac.get("address"):
         interface["macAddress"] = str(mac.get("address")).lower()
         draft.settle(mac, "address", Outcome.KEPT, f"{path}.macAddress")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polyvisor.adoption import (
@@ -25,11 +25,13 @@ from polyvisor.adoption import (
 from polyvisor.adoption.reading import MAX_BYTES
 from polyvisor.api import Obj
 from polyvisor.api.metadata import dns_subdomain_error
+from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.change import create_each
-from polyvisor.cli.context import Context
+from polyvisor.cli.context import Context, Session
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import Manifest
 from polyvisor.cli.output import Output, columns, note, print_structured, say
+from polyvisor.kube.errors import ApiError
 
 SHOWN = 60
 """Characters of a setting's value that the report shows."""
@@ -58,7 +60,10 @@ def import_domains(
         raise CliError("import which file?", ExitCode.USAGE, "For example: virsh dumpxml web | polyvisor import -")
     session = None if dry_run else context.connect()
     namespace = wanted.namespace or (session.namespace if session else USUAL)
-    found = list(_converted(files, mapping(wanted, namespace)))
+    given = mapping(wanted, namespace)
+    if session is not None and wanted.endpoint:
+        given = _with_endpoint(session, given)
+    found = list(_converted(files, given))
     _check_names(found, wanted)
     for where, one in found:
         _report(where, one, output)
@@ -91,6 +96,20 @@ def mapping(wanted: Wanted, namespace: str) -> Mapping:
         storage=tuple(_pool(text) for text in wanted.storage),
         networks=tuple(_network(text) for text in wanted.networks),
     )
+
+
+def _with_endpoint(session: Session, given: Mapping) -> Mapping:
+    """Add what the endpoint maps to what the options map, which comes first."""
+    try:
+        spec = session.client.get(ENDPOINTS.path(None, given.endpoint))["spec"]
+    except ApiError as error:
+        if not error.not_found:
+            raise
+        hint = "`polyvisor get hypervisorendpoints` lists those that there are."
+        raise CliError(f"there is no HypervisorEndpoint {given.endpoint!r}", ExitCode.NOT_FOUND, hint) from error
+    storage = (PoolMapping(one["storageClass"], one["pool"]) for one in spec.get("storage") or [])
+    networks = (NetworkMapping(one["name"], one["network"]) for one in spec.get("networks") or [])
+    return replace(given, storage=(*given.storage, *storage), networks=(*given.networks, *networks))
 
 
 def _pool(text: str) -> PoolMapping:

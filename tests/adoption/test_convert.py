@@ -137,6 +137,7 @@ def test_disk_becomes_a_static_volume_and_the_one_claim_that_may_have_it() -> No
     sizes = {"/var/lib/libvirt/images/a/web.qcow2": 20 << 30}
     mapping = Mapping(namespace="shop", endpoint="rack4", storage=(IMAGES,), sizes=sizes)
     found = of("", xml, mapping)
+    assert found.causes == ()
     volume, claim = found.volumes[0], found.claims[0]
     assert volume["metadata"]["name"] == "shop.web-vda"
     assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"

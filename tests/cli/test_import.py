@@ -156,3 +156,23 @@ def test_nothing_is_created_unless_the_server_accepts_all_of_it(on_server: Cli, 
     assert "PersistentVolume" in done.err
     assert on_server("get", "vm", "refused").code == ExitCode.NOT_FOUND
     assert on_server("get", "pvc", "refused-vda").code == ExitCode.NOT_FOUND
+
+
+def test_what_an_endpoint_maps_need_not_be_said_again(on_server: Cli, tmp_path: Path) -> None:
+    endpoint = {
+        "apiVersion": "hypervisor.kubevirt.io/v1alpha1",
+        "kind": "HypervisorEndpoint",
+        "metadata": {"name": "rack4"},
+        "spec": {"uri": "qemu:///system", "networks": [{"name": "pod", "network": "default"}]},
+    }
+    manifest = tmp_path / "rack4.yaml"
+    manifest.write_text(yaml.safe_dump(endpoint))
+    assert on_server("create", "-f", str(manifest)).code == 0
+    path = tmp_path / "guest.xml"
+    path.write_text(DOMAIN.format(name="joined", devices=CARD))
+    assert "map it: --network NAME=default" in on_server("import", str(path)).err
+    done = on_server("import", "--endpoint", "rack4", str(path))
+    assert done.code == 0, done.err
+    absent = on_server("import", "--endpoint", "rack5", str(path))
+    assert absent.code == ExitCode.NOT_FOUND
+    assert "there is no HypervisorEndpoint 'rack5'" in absent.err
