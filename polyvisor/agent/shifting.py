@@ -79,8 +79,7 @@ def of_root(capabilities: bytes, first: int) -> bytes:
 def main(arguments: Sequence[str]) -> int:
     """Try to map the ids of the folder that is open under a number."""
     try:
-        with mapped.user_namespace(TRIAL, EACH) as namespace:
-            os.close(mapped.mapped(int(arguments[0]), namespace, "the folder"))
+        mapped.mapped(int(arguments[0]), mapped.user_namespace(TRIAL, EACH), "the folder")
     except (mapped.Refused, OSError) as error:
         os.write(2, str(error).encode())
         return 1

@@ -17,6 +17,7 @@ PLACES = "/var/lib/libvirt/filesystems"
 """One of the folders that a private daemon has to itself."""
 HOOK = """\
 #!/bin/sh
+[ "$2" = prepare ] || exit 0
 exec @PYTHON@ -I -S @LAUNCHER@/mapped.py "$@"
 """
 
