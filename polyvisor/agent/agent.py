@@ -91,7 +91,7 @@ class Agent:
         self._images = ImageStore(state / "images", state / "cache", Registries(state / "pulled", self._insecure))
         hostdisks = settings.hostdisks or state / "hostdisks"
         self._places = Places(self._images, state / "volumes", hostdisks, settings.host_disk_limit)
-        self._events = EventRecorder(client, COMPONENT)
+        self._events = EventRecorder(client, COMPONENT, settings.node_name)
         self._pods = Informer(
             client, PODS, field_selector=f"spec.nodeName={settings.node_name}", resync_seconds=RESYNC_SECONDS
         )
@@ -228,8 +228,10 @@ class Agent:
                     group.create_task(self._devices(self._settings.device_plugins).run(), name="agent-devices")
                 await self._pods.start()
                 await self._vmis.start()
-                await self._claims.start()
-                await asyncio.gather(self._pods.synced(), self._vmis.synced(), self._claims.synced())
+                await asyncio.gather(self._pods.synced(), self._vmis.synced())
+                if self._settings.pods is None:  # a kubelet's node has volumes of Kubernetes' own
+                    await self._claims.start()
+                    await self._claims.synced()
                 if self.importing is not None:
                     await self.importing.start(group)
                 await self.networks.sweep({pod_id(pod) for pod in self._pods.items()} | set(self._launchers.ids()))

@@ -26,9 +26,10 @@ from polyvisor.agent.link import LauncherError, Link
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import pod_deadline, power_down
 from polyvisor.agent.render import domain_name, domain_uuid
-from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, RECORD_SECONDS, owner_uid, pod_id
+from polyvisor.agent.virtual_node import RECORD_SECONDS, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.consoles import is_logged
+from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan

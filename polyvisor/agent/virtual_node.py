@@ -27,14 +27,14 @@ from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.status import pod_status
 from polyvisor.api import Obj
 from polyvisor.api.consoles import is_logged
-from polyvisor.api.names import FINAL_PHASES, HYPERVISOR_PREFIX, EventType
+from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
+from polyvisor.api.names import FINAL_PHASES, EventType
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
-DRIVER_ANNOTATION = f"{HYPERVISOR_PREFIX}driver"
 RECORD_SECONDS = 10.0  # how long a deleted Pod waits for the machine's end to be recorded
 log = logging.getLogger("polyvisor.virtual-node")
 

@@ -26,9 +26,9 @@ from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import power_down, vmi_deadline
 from polyvisor.agent.prepared import Prepared, prepared
 from polyvisor.agent.sources import Places
-from polyvisor.agent.virtual_node import DRIVER_ANNOTATION, owner_uid, pod_id
+from polyvisor.agent.virtual_node import owner_uid, pod_id
 from polyvisor.api import Obj
-from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
+from polyvisor.api.names import DRIVER_ANNOTATION, FINAL_PHASES, EventType, Phase, Reason, VmiCondition
 from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PODS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.api.volumes import access_secrets, drives
 from polyvisor.domain import CardSource

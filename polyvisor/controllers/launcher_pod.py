@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from polyvisor.drivers.base import Driver, LauncherPlan
     from polyvisor.placement import Placement
 
-DRIVER_ANNOTATION = f"{names.HYPERVISOR_PREFIX}driver"
 VIRT_TYPE_ANNOTATION = f"{names.HYPERVISOR_PREFIX}virt-type"
 FOLDER = Path(names.LAUNCHER_FOLDER)
 COPIED_FIELDS = (
@@ -83,7 +82,7 @@ def is_launcher(pod: Obj, vmi: Obj) -> bool:
 def driver_of(pod: Obj) -> tuple[str, str]:
     """Return the driver and virt type that a launcher Pod was made for."""
     annotations = pod["metadata"].get("annotations") or {}
-    return annotations.get(DRIVER_ANNOTATION, ""), annotations.get(VIRT_TYPE_ANNOTATION, "")
+    return annotations.get(names.DRIVER_ANNOTATION, ""), annotations.get(VIRT_TYPE_ANNOTATION, "")
 
 
 def build_pod(
@@ -131,7 +130,7 @@ def build_pod(
         k: v for k, v in (metadata.get("annotations") or {}).items() if not k.startswith(UNCOPIED_ANNOTATIONS)
     } | {
         names.DOMAIN_ANNOTATION: metadata["name"],
-        DRIVER_ANNOTATION: driver.name,
+        names.DRIVER_ANNOTATION: driver.name,
         VIRT_TYPE_ANNOTATION: placement.virt_type,
         "kubectl.kubernetes.io/default-container": names.COMPUTE_CONTAINER,
     }

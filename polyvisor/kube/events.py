@@ -46,11 +46,12 @@ class _Bucket:
 
 
 class EventRecorder:
-    """Records Events in the name of one component."""
+    """Records Events in the name of one component; ``host`` is the node that it speaks for, if it is of one."""
 
-    def __init__(self, client: KubeClient, component: str) -> None:
+    def __init__(self, client: KubeClient, component: str, host: str = "") -> None:
         self._client = client
         self._component = component
+        self._source = {"component": component, **({"host": host} if host else {})}
         self._queue: asyncio.Queue[tuple[Key, Obj]] = asyncio.Queue(QUEUED)
         self._sent: OrderedDict[Key, _Sent] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
@@ -79,7 +80,7 @@ class EventRecorder:
             "type": str(type),
             "reason": str(reason),
             "message": text,
-            "source": {"component": self._component},
+            "source": self._source,
             "reportingComponent": self._component,
             "reportingInstance": self._component,
             "firstTimestamp": now,

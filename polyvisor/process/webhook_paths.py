@@ -23,8 +23,13 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.process.kept import named, value
 
-MUTATE, VALIDATE, EVICT = "/mutate", "/validate", "/evict"
-EVICTION_HOOK = "virt-launcher-eviction-interceptor.kubevirt.io"
+MUTATE, VALIDATE, EVICT, ENTER = "/mutate", "/validate", "/evict", "/enter"
+PATHS = (MUTATE, VALIDATE, EVICT, ENTER)
+OWN_PATHS = {
+    "virt-launcher-eviction-interceptor.kubevirt.io": EVICT,
+    "virt-launcher-entering.kubevirt.io": ENTER,
+}
+"""The path of a webhook, by its name, that judges no object."""
 TOKENS = "webhook-tokens"
 """The key of the Secret: tokens in lines, the newest first."""
 KEPT = 2
@@ -44,7 +49,7 @@ def with_new(tokens: list[str]) -> list[str]:
 
 def path_of(hook: str, mutates: bool, token: str) -> str:
     """Return the path that a webhook configuration has to have for one of its webhooks."""
-    base = EVICT if hook == EVICTION_HOOK else MUTATE if mutates else VALIDATE
+    base = OWN_PATHS.get(hook) or (MUTATE if mutates else VALIDATE)
     return f"{base}/{token}"
 
 
@@ -104,8 +109,8 @@ class WebhookGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what has a token that is taken, at the path without it."""
         base, _, token = scope.get("path", "").rpartition("/")
-        if base not in (MUTATE, VALIDATE, EVICT):
-            if f"/{token}" in (MUTATE, VALIDATE, EVICT) and not base:
+        if base not in PATHS:
+            if f"/{token}" in PATHS and not base:
                 await _nothing_here(scope, receive, send)
             else:
                 await self._app(scope, receive, send)

@@ -33,8 +33,9 @@ from polyvisor.process.health import PORT, Health, own_context
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.metrics_readers import MetricsReaders
 from polyvisor.process.serving import WebServer, listen
-from polyvisor.process.webhook_paths import EVICT, MUTATE, VALIDATE, WebhookGate, WebhookPaths
+from polyvisor.process.webhook_paths import PATHS, WebhookGate, WebhookPaths
 from polyvisor.server import metrics, openapi
+from polyvisor.server.entering import Entering
 from polyvisor.server.evictions import Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
 from polyvisor.server.remote_node import RemoteNode
@@ -151,6 +152,7 @@ class Server:
         routes = [
             *webhooks.routes(),
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
+            *Entering(client, self._drivers, metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
             *openapi.routes(),
             *self.health.routes(),
@@ -173,7 +175,7 @@ class Server:
 
 def body_limit(path: str) -> int:
     """Return how long a request's body may be: a review has two objects in it, and is wrapped."""
-    return MAX_REVIEW if path.startswith((MUTATE, VALIDATE, EVICT)) else MAX_BODY
+    return MAX_REVIEW if path.startswith(PATHS) else MAX_BODY
 
 
 def _certificates(proxy: FrontProxy) -> list[bytes]:

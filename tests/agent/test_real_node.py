@@ -23,8 +23,8 @@ import yaml
 from polyvisor.agent import containers, render
 from polyvisor.agent.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.process import Handler
-from polyvisor.agent.virtual_node import DRIVER_ANNOTATION
 from polyvisor.api import names
+from polyvisor.api.names import DRIVER_ANNOTATION
 from polyvisor.api.resources import KUBEVIRTS, LEASES, NODES, PODS, SECRETS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Cpus, ProbeResult

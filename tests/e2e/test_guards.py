@@ -22,6 +22,7 @@ from tests.e2e.cluster import KUBECTL, Cluster, cluster
 pytestmark = pytest.mark.e2e
 Obj = dict[str, Any]
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
+HANDLER = "system:serviceaccount:kubevirt:kubevirt-handler"
 API = "system:serviceaccount:kubevirt:kubevirt-apiserver"
 COLLECTOR = "system:serviceaccount:kube-system:generic-garbage-collector"
 NAMESPACES = ("guards", "elsewhere")
@@ -185,3 +186,149 @@ def test_the_status_of_a_virtual_machine_is_ours_too(plain: Cluster) -> None:
         '{"status":{"ready":true}}',
     )
     assert "own components alone" in plain.kubectl(*patch, check=False)
+
+
+def changed(plain: Cluster, who: str, what: tuple[str, ...], patch: Obj, *more: str) -> str:
+    """Return what kubectl says of a merge patch by a component, which is not carried out."""
+    command = ("patch", *what, "--type=merge", f"--as={who}", "--dry-run=server", "-p", json.dumps(patch), *more)
+    return plain.kubectl(*command, check=False)
+
+
+def test_virt_controller_has_no_other_pods(plain: Cluster) -> None:
+    plain.kubectl("apply", "-f", "-", stdin=json.dumps(pod("bystander")))
+    who = ("pod", "bystander", "-n", "guards")
+    ours = "of virtual machines alone"
+    assert ours in said(plain, CONTROLLER, "create", pod("any"), "--dry-run=server")
+    assert ours in plain.kubectl("delete", *who, f"--as={CONTROLLER}", "--dry-run=server", check=False)
+    assert ours in changed(plain, CONTROLLER, who, {"metadata": {"annotations": {"a": "b"}}})
+    assert ours in changed(plain, CONTROLLER, who, {"status": {"phase": "Failed"}}, "--subresource=status")
+    assert ours in plain.kubectl("delete", *who, f"--as={API}", "--dry-run=server", check=False)
+
+
+def test_virt_controller_makes_no_pod_with_the_nodes_own_things(plain: Cluster) -> None:
+    def made(**spec: Any) -> str:
+        labels = {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "u"}
+        obj = pod("wide", labels=labels, ownerReferences=[OWNER])
+        obj["spec"] |= spec
+        return said(plain, CONTROLLER, "create", obj, "--dry-run=server")
+
+    assert "created" in made()
+    host = [{"name": "host", "hostPath": {"path": "/"}}]
+    refused: list[Obj] = [{"volumes": host}, {"hostPID": True}, {"hostNetwork": True}, {"hostIPC": True}]
+    for spec in (*refused, {"automountServiceAccountToken": True}):
+        assert "no token, namespace or folder of its node" in made(**spec), spec
+    orphan = pod("orphan", labels={"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "u"})
+    assert "belongs to a virtual machine instance" in said(plain, CONTROLLER, "create", orphan, "--dry-run=server")
+
+
+def test_virt_controller_writes_gates_and_networks_of_a_launcher_alone(plain: Cluster) -> None:
+    marks: Obj = {"labels": {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "u"}}
+    assert "created" in said(plain, CONTROLLER, "create", pod("gated", **marks, ownerReferences=[OWNER]))
+    who = ("pod", "gated", "-n", "guards")
+    gate = {"type": "kubevirt.io/virtual-machine-unpaused", "status": "True"}
+    status = ("--subresource=status",)
+    assert "patched" in changed(plain, CONTROLLER, who, {"status": {"conditions": [gate]}}, *status)
+    assert "patched" in changed(
+        plain, CONTROLLER, who, {"metadata": {"annotations": {"k8s.v1.cni.cncf.io/networks": "a"}}}
+    )
+    for told in ({"phase": "Succeeded"}, {"podIPs": [{"ip": "10.0.0.1"}]}, {"conditions": [gate | {"type": "Ready"}]}):
+        assert "readiness gates" in changed(plain, CONTROLLER, who, {"status": told}, *status), told
+    assert "labels and owners" in changed(plain, CONTROLLER, who, {"metadata": {"labels": {"app": "x"}}})
+    assert "deleted" in plain.kubectl("delete", *who, f"--as={CONTROLLER}", "--dry-run=server")
+
+
+def test_virt_controller_closes_nodes_and_changes_nothing_else_of_them(plain: Cluster) -> None:
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "closed", "labels": {"a": "b"}}}
+    plain.kubectl("apply", "-f", "-", stdin=json.dumps(node))
+    who = ("node", "closed")
+
+    def labelled(value: str | None, key: str = "kubevirt.io/schedulable") -> str:
+        return changed(plain, CONTROLLER, who, {"metadata": {"labels": {key: value}}})
+
+    assert "patched" in labelled("false")
+    assert "opens none" in labelled("true")
+    for key in ("node-role.kubernetes.io/control-plane", "a"):
+        assert "of a Node alone" in labelled(None if key == "a" else "", key), key
+    for patch in ({"spec": {"unschedulable": True}}, {"metadata": {"annotations": {"a": "b"}}}):
+        assert "of a Node alone" in changed(plain, CONTROLLER, who, patch), patch
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        {"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"accessModes": ["ReadWriteOnce"]}},
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"minAvailable": 1}},
+    ],
+    ids=lambda obj: obj["kind"],
+)
+def test_virt_controller_makes_and_deletes_what_is_of_machines_alone(plain: Cluster, obj: Obj) -> None:
+    obj = {**obj, "metadata": {"name": "thing", "namespace": "guards"}}
+    if obj["kind"] == "PersistentVolumeClaim":
+        obj["spec"]["resources"] = {"requests": {"storage": "1Mi"}}
+    assert "belongs to virtual machines alone" in said(plain, CONTROLLER, "create", obj)
+    owned = {**obj, "metadata": {**obj["metadata"], "ownerReferences": [{**OWNER, "kind": "VirtualMachine"}]}}
+    assert "created" in said(plain, CONTROLLER, "create", owned, "--dry-run=server")
+    assert "created" in said(plain, "", "create", obj)
+    told = said(plain, CONTROLLER, "delete", obj)
+    assert "belongs to virtual machines alone" in told or "cannot delete" in told
+    if obj["kind"] == "PersistentVolumeClaim":
+        who = ("pvc", "thing", "-n", "guards")
+        assert "memory-dump of a claim" in changed(plain, CONTROLLER, who, {"metadata": {"labels": {"a": "b"}}})
+        note = {"metadata": {"annotations": {"kubevirt.io/memory-dump": "x"}}}
+        assert "patched" in changed(plain, CONTROLLER, who, note)
+
+
+def test_a_component_writes_its_own_events_alone(plain: Cluster) -> None:
+    def event(name: str, component: str) -> Obj:
+        about = {"kind": "Pod", "namespace": "guards", "name": "x"}
+        meta = {"name": name, "namespace": "guards"}
+        return {"apiVersion": "v1", "kind": "Event", "metadata": meta, "involvedObject": about} | {
+            "source": {"component": component}
+        }
+
+    own = "Events of its own alone"
+    assert own in said(plain, CONTROLLER, "create", event("a", "kubelet"))
+    assert "created" in said(plain, CONTROLLER, "create", event("a", "virtualmachine-controller"))
+    assert "created" in said(plain, "", "create", event("b", "kubelet"))
+    counted = {"count": 2}
+    assert "patched" in changed(plain, CONTROLLER, ("event", "a", "-n", "guards"), counted)
+    moved = {"involvedObject": {"name": "y"}}
+    assert "same object for good" in changed(plain, CONTROLLER, ("event", "a", "-n", "guards"), moved)
+    for who, name in ((CONTROLLER, "b"), (HANDLER, "a"), (HANDLER, "b")):
+        assert own in changed(plain, who, ("event", name, "-n", "guards"), counted), (who, name)
+
+
+def test_virt_api_changes_what_its_subresources_change_alone(plain: Cluster) -> None:
+    instance = vmi("served")
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": instance["spec"]}
+    machine = {**instance, "kind": "VirtualMachine", "spec": {"runStrategy": "Halted", "template": template}}
+    for obj in (instance, machine):
+        assert "created" in said(plain, "alice", "create", obj)
+    volumes = {"volumes": [{"name": "v", "emptyDisk": {"capacity": "1Mi"}}]}
+    disks = {"domain": {"devices": {"disks": [{"name": "v", "disk": {}}]}}}
+    for kind in ("vmi", "vm"):
+        who = (kind, "served", "-n", "guards")
+
+        def spec(of: Obj, kind: str = kind) -> Obj:
+            return {"spec": of if kind == "vmi" else {"template": {"spec": of}}}
+
+        allowed = [spec(volumes | disks), spec({"terminationGracePeriodSeconds": 1})]
+        allowed.append(
+            {"status": {"evacuationNodeName": "n"}} if kind == "vmi" else {"spec": {"runStrategy": "Always"}}
+        )
+        for patch in allowed:
+            assert "patched" in changed(plain, API, who, patch), patch
+        refused = [
+            spec({"domain": {"memory": {"guest": "1Gi"}}}),
+            spec({"domain": {"devices": {"hostDevices": [{"name": "a", "deviceName": "b"}]}}}),
+            spec({"nodeSelector": {"a": "b"}}),
+            {"metadata": {"labels": {"a": "c"}}},
+            {"metadata": {"annotations": {"a": "c"}}},
+        ]
+        if kind == "vmi":
+            refused += [{"status": {"phase": "Failed"}}, {"status": {"activePods": {"u": "n"}}}]
+        else:
+            refused.append({"spec": {"template": {"metadata": {"labels": {"a": "c"}}}}})
+        for patch in refused:
+            assert "virt-api" in changed(plain, API, who, patch), patch

@@ -51,7 +51,6 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "/pods list": ("server/subresources.py", "list(PODS"),
         "/pods delete": ("server/subresources.py", "client.delete("),
         "authorization.k8s.io/subjectaccessreviews create": ("server/rights.py", "create(SUBJECT_ACCESS_REVIEWS"),
-        **watched("server/process.py", "Informer(client, KUBEVIRTS", "own kubevirt.io/kubevirts"),
     },
     "kubevirt-controller": {
         **SIZED,
@@ -105,19 +104,22 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         **READERS,
         "apiextensions.k8s.io/customresourcedefinitions get": ("controllers/definitions.py", "get(CRDS"),
         **{
-            f"admissionregistration.k8s.io/{kind} {verb}": ("controllers/certificates.py", f"{verb}(")
+            f"admissionregistration.k8s.io/{kind} {verb} virt-api": ("controllers/certificates.py", text)
             for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
-            for verb in ("get", "patch")
+            for verb, text in (("get", "_found(resource, names.WEBHOOKS"), ("patch", "patch(resource, names.WEBHOOKS"))
         },
         **{
-            f"apiregistration.k8s.io/apiservices {verb}": ("controllers/certificates.py", f"{verb}(")
-            for verb in ("get", "patch")
+            f"apiregistration.k8s.io/apiservices {verb} {version}.subresources.kubevirt.io": (
+                "controllers/certificates.py",
+                text,
+            )
+            for version in ("v1", "v1alpha3")
+            for verb, text in (("get", "_found(API_SERVICES"), ("patch", "patch(API_SERVICES"))
         },
     },
     "kubevirt-handler": {
         **READERS,
         **watched("agent/agent.py", "Informer(", "kubevirt.io/virtualmachineinstances", "/pods"),
-        **watched("agent/agent.py", "Informer(client, PVCS", "/persistentvolumeclaims"),
         "kubevirt.io/virtualmachineinstances update": ("agent/vmi.py", "update_status(VMIS"),
         "/persistentvolumeclaims get": ("agent/vmi.py", "_named(PVCS"),
         "/nodes get": ("agent/real_node.py", "get(NODES"),
@@ -128,31 +130,87 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
-def granted(account: str) -> set[str]:
-    """Return the rights that a service account has in all namespaces."""
-    roles: dict[str, Any] = {one["metadata"]["name"]: one for one in manifests() if one["kind"] == "ClusterRole"}
-    bound = [
-        one["roleRef"]["name"]
-        for one in manifests()
-        if one["kind"] == "ClusterRoleBinding" and any(s.get("name") == account for s in one["subjects"])
-    ]
+def followed(*secrets: str) -> dict[str, tuple[str, str]]:
+    """A pair that lies in a Secret, which is followed by its name."""
     return {
-        f"{group}/{resource} {verb}"
-        for name in bound
-        for rule in roles[name]["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
+        f"/secrets {verb} {name}": ("process/kept.py", "named(client, SECRETS") for name in secrets for verb in WATCHED
     }
 
 
-@pytest.mark.parametrize("account", RIGHTS)
-def test_each_right_of_a_component_is_used(account: str) -> None:
-    known = {right for right in RIGHTS[account] if not right.startswith("own ")}
-    assert granted(account) - known == set(), "granted, and no code is known to use it"
-    assert known - granted(account) == set(), "used, and not granted"
-    for right, (place, text) in RIGHTS[account].items():
+def leads(name: str) -> dict[str, tuple[str, str]]:
+    used = {"get": "get(LEASES", "watch": "LEASES,", "update": "client.update(LEASES"}
+    found = {f"coordination.k8s.io/leases {verb} {name}": ("kube/leader.py", text) for verb, text in used.items()}
+    return found | {"coordination.k8s.io/leases create": ("kube/leader.py", "create(LEASES")}
+
+
+API_PAIR, CLIENT_PAIR = "kubevirt-virt-api-certs", "kubevirt-virt-api-client-certs"
+HANDLER_PAIR = "kubevirt-virt-handler-server-certs"
+PAIRS = ("kubevirt-ca", API_PAIR, CLIENT_PAIR, HANDLER_PAIR)
+OWN: dict[str, dict[str, tuple[str, str]]] = {
+    "kubevirt-apiserver": {
+        **watched("server/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
+        **followed(API_PAIR, CLIENT_PAIR),
+        f"/secrets get {API_PAIR}": ("process/webhook_paths.py", "get(SECRETS, names.API_SECRET"),
+    },
+    "kubevirt-controller": leads("virt-controller"),
+    "kubevirt-operator": {
+        **leads("virt-operator"),
+        **watched("controllers/operator.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
+        **watched("controllers/operator.py", "Informer(client, DEPLOYMENTS", "apps/deployments"),
+        **watched("controllers/operator.py", "Informer(client, DAEMON_SETS", "apps/daemonsets"),
+        "kubevirt.io/kubevirts/status update": ("controllers/kubevirt.py", "update_status(KUBEVIRTS"),
+        **followed(*PAIRS),
+        **{f"/secrets get {name}": ("controllers/certificates.py", "get(SECRETS") for name in PAIRS},
+        **{f"/secrets update {name}": ("controllers/certificates.py", "update(SECRETS") for name in PAIRS},
+        "/secrets create": ("controllers/certificates.py", "create(SECRETS"),
+    },
+    "kubevirt-handler": {
+        **watched("agent/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
+        **followed(HANDLER_PAIR),
+    },
+}
+EVERYWHERE = {"ClusterRole": RIGHTS, "Role": OWN}
+
+
+def granted(account: str, kind: str = "ClusterRole") -> set[str]:
+    """Return the rights of a service account: in all namespaces, or with ``Role`` in the installation's own."""
+    roles: dict[str, Any] = {one["metadata"]["name"]: one for one in manifests() if one["kind"] == kind}
+    bound = [
+        one["roleRef"]["name"]
+        for one in manifests()
+        if one["kind"] == f"{kind}Binding" and any(s.get("name") == account for s in one["subjects"])
+    ]
+    return {
+        f"{group}/{resource} {verb} {name}".rstrip()
+        for role in bound
+        if role in roles
+        for rule in roles[role]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        for name in rule.get("resourceNames") or [""]
+    }
+
+
+@pytest.mark.parametrize(("account", "kind"), [(account, kind) for kind in EVERYWHERE for account in EVERYWHERE[kind]])
+def test_each_right_of_a_component_is_used(account: str, kind: str) -> None:
+    known = EVERYWHERE[kind][account]
+    assert granted(account, kind) - known.keys() == set(), "granted, and no code is known to use it"
+    assert known.keys() - granted(account, kind) == set(), "used, and not granted"
+    for right, (place, text) in known.items():
         assert text in (TOP / place).read_text(), f"{right}: {place} no longer has {text!r}"
+
+
+def test_every_service_account_is_looked_at() -> None:
+    """Whoever is bound to a role of the chart is listed above, and roles of others are none of ours."""
+    bound = {
+        (one["kind"].removesuffix("Binding"), subject["name"])
+        for one in manifests()
+        if one["kind"] in ("RoleBinding", "ClusterRoleBinding") and one["metadata"].get("namespace") != "kube-system"
+        for subject in one["subjects"]
+        if subject["kind"] == "ServiceAccount"
+    }
+    assert bound == {(kind, account) for kind in EVERYWHERE for account in EVERYWHERE[kind]}
 
 
 def test_no_component_and_no_role_of_users_has_everything_of_anything() -> None:

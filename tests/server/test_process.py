@@ -296,8 +296,8 @@ async def test_webhooks_are_found_by_their_token_alone(cluster: Cluster, tmp_pat
         async def codes(*paths: str) -> list[int]:
             return [(await caller.post(path, json=body)).status_code for path in paths]
 
-        ways = ("/mutate", "/validate", "/evict")
-        assert await codes(*ways, *(f"{way}/" for way in ways), "/mutate/guess", "/mutate/t0k3n/x") == [404] * 8
+        ways = ("/mutate", "/validate", "/evict", "/enter")
+        assert await codes(*ways, *(f"{way}/" for way in ways), "/mutate/guess", "/mutate/t0k3n/x") == [404] * 10
         assert await codes("/mutate/t0k3n", "/validate/t0k3n") == [200, 200]
         cluster.tokens = ["newer", "t0k3n"]  # as at a change of certificates
         await cluster.secret(names.API_SECRET, issue_server(cluster.ca, ["127.0.0.1"], DAY))
