@@ -54,7 +54,8 @@ class Agents:
         self._client = client
         self._vmis = vmis
         self._drivers = registry()
-        self.events = EventRecorder(client, "virt-handler")
+        # these agents write with the account of virt-controller, which may write its own Events alone
+        self.events = EventRecorder(client, "virtualmachine-controller")
         self.queue: WorkQueue[tuple[str, str]] = WorkQueue()
         vmis.on_change(self._changed)
 

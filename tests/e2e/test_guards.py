@@ -297,38 +297,3 @@ def test_a_component_writes_its_own_events_alone(plain: Cluster) -> None:
     assert "same object for good" in changed(plain, CONTROLLER, ("event", "a", "-n", "guards"), moved)
     for who, name in ((CONTROLLER, "b"), (HANDLER, "a"), (HANDLER, "b")):
         assert own in changed(plain, who, ("event", name, "-n", "guards"), counted), (who, name)
-
-
-def test_virt_api_changes_what_its_subresources_change_alone(plain: Cluster) -> None:
-    instance = vmi("served")
-    template = {"metadata": {"labels": {"a": "b"}}, "spec": instance["spec"]}
-    machine = {**instance, "kind": "VirtualMachine", "spec": {"runStrategy": "Halted", "template": template}}
-    for obj in (instance, machine):
-        assert "created" in said(plain, "alice", "create", obj)
-    volumes = {"volumes": [{"name": "v", "emptyDisk": {"capacity": "1Mi"}}]}
-    disks = {"domain": {"devices": {"disks": [{"name": "v", "disk": {}}]}}}
-    for kind in ("vmi", "vm"):
-        who = (kind, "served", "-n", "guards")
-
-        def spec(of: Obj, kind: str = kind) -> Obj:
-            return {"spec": of if kind == "vmi" else {"template": {"spec": of}}}
-
-        allowed = [spec(volumes | disks), spec({"terminationGracePeriodSeconds": 1})]
-        allowed.append(
-            {"status": {"evacuationNodeName": "n"}} if kind == "vmi" else {"spec": {"runStrategy": "Always"}}
-        )
-        for patch in allowed:
-            assert "patched" in changed(plain, API, who, patch), patch
-        refused = [
-            spec({"domain": {"memory": {"guest": "1Gi"}}}),
-            spec({"domain": {"devices": {"hostDevices": [{"name": "a", "deviceName": "b"}]}}}),
-            spec({"nodeSelector": {"a": "b"}}),
-            {"metadata": {"labels": {"a": "c"}}},
-            {"metadata": {"annotations": {"a": "c"}}},
-        ]
-        if kind == "vmi":
-            refused += [{"status": {"phase": "Failed"}}, {"status": {"activePods": {"u": "n"}}}]
-        else:
-            refused.append({"spec": {"template": {"metadata": {"labels": {"a": "c"}}}}})
-        for patch in refused:
-            assert "virt-api" in changed(plain, API, who, patch), patch
