@@ -29,7 +29,7 @@ from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.virtual_node import RECORD_SECONDS, owner_uid, pod_id
 from polyvisor.api import Obj
 from polyvisor.api.consoles import is_logged
-from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
+from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
@@ -96,7 +96,7 @@ class PodNode:
                 return None
             await asyncio.to_thread(end_others, pod)
             return 2.0
-        driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
+        driver = self._registry.get(made_for(pod))
         if driver is None:
             return None
         if link is None:

@@ -27,7 +27,7 @@ from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.status import pod_status
 from polyvisor.api import Obj
 from polyvisor.api.consoles import is_logged
-from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
+from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import FINAL_PHASES, EventType
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS, VMIS
@@ -115,7 +115,7 @@ class VirtualNode:
         return await self._run(id_, pod, driver)
 
     async def _driver(self, pod: Obj) -> Driver | None:
-        name = (pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, "")
+        name = made_for(pod)
         driver = self._registry.get(name)
         if owner_uid(pod) and driver is not None:
             return driver
@@ -230,7 +230,7 @@ class VirtualNode:
             link = await self._launchers.ensure(id_)
             vmi = self._machine(pod)
             if link.active:
-                driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
+                driver = self._registry.get(made_for(pod))
                 return await power_down(link, deadline, graceful=driver is None or driver.graceful_shutdown)
             final = vmi is None or (vmi.get("status") or {}).get("phase") in FINAL_PHASES
             if link.ended and not final and time.time() < deadline + RECORD_SECONDS:

@@ -28,7 +28,8 @@ from polyvisor.agent.prepared import Prepared, prepared
 from polyvisor.agent.sources import Places
 from polyvisor.agent.virtual_node import owner_uid, pod_id
 from polyvisor.api import Obj
-from polyvisor.api.names import DRIVER_ANNOTATION, FINAL_PHASES, EventType, Phase, Reason, VmiCondition
+from polyvisor.api.launcher_pods import made_for
+from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
 from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PODS, PVCS, SECRETS, VMIS, Resource
 from polyvisor.api.volumes import access_secrets, drives
 from polyvisor.domain import CardSource
@@ -150,9 +151,8 @@ class MachineAgent:
                 return OVER_SECONDS
             await self._finish(vmi, Phase.FAILED, "The launcher Pod is gone and the machine with it.")
             return None
-        id_ = pod_id(pod)
-        driver = self._registry.get((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION, ""))
-        link = self._launchers.get(id_)
+        driver = self._registry.get(made_for(pod))
+        link = self._launchers.get(pod_id(pod))
         if link is None or driver is None:
             return None  # the virtual node brings the launcher up, then calls again
         try:

@@ -13,6 +13,8 @@ from polyvisor.api.dumps import dump_claim
 from polyvisor.api.names import APP_LABEL, LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
 from polyvisor.api.volumes import claim_of, drives, passing
 
+DRIVER_ANNOTATION = "hypervisor.kubevirt.io/driver"
+"""On a launcher Pod: the driver that it was made for."""
 STATE_VOLUME = "vm-state"
 """The claim in which the state of the machine's own devices is kept."""
 STATE_FOLDER = f"{PRIVATE_FOLDER}/vm-state"
@@ -104,6 +106,11 @@ def to_attach(spec: Obj, launcher: Obj) -> dict[str, Obj]:
 def brought_claim(volume: Obj) -> str:
     """Return the name of the claim behind a volume, be it a disk's or one that takes a memory dump."""
     return claim_of(volume) or dump_claim(volume)
+
+
+def made_for(pod: Obj) -> str:
+    """Return the name of the driver that a launcher Pod was made for; empty if it does not tell."""
+    return str((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION) or "")
 
 
 def is_attachment(pod: Obj) -> bool:

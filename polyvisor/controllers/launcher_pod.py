@@ -20,6 +20,7 @@ from polyvisor import __version__
 from polyvisor.api import names, node_names
 from polyvisor.api.consoles import is_logged
 from polyvisor.api.host_names import host_name
+from polyvisor.api.launcher_pods import DRIVER_ANNOTATION, made_for
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers import console_log, pod_networks
@@ -82,7 +83,7 @@ def is_launcher(pod: Obj, vmi: Obj) -> bool:
 def driver_of(pod: Obj) -> tuple[str, str]:
     """Return the driver and virt type that a launcher Pod was made for."""
     annotations = pod["metadata"].get("annotations") or {}
-    return annotations.get(names.DRIVER_ANNOTATION, ""), annotations.get(VIRT_TYPE_ANNOTATION, "")
+    return made_for(pod), annotations.get(VIRT_TYPE_ANNOTATION, "")
 
 
 def build_pod(
@@ -130,7 +131,7 @@ def build_pod(
         k: v for k, v in (metadata.get("annotations") or {}).items() if not k.startswith(UNCOPIED_ANNOTATIONS)
     } | {
         names.DOMAIN_ANNOTATION: metadata["name"],
-        names.DRIVER_ANNOTATION: driver.name,
+        DRIVER_ANNOTATION: driver.name,
         VIRT_TYPE_ANNOTATION: placement.virt_type,
         "kubectl.kubernetes.io/default-container": names.COMPUTE_CONTAINER,
     }

@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from polyvisor.admission.context import Access
 from polyvisor.admission.isolation import GROUP, RESOURCE, VERB
-from polyvisor.api.names import CREATED_BY_LABEL, DRIVER_ANNOTATION
+from polyvisor.api.launcher_pods import made_for
+from polyvisor.api.names import CREATED_BY_LABEL
 from polyvisor.api.resources import PODS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.isolation import isolated
@@ -66,7 +67,7 @@ class Entering:
             pod = await self._client.get(PODS, name, namespace)
             if CREATED_BY_LABEL not in (pod["metadata"].get("labels") or {}):
                 return ""
-            driver = str((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION) or "")
+            driver = made_for(pod)
             if not self._is_weak(driver) and not any(_privileged(pod)):
                 return ""
             if await review_access(self._client, user, Access(VERB, GROUP, RESOURCE, namespace, driver)):

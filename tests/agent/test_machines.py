@@ -17,7 +17,7 @@ from polyvisor.agent.agent import Agent
 from polyvisor.agent.launchers import folder_id, process_of
 from polyvisor.agent.probing import driver_report
 from polyvisor.api import names
-from polyvisor.api.names import DRIVER_ANNOTATION
+from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
 from polyvisor.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import ApiError, Informer, KubeClient

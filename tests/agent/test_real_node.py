@@ -24,7 +24,7 @@ from polyvisor.agent import containers, render
 from polyvisor.agent.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.process import Handler
 from polyvisor.api import names
-from polyvisor.api.names import DRIVER_ANNOTATION
+from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
 from polyvisor.api.resources import KUBEVIRTS, LEASES, NODES, PODS, SECRETS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Cpus, ProbeResult
