@@ -19,7 +19,7 @@ File = Path | None
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(no_args_is_help=True, help="Hypervisor hosts that a libvirt connection reaches.")
-    for command, name in ((add, "add"), (show_all, "list"), (show, "show"), (remove, "remove")):
+    for command, name in ((add, "add"), (show_all, "list"), (show, "show"), (dumpxml, "dumpxml"), (remove, "remove")):
         group.command(name)(command)
     app.add_typer(group, name="endpoint")
     app.command()(domains)
@@ -72,6 +72,15 @@ def show(ctx: typer.Context, name: Name, output: Format = Output.TABLE) -> None:
     from polyvisor.cli.endpoints import show as act
 
     act(_context(ctx).connect(), name, output)
+
+
+def dumpxml(
+    ctx: typer.Context, domain: Annotated[str, typer.Argument(metavar="ENDPOINT/DOMAIN", help="Name or UUID.")]
+) -> None:
+    """Print a domain's XML, for `polyvisor import`; passwords are left out."""
+    from polyvisor.cli.domains import dump
+
+    dump(_context(ctx).connect(), domain)
 
 
 def remove(ctx: typer.Context, name: Name) -> None:

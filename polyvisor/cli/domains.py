@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from polyvisor.api.quantity import format_quantity, whole
 from polyvisor.api.resources import ENDPOINTS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from polyvisor.cli.client import Client, Obj
@@ -43,6 +45,15 @@ def show(session: Session, name: str, output: Output) -> None:
         note(f"polyvisor: {failure.message}")
         if failure.hint:
             note(failure.hint)
+
+
+def dump(session: Session, word: str) -> None:
+    """Print the XML of ``ENDPOINT/DOMAIN``: as it is defined, or as it runs where it is not."""
+    endpoint, slash, domain = word.partition("/")
+    if not (endpoint and slash and domain):
+        raise CliError(f"{word!r} is not ENDPOINT/DOMAIN", ExitCode.USAGE, "`polyvisor domains -o name` lists them.")
+    found = session.client.get(f"{DOMAINS.format(endpoint)}/{quote(domain, safe='')}")
+    say(found["xml"].rstrip("\n"))
 
 
 def _domains(client: Client, endpoint: Obj) -> Obj:

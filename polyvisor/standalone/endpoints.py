@@ -37,7 +37,7 @@ class EndpointDoors:
             base = f"/apis/{SUBRESOURCES_GROUP}/{version}/{ENDPOINTS.plural}/{{name}}"
             found += [
                 Route(f"{base}/domains", answering(self._domains), methods=["GET"]),
-                Route(f"{base}/domains/{{domain}}", answering(self._domain), methods=["GET"]),
+                Route(f"{base}/domains/{{domain:path}}", answering(self._domain), methods=["GET"]),
                 Route(f"{base}/pools", answering(self._pools), methods=["GET"]),
                 Route(f"{base}/networks", answering(self._networks), methods=["GET"]),
             ]
@@ -75,7 +75,7 @@ class EndpointDoors:
         _, keeper = self._found(request)
         domain = _named(keeper, request.path_params["domain"], request.path_params["name"])
         told = await _asked(keeper, "describe", uuid=domain.uuid)
-        return JSONResponse({"name": domain.name, "uuid": domain.uuid, "xml": told.get("xml")})
+        return JSONResponse({"name": domain.name, "uuid": domain.uuid, "xml": told.get("defined") or told.get("xml")})
 
     async def _pools(self, request: Request) -> Response:
         _, keeper = self._found(request)

@@ -56,6 +56,7 @@ async def _serve(root: Path, drivers: DriverRegistry, started: Future[Path], sto
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory, drivers: DriverRegistry) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("endpoints")
+    (root / "e" / "left" / "private-0").mkdir(parents=True)
     started: Future[Path] = Future()
     stop: Future[None] = Future()
 
@@ -126,6 +127,18 @@ def test_domains_in_every_format(call) -> None:  # type: ignore[no-untyped-def]
     assert rows(call("domains").out)[1][0] == "one"
 
 
+def test_the_xml_of_a_domain_can_be_imported(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    call("endpoint", "add", TEST, "--name", "one")
+    dumped = call("endpoint", "dumpxml", "one/test")
+    assert dumped.code == 0
+    assert "<name>test</name>" in dumped.out
+    (tmp_path / "test.xml").write_text(dumped.out.replace("type='test'", "type='kvm'"))
+    imported = call("import", "--dry-run", str(tmp_path / "test.xml"))
+    assert "domain test" in imported.err
+    assert call("endpoint", "dumpxml", "one/none").code == 4
+    assert call("endpoint", "dumpxml", "one").code == 2
+
+
 def test_a_host_that_is_away_says_so_and_what_to_do(call) -> None:  # type: ignore[no-untyped-def]
     added = call("endpoint", "add", AWAY, "--name", "away")
     assert added.code == 7
@@ -159,6 +172,11 @@ def test_credentials_come_from_files_and_go_with_the_endpoint(call, tmp_path: Pa
     missing = call("endpoint", "add", TEST, "--name", "other", "--password-file", str(tmp_path / "none"))
     assert missing.code == 2
     assert "cannot be read: No such file or directory" in missing.err
+
+
+def test_what_a_former_process_left_is_removed(call, kubeconfig: Path) -> None:  # type: ignore[no-untyped-def]
+    assert call("endpoint", "add", TEST, "--name", "new").code == 0
+    assert not (kubeconfig.parent / "e" / "left").exists()
 
 
 def test_there_is_nothing_without_endpoints(call) -> None:  # type: ignore[no-untyped-def]

@@ -54,9 +54,16 @@ class EndpointAgent:
                 await self._secrets.synced()
                 self._endpoints.on_change(self._changed)
                 self._secrets.on_change(self._secret_changed)
+                await asyncio.to_thread(self._sweep)
                 group.create_task(self._endpoints.run(), name="endpoints")
         finally:
             await asyncio.gather(*(keeper.stop() for keeper in self._keepers.values()), *self._stopping)
+
+    def _sweep(self) -> None:
+        """Remove what a former process left: logs of endpoints that are gone, keys of connections that it opened."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for entry in self._root.iterdir():
+            safepath.remove_path(entry)
 
     def keeper(self, name: str) -> Keeper | None:
         """Return the keeper of an endpoint, if there is such an endpoint."""
