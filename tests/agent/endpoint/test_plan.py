@@ -17,7 +17,7 @@ GIB = 1 << 30
 HOST = HostInfo("qemu", "9.0.0", "7.2.22", "host", "5b5f36e8-98d9-4279-a668-f4ac5a6429ba", 8, 16 * GIB, events=True)
 DOMAINS = (
     Domain("a", "one", 1, "running", 2, 2 * GIB),
-    Domain("b", "two", -1, "shutoff", 4, 8 * GIB),
+    Domain("b", "two", -1, "shutoff", 4, 8 * GIB, owner="another"),
     Domain("c", "three", 2, "paused", 1, GIB, owner="ours"),
 )
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
