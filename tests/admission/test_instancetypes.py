@@ -22,6 +22,8 @@ def test_a_machine_with_an_instance_type_is_stored_as_it_was_written(context: Ad
     found = admit("CREATE", VMS, vm, None, context)
     assert found.problems == []
     assert found.obj["metadata"].pop("finalizers") == ["kubevirt.io/virtualMachineControllerFinalize"]
+    annotations = found.obj["spec"]["template"]["metadata"].pop("annotations")
+    assert annotations == {"kubevirt.io/pci-topology-version": "v3"}
     assert found.obj == vm
 
 

@@ -164,6 +164,11 @@ def test_a_preference_that_may_be_missing_is_left_out_with_a_warning(context: Ad
         (PREFERENCES, {"preferredHypervisor": {"driver": "nosuch"}}, "spec.preferredHypervisor.driver"),
         (PREFERENCES, {"cpu": {"preferredCPUTopology": "flat"}}, "spec.cpu.preferredCPUTopology"),
         (PREFERENCES, {"cpu": {"spreadOptions": {"ratio": 0}}}, "spec.cpu.spreadOptions.ratio"),
+        (
+            PREFERENCES,
+            {"cpu": {"preferredCPUTopology": "spread", "spreadOptions": {"across": "CoresThreads", "ratio": 4}}},
+            "spec.cpu.spreadOptions.ratio",
+        ),
         (PREFERENCES, {"firmware": {"preferredUseBios": True, "preferredUseEfi": True}}, "spec.firmware"),
         (CLUSTER_PREFERENCES, {"devices": {"preferredDiskBus": "ide"}}, "spec.devices.preferredDiskBus"),
         (
@@ -183,6 +188,16 @@ def test_rules_for_the_objects_themselves(context: AdmissionContext, resource: R
     found = admit("CREATE", resource, obj, None, context)
     assert [one.field for one in found.problems] == [field]
     assert admit("UPDATE", resource, obj, obj, context).problems == []
+
+
+def test_older_words_for_a_topology_are_taken_with_a_warning(context: AdmissionContext) -> None:
+    kind = {"apiVersion": CLUSTER_PREFERENCES.api_version, "kind": CLUSTER_PREFERENCES.kind, "metadata": {"name": "x"}}
+    obj: Obj = {**kind, "spec": {"cpu": {"preferredCPUTopology": "preferSockets"}}}
+    found = admit("CREATE", CLUSTER_PREFERENCES, obj, None, context)
+    assert (found.problems, found.warnings) == (
+        [],
+        ["spec.cpu.preferredCPUTopology: preferSockets is deprecated; use sockets"],
+    )
 
 
 def test_the_full_ones_of_these_tests_are_right(context: AdmissionContext) -> None:

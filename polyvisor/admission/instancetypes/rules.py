@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.hypervisor import validate_choice
-from polyvisor.admission.values import Findings, amount, mapping, number
+from polyvisor.admission.instancetypes.cpu import OLDER, SPREAD, THREADS_A_CORE, preferred, ratio_of
+from polyvisor.admission.values import Findings, amount, mapping, number, text
 from polyvisor.api import Obj, check
 from polyvisor.api.metadata import check_metadata
 from polyvisor.api.quantity import format_quantity
@@ -48,6 +49,15 @@ def admit_preference(obj: Obj, old: Obj | None, context: AdmissionContext, found
         ratio = number(value)
         if ratio is not None and ratio < 1:
             found.add(path, f"found {ratio}; 1 or more are accepted")
+    across = text(mapping(spec, "cpu", "spreadOptions").get("across"))
+    if preferred(spec) == SPREAD and across == "CoresThreads" and ratio_of(spec) != THREADS_A_CORE:
+        message = (
+            f"found {ratio_of(spec)}; CPUs that are spread over cores and threads have {THREADS_A_CORE} threads a core"
+        )
+        found.add("spec.cpu.spreadOptions.ratio", message)
+    word = text(mapping(spec, "cpu").get("preferredCPUTopology"))
+    if word in OLDER:
+        found.warnings.append(f"spec.cpu.preferredCPUTopology: {word} is deprecated; use {OLDER[word]}")
     firmware = mapping(spec, "firmware")
     if firmware.get("preferredUseBios") and (firmware.get("preferredUseEfi") or firmware.get("preferredEfi")):
         found.add("spec.firmware", "preferredUseBios and an EFI preference exclude each other; give one")
