@@ -160,7 +160,7 @@ def _check_names(found: Sequence[tuple[str, Conversion]], wanted: Wanted) -> Non
     counted = Counter(str(one.machine["metadata"]["name"]) for _, one in found)
     for name, count in counted.items():
         if count > 1:
-            domains = ", ".join(one.domain for _, one in found if one.machine["metadata"]["name"] == name)
+            domains = ", ".join(_plain(one.domain) for _, one in found if one.machine["metadata"]["name"] == name)
             message = f"{count} domains would all be called {name}: {domains}"
             raise CliError(message, ExitCode.CONFLICT, "Import them one at a time, with --name.")
 
@@ -168,8 +168,8 @@ def _check_names(found: Sequence[tuple[str, Conversion]], wanted: Wanted) -> Non
 def _refusal(refused: Sequence[tuple[str, Conversion]]) -> CliError:
     lines = []
     for where, one in refused:
-        lines.append(f"{where}: domain {one.domain} cannot become a machine:")
-        lines += [f"  {cause}" for cause in one.causes]
+        lines.append(f"{where}: domain {_plain(one.domain)} cannot become a machine:")
+        lines += [f"  {_plain(cause)}" for cause in one.causes]
     return CliError("\n".join(lines), ExitCode.INVALID, "Nothing was created.")
 
 
@@ -178,7 +178,7 @@ def _report(where: str, one: Conversion, output: Output | None) -> None:
     metadata = one.machine["metadata"]
     name = f"{metadata['namespace']}/{metadata['name']}"
     counts = Counter(found.outcome for found in one.notes)
-    note(f"{where}: domain {one.domain} ({one.driver}) is VirtualMachine {name}")
+    note(f"{where}: domain {_plain(one.domain)} ({one.driver}) is VirtualMachine {name}")
     note("  " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome) + " settings")
     notes = [found for found in one.notes if output == Output.WIDE or found.outcome in _REPORTED]
     if notes:
@@ -205,9 +205,13 @@ def _rows(notes: Sequence[Note]) -> list[list[str]]:
     return rows
 
 
+def _plain(text: str) -> str:
+    """Make one line of a stranger's text, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+
 def _short(value: str) -> str:
-    line = " ".join(value.split())
-    shown = "".join(char if char.isprintable() else "?" for char in line)
+    shown = _plain(value)
     return shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 3]}..."
 
 

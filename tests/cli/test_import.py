@@ -137,6 +137,15 @@ def test_a_value_with_control_characters_stays_on_its_line(cli: Cli, tmp_path: P
     assert next(line for line in done.err.splitlines() if line.startswith("  title")).split()[1] == "a"
 
 
+def test_a_name_cannot_write_to_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "odd.xml"
+    path.write_text(DOMAIN.format(name="a&#10;polyvisor: done&#x9b;31m", devices=DISK))
+    done = cli("import", "--dry-run", str(path))
+    assert done.code == ExitCode.INVALID
+    assert "\x9b" not in done.err
+    assert not any(line.startswith("polyvisor: done") for line in done.err.splitlines())
+
+
 def test_objects_are_created_halted(on_server: Cli, tmp_path: Path) -> None:
     path = tmp_path / "plain.xml"
     path.write_text(DOMAIN.format(name="imported", devices=""))
