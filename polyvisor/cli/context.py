@@ -55,7 +55,8 @@ class Context:
                 "Start it with `polyvisor up`, or name a cluster with --kubeconfig.",
             )
         try:
-            connection = from_kubeconfig(path, self.context or None)
+            listed = not self.kubeconfig and path != self.state.kubeconfig  # all of $KUBECONFIG, of which it is one
+            connection = from_kubeconfig(None if listed else path, self.context or None)
         except ConfigError as error:
             permission = "Permission denied" in str(error)
             raise CliError(

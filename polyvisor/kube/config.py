@@ -14,7 +14,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
@@ -92,38 +92,33 @@ class Connection:
         return ""
 
 
-def default_path() -> Path:
-    """Return the kubeconfig that applies: the first existing one of $KUBECONFIG, else ~/.kube/config."""
+def default_paths() -> list[Path]:
+    """Return the kubeconfigs that apply: the existing ones of $KUBECONFIG, else its first, else ~/.kube/config."""
     listed = [Path(p).expanduser() for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
-    existing = [p for p in listed if p.exists()]
-    return (existing or listed or [Path("~/.kube/config").expanduser()])[0]
+    return [p for p in listed if p.exists()] or listed[:1] or [Path("~/.kube/config").expanduser()]
 
 
 def from_kubeconfig(path: str | Path | None = None, context: str | None = None) -> Connection:
-    """Read the connection of ``context`` (by default the current one) from a kubeconfig."""
-    import yaml  # a Pod has no kubeconfig, and does without
+    """Read the connection of ``context`` (by default the current one) from a kubeconfig.
 
-    file = Path(path).expanduser() if path else default_path()
-    try:
-        document = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{file}: is not a kubeconfig")
-    wanted = context or document.get("current-context")
+    Without a path the files of $KUBECONFIG count as one, as with kubectl: the first that has an entry of a name, or a
+    current context, says what it is. Relative paths are relative to the file of the entry.
+    """
+    files = [Path(path).expanduser()] if path else default_paths()
+    documents = {file: _read(file) for file in files}
+    currents = [str(one["current-context"]) for one in documents.values() if one.get("current-context")]
+    wanted = context or next(iter(currents), "")
     if not wanted:
-        raise ConfigError(f"{file}: has no current-context")
-    chosen = _entry(file, document, "contexts", "context", wanted)
-    cluster = _entry(file, document, "clusters", "cluster", chosen.get("cluster") or "")
-    user = _entry(file, document, "users", "user", chosen["user"]) if chosen.get("user") else {}
+        raise ConfigError(f"{_named(files)}: has no current-context")
+    file, chosen = _entry(documents, "contexts", "context", wanted)
+    file, cluster = _entry(documents, "clusters", "cluster", chosen.get("cluster") or "")
+    home, user = _entry(documents, "users", "user", chosen["user"]) if chosen.get("user") else (file, {})
     server = str(cluster.get("server") or "")
     if urlsplit(server).scheme not in ("http", "https"):
         raise ConfigError(f"{file}: cluster {chosen.get('cluster')!r} has no http(s) server address")
-    base = file.parent
+    base = home.parent
     token_file = user.get("tokenFile")
-    tls = _ssl_context(file, base, cluster, user) if server.startswith("https") else None
+    tls = _ssl_context(file, home, cluster, user) if server.startswith("https") else None
     try:
         plugin = exec_plugin(user["exec"], base, cluster) if isinstance(user.get("exec"), dict) else None
         provided = provider_token(user["auth-provider"]) if isinstance(user.get("auth-provider"), dict) else ""
@@ -132,7 +127,7 @@ def from_kubeconfig(path: str | Path | None = None, context: str | None = None) 
                 plugin.on_certificate = partial(_load_chain, tls)
             plugin.renew()
     except CredentialsError as error:
-        raise ConfigError(f"{file}: user {chosen['user']!r}: {error}") from error
+        raise ConfigError(f"{home}: user {chosen['user']!r}: {error}") from error
     return Connection(
         server=server.rstrip("/"),
         ssl_context=tls,
@@ -167,13 +162,33 @@ def discover() -> Connection:
     return from_kubeconfig()
 
 
-def _entry(file: Path, document: Mapping[str, Any], part: str, key: str, name: str) -> dict[str, Any]:
-    items = document.get(part)
-    for item in items if isinstance(items, list) else ():
-        if isinstance(item, dict) and item.get("name") == name:
-            value = item.get(key)
-            return value if isinstance(value, dict) else {}
-    raise ConfigError(f"{file}: {part} has no entry {name!r}")
+def _read(file: Path) -> dict[str, Any]:
+    import yaml  # a Pod has no kubeconfig, and does without
+
+    try:
+        document = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{file}: is not a kubeconfig")
+    return document
+
+
+def _named(files: Iterable[Path]) -> str:
+    return os.pathsep.join(map(str, files))
+
+
+def _entry(documents: Mapping[Path, Mapping[str, Any]], part: str, key: str, name: str) -> tuple[Path, dict[str, Any]]:
+    """Return the first entry of a name, and the file that has it."""
+    for file, document in documents.items():
+        items = document.get(part)
+        for item in items if isinstance(items, list) else ():
+            if isinstance(item, dict) and item.get("name") == name:
+                value = item.get(key)
+                return file, value if isinstance(value, dict) else {}
+    raise ConfigError(f"{_named(documents)}: {part} has no entry {name!r}")
 
 
 def _material(file: Path, base: Path, entry: Mapping[str, Any], key: str) -> bytes | None:
@@ -190,10 +205,11 @@ def _material(file: Path, base: Path, entry: Mapping[str, Any], key: str) -> byt
         raise ConfigError(f"{file}: {key} {entry[key]!r} cannot be read: {error.strerror}") from error
 
 
-def _ssl_context(file: Path, base: Path, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
-    ca = _material(file, base, cluster, "certificate-authority")
-    certificate = _material(file, base, user, "client-certificate")
-    key = _material(file, base, user, "client-key")
+def _ssl_context(file: Path, home: Path, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> ssl.SSLContext:
+    """Return the context; ``file`` has the cluster's entry, ``home`` the user's."""
+    ca = _material(file, file.parent, cluster, "certificate-authority")
+    certificate = _material(home, home.parent, user, "client-certificate")
+    key = _material(home, home.parent, user, "client-key")
     try:
         context = ssl.create_default_context(cadata=ca.decode() if ca else None)
         if cluster.get("insecure-skip-tls-verify"):

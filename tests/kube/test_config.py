@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from polyvisor.kube import config
-from polyvisor.kube.config import ConfigError, default_path, discover, from_kubeconfig, in_cluster
+from polyvisor.kube.config import ConfigError, default_paths, discover, from_kubeconfig, in_cluster
 from polyvisor.standalone.identity import Identity, ensure_identity
 
 Write = Callable[..., Path]
@@ -156,13 +156,37 @@ def test_missing_file(tmp_path: Path) -> None:
         from_kubeconfig(tmp_path / "none")
 
 
-def test_the_first_file_that_exists_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_that_exist_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = tmp_path / "there"
     there.touch()
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none:{there}")
-    assert default_path() == there
-    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none")
-    assert default_path() == tmp_path / "none"
+    assert default_paths() == [there]
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none:{tmp_path}/neither")
+    assert default_paths() == [tmp_path / "none"]
+
+
+def test_several_files_count_as_one_in_which_the_first_entry_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first, second = tmp_path / "one" / "config", tmp_path / "two" / "config"
+    first.write_text(
+        "contexts: [{name: both, context: {cluster: far, user: me, namespace: team}}]\n"
+        "users: [{name: other, user: {token: no}}]\n"
+    )
+    second.write_text(
+        "current-context: both\n"
+        "contexts: [{name: both, context: {cluster: nowhere}}]\n"
+        "clusters: [{name: far, cluster: {server: 'http://far:1'}}]\n"
+        "users: [{name: me, user: {tokenFile: token}}]\n"
+    )
+    (tmp_path / "two" / "token").write_text("mine")
+    monkeypatch.setenv("KUBECONFIG", f"{first}:{tmp_path}/none:{second}")
+    found = from_kubeconfig()
+    assert (found.server, found.namespace, found.authorization()) == ("http://far:1", "team", "Bearer mine")
+    with pytest.raises(ConfigError, match=f"{first}:{second}: contexts has no entry 'gone'"):
+        from_kubeconfig(context="gone")
 
 
 def test_service_account(tmp_path: Path, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
