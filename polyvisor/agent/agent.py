@@ -226,12 +226,11 @@ class Agent:
                 group.create_task(self.node.run(), name="agent-node")
                 if self._settings.device_plugins is not None:
                     group.create_task(self._devices(self._settings.device_plugins).run(), name="agent-devices")
-                await self._pods.start()
-                await self._vmis.start()
-                await asyncio.gather(self._pods.synced(), self._vmis.synced())
-                if self._settings.pods is None:  # a kubelet's node has volumes of Kubernetes' own
-                    await self._claims.start()
-                    await self._claims.synced()
+                # a kubelet's node has volumes of Kubernetes' own
+                followed = [self._pods, self._vmis, *([self._claims] if self._settings.pods is None else [])]
+                for one in followed:
+                    await one.start()
+                await asyncio.gather(*(one.synced() for one in followed))
                 if self.importing is not None:
                     await self.importing.start(group)
                 await self.networks.sweep({pod_id(pod) for pod in self._pods.items()} | set(self._launchers.ids()))

@@ -167,7 +167,9 @@ async def told(home: Home, name: str, wanted: set[str]) -> None:
 
 async def test_node_shows_what_works(home: Home) -> None:
     async with home.agent_running():
-        node = await home.until(NODES, NODE, lambda n: driver_report(n) and (n.get("status") or {}).get("conditions"))
+        node = await home.until(
+            NODES, NODE, lambda n: driver_report(n) and {"allocatable", "conditions"} <= n.get("status", {}).keys()
+        )
         labels = node["metadata"]["labels"]
         assert labels["hypervisor.kubevirt.io/plain"] == "true"
         assert labels["hypervisor.kubevirt.io/plain.version"] == "1.2"
