@@ -99,7 +99,7 @@ def _conversion(domain: Obj, *, wide: bool) -> str:
         return "-"
     conversion = domain.get("conversion")
     if conversion is None:
-        return "unknown"
+        return "not looked at yet"
     if conversion["possible"]:
         return "yes"
     reasons = conversion["reasons"]

@@ -6,6 +6,7 @@ seen, and the answer says so; all else is asked of the host itself.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from starlette.requests import Request
@@ -22,6 +23,8 @@ from polyvisor.api.resources import ENDPOINT_GROUP, ENDPOINTS, SUBRESOURCES_GROU
 from polyvisor.server.errors import Refusal, answering
 
 UNREACHABLE = 503
+JUDGE_SECONDS = 10.0
+"""How long one request may convert domains; clients wait no longer than some 30 s."""
 
 
 class EndpointDoors:
@@ -60,14 +63,22 @@ class EndpointDoors:
         return JSONResponse(answer)
 
     async def _judge(self, agent: EndpointAgent, name: str, domains: list[Domain], items: list[Obj]) -> None:
-        """Add to each foreign domain whether it can become a VirtualMachine."""
+        """Add to foreign domains whether they can become VirtualMachines: to those that there is time for.
+
+        The others have it when they are asked for again.
+        """
         convertible = agent.convertible(name)
+        until = time.monotonic() + JUDGE_SECONDS
         try:
             mapping = await convertible.mapping()
             for domain, item in zip(domains, items, strict=True):
-                if item["management"] == "Foreign":
-                    causes = (await convertible.verdict(domain, mapping)).causes
-                    item["conversion"] = {"possible": not causes, "reasons": list(causes)}
+                if item["management"] != "Foreign":
+                    continue
+                found = convertible.known(domain, mapping)
+                if found is None and time.monotonic() < until:
+                    found = await convertible.verdict(domain, mapping)
+                if found is not None:
+                    item["conversion"] = {"possible": not found.causes, "reasons": list(found.causes)}
         except HostError as error:
             raise Refusal(UNREACHABLE, str(error)) from error
 

@@ -18,7 +18,7 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.serving import WebServer, context_of
-from polyvisor.standalone import preflight
+from polyvisor.standalone import endpoints, preflight
 from polyvisor.standalone.admission import admitter
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
@@ -125,6 +125,19 @@ def test_domains_in_every_format(call) -> None:  # type: ignore[no-untyped-def]
     assert yaml.safe_load(call("domains", "one", "-o", "yaml").out)["items"] == [item]
     assert "UUID" in call("domains", "-o", "wide").out
     assert rows(call("domains").out)[1][0] == "one"
+
+
+def test_domains_that_there_is_no_time_for_are_judged_later(  # type: ignore[no-untyped-def]
+    call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("endpoint", "add", TEST, "--name", "one")
+    monkeypatch.setattr(endpoints, "JUDGE_SECONDS", 0.0)
+    assert rows(call("domains", "one").out)[1][6:] == ["not", "looked", "at", "yet"]
+    monkeypatch.undo()
+    told = call("domains", "one").out
+    assert "not looked at" not in told
+    monkeypatch.setattr(endpoints, "JUDGE_SECONDS", 0.0)
+    assert call("domains", "one").out == told  # what is known is told at once
 
 
 def test_the_xml_of_a_domain_can_be_imported(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,12 +1,13 @@
 """Whether a domain can be expressed as a VirtualMachine, and why not: asked of the conversion.
 
-The conversion takes time that grows with a domain's devices, so it runs in a thread and its result is kept as long as
-the domain's XML and the endpoint's mappings are the same.
+The conversion takes time that grows with a domain's devices, so it runs in a thread, and its result is kept for some
+minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from polyvisor.adoption import ConversionError, Mapping, NetworkMapping, PoolMapping, convert
@@ -15,6 +16,7 @@ from polyvisor.agent.endpoint.keeper import Keeper
 from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
 
+KEPT_SECONDS = 300.0
 MAX_SIZE = 1 << 62
 MAX_VOLUMES = 20000
 """Volumes of an endpoint whose sizes are looked at."""
@@ -33,7 +35,7 @@ class Convertible:
     def __init__(self, keeper: Keeper, drivers: DriverRegistry) -> None:
         self._keeper = keeper
         self._drivers = drivers
-        self._known: dict[str, tuple[int, Verdict]] = {}
+        self._known: dict[str, tuple[Domain, Mapping, float, Verdict]] = {}
 
     async def mapping(self) -> Mapping:
         """Return what the endpoint says of storage and networks, with what the host says of its pools.
@@ -65,19 +67,21 @@ class Convertible:
             sizes=sizes,
         )
 
+    def known(self, domain: Domain, mapping: Mapping) -> Verdict | None:
+        """Return the verdict of a moment ago, if nothing that is listed of the domain has changed since."""
+        found = self._known.get(domain.uuid)
+        if found is None or found[:2] != (domain, mapping) or time.monotonic() - found[2] > KEPT_SECONDS:
+            return None
+        return found[3]
+
     async def verdict(self, domain: Domain, mapping: Mapping) -> Verdict:
-        """Say whether a domain can be expressed."""
-        xml = await self._xml(domain)
-        key = hash((xml, mapping.storage, mapping.networks, tuple(sorted(mapping.sizes.items()))))
-        known = self._known.get(domain.uuid)
-        if known is not None and known[0] == key:
-            return known[1]
+        """Say whether a domain can be expressed. Raises :class:`HostError` if the host does not tell its XML."""
         try:
-            converted = await asyncio.to_thread(convert, xml, mapping, self._drivers)
+            converted = await asyncio.to_thread(convert, await self._xml(domain), mapping, self._drivers)
             found = Verdict(converted.causes)
         except ConversionError as error:
             found = Verdict((str(error),))
-        self._known[domain.uuid] = key, found
+        self._known[domain.uuid] = domain, mapping, time.monotonic(), found
         return found
 
     async def _xml(self, domain: Domain) -> str:
