@@ -18,6 +18,7 @@ from typing import Any
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.domain import domain_name, domain_uuid
 from polyvisor.drivers.base import Driver, Endpoint, LauncherPlan
+from polyvisor.drivers.pace import Deadline
 
 
 class Client:
@@ -26,7 +27,7 @@ class Client:
     def __init__(self, folder: Path, hello: dict[str, Any] | None = None) -> None:
         self.events: list[dict[str, Any]] = []
         self.number = 0
-        deadline = time.monotonic() + 40
+        deadline = Deadline(40.0)
         while True:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.socket.settimeout(40)
@@ -37,7 +38,7 @@ class Client:
                 self.greeting = self.read()
                 return
             except OSError:  # a child of a launcher that was killed may still hold the socket for a moment
-                assert time.monotonic() < deadline, (folder / "launcher.log").read_text()
+                assert not deadline.passed, (folder / "launcher.log").read_text()
                 self.close()
                 time.sleep(0.01)
 
@@ -116,14 +117,14 @@ class Bench:
         return b"".join(p.read_bytes() for n in (".1", "") if (p := self.folder / f"console.log{n}").exists())
 
     def says(self, text: bytes, seconds: float = 30) -> None:
-        """Wait until the console has said ``text``."""
+        """Wait until the console has said ``text``, ``seconds`` at this machine's pace."""
         self.says_again(text, 0, seconds)
 
     def says_again(self, text: bytes, before: int, seconds: float = 30) -> None:
         """Wait until the console has said ``text`` more often than ``before``."""
-        deadline = time.monotonic() + seconds
+        deadline = Deadline(seconds)
         while self.console_log().count(text) <= before:
-            assert time.monotonic() < deadline, self.console_log()[-2000:]
+            assert not deadline.passed, self.console_log()[-2000:]
             time.sleep(0.02)
 
     def close(self) -> None:
