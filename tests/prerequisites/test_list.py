@@ -53,6 +53,8 @@ OTHERS = {
     "/usr/bin": "a folder that is looked through",
     "/usr/sbin": "a folder that is looked through",
     "/dev/": "a beginning",
+    "/sys/devices/virtual/powercap/": "hidden from containers",
+    "/sys/firmware/": "hidden from containers",
     "/dev/data": "inside launcher Pods",
     "/dev/termination-log": "inside Pods",
 }
