@@ -40,6 +40,7 @@ OWN_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED, V
 """Conditions that are the machine's own; all others come from the instance."""
 DERIVED_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED})
 """Those of them that are worked out anew each time."""
+TIMES = frozenset({"lastProbeTime", "lastTransitionTime"})
 NO_SNAPSHOTS = "Polyvisor makes no snapshots of volumes"
 TEMPLATE_CHANGED = "a non-live-updatable field was changed in the template spec"
 """KubeVirt's words, which clients look for."""
@@ -149,8 +150,16 @@ def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: d
     if template.changed(vm, vmi):
         holder["conditions"] += [c for c in before if c.get("type") == VmCondition.RESTART_REQUIRED]
         set_condition(holder, VmCondition.RESTART_REQUIRED, ConditionStatus.TRUE, "", TEMPLATE_CHANGED, at=at)
-    conditions: list[Obj] = holder["conditions"]
-    return conditions
+    return [_steady(found, before) for found in holder["conditions"]]
+
+
+def _steady(found: Obj, before: list[Obj]) -> Obj:
+    """Return a condition as it was, if nothing but its times has changed: they alone are no reason to write."""
+    return next((old for old in before if _timeless(old) == _timeless(found)), found)
+
+
+def _timeless(found: Obj) -> Obj:
+    return {key: value for key, value in found.items() if key not in TIMES}
 
 
 def _alive(vmi: Obj | None) -> bool:

@@ -195,6 +195,17 @@ def test_a_failure_is_a_condition_until_it_is_over() -> None:
     assert [c["type"] for c in machine["status"]["conditions"]] == ["Ready"]
 
 
+def test_a_condition_of_which_only_the_times_differ_is_no_change() -> None:
+    machine = vm("Always")
+    machine["status"] = compute(machine, vmi("Pending"), None, AT)
+    (ready,) = machine["status"]["conditions"]
+    later = vmi("Scheduling", ready | {"lastTransitionTime": "2026-01-01T05:00:00Z", "lastProbeTime": None})
+    assert compute(machine, later, None, AT.replace(hour=5)) == machine["status"]
+    changed = vmi("Running", ready | {"status": "True", "lastTransitionTime": "2026-01-01T06:00:00Z"})
+    (after,) = compute(machine, changed, None, AT.replace(hour=6))["conditions"]
+    assert after["lastTransitionTime"] == "2026-01-01T06:00:00Z"
+
+
 def test_each_volume_is_told_that_it_has_no_snapshots() -> None:
     machine = vm("Halted")
     assert "volumeSnapshotStatuses" not in compute(machine, None, None, AT)
