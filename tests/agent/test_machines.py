@@ -154,7 +154,7 @@ def phase(wanted: str) -> Callable[[Obj], bool]:
 
 
 def condition(obj: Obj, type_: str) -> Obj:
-    return next(c for c in obj["status"]["conditions"] if c["type"] == type_)
+    return next((c for c in obj["status"].get("conditions") or [] if c["type"] == type_), {})
 
 
 async def told(home: Home, name: str, wanted: set[str]) -> None:
@@ -390,9 +390,7 @@ async def test_a_claim_is_one_machines_at_a_time(home: Home) -> None:
         await home.machine("first", volume)
         await home.until(VMIS, "first", phase("Running"))
         await home.machine("second", volume)
-        waits = await home.until(
-            VMIS, "second", lambda v: any(c["type"] == "Synchronized" for c in v["status"].get("conditions") or [])
-        )
+        waits = await home.until(VMIS, "second", lambda v: condition(v, "Synchronized"))
         told_why = condition(waits, "Synchronized")
         assert (told_why["reason"], waits["status"]["phase"]) == ("VolumeInUse", "Scheduled")
         assert "in use by VirtualMachineInstance default/first" in told_why["message"]
