@@ -25,6 +25,9 @@ test: setup ## unit tests, and tests with the real drivers, on all processors
 e2e: setup ## the whole system, faults included; slow
 	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e)
 
+clients: setup ## clients that others wrote: kubectl, Ansible, kcli, openshift-python-wrapper, virtctl; slow
+	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e/clients tests/e2e/test_other_client.py tests/e2e/test_virtctl.py)
+
 lint: setup ## style, types, layers, and the project's own rules
 	@VENV=$(VENV) tools/lint
 
@@ -44,4 +47,4 @@ clean: ## stop the demo and remove what was built
 	@tools/clean
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo images guest-images test e2e lint clean-room proof release bench clean
+.PHONY: help setup demo images guest-images test e2e clients lint clean-room proof release bench clean

@@ -75,6 +75,7 @@ LANES = {
         e2e("peers", "libvirt's drivers for Xen and ESX against simulated peers", "test_libxl.py", "test_esx_wire.py"),
         e2e("clients", "KubeVirt's Python client, USB redirection", "test_other_client.py", "test_usbredir.py"),
         e2e("cases", "each input that once went wrong, with a guest", "test_cases.py"),
+        e2e("clients", "kubectl, Ansible's kubevirt.core and kcli as clients; others are in the core", "clients"),
         Lane("release", "wheel, sdist, chart, images and checksums in dist/", (*MAKE, "release")),
         Lane("bench", "speed and memory; writes docs/performance.md", (*MAKE, "bench")),
     ),

@@ -41,6 +41,8 @@ def on_create(resource: Resource, obj: Obj) -> None:
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
         obj["spec"] = {"finalizers": ["kubernetes"]}
         obj["status"] = {"phase": "Active"}
+    elif resource is NODES:
+        obj.setdefault("spec", {})  # every Node of a cluster has one, and clients count on it
     elif resource is PVCS:
         obj["status"] = {"phase": "Pending"}
     elif resource is SECRETS:
@@ -91,6 +93,8 @@ def _default_service(spec: Obj) -> None:
 
 def on_update(resource: Resource, new: Obj, old: Obj) -> None:
     """Keep what the server has chosen for an object, where a client writes the object without it."""
+    if resource is NODES:
+        new.setdefault("spec", {})
     if resource is not SERVICES:
         return
     spec, chosen = new.setdefault("spec", {}), old.get("spec") or {}

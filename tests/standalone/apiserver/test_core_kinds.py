@@ -55,6 +55,13 @@ async def test_what_a_chart_brings_beside_its_machines(server: Running) -> None:
     assert "targetPort" in (await server.kubectl("explain", "service.spec.ports")).out
 
 
+async def test_a_node_has_a_spec(server: Running) -> None:
+    made = await server.post("/api/v1/nodes", {"metadata": {"name": "n"}})
+    assert made["spec"] == {}
+    del made["spec"]
+    assert (await server.client.put("/api/v1/nodes/n", json=made)).json()["spec"] == {}
+
+
 async def test_a_port_of_the_node_has_a_number_that_stays(server: Running) -> None:
     services = "/api/v1/namespaces/default/services"
     wanted = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 22}]}}
