@@ -153,7 +153,7 @@ def gates_open(pod: Obj) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("resource", "make", "start", "end"), [(VMIS, instance, 5, 3), (VMS, machine, 8, 6)], ids=["vmi", "vm"]
+    ("resource", "make", "start", "end"), [(VMIS, instance, 5, 3), (VMS, machine, 9, 6)], ids=["vmi", "vm"]
 )
 async def test_a_start_and_an_end_take_few_writes_and_no_conflict(
     world: World, tmp_path: Path, resource: Resource, make: Callable[[str], Obj], start: int, end: int
