@@ -25,6 +25,8 @@ START_SECONDS = 600.0
 """A guard: whoever waits for the launcher has a limit that follows the machine's pace."""
 STOP_SECONDS = 5.0
 
+# A container with users of its own may mount sysfs only where one is seen that can be written to. Container runtimes
+# make a Pod's first one read-only, and with it those of all its containers, a privileged one's as well.
 # By the umask, a container with ids of its own can pass through libvirt's control groups, and not list them.
 # $1 is the control group, $2 the number of folders to unmount; then those, then (source, target) pairs up to "--", then
 # the daemon.
@@ -33,6 +35,7 @@ set -e
 if [ -e "${1%/*}/cgroup.procs" ]; then mkdir -p "$1"; echo 0 >"$1/cgroup.procs"; fi; shift
 n=$1; shift
 while [ "$n" -gt 0 ]; do umount -l "$1" 2>/dev/null || :; shift; n=$((n-1)); done
+mount -o remount,rw /sys 2>/dev/null || :
 while [ "$1" != -- ]; do mkdir -p "$2"; mount --bind "$1" "$2"; shift 2; done
 shift
 umask 066

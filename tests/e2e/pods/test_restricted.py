@@ -65,7 +65,8 @@ def test_a_machine_in_a_restricted_namespace(nodes: NodesCluster) -> None:
         return nodes.kubectl("describe", HERE, "vmi,pods", check=False)[-4000:] + said()[-2000:]
 
     eventually(lambda: "SAW end" in said(), SECONDS, why)
-    seen = dict(line.strip().partition("SAW ")[2].split(" ", 1) for line in said().splitlines() if "SAW " in line)
+    words = [line.strip().partition("SAW ")[2].partition(" ") for line in said().splitlines() if "SAW " in line]
+    seen = {name: value for name, _, value in words}
     assert seen["address"] == "10.0.2.2/24"
     assert seen["claim"] == "."
     (pod,) = json.loads(nodes.kubectl("get", HERE, "pods", "--output=json"))["items"]
