@@ -132,6 +132,8 @@ def test_a_guest_of_a_launcher_without_rights(
             b"serving",
         )
         said(console, b"until ip -6 route | grep default; do sleep 0.2; done\n", b"default via fe80::")
+        # dhclient speaks from the link's own address, which is not used while it may be another's, too
+        said(console, b"while ip -6 a show eth0 | grep tentative; do sleep 0.2; done; echo set''tled\n", b"settled")
         said(
             console,
             b"mkdir -p /var/lib/dhcp; touch /leases; dhclient -6 -1 -lf /leases -pf /pid -sf /sbin/leased eth0; "
