@@ -32,8 +32,8 @@ def true(status: dict[str, Any], condition: str) -> bool:
 class Shell:
     """A guest's console as one who types there has it."""
 
-    KEPT = 1 << 20
-    """How much of what was heard is kept, bytes: a pattern may begin many messages before it ends."""
+    KEPT = 1 << 14
+    """How much of what was heard is kept, bytes: a pattern may begin many messages before its end."""
 
     def __init__(self, websocket: Websocket) -> None:
         self._websocket = websocket
