@@ -143,7 +143,7 @@ def test_kubectl_knows_the_kinds(installation: Installation) -> None:
         ("view", "update", "virtualmachineinstancereplicasets/scale", "no"),
         ("edit", "patch", "virtualmachineinstancereplicasets/scale", "yes"),
         ("edit", "create", "virtualmachinepreferences", "yes"),
-        ("admin", "create", "virtualmachineclusterpreferences", "no"),
+        ("admin", "create", "virtualmachineclusterpreferences", "yes"),  # as in KubeVirt's role
     ):
         resource, _, subresource = what.partition("/")
         asked = (verb, resource, *([f"--subresource={subresource}"] if subresource else []))
