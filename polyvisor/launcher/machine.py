@@ -322,8 +322,7 @@ class Machine:
         if not self._is_ours(domain):
             return
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            # A failed start is told by start() itself, and it is no end: the next start may succeed. Nor is it an end
-            # if the domain runs: some drivers tell a guest's reboot as a stop, once they have started it again.
+            # A failed start is start()'s to tell, and no end; nor is a reboot: some drivers tell it as a stop.
             if self._state["state"] != "none" and not _runs(domain):
                 self._end(EVENT_ENDS.get(detail, "unknown"))
         elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
@@ -356,6 +355,7 @@ class Machine:
         self._changed()
 
     def _end(self, reason: str) -> None:
+        reason = "destroyed" if (reason, self._asked) == ("failed", "destroyed") else reason  # before a container is up
         self._record("crashed" if reason == "crashed" else "shutoff", reason)
 
     def _record(self, state: str, reason: str, number: int = -1, force: bool = False) -> None:

@@ -297,6 +297,19 @@ def test_a_reboot_that_is_told_as_a_stop_is_no_end(
     assert one.state["state"] == state
 
 
+@pytest.mark.parametrize(("asked", "reason"), [("destroyed", "destroyed"), ("", "failed")])
+def test_a_container_that_is_destroyed_while_it_comes_up_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, reason: str
+) -> None:
+    domain = Domain()
+    one = machine(tmp_path, domain, monkeypatch)
+    one.start("<domain/>", lambda: None)
+    one._asked = asked
+    domain.now = libvirt.VIR_DOMAIN_SHUTOFF
+    one._event(None, domain, libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED, None)
+    assert one.state["reason"] == reason
+
+
 @pytest.mark.parametrize(
     ("xml", "path"),
     [
