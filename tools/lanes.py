@@ -71,7 +71,7 @@ LANES = {
         e2e("resilience", "components, certificates and the API server are lost", "test_resilience.py"),
         e2e("placement", "every case of both placement matrices", "test_placement.py", "test_mixed_cluster.py"),
         e2e("hosts", "a slow host, huge pages, dedicated CPUs", "test_new_host.py", "test_huge_pages.py",
-            "test_own_cpus.py"),
+            "test_own_cpus.py", "test_missing_driver.py"),
         e2e("peers", "libvirt's drivers for Xen and ESX against simulated peers", "test_libxl.py", "test_esx_wire.py"),
         e2e("clients", "KubeVirt's Python client, USB redirection", "test_other_client.py", "test_usbredir.py"),
         e2e("cases", "each input that once went wrong, with a guest", "test_cases.py"),

@@ -34,6 +34,7 @@ def inside(home: Standalone, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS)
 
 
+@pytest.mark.proof
 def test_what_is_missing_is_named_and_noticed_when_it_comes(home: Standalone, tmp_path: Path) -> None:
     module = module_path()
     assert module is not None
