@@ -84,3 +84,9 @@ def test_no_test_is_in_no_lane() -> None:
 
 def test_an_age_is_told_in_one_unit() -> None:
     assert [lanes.age(seconds) for seconds in (5, 120, 7200, 3 * 86400)] == ["5 s", "2 min", "2 h", "3 d"]
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_no_two_lanes_keep_their_results_under_one_name(name: str) -> None:
+    names = [lane.name for lane in LANES[name]]
+    assert len(names) == len(set(names))
