@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.components import wakes
+from bench.idle import ticks
+from bench.memory import KIB, pss
+
 TICK = os.sysconf("SC_CLK_TCK")
-MIB = 1024 * 1024
 HYPERVISORS = ("qemu-system-", "qemu-kvm")
 PAUSE = "pause"
-SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
-PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,13 @@ def cpu_by_program() -> Counter[str]:
 
 def _read(folder: Path) -> Process:
     fields = _stat(folder)
-    pss = PSS.search((folder / "smaps_rollup").read_text())
-    wakes = sum(int(found[1]) for task in (folder / "task").iterdir()
-                if (found := SWITCHES.search((task / "status").read_text())))  # fmt: skip
+    pid = int(folder.name)
     return Process(
-        pid=int(folder.name),
+        pid=pid,
         name=_name(folder),
-        pss=int(pss[1]) / 1024 if pss else 0.0,
-        cpu=(int(fields[11]) + int(fields[12])) / TICK,
-        wakes=wakes,
+        pss=pss(pid) / KIB,
+        cpu=ticks(pid) / TICK,
+        wakes=wakes(pid),
         started=int(fields[19]) / TICK,
     )
 
