@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,17 @@ def test_a_container_runs_the_hosts_shell() -> None:
         assert found.available, found.reason
         assert found.virt_types == ("lxc",)
         assert not (scratch / "root").exists()
+
+
+@pytest.mark.root
+def test_something_may_be_mounted_below_the_hosts_folders(tmp_path: Path) -> None:
+    """Such as ``/usr/local`` of its own, or a file that a container runtime mounts below ``/usr/lib``."""
+    code = "import sys, pathlib; from polyvisor.drivers.lxc.probe import probe; print(probe(pathlib.Path(sys.argv[1])))"
+    script = 'mount --bind "$1" /usr/local && exec "$2" -c "$3" "$4"'
+    with short_folder() as scratch:
+        command = ["unshare", "--mount", "sh", "-ec", script, "sh", tmp_path, sys.executable, code, scratch]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "available=True" in done.stdout, done.stdout
 
 
 def test_its_controller_is_where_the_distribution_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

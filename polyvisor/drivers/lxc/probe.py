@@ -2,6 +2,10 @@
 
 The container has a user namespace and a root of its own, in which the host's folders of programs and libraries are
 mounted read-only: so the probe goes the way of a user's container, and needs nothing installed that a host can lack.
+
+What isn't obvious: the hook mounts the host's folders, too, as they are and without what is mounted below them
+(``/usr/local`` of its own, a file that a container runtime put there). In a user namespace the kernel binds no folder
+alone that has mounts below it (mount(2), EINVAL), and libvirt binds folders alone.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import quoteattr
 
 from polyvisor.domain.ids import EACH, TRIAL
 from polyvisor.drivers.base import ProbeResult
@@ -18,7 +22,7 @@ from polyvisor.drivers.lxc.mounts import PLACES
 from polyvisor.drivers.lxc.plan import launcher_plan, module_path
 from polyvisor.drivers.memory import keep, recall, stamp
 from polyvisor.drivers.trial import UUID, Trial, TrialError
-from polyvisor.launcher.mapped import SPACE
+from polyvisor.launcher.mapped import SHIFTED, SPACE
 
 CONTROLLERS = (Path("/usr/lib/libvirt/libvirt_lxc"), Path("/usr/libexec/libvirt_lxc"))
 """Where distributions have it: Debian and Arch Linux; Fedora and openSUSE."""
@@ -85,14 +89,20 @@ def _make_root(root: Path) -> list[str]:
 
 
 def _xml(root: Path, shared: Sequence[str]) -> str:
-    mounts = "".join(
-        f"<filesystem type='mount'><source dir='/{name}'/><target dir='/{name}'/><readonly/></filesystem>"
-        for name in shared
-    )
+    """Return the container's XML: its root at the first place, each shared folder of the host at one of the next."""
+    sources = [str(root), *(f"/{name}" for name in shared)]
     ids = f"start='0' target='{TRIAL}' count='{EACH}'"
-    source = escape(str(root), {"'": "&apos;"})
+    as_they_are = ("", *(f" {SHIFTED}='yes'" for _ in shared))
+    folders = "".join(
+        f"<mapped:folder source={quoteattr(source)} place='{PLACES}/{number}'{more}/>"
+        for number, (source, more) in enumerate(zip(sources, as_they_are, strict=True))
+    )
+    mounts = "".join(
+        f"<filesystem type='mount'><source dir='{PLACES}/{number}'/><target dir='/{name}'/><readonly/></filesystem>"
+        for number, name in enumerate(shared, 1)
+    )
     return f"""<domain type='lxc'><name>{NAME}</name><uuid>{UUID}</uuid><metadata>
-<mapped:folders xmlns:mapped='{SPACE}'><mapped:folder source='{source}' place='{PLACES}/0'/></mapped:folders></metadata>
+<mapped:folders xmlns:mapped='{SPACE}'>{folders}</mapped:folders></metadata>
 <memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <idmap><uid {ids}/><gid {ids}/></idmap>
 <os><type>exe</type><init>/bin/sh</init><initarg>-c</initarg>
