@@ -26,6 +26,7 @@ PACKAGES = {
 ROOTS = (
     "core.Pod",
     "core.Node",
+    "core.PersistentVolume",
     "core.PersistentVolumeClaim",
     "core.Event",
     "core.ConfigMap",

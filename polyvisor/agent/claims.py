@@ -71,6 +71,10 @@ class ClaimKeeper:
         metadata = claim["metadata"]
         name, namespace = metadata["name"], metadata["namespace"]
         held = VOLUME_FINALIZER in (metadata.get("finalizers") or [])
+        if _elsewhere(claim):
+            volume = claim["spec"]["volumeName"]
+            what = f"PersistentVolumeClaim {namespace}/{name} is bound to PersistentVolume {volume}"
+            raise AgentError(f"{what}, which is not on this node; run the machine on the endpoint that has it")
         if metadata.get("deletionTimestamp"):
             raise AgentError(f"PersistentVolumeClaim {namespace}/{name} is being deleted")
         if not held:
@@ -128,4 +132,11 @@ def _leaving(claim: Obj) -> bool:
 
 
 def _new(claim: Obj) -> bool:
-    return not claim["metadata"].get("deletionTimestamp") and (claim.get("status") or {}).get("phase") != "Bound"
+    if claim["metadata"].get("deletionTimestamp") or _elsewhere(claim):
+        return False
+    return (claim.get("status") or {}).get("phase") != "Bound"
+
+
+def _elsewhere(claim: Obj) -> bool:
+    """Whether a claim is for a PersistentVolume, which is a disk on another host: those made here have none."""
+    return bool(claim["spec"].get("volumeName"))

@@ -1,4 +1,4 @@
-"""Kinds of a real cluster that Polyvisor's processes talk to and that the embedded API server has no use for."""
+"""Kinds of a real cluster that Polyvisor's processes talk to, and of which it has no types of its own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ ADMISSION_POLICY_BINDINGS = Resource(
     namespaced=False,
 )
 API_SERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
+PVS = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False, subresources=("status",))
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment", subresources=("status", "scale"))
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet", subresources=("status",))
 SERVICES = Resource("", "v1", "services", "Service", subresources=("status",))

@@ -56,6 +56,7 @@ from polyvisor.standalone.progress import Progress
 from polyvisor.standalone.scheduler import run_scheduler
 from polyvisor.standalone.state import BRIDGE, StateFolder
 from polyvisor.standalone.uploads import UploadDoors
+from polyvisor.standalone.volume_binder import run_binder
 
 logger = logging.getLogger(__name__)
 TELL_SECONDS = 2.0
@@ -90,6 +91,7 @@ class Parts:
         ready = asyncio.Event()
         self._run("controllers", lambda: run_controllers(client, self._drivers, ready=ready, measure=MachineMetrics))
         self._run("scheduler", lambda: run_scheduler(client))
+        self._run("volumes", lambda: run_binder(client))
         await self._or_failed(ready.wait(), lambda: "")
         self._progress.done("controllers", "Controllers and scheduler run")
         self._progress.step("node", "trying the hypervisor drivers (the first time may take a while)")
@@ -221,7 +223,7 @@ class Parts:
 
     async def stop(self, drain: bool, hurry: asyncio.Future[Any]) -> None:
         """Stop all parts; with ``drain`` guests are shut down first, unless ``hurry`` says not to wait."""
-        for name in ("controllers", "scheduler"):
+        for name in ("controllers", "scheduler", "volumes"):
             await self._end(name)
         if drain and self._agent is not None:
             draining = asyncio.create_task(self._agent.drain(), name="drain")

@@ -159,12 +159,29 @@ def test_objects_are_created_halted(on_server: Cli, tmp_path: Path) -> None:
     assert again.code == ExitCode.CONFLICT
 
 
-def test_nothing_is_created_unless_the_server_accepts_all_of_it(on_server: Cli, file: Path) -> None:
+def test_a_disk_is_imported_as_a_volume_that_its_claim_alone_may_have(on_server: Cli, file: Path) -> None:
+    done = on_server("import", "--name", "whole", str(file), *POOL, *NETWORK)
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "persistentvolume/default.whole-vda created",
+        "persistentvolumeclaim/whole-vda created",
+        "virtualmachine.kubevirt.io/whole created",
+    ]
+    volume = json.loads(on_server("get", "pv", "default.whole-vda", "-o", "json").out)
+    assert volume["spec"]["claimRef"]["name"] == "whole-vda"
+
+
+def test_nothing_is_created_unless_the_server_accepts_all_of_it(on_server: Cli, file: Path, tmp_path: Path) -> None:
+    claim = tmp_path / "claim.yaml"
+    size = "resources: {requests: {storage: 1Gi}}"
+    head = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: refused-vda}"
+    claim.write_text(f"{head}\nspec: {{accessModes: [ReadWriteOnce], {size}}}\n")
+    assert on_server("create", "-f", str(claim)).code == 0
     done = on_server("import", "--name", "refused", str(file), *POOL, *NETWORK)
-    assert done.code != 0
-    assert "PersistentVolume" in done.err
-    assert on_server("get", "vm", "refused").code == ExitCode.NOT_FOUND
-    assert on_server("get", "pvc", "refused-vda").code == ExitCode.NOT_FOUND
+    assert done.code == ExitCode.CONFLICT
+    assert "refused-vda" in done.err
+    for kind, name in (("vm", "refused"), ("pv", "default.refused-vda")):
+        assert on_server("get", kind, name).code == ExitCode.NOT_FOUND
 
 
 def test_what_an_endpoint_maps_need_not_be_said_again(on_server: Cli, tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from polyvisor.api.quantity import parse_quantity
 from polyvisor.api.resources import CONFIGMAPS, PODS, PVCS, SECRETS, Resource
 
 from .errors import Obj
-from .kinds import SERVICES
+from .kinds import PVS, SERVICES
+from .volume_rules import check_volume, storage_modes
 
 MAX_DATA = 1024 * 1024
 """Bytes in all values of a ConfigMap or Secret."""
-ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 STANDARD_FINALIZERS = ("kubernetes", "orphan", "foregroundDeletion")
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 _WANTED_KEYS = {
@@ -54,21 +54,7 @@ def _finalizers(obj: Obj, old: Obj | None) -> Iterator[Problem]:
 
 def _claim(obj: Obj, old: Obj | None) -> Iterator[Problem]:
     spec = obj.get("spec") or {}
-    modes = spec.get("accessModes") or []
-    if not modes:
-        message = f"at least one access mode is required: {', '.join(ACCESS_MODES)}"
-        yield Problem("spec.accessModes", message, "FieldValueRequired")
-    for index, mode in enumerate(modes):
-        if mode not in ACCESS_MODES:
-            message = f"{mode!r} is not an access mode; supported are {', '.join(ACCESS_MODES)}"
-            yield Problem(f"spec.accessModes[{index}]", message, "FieldValueNotSupported")
-    if "ReadWriteOncePod" in modes and len(modes) > 1:
-        yield Problem(
-            "spec.accessModes", "ReadWriteOncePod cannot be combined with another mode", "FieldValueForbidden"
-        )
-    if spec.get("volumeMode") not in (None, "Filesystem", "Block"):
-        message = f"{spec['volumeMode']!r} is not a volume mode; supported are Block and Filesystem"
-        yield Problem("spec.volumeMode", message, "FieldValueNotSupported")
+    yield from storage_modes(spec)
     wanted = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
     path = "spec.resources.requests.storage"
     if wanted is None:
@@ -161,6 +147,7 @@ def _service(obj: Obj, _: Obj | None) -> Iterator[Problem]:
 
 _RULES: dict[Resource, Callable[[Obj, Obj | None], Iterator[Problem]]] = {
     PVCS: _claim,
+    PVS: check_volume,
     CONFIGMAPS: _data,
     SECRETS: _secret,
     PODS: _pod,

@@ -26,6 +26,24 @@ SERVICES = replace(
     ),
 )
 SERVICE_ACCOUNTS = replace(cluster.SERVICE_ACCOUNTS, singular="serviceaccount", short_names=("sa",), columns=(AGE,))
+PVS = replace(
+    cluster.PVS,
+    singular="persistentvolume",
+    short_names=("pv",),
+    columns=(
+        Column("Capacity", ".spec.capacity.storage"),
+        Column("Access Modes", ".spec.accessModes[*]"),
+        Column("Reclaim Policy", ".spec.persistentVolumeReclaimPolicy"),
+        Column("Status", ".status.phase"),
+        Column("Claim", ".spec.claimRef.name"),
+        Column("StorageClass", ".spec.storageClassName"),
+        Column("VolumeAttributesClass", ".spec.volumeAttributesClassName"),
+        Column("Reason", ".status.reason"),
+        AGE,
+        Column("VolumeMode", ".spec.volumeMode", priority=1),
+    ),
+)
+"""Disks on endpoints; the agent makes room on this machine for a claim without one."""
 STORAGE_CLASSES = Resource(
     "storage.k8s.io",
     "v1",
@@ -52,7 +70,7 @@ STORAGE_PROFILES = Resource(
     columns=(AGE,),
 )
 """CDI's word of what a class of volumes can do, which tools read before they make a claim."""
-STORED = (SERVICES, SERVICE_ACCOUNTS, STORAGE_CLASSES, STORAGE_PROFILES)
+STORED = (SERVICES, SERVICE_ACCOUNTS, PVS, STORAGE_CLASSES, STORAGE_PROFILES)
 
 
 def _empty(group: str, kind: str, *short_names: str, plural: str = "", namespaced: bool = True) -> Resource:
@@ -67,11 +85,9 @@ _ONLY_MACHINES = (
 )
 _NO_ROUTES = "a standalone installation routes nothing by name: `polyvisor port-forward` leads to a VM's ports"
 _NO_QUOTAS = "a standalone installation has one user and enforces no quotas"
-_NO_VOLUMES = "the agent makes a volume for each PersistentVolumeClaim; create the claim"
 EMPTY: Mapping[Resource, str] = {
     _empty("", "Endpoints", "ep", plural="endpoints"): _NO_ROUTES,
     _empty("", "LimitRange", "limits"): _NO_QUOTAS,
-    _empty("", "PersistentVolume", "pv", namespaced=False): _NO_VOLUMES,
     _empty("", "ReplicationController", "rc"): _ONLY_MACHINES,
     _empty("", "ResourceQuota", "quota"): _NO_QUOTAS,
     _empty("apps", "DaemonSet", "ds"): _ONLY_MACHINES,

@@ -14,8 +14,10 @@ from polyvisor.api.problems import Problem
 from polyvisor.api.resources import EVENTS, NAMESPACES, NODES, PODS, PVCS, SECRETS, Resource
 
 from .errors import Obj
-from .kinds import SERVICES
+from .kinds import PVS, SERVICES
 
+IN_USE_FINALIZER = "kubernetes.io/pv-protection"
+"""On each PersistentVolume, as Kubernetes' admission sets it: it is not removed while a claim is bound to it."""
 NODE_PORTS = range(30000, 32768)
 _KEEPS_STATUS = frozenset([NODES.plural])
 """Kinds whose status may come with the object when it is created."""
@@ -45,8 +47,19 @@ def on_create(resource: Resource, obj: Obj) -> None:
         obj.setdefault("spec", {})  # every Node of a cluster has one, and clients count on it
     elif resource is PVCS:
         obj["status"] = {"phase": "Pending"}
+    elif resource is PVS:
+        _default_volume(obj.setdefault("spec", {}))
+        obj["status"] = {"phase": "Pending"}
+        finalizers = obj["metadata"].setdefault("finalizers", [])
+        if IN_USE_FINALIZER not in finalizers:
+            finalizers.append(IN_USE_FINALIZER)
     elif resource is SECRETS:
         obj.setdefault("type", "Opaque")
+
+
+def _default_volume(spec: Obj) -> None:
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    spec.setdefault("volumeMode", "Filesystem")
 
 
 def _default_pod(spec: Obj) -> None:

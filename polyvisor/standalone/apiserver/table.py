@@ -94,6 +94,30 @@ def _access_modes(claim: Obj) -> str:
     return ",".join(_ACCESS.get(mode, mode) for mode in modes)
 
 
+def _volume_modes(volume: Obj) -> str:
+    modes = volume.get("spec", {}).get("accessModes") or []
+    return ",".join(_ACCESS.get(mode, mode) for mode in modes)
+
+
+def _volume_status(volume: Obj) -> str:
+    if volume["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    return str(volume.get("status", {}).get("phase", ""))
+
+
+def _volume_claim(volume: Obj) -> str:
+    claim = volume.get("spec", {}).get("claimRef")
+    return f"{claim.get('namespace')}/{claim.get('name')}" if claim else ""
+
+
+def _or_empty(path: str) -> Callable[[Obj], str]:
+    return lambda obj: ",".join(str(one) for one in find_path(obj, path))
+
+
+def _attributes_class(obj: Obj) -> str:
+    return str(obj.get("spec", {}).get("volumeAttributesClassName") or "<unset>")
+
+
 def _controller(revision: Obj) -> str:
     owner = controller_of(revision)
     if owner is None:
@@ -111,6 +135,12 @@ _COMPUTED: dict[tuple[str, str], Callable[[Obj], Any]] = {
     ("events", "Last Seen"): _last_seen,
     ("events", "Object"): _event_object,
     ("persistentvolumeclaims", "Access Modes"): _access_modes,
+    ("persistentvolumes", "Access Modes"): _volume_modes,
+    ("persistentvolumes", "Status"): _volume_status,
+    ("persistentvolumes", "Claim"): _volume_claim,
+    ("persistentvolumes", "StorageClass"): _or_empty(".spec.storageClassName"),
+    ("persistentvolumes", "VolumeAttributesClass"): _attributes_class,
+    ("persistentvolumes", "Reason"): _or_empty(".status.reason"),
     ("controllerrevisions", "Controller"): _controller,
 }
 _ADDED: dict[str, tuple[Column, ...]] = {
