@@ -123,8 +123,8 @@ def add_graphics(devices: _Element, spec: DomainSpec, context: DomainContext) ->
     if not asked or context.graphics_socket is None:
         return
     add(add(devices, "graphics", type="vnc"), "listen", type="socket", socket=str(context.graphics_socket))
-    vga = chosen in (None, "vga")
-    add(add(devices, "video"), "model", type=chosen or "vga", vram=16384 if vga else None, heads=1)
+    vga, heads = chosen in (None, "vga"), None if chosen == "none" else 1
+    add(add(devices, "video"), "model", type=chosen or "vga", vram=16384 if vga else None, heads=heads)
 
 
 def add_agent_channel(devices: _Element, context: DomainContext) -> None:

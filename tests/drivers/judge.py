@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from lxml import etree
 
 from polyvisor.drivers.qemu.plan import QEMU_CONF
 
@@ -53,6 +56,40 @@ def judge(folder: Path) -> Iterator[Judge]:
         yield Judge(process)
         assert process.stdin
         process.stdin.close()
+
+
+COUNTED = ("disk", "interface", "filesystem", "channel", "redirdev", "rng", "watchdog", "sound", "tpm", "panic")
+"""Devices of which libvirt adds none by itself."""
+AS_MEANT = re.compile(r"/domain/(memory|currentMemory|os/type)\b")
+"""Where it says the same in other words: sizes in KiB, the version of a machine type."""
+
+
+def lost(ours: str, theirs: str) -> list[str]:
+    """Return what was written and is not there any more, or has another value, and devices that were added."""
+    one, other = etree.fromstring(ours), etree.fromstring(theirs)
+    found = [flaw for flaw in _lost(one, other, "") if not AS_MEANT.match(flaw)]
+    for tag in COUNTED:
+        wanted, there = len(one.findall(f"devices/{tag}")), len(other.findall(f"devices/{tag}"))
+        if wanted != there:
+            found.append(f"{there} of {tag} instead of {wanted}")
+    return found
+
+
+def _lost(one: etree._Element, other: etree._Element, above: str) -> list[str]:
+    path = f"{above}/{one.tag}"
+    found = [f"{path} {key}={value}: {other.get(key)}" for key, value in one.items() if other.get(key) != value]
+    text = (one.text or "").strip()
+    if text != (other.text or "").strip():
+        found.append(f"{path}: {text}: {other.text}")
+    left = {tag: other.findall(tag) for tag in {child.tag for child in one}}
+    for child in one:
+        nearest = min(left[child.tag], key=lambda their: len(_lost(child, their, path)), default=None)
+        if nearest is not None:
+            left[child.tag].remove(nearest)
+            found += _lost(child, nearest, path)
+        elif len(child) or child.attrib or child.text:
+            found.append(f"{path}/{child.tag}: nothing")
+    return found
 
 
 def _run_events(libvirt: Any) -> None:
