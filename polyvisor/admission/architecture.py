@@ -12,7 +12,7 @@ from polyvisor.admission import hypervisor
 from polyvisor.admission.values import Findings, listed, mapping, text, texts
 from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.base import Verdict
+from polyvisor.drivers.verdict import may_support
 
 ARCHITECTURES = ("amd64", "arm64", "s390x")
 
@@ -54,6 +54,5 @@ def _of(spec: Obj, configuration: Obj) -> Obj:
 
 
 def _have_types(spec: Obj, configuration: Obj, drivers: DriverRegistry) -> bool:
-    having = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
-    answers = [one.features.get("machine.type") for one in hypervisor.allowed(spec, configuration, drivers)]
-    return bool(answers) and all(one is not None and one.verdict in having for one in answers)
+    allowed = hypervisor.allowed(spec, configuration, drivers)
+    return bool(allowed) and all(may_support(one, "machine.type") for one in allowed)

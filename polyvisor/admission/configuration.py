@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from polyvisor.admission import architecture
-from polyvisor.admission.hypervisor import by_name_or_alias
 from polyvisor.admission.paths import image_error
 from polyvisor.admission.values import Findings, items, mapping, text, texts
 from polyvisor.api import Obj, nearest
 from polyvisor.api.tls_ciphers import CIPHERS, KNOWN
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.enablement import by_name_or_alias
 
 
 def effective(configuration: Obj, drivers: DriverRegistry) -> Obj:

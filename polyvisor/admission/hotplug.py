@@ -14,7 +14,7 @@ from polyvisor.api import Obj
 from polyvisor.api.volumes import passing
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.features import BY_ID
-from polyvisor.drivers.verdict import UNKNOWN, supports
+from polyvisor.drivers.verdict import answer_of, supports
 
 BUSES = ("scsi", "virtio")
 INTERFACES = "domain.devices.interfaces"
@@ -33,7 +33,7 @@ def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findin
     places = {text(card.get("name")): where for where, card in items(_interfaces(new), f"{path}.{INTERFACES}")}
     for name, feature in changes(cards(old), cards(new)).items():
         if driver is not None and not supports(driver, feature):
-            reason = driver.features.get(feature, UNKNOWN).reason
+            reason = answer_of(driver, feature).reason
             message = f"{BY_ID[feature].title} with {driver.title}: {reason}"
             found.add(places.get(name, f"{path}.{INTERFACES}"), message, "FieldValueNotSupported", feature)
 

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from polyvisor.admission.values import Findings, mapping, text, texts
 from polyvisor.api import Obj, Problem, VirtualMachineInstanceSpec, nearest
-from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers import DriverRegistry, enablement
 from polyvisor.drivers.answers import link
-from polyvisor.drivers.base import Driver, Support, Verdict
+from polyvisor.drivers.base import Driver, Support
+from polyvisor.drivers.enablement import by_name_or_alias
 from polyvisor.drivers.features import Combined, Counted, Feature, asked
-from polyvisor.drivers.verdict import Asked, answer, lacking
+from polyvisor.drivers.verdict import Asked, lacking, may_support, supports
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,8 @@ def enabled(configuration: Obj, drivers: DriverRegistry) -> list[Driver]:
     """Return the drivers that the configuration enables, best first; all of them if it names none."""
     listed = configuration.get("hypervisors")
     names = [text(item.get("name")) for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
-    if not names:
-        return list(drivers)
-    found = [driver for name in names if (driver := by_name_or_alias(name, drivers)) is not None]
-    return list(dict.fromkeys(found))
-
-
-def by_name_or_alias(name: str, drivers: DriverRegistry) -> Driver | None:
-    """Return the driver that a configuration means by ``name``."""
-    return next((driver for driver in drivers if name == driver.name or name in driver.aliases), None)
+    found = enablement.enabled(((name, "") for name in names), {driver.name: driver for driver in drivers})
+    return [driver for name in found if (driver := drivers.get(name)) is not None]
 
 
 def unknown_driver(name: str, drivers: DriverRegistry) -> str:
@@ -88,13 +82,8 @@ def usable(spec: Obj, configuration: Obj, drivers: DriverRegistry, everywhere: s
         return True
     virt_type = text(mapping(spec, "hypervisor").get("virtType"))
     named, wanted = allowed(spec, configuration, drivers), asked(parsed)
-    having = [one for one in named if not everywhere or _everywhere(one, everywhere)]
+    having = [one for one in named if not everywhere or supports(one, everywhere)]
     return not named or not all(lacks(driver, wanted, virt_type) for driver in having)
-
-
-def _everywhere(driver: Driver, feature: str) -> bool:
-    support = driver.features.get(feature)
-    return support is not None and support.verdict is Verdict.SUPPORTED
 
 
 def validate(spec: Obj, path: str, configuration: Obj, drivers: DriverRegistry, found: Findings) -> None:
@@ -155,16 +144,12 @@ def _hint(lack: Lack, whole: Sequence[str], others: Sequence[Driver]) -> str:
         return f"; {' or '.join(whole)} would do"
     if isinstance(lack.feature, Counted | Combined):
         return ""  # whether others take it is known of few, and each of its parts may be lacking there
-    having = [d.name for d in others if _has(d, lack.feature)]
+    having = [d.name for d in others if may_support(d, lack.feature.id)]
     if having:
         return (
             f"; {', '.join(having)} {'have' if len(having) > 1 else 'has'} it, but not all that this machine asks for"
         )
     return "; no other driver has it" if others else ""
-
-
-def _has(driver: Driver, feature: Feature) -> bool:
-    return answer(driver, feature).verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
 
 
 def _full(path: str, field: str) -> str:

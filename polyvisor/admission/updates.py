@@ -15,7 +15,7 @@ from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, Verdict
 from polyvisor.drivers.features import BY_ID
-from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.drivers.verdict import answer_of
 
 TEMPLATE = ("spec", "template", "spec")
 LIVE = {
@@ -51,7 +51,7 @@ def _lacking(feature: str, running: list[Driver]) -> str:
     reasons = {
         f"{driver.title}: {support.reason}"
         for driver in running
-        if (support := driver.features.get(feature, UNKNOWN)).verdict is not Verdict.SUPPORTED
+        if (support := answer_of(driver, feature)).verdict is not Verdict.SUPPORTED
     }
     told = "; ".join(sorted(reasons)) if len(reasons) == 1 else f"see `polyvisor features --feature {feature}`"
     return f"{BY_ID[feature].title}: {told}" if reasons else ""

@@ -15,7 +15,8 @@ from polyvisor.adoption.places import pci_address
 from polyvisor.adoption.values import Outcome, PoolMapping
 from polyvisor.api import Obj
 from polyvisor.domain import DiskSource, Share
-from polyvisor.drivers.base import RootKind, Verdict
+from polyvisor.drivers.base import RootKind
+from polyvisor.drivers.verdict import may_support
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -43,7 +44,7 @@ def read_disks(draft: Draft) -> None:
         name = _name(element, names)
         names.add(name)
         source = _source(draft, element, name, kind)
-        if not source and kind == "cdrom" and not _has(draft, "disk.cdrom.empty"):
+        if not source and kind == "cdrom" and not may_support(draft.driver, "disk.cdrom.empty"):
             draft.leave_out(element, "the driver has no drive without a disc")
         elif source or kind == "cdrom":
             draft.elements[name] = element
@@ -51,11 +52,6 @@ def read_disks(draft: Draft) -> None:
     _order(draft, found)
     if found:
         draft.devices["disks"] = found
-
-
-def _has(draft: Draft, feature: str) -> bool:
-    support = draft.driver.features.get(feature)
-    return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
 
 
 def _name(element: _Element, taken: set[str]) -> str:

@@ -20,9 +20,9 @@ from polyvisor.agent import safepath
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.launchers import Launchers
 from polyvisor.agent.link import LauncherError, Link
-from polyvisor.api import Obj, VirtualMachineInstanceSpec
-from polyvisor.domain.compute import own_cpus
+from polyvisor.api import Obj
 from polyvisor.kube import WorkQueue
+from polyvisor.machine import Vcpus
 
 FIELD = "spec.domain.cpu.dedicatedCpuPlacement"
 FEATURES = ("cpu.pinning", "cpu.emulator-pinning")
@@ -154,7 +154,7 @@ class HostCpus:
 
 
 def _wanted(spec: Obj) -> int:
-    return own_cpus(VirtualMachineInstanceSpec.model_validate(spec).domain)
+    return Vcpus.read(spec["domain"]).dedicated
 
 
 def _text(cpus: tuple[int, ...]) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyvisor.agent.errors import AgentError
-from polyvisor.api import Obj, VirtualMachineInstanceSpec
+from polyvisor.api import Obj
 from polyvisor.api.quantity import format_quantity
-from polyvisor.domain.compute import huge_page_bytes, memory_bytes
+from polyvisor.machine import Machine
 
 ROOT = Path("/sys/kernel/mm/hugepages")
 
@@ -22,11 +22,10 @@ def reserved(root: Path = ROOT) -> dict[int, int]:
 
 def check(spec: Obj, root: Path = ROOT) -> None:
     """Raise if a machine wants more huge pages than are free: libvirt would only tell that the hypervisor ended."""
-    domain = VirtualMachineInstanceSpec.model_validate(spec).domain
-    size = huge_page_bytes(domain)
+    memory = Machine.read(spec).memory
+    size, wanted = memory.page, memory.pages
     if not size:
         return
-    wanted = memory_bytes(domain) // size
     folder = _sizes(root).get(size)
     named = format_quantity(size)
     if folder is None:

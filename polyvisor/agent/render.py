@@ -18,7 +18,8 @@ from polyvisor.api import Obj, VirtualMachineInstance
 from polyvisor.domain import CardSource, DiskSource, DomainContext
 from polyvisor.domain.disks import letters
 from polyvisor.domain.ids import TRIAL
-from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.base import Driver
+from polyvisor.drivers.verdict import may_support
 
 SCREEN = "vnc.sock"
 AGENT = "agent.sock"
@@ -59,8 +60,8 @@ def domain_xml(
         root_volume=prepared.root_volume,
         kernel=prepared.kernel,
         initrd=prepared.initrd,
-        graphics_socket=folder / SCREEN if _has(driver, "lifecycle.vnc") else None,
-        agent_socket=folder / AGENT if _has(driver, "lifecycle.guest-agent") else None,
+        graphics_socket=folder / SCREEN if may_support(driver, "lifecycle.vnc") else None,
+        agent_socket=folder / AGENT if may_support(driver, "lifecycle.guest-agent") else None,
         usb_sockets=tuple(folder / f"usb{number}.sock" for number in range(USB_SLOTS)),
         cards=cards or {},
         cpus=cpus,
@@ -136,8 +137,3 @@ def card_xml(vmi: Obj, driver: Driver, name: str, sources: Mapping[str, CardSour
     if not any(c.get("pciAddress") for c in vmi["spec"]["domain"]["devices"]["interfaces"] if c["name"] == name):
         _leave_open(card)
     return etree.tostring(card, encoding="unicode")
-
-
-def _has(driver: Driver, feature: str) -> bool:
-    support = driver.features.get(feature)
-    return support is not None and support.verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)

@@ -12,7 +12,7 @@ from polyvisor.drivers import registry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.features import FEATURES, Feature
-from polyvisor.drivers.verdict import UNKNOWN
+from polyvisor.drivers.verdict import answer_of
 
 MARKS = {
     Verdict.SUPPORTED: ("yes", "green"),
@@ -40,11 +40,6 @@ def features(driver_names: Sequence[str], feature_ids: Sequence[str], output: Ou
         _grid(drivers, rows)
 
 
-def answer(driver: Driver, feature: Feature) -> Support:
-    """Return what a driver says of a feature."""
-    return driver.features.get(feature.id, UNKNOWN)
-
-
 def as_data(drivers: Sequence[Driver], features: Sequence[Feature]) -> Obj:
     """Return the table as JSON: ``drivers``, and ``features`` with one answer a driver."""
     return {
@@ -54,7 +49,7 @@ def as_data(drivers: Sequence[Driver], features: Sequence[Feature]) -> Obj:
                 "id": feature.id,
                 "title": feature.title,
                 "fields": sorted(set(feature.wire_places)),
-                "drivers": {driver.name: _as_obj(answer(driver, feature)) for driver in drivers},
+                "drivers": {driver.name: _as_obj(answer_of(driver, feature.id)) for driver in drivers},
             }
             for feature in features
         ],
@@ -117,7 +112,7 @@ def _grid(drivers: Sequence[Driver], rows: Sequence[Feature]) -> None:
     for driver in drivers:
         table.add_column(driver.name, justify="center", no_wrap=True)
     for feature in rows:
-        marks = [MARKS[answer(driver, feature).verdict] for driver in drivers]
+        marks = [MARKS[answer_of(driver, feature.id).verdict] for driver in drivers]
         table.add_row(feature.id, *(Text(text, style) for text, style in marks))
     console = Console(highlight=False)
     console.print(table)
@@ -139,7 +134,7 @@ def _answers(drivers: Sequence[Driver], rows: Sequence[Feature]) -> None:
     table.add_column("WHY", overflow="fold")
     for feature in rows:
         for driver in drivers:
-            support = answer(driver, feature)
+            support = answer_of(driver, feature.id)
             style = MARKS[support.verdict][1]
             table.add_row(feature.id, driver.name, Text(str(support.verdict), style), support.reason)
     Console(highlight=False).print(table)
@@ -150,7 +145,7 @@ def _sources(drivers: Sequence[Driver], rows: Sequence[Feature]) -> None:
     lines = [["FEATURE", "DRIVER", "ANSWER", "SOURCE", "WHY"]]
     for feature in rows:
         for driver in drivers:
-            support = answer(driver, feature)
+            support = answer_of(driver, feature.id)
             lines.append([feature.id, driver.name, str(support.verdict), support.source or "-", support.reason])
     for line in columns(lines):
         say(line)

@@ -28,8 +28,8 @@ from polyvisor.controllers.launcher_resources import guaranteed, resources_of
 from polyvisor.controllers.objects import owned_by, owner_reference, uid
 from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
 from polyvisor.controllers.support_containers import Support, support_resources
-from polyvisor.domain.compute import own_cpus
 from polyvisor.domain.kept import state_claim
+from polyvisor.machine import Vcpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -201,7 +201,7 @@ def launcher_image(driver: str, configured: str = "") -> str:
 
 def _node_selector(spec: VirtualMachineInstanceSpec) -> dict[str, str]:
     wanted = {names.NODE_SCHEDULABLE_LABEL: "true"}
-    if own_cpus(spec.domain):
+    if Vcpus.of(spec.domain).dedicated:
         wanted[node_names.CPU_MANAGER_LABEL] = "true"
     return wanted | (spec.node_selector or {})
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from polyvisor.admission.configuration import overhead_ratio
 from polyvisor.api import node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
-from polyvisor.domain.compute import huge_page_bytes, own_cpus
+from polyvisor.machine import Machine
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
@@ -28,19 +28,19 @@ def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj, 
     With ``cpu_limit`` it may use no more CPUs than its guest has, where the machine says nothing of a limit.
     """
     ratio = overhead_ratio(config.get("additionalGuestMemoryOverheadRatio")) or 1.0
-    overhead = int((driver.overhead_bytes(spec) + _added_overhead(spec)) * ratio)
+    machine = Machine.of(spec)
+    overhead = int((driver.overhead_bytes(spec) + machine.memory.added_overhead) * ratio)
     given = spec.domain.resources
     requests: dict[str, Any] = dict((given.requests if given else None) or {})
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
-    own = own_cpus(spec.domain)
+    own, page = machine.vcpus.dedicated, machine.memory.page
     if own:
         requests["cpu"] = limits["cpu"] = str(own)
         if "memory" in limits:
             requests["memory"] = limits["memory"]
-    memory = whole(requests["memory"]) if "memory" in requests else guest_memory(spec)
+    memory = whole(requests["memory"]) if "memory" in requests else machine.memory.guest
     overcommitted = given is not None and given.overcommit_guest_overhead is True and not own
-    page = huge_page_bytes(spec.domain)
-    huge = guest_memory(spec) if page else 0
+    huge = machine.memory.guest if page else 0
     requests["memory"] = format_quantity(memory - huge + (0 if overcommitted and not huge else overhead))
     if own:
         limits["memory"] = requests["memory"]
@@ -54,35 +54,11 @@ def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj, 
             requests["cpu"] = limits["cpu"]
         else:
             parts = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
-            share = (Decimal(virtual_cpus(spec)) / Decimal(parse_quantity(parts))).quantize(Decimal("0.001"))
+            share = (Decimal(machine.vcpus.count) / Decimal(parse_quantity(parts))).quantize(Decimal("0.001"))
             requests["cpu"] = format_quantity(share, binary=False)
     if cpu_limit and "cpu" not in limits:
-        limits["cpu"] = str(virtual_cpus(spec))
+        limits["cpu"] = str(machine.vcpus.count)
     return {"requests": requests} | ({"limits": limits} if limits else {})
-
-
-def _added_overhead(spec: VirtualMachineInstanceSpec) -> int:
-    memory = spec.domain.memory
-    reserved = memory.reserved_overhead if memory else None
-    return whole(reserved.added_overhead) if reserved and reserved.added_overhead is not None else 0
-
-
-def guest_memory(spec: VirtualMachineInstanceSpec) -> int:
-    """Return the guest's memory in bytes."""
-    memory = spec.domain.memory
-    if memory is not None and memory.guest is not None:
-        return whole(memory.guest)
-    resources = spec.domain.resources
-    for given in (resources.requests, resources.limits) if resources else ():
-        if given and "memory" in given:
-            return whole(given["memory"])
-    return 0
-
-
-def virtual_cpus(spec: VirtualMachineInstanceSpec) -> int:
-    """Return how many CPUs the guest sees."""
-    cpu = spec.domain.cpu
-    return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
 
 
 def guaranteed(resources: Obj) -> bool:

@@ -23,6 +23,7 @@ from polyvisor.controllers.objects import condition_is, moment, phase_of
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Informer
 from polyvisor.kube.metrics import Families, Family, histogram
+from polyvisor.machine import Vcpus
 
 SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 RUNNING, STARTING, MIGRATING, STOPPED, ERROR = "running", "starting", "migrating", "non_running", "error"
@@ -205,7 +206,7 @@ def _machine(found: Families, vm: Obj) -> None:
 def _resources(found: Families, where: Obj, domain: Obj) -> None:
     cpu, memory = domain.get("cpu") or {}, domain.get("memory") or {}
     if cpu:
-        cores = (cpu.get("cores") or 1) * (cpu.get("sockets") or 1) * (cpu.get("threads") or 1)
+        cores = Vcpus.read({"cpu": cpu}).count
         labels = {"resource": "cpu", "unit": "cores", "source": "domain"}
         found.add("kubevirt_vm_resource_requests", cores, **where, **labels)
     given: list[tuple[str, str, str, Any]] = [("requests", "memory", "guest", memory.get("guest"))]

@@ -1,17 +1,12 @@
-"""CPUs, memory, clock and the features of the platform.
-
-A machine without a memory size has the one it requests; CPUs follow cores, sockets and threads, else the CPU limit or
-request rounded up.
-"""
+"""CPUs, memory, clock and the features of the platform."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 from typing import TYPE_CHECKING
 
-from polyvisor.api.quantity import parse_quantity, whole
 from polyvisor.domain.xml import add, on_off, yes_no
+from polyvisor.machine import Memory, Vcpus
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -21,37 +16,13 @@ if TYPE_CHECKING:
 HOST_MODELS = ("host-passthrough", "host-model")
 
 
-def memory_bytes(spec: DomainSpec) -> int:
-    """Return how much memory the guest sees."""
-    if spec.memory and spec.memory.guest is not None:
-        return whole(str(spec.memory.guest))
-    for amounts in (spec.resources and spec.resources.requests, spec.resources and spec.resources.limits):
-        if amounts and amounts.get("memory") is not None:
-            return whole(str(amounts["memory"]))
-    raise ValueError("spec.domain.memory.guest: the machine has no memory size")
-
-
-def huge_page_bytes(spec: DomainSpec) -> int:
-    """Return the size of the huge pages that the guest's memory is to be made of; 0 for ordinary memory."""
-    pages = spec.memory.hugepages if spec.memory else None
-    return int(parse_quantity(pages.page_size)) if pages and pages.page_size else 0
-
-
-def vcpus(spec: DomainSpec) -> int:
-    """Return how many CPUs the guest has."""
-    cpu = spec.cpu
-    if cpu and (cpu.sockets or cpu.cores or cpu.threads):
-        return (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1)
-    for amounts in (spec.resources and spec.resources.limits, spec.resources and spec.resources.requests):
-        if amounts and amounts.get("cpu") is not None:
-            return max(1, ceil(parse_quantity(str(amounts["cpu"]))))
-    return 1
-
-
 def add_memory(domain: _Element, spec: DomainSpec) -> None:
     """Write the memory in bytes, and what it is made of where that is asked for or follows from what shares it."""
-    add(domain, "memory", memory_bytes(spec), unit="B")
-    page, shared = huge_page_bytes(spec), bool(spec.devices.filesystems)
+    memory = Memory.of(spec)
+    if not memory.guest:
+        raise ValueError("spec.domain.memory.guest: the machine has no memory size")
+    add(domain, "memory", memory.guest, unit="B")
+    page, shared = memory.page, bool(spec.devices.filesystems)
     if not page and not shared:
         return
     backing = add(domain, "memoryBacking")
@@ -62,34 +33,19 @@ def add_memory(domain: _Element, spec: DomainSpec) -> None:
         add(backing, "access", mode="shared")  # a guest's requests are read where the guest wrote them
 
 
-def most_vcpus(spec: DomainSpec) -> int:
-    """Return how many CPUs the guest may come to have."""
-    cpu = spec.cpu
-    if cpu and cpu.max_sockets and cpu.max_sockets > (cpu.sockets or 1):
-        return cpu.max_sockets * (cpu.cores or 1) * (cpu.threads or 1)
-    return vcpus(spec)
-
-
-def own_cpus(spec: DomainSpec) -> int:
-    """Return how many CPUs of the node the machine is to have to itself; 0 if it shares them."""
-    cpu = spec.cpu
-    if not (cpu and cpu.dedicated_cpu_placement):
-        return 0
-    return vcpus(spec) + bool(cpu.isolate_emulator_thread)
-
-
 def add_vcpus(domain: _Element, spec: DomainSpec, own: Sequence[int] = ()) -> None:
     """Write the number of CPUs; those that may come later are there and switched off. ``own`` are the node's for it."""
-    now, most = vcpus(spec), most_vcpus(spec)
+    vcpus = Vcpus.of(spec)
     allowed = ",".join(map(str, own)) or None
-    add(domain, "vcpu", most, placement="static", cpuset=allowed, current=now if now != most else None)
+    now = vcpus.count if vcpus.count != vcpus.most else None
+    add(domain, "vcpu", vcpus.most, placement="static", cpuset=allowed, current=now)
 
 
 def add_pins(domain: _Element, spec: DomainSpec, own: Sequence[int]) -> None:
     """Write which CPU of the node each of the guest's has; one that is over is the emulator's."""
     if not own:
         return
-    pins, count = add(domain, "cputune"), vcpus(spec)
+    pins, count = add(domain, "cputune"), Vcpus.of(spec).count
     for number, cpu in enumerate(own[:count]):
         add(pins, "vcpupin", vcpu=number, cpuset=cpu)
     if own[count:]:
@@ -112,7 +68,7 @@ def add_cpu(domain: _Element, spec: DomainSpec) -> None:
         add(element, "topology", sockets=sockets, cores=cpu.cores or 1, threads=cpu.threads or 1)
     else:
         # Without explicit words the CPUs are sockets of one core, as KubeVirt has it.
-        add(element, "topology", sockets=most_vcpus(spec), cores=1, threads=1)
+        add(element, "topology", sockets=Vcpus.of(spec).most, cores=1, threads=1)
     for feature in (cpu and cpu.features) or []:
         add(element, "feature", policy=feature.policy or "require", name=feature.name)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polyvisor.domain.compute import huge_page_bytes, own_cpus
+from polyvisor.domain.dialect import CardKind
 from polyvisor.domain.xml import add, add_pci_address
-from polyvisor.drivers.base import CardKind
+from polyvisor.machine import Memory, Vcpus
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -156,6 +156,6 @@ def add_balloon(devices: _Element, spec: DomainSpec) -> None:
     if spec.devices.autoattach_mem_balloon is not False:
         # a guest tells of free pages of its own size, which is no part of a huge page that could be given back
         # and one with CPUs of its own is not to be disturbed by it
-        reporting = "off" if huge_page_bytes(spec) or own_cpus(spec) else "on"
+        reporting = "off" if Memory.of(spec).page or Vcpus.of(spec).dedicated else "on"
         element = add(devices, "memballoon", model="virtio", freePageReporting=reporting)
         add(element, "stats", period=10)

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polyvisor.domain.compute import vcpus
 from polyvisor.domain.xml import add, add_pci_address
+from polyvisor.machine import Disk, Vcpus
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-    from polyvisor.api import Disk, DomainSpec
+    from polyvisor import api
+    from polyvisor.api import DomainSpec
     from polyvisor.domain.context import DiskSource, DomainContext
 
 PREFIXES = {"virtio": "vd", "sata": "sd", "scsi": "sd", "usb": "sd"}
@@ -35,12 +36,12 @@ def io_threads(spec: DomainSpec, context: DomainContext) -> IoThreads:
 
     Only virtio disks have them: on other buses the thread would belong to the controller.
     """
-    disks = [d for d in spec.devices.disks or [] if d.name in context.disks and target_of(d)[0] == "virtio"]
+    disks = [d for d in spec.devices.disks or [] if d.name in context.disks and Disk.of(d).bus == "virtio"]
     own = [disk for disk in disks if disk.dedicated_io_thread]
     rest = [disk for disk in disks if not disk.dedicated_io_thread]
     if not own and spec.io_threads_policy is None:
         return IoThreads(0, {})
-    most = 2 * vcpus(spec) - len(own) if spec.io_threads_policy == "auto" else 1
+    most = 2 * Vcpus.of(spec).count - len(own) if spec.io_threads_policy == "auto" else 1
     common = max(1, min(most, len(rest))) if rest else 0
     of = {disk.name: 1 + number % common for number, disk in enumerate(rest)}
     of |= {disk.name: common + number for number, disk in enumerate(own, 1)}
@@ -52,19 +53,17 @@ def add_disks(devices: _Element, spec: DomainSpec, context: DomainContext, threa
     used: Counter[str] = Counter()
     disks = [disk for disk in spec.devices.disks or [] if disk.name in context.disks or disk.cdrom is not None]
     for disk in disks:
-        bus, device, readonly = target_of(disk)
-        prefix = PREFIXES.get(bus, "sd")
-        element = _add_disk(
-            devices, disk, context.disks.get(disk.name), f"{prefix}{letters(used[prefix])}", bus, device, readonly
-        )
+        target = Disk.of(disk)
+        prefix = PREFIXES.get(target.bus, "sd")
+        element = _add_disk(devices, disk, context.disks.get(disk.name), f"{prefix}{letters(used[prefix])}", target)
         driver = element.find("driver")
         assert driver is not None
         if disk.name in threads.of:
             driver.set("iothread", str(threads.of[disk.name]))
-        if spec.devices.block_multi_queue and bus == "virtio":
-            driver.set("queues", str(vcpus(spec)))
+        if spec.devices.block_multi_queue and target.bus == "virtio":
+            driver.set("queues", str(Vcpus.of(spec).count))
         used[prefix] += 1
-    if any(target_of(disk)[0] == "scsi" for disk in disks):
+    if any(Disk.of(disk).bus == "scsi" for disk in disks):
         add(devices, "controller", type="scsi", index=0, model="virtio-scsi")
 
 
@@ -97,15 +96,6 @@ def _hide(devices: _Element, path: str) -> None:
     add(filesystem, "readonly")
 
 
-def target_of(disk: Disk) -> tuple[str, str, bool]:
-    """Return bus, device and whether it is read-only."""
-    if disk.cdrom is not None:
-        return disk.cdrom.bus or "sata", "cdrom", True
-    if disk.lun is not None:
-        return disk.lun.bus or "scsi", "lun", bool(disk.lun.readonly)
-    return (disk.disk and disk.disk.bus) or "virtio", "disk", bool(disk.disk and disk.disk.readonly)
-
-
 def letters(number: int) -> str:
     """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
     text = ""
@@ -116,11 +106,9 @@ def letters(number: int) -> str:
     return text
 
 
-def _add_disk(
-    devices: _Element, disk: Disk, source: DiskSource | None, name: str, bus: str, device: str, readonly: bool
-) -> _Element:
+def _add_disk(devices: _Element, disk: api.Disk, source: DiskSource | None, name: str, target: Disk) -> _Element:
     block = source is not None and source.block
-    element = add(devices, "disk", type="block" if block else "file", device=device)
+    element = add(devices, "disk", type="block" if block else "file", device=target.kind)
     policy = disk.error_policy or None
     # what one machine writes is seen by the other at once, and native I/O passes the host's cache by
     cache = disk.cache or ("none" if disk.shareable or disk.io == "native" else None)
@@ -129,8 +117,8 @@ def _add_disk(
     if source is not None:
         add(element, "source", **{"dev" if block else "file": str(source.path)})
     tray = disk.cdrom.tray if disk.cdrom else None
-    add(element, "target", dev=name, bus=bus, tray=tray or None)
-    if readonly:
+    add(element, "target", dev=name, bus=target.bus, tray=tray or None)
+    if target.readonly:
         add(element, "readonly")
     if disk.shareable:
         add(element, "shareable")

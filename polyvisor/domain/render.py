@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from polyvisor.api import VirtualMachineInstance, VirtualMachineInstanceSpec
     from polyvisor.domain.context import DomainContext
-    from polyvisor.drivers.base import Driver
+    from polyvisor.domain.dialect import Dialect
 
 
-def render(vmi: VirtualMachineInstance, driver: Driver, context: DomainContext) -> str:
+def render(vmi: VirtualMachineInstance, driver: Dialect, context: DomainContext) -> str:
     """Return the domain XML of ``vmi`` for ``driver``; ``vmi`` itself is left as it is."""
     from lxml import etree
 
@@ -35,7 +35,7 @@ def render(vmi: VirtualMachineInstance, driver: Driver, context: DomainContext) 
 
 
 def _domain(
-    vmi: VirtualMachineInstance, spec: VirtualMachineInstanceSpec, driver: Driver, context: DomainContext
+    vmi: VirtualMachineInstance, spec: VirtualMachineInstanceSpec, driver: Dialect, context: DomainContext
 ) -> _Element:
     from lxml import etree
 

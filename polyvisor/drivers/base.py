@@ -30,6 +30,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyvisor.domain.dialect import CardKind as CardKind
 from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
@@ -115,18 +116,6 @@ class RootKind(StrEnum):
 
     DISK = "disk"
     FILESYSTEM = "filesystem"
-
-
-class CardKind(StrEnum):
-    """What a hypervisor wants of the node for a network card.
-
-    ``NONE``: nothing, its networks are its own. ``TAP``: a tap device, made for its user. ``BRIDGE``: the bridge, to
-    which it joins a device of its own.
-    """
-
-    NONE = "none"
-    TAP = "tap"
-    BRIDGE = "bridge"
 
 
 @dataclass(frozen=True, slots=True)

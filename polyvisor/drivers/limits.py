@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
 from typing import TYPE_CHECKING
 
-from polyvisor.api.quantity import parse_quantity
-from polyvisor.drivers.rules import usual_bus
+from polyvisor.machine import Disk, Vcpus
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -33,17 +31,8 @@ class Countable:
 
 
 def _cpus(spec: VirtualMachineInstanceSpec) -> Count:
-    cpu, resources = spec.domain.cpu, spec.domain.resources
-    given = {name: getattr(cpu, name) or 1 for name in ("sockets", "cores", "threads")} if cpu else {}
-    if cpu and any((cpu.sockets, cpu.cores, cpu.threads)):
-        given["sockets"] = max(given["sockets"], cpu.max_sockets or 1)
-        largest = max(given, key=lambda name: given[name])
-        field = "maxSockets" if largest == "sockets" and (cpu.sockets or 1) < given["sockets"] else largest
-        return given["sockets"] * given["cores"] * given["threads"], [f"spec.domain.cpu.{field}"]
-    for kind, amounts in (("limits", resources and resources.limits), ("requests", resources and resources.requests)):
-        if amounts and amounts.get("cpu") is not None:
-            return ceil(parse_quantity(str(amounts["cpu"]))), [f"spec.domain.resources.{kind}[cpu]"]
-    return 1, []
+    vcpus = Vcpus.of(spec.domain)
+    return vcpus.most, [vcpus.field] if vcpus.field else []
 
 
 def _disks(spec: VirtualMachineInstanceSpec) -> Count:
@@ -54,12 +43,8 @@ def _disks(spec: VirtualMachineInstanceSpec) -> Count:
 def _sata(spec: VirtualMachineInstanceSpec) -> Count:
     """Count the disks on SATA, and those that leave the bus to a driver that chooses SATA."""
     disks = enumerate(spec.domain.devices.disks or [])
-    targets = [(number, disk.cdrom or disk.lun or disk.disk) for number, disk in disks]
-    fields = [
-        f"spec.domain.devices.disks[{number}]"
-        for number, target in targets
-        if target is None or target.bus in (None, "", "sata")
-    ]
+    read = [(number, Disk.of(disk)) for number, disk in disks]
+    fields = [f"spec.domain.devices.disks[{n}]" for n, disk in read if not disk.bus_named or disk.bus == "sata"]
     return len(fields), fields
 
 
@@ -68,7 +53,7 @@ def _on(bus: str) -> Callable[[VirtualMachineInstanceSpec], Count]:
 
     def count(spec: VirtualMachineInstanceSpec) -> Count:
         disks = enumerate(spec.domain.devices.disks or [])
-        fields = [f"spec.domain.devices.disks[{number}]" for number, disk in disks if usual_bus(disk) == bus]
+        fields = [f"spec.domain.devices.disks[{number}]" for number, disk in disks if Disk.of(disk).bus == bus]
         return len(fields), fields
 
     return count
@@ -92,7 +77,7 @@ def _serials(bus: str, least: int) -> Callable[[VirtualMachineInstanceSpec], Cou
     def count(spec: VirtualMachineInstanceSpec) -> Count:
         longest, fields = 0, []
         for number, disk in enumerate(spec.domain.devices.disks or []):
-            if usual_bus(disk) == bus and len(disk.serial or "") > least:
+            if Disk.of(disk).bus == bus and len(disk.serial or "") > least:
                 longest = max(longest, len(disk.serial or ""))
                 fields.append(f"spec.domain.devices.disks[{number}].serial")
         return longest, fields

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polyvisor.machine import Disk, Vcpus
+
 if TYPE_CHECKING:
-    from polyvisor.api import Disk, VirtualMachineInstanceSpec
+    from polyvisor.api import VirtualMachineInstanceSpec
 
 DISKS = "spec.domain.devices.disks"
 MAX_BUS = 0x40
@@ -41,15 +43,9 @@ def is_q35(machine: str) -> bool:
     return "q35" in machine
 
 
-def usual_bus(disk: Disk) -> str:
-    """Return the bus that a disk names; else virtio, SATA for a CD-ROM drive, SCSI for a LUN."""
-    target = disk.cdrom or disk.lun or disk.disk
-    return (target.bus if target else None) or ("sata" if disk.cdrom else "scsi" if disk.lun else "virtio")
-
-
 def _threads_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
     disks = enumerate(spec.domain.devices.disks or [])
-    return [f"{DISKS}[{n}].dedicatedIOThread" for n, d in disks if d.dedicated_io_thread and usual_bus(d) != "virtio"]
+    return [f"{DISKS}[{n}].dedicatedIOThread" for n, d in disks if d.dedicated_io_thread and Disk.of(d).bus != "virtio"]
 
 
 def _addresses_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
@@ -57,7 +53,7 @@ def _addresses_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
     return [
         f"{DISKS}[{number}].disk.pciAddress"
         for number, disk in disks
-        if disk.disk and disk.disk.pci_address and usual_bus(disk) != "virtio"
+        if disk.disk and disk.disk.pci_address and Disk.of(disk).bus != "virtio"
     ]
 
 
@@ -139,10 +135,9 @@ def _other_board(spec: VirtualMachineInstanceSpec) -> list[str]:
 
 
 def _cpus_without_apic(spec: VirtualMachineInstanceSpec) -> list[str]:
-    features, cpu = spec.domain.features, spec.domain.cpu
+    features = spec.domain.features
     off = features and features.apic and features.apic.enabled is False
-    count = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
-    return ["spec.domain.features.apic.enabled"] if off and count > 1 else []
+    return ["spec.domain.features.apic.enabled"] if off and Vcpus.of(spec.domain).count > 1 else []
 
 
 def _further_inputs(spec: VirtualMachineInstanceSpec) -> list[str]:

@@ -22,7 +22,7 @@ def answer(driver: Driver, feature: Feature) -> Support:
         rule = driver.rules.get(feature.id)
         return Support(Verdict.UNSUPPORTED, rule.source, rule.reason) if rule else Support(Verdict.SUPPORTED, "")
     if not isinstance(feature, Counted):
-        return driver.features.get(feature.id, UNKNOWN)
+        return answer_of(driver, feature.id)
     limit = driver.limits.get(feature.id)
     if limit is None or feature.count <= limit.most:
         return Support(Verdict.SUPPORTED, limit.source if limit else "")
@@ -37,9 +37,33 @@ def excess(driver: Driver, feature: Feature, fields: Sequence[str]) -> Sequence[
     return fields[limit.most :] if limit and counted else fields
 
 
+def answer_of(driver: Driver, feature: str) -> Support:
+    """Return what a driver's table says of a feature of the catalogue; a missing answer is ``UNKNOWN``."""
+    return driver.features.get(feature, UNKNOWN)
+
+
 def supports(driver: Driver, feature: str) -> bool:
     """Whether a driver has a feature, whatever the node and its versions."""
-    return driver.features.get(feature, UNKNOWN).verdict is Verdict.SUPPORTED
+    return answer_of(driver, feature).verdict is Verdict.SUPPORTED
+
+
+def may_support(driver: Driver, feature: str) -> bool:
+    """Whether a driver has a feature, be it only under conditions."""
+    return answer_of(driver, feature).verdict in (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+
+
+def supports_on(driver: Driver, feature: str, node: ProbeResult, virt_type: str) -> bool:
+    """Whether a driver has a feature on a node of these versions with this virt type.
+
+    What only a node's label tells (``node_fact``) was asked for by placement and counts as met.
+    """
+    support = answer_of(driver, feature)
+    if support.verdict is not Verdict.CONDITIONAL:
+        return support.verdict is Verdict.SUPPORTED
+    if support.virt_types and virt_type not in support.virt_types:
+        return False
+    versioned = bool(support.min_libvirt or support.min_hypervisor)
+    return support.node_fact or not versioned or feature in shown(driver, node)
 
 
 def unsupported(

@@ -20,10 +20,13 @@ from polyvisor.api.names import (
     virt_type_label,
 )
 from polyvisor.api.problems import Problem
+from polyvisor.drivers import enablement
 from polyvisor.drivers.base import Driver, Support, Verdict
+from polyvisor.drivers.enablement import Enabled
 from polyvisor.drivers.features import Feature, asked
 from polyvisor.drivers.isolation import told
 from polyvisor.drivers.verdict import UNKNOWN, answer, excess
+from polyvisor.machine import Choice
 from polyvisor.placement import cpu, machine_types
 from polyvisor.placement.permission import anything
 from polyvisor.placement.reports import reasons
@@ -40,13 +43,6 @@ SELECTOR = "spec.nodeSelector"
 EMULATION = "spec.configuration.developerConfiguration.useEmulation of the KubeVirt object"
 
 Labels = dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Enabled:
-    virt_types: frozenset[str] | None
-    """None: all of the driver's."""
-    launcher_image: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +70,15 @@ def place(
     ``permits`` whether the writer of the machine was allowed to have a driver.
     """
     known = {driver.name: driver for driver in drivers}
-    enabled = _enabled(config, known)
+    listed = [(entry.name or "", entry.launcher_image or "") for entry in config.hypervisors or []]
+    enabled = enablement.enabled(listed, known)
     needs = asked(spec)
     there = counted(nodes, alike)
     developer = config.developer_configuration
     emulation = bool(developer and developer.use_emulation)
     candidates: list[Candidate] = []
     chosen: _Fit | None = None
-    for name in _order(spec, enabled, known):
+    for name in _order(Choice.of(spec), enabled, known):
         fit = _consider(name, known, enabled, spec, needs, there, emulation, permits)
         candidate = fit.candidate
         if candidate.verdict is CandidateVerdict.ELIGIBLE:
@@ -106,40 +103,14 @@ def place(
     )
 
 
-def _enabled(config: KubeVirtConfiguration, known: Mapping[str, Driver]) -> dict[str, _Enabled]:
-    if config.hypervisors is None:
-        return {name: _Enabled(None, "") for name in known}
-    aliases = {
-        alias: (name, virt_type) for name, driver in known.items() for alias, virt_type in driver.aliases.items()
-    }
-    enabled: dict[str, _Enabled] = {}
-    for entry in config.hypervisors:
-        name, virt_type = aliases.get(entry.name or "", (entry.name or "", None))
-        virt_types = None if virt_type is None else frozenset({virt_type})
-        image = entry.launcher_image or ""
-        if (before := enabled.get(name)) is not None:
-            both = before.virt_types is not None and virt_types is not None
-            virt_types = (before.virt_types or frozenset()) | (virt_types or frozenset()) if both else None
-            image = before.launcher_image or image
-        enabled[name] = _Enabled(virt_types, image)
-    return enabled
-
-
-def _order(
-    spec: VirtualMachineInstanceSpec, enabled: Mapping[str, _Enabled], known: Mapping[str, Driver]
-) -> Iterable[str]:
-    choice = spec.hypervisor
-    if choice is not None and choice.driver:
-        return [choice.driver]
-    if choice is not None and choice.any_of:
-        return list(dict.fromkeys(choice.any_of))
-    return list(dict.fromkeys(chain(enabled, known)))
+def _order(choice: Choice, enabled: Iterable[str], known: Iterable[str]) -> Iterable[str]:
+    return choice.drivers or list(dict.fromkeys(chain(enabled, known)))
 
 
 def _consider(
     name: str,
     known: Mapping[str, Driver],
-    enabled: Mapping[str, _Enabled],
+    enabled: Mapping[str, Enabled],
     spec: VirtualMachineInstanceSpec,
     needs: Sequence[tuple[Feature, Sequence[str]]],
     nodes: Sequence[CountedNode],
@@ -177,11 +148,11 @@ def _consider(
 
 def _virt_types(
     driver: Driver,
-    enabled: _Enabled,
+    enabled: Enabled,
     spec: VirtualMachineInstanceSpec,
     conditions: Sequence[tuple[Feature, Sequence[str], Support]],
 ) -> tuple[list[str], list[Problem]]:
-    wanted = spec.hypervisor.virt_type if spec.hypervisor else None
+    wanted = Choice.of(spec).virt_type
     usable = [v for v in driver.virt_types if not wanted or v == wanted]
     if not usable:
         what = f"{driver.title} has no virt type {wanted!r}; it has {', '.join(driver.virt_types)}"
@@ -295,7 +266,7 @@ def _ways(
             Requirement(paths, way, f"{s.reason}: needs {driver.title} as {any_of}, {offered}", met, f.id)
             for f, paths, s in needing
         ]
-    field = f"{CHOICE}.virtType" if spec.hypervisor and spec.hypervisor.virt_type else CHOICE
+    field = f"{CHOICE}.virtType" if Choice.of(spec).virt_type else CHOICE
     return [Requirement((field,), way, f"no node runs {driver.title} as {any_of} (label {' or '.join(names)})", met)]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.base import Driver, ProbeResult, Support, Verdict
+from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.drivers.features import BY_ID
-from polyvisor.drivers.verdict import UNKNOWN, shown
+from polyvisor.drivers.verdict import answer_of, may_support, supports_on
 from polyvisor.server.errors import GROUP, Refusal
 
 Obj = dict[str, Any]
@@ -45,9 +45,12 @@ def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
     driver = drivers.get(str(chosen.get("driver")))
     if feature is None or driver is None:
         return
-    support = driver.features.get(feature, UNKNOWN)
-    if support.verdict is Verdict.SUPPORTED or _met(driver, feature, support, chosen):
+    versions = ProbeResult(
+        True, version=str(chosen.get("version") or ""), libvirt_version=str(chosen.get("libvirtVersion") or "")
+    )
+    if supports_on(driver, feature, versions, str(chosen.get("virtType"))):
         return
+    support = answer_of(driver, feature)
     name = vmi["metadata"]["name"]
     others = [f"{other.title} ({other.name})" for other in having(drivers, feature) if other is not driver]
     able = f"drivers that can: {', '.join(others)}" if others else "no driver can in this release"
@@ -61,18 +64,4 @@ def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
 def having(drivers: Iterable[Driver], feature: str) -> list[Driver]:
     """Return the drivers that have a feature, if only under conditions."""
     assert feature in BY_ID
-    verdicts = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
-    return [driver for driver in drivers if driver.features.get(feature, UNKNOWN).verdict in verdicts]
-
-
-def _met(driver: Driver, feature: str, support: Support, chosen: Obj) -> bool:
-    if support.verdict is not Verdict.CONDITIONAL:
-        return False
-    if support.virt_types and chosen.get("virtType") not in support.virt_types:
-        return False
-    versions = ProbeResult(
-        True, version=str(chosen.get("version") or ""), libvirt_version=str(chosen.get("libvirtVersion") or "")
-    )
-    return (
-        support.node_fact or not (support.min_libvirt or support.min_hypervisor) or feature in shown(driver, versions)
-    )
+    return [driver for driver in drivers if may_support(driver, feature)]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
-from polyvisor.drivers.base import Driver, Verdict
+from polyvisor.drivers.base import Driver
 from polyvisor.drivers.features import BY_ID
+from polyvisor.drivers.verdict import may_support
 from polyvisor.testing.merging import at, merged
 
 IMAGE = "localhost/polyvisor/demo:1"
@@ -234,8 +235,7 @@ IDS: tuple[str, ...] = tuple(_SKETCHES)
 
 def has(driver: Driver, *features: str) -> bool:
     """Whether a driver's table supports all of the features, be it under a condition."""
-    good = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
-    return all(id_ in driver.features and driver.features[id_].verdict in good for id_ in features)
+    return all(may_support(driver, id_) for id_ in features)
 
 
 def needs_kernel(driver: Driver) -> bool:

@@ -31,7 +31,7 @@ from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import MIB, Driver, Endpoint, Place, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import BY_ID, asked
 from polyvisor.drivers.limits import COUNTABLES
-from polyvisor.drivers.verdict import UNKNOWN, unsupported
+from polyvisor.drivers.verdict import answer_of, unsupported
 from polyvisor.launcher.plan import read_plan
 from polyvisor.testing import machines
 from polyvisor.testing.bare import is_really_bare, probe_nowhere
@@ -244,7 +244,7 @@ class DriverKit:
         causes = {problem.feature: problem for problem in outcome.problems}
         assert len(causes) == len(outcome.problems)
         assert set(causes) == {lacking, *(id_ for id_ in wanted.companions if not has(driver, id_))}
-        cause, support = causes[lacking], driver.features.get(lacking, UNKNOWN)
+        cause, support = causes[lacking], answer_of(driver, lacking)
         assert cause.field == BY_ID[lacking].paths(spec)[0]
         assert cause.reason == "FieldValueNotSupported"
         for words in (BY_ID[lacking].title, driver.title, support.reason, link(support.source)):

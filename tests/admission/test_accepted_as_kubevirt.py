@@ -9,7 +9,7 @@ import pytest
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
 from polyvisor.api.resources import INSTANCETYPES, PVCS, VMIS, VMS
-from polyvisor.domain.compute import memory_bytes
+from polyvisor.machine import Memory
 from tests.admission.conftest import instance, machine, put
 from tests.admission.shelf import Shelf
 
@@ -33,7 +33,7 @@ def test_a_machine_without_memory_is_taken_with_a_warning_and_its_instance_is_no
 def test_a_size_of_memory_may_be_a_fraction_of_its_unit(context: AdmissionContext, size: str) -> None:
     obj = instance(put("domain.memory.guest", size))
     assert problems(VMIS, obj, context) == []
-    bytes_ = memory_bytes(VirtualMachineInstanceSpec.model_validate(obj["spec"]).domain)
+    bytes_ = Memory.of(VirtualMachineInstanceSpec.model_validate(obj["spec"]).domain).guest
     assert bytes_ == -(-int(float(size.rstrip("Gi")) * 10**4) * (1 << 30 if size.endswith("i") else 10**9) // 10**4)
 
 

@@ -18,6 +18,7 @@ from polyvisor.agent.network.facts import Device, Facts, Route
 from polyvisor.api import Obj
 from polyvisor.api.addresses import ipv4_network
 from polyvisor.api.names import POD_INTERFACE, pod_interface
+from polyvisor.machine import Vcpus
 
 DEFAULT_CIDR = "10.0.2.0/24"
 DEFAULT_CIDR6 = "fd10:0:2::/120"
@@ -185,8 +186,7 @@ def _queues(vmi: Obj, card: Obj) -> int:
     domain = vmi["spec"].get("domain") or {}
     if not (domain.get("devices") or {}).get("networkInterfaceMultiqueue") or card.get("model") not in (None, "virtio"):
         return 1
-    cpu = domain.get("cpu") or {}
-    return (cpu.get("sockets") or 1) * (cpu.get("cores") or 1) * (cpu.get("threads") or 1)
+    return Vcpus.read(domain).count
 
 
 def reachable(card: Card, pod_addresses: list[str]) -> list[str]:

@@ -25,6 +25,7 @@ from polyvisor.drivers.qemu.limits import LIMITS, RULES
 from polyvisor.drivers.qemu.plan import VSOCK, launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
 from polyvisor.drivers.uris import UriScheme
+from polyvisor.machine import Vcpus
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -128,10 +129,8 @@ class QemuDriver(Driver):
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher, QEMU itself, its threads, and a screen with a picture on it."""
-        cpu = spec.domain.cpu
-        vcpus = (cpu.sockets or 1) * (cpu.cores or 1) * (cpu.threads or 1) if cpu else 1
         screen = 0 if spec.domain.devices.autoattach_graphics_device is False else 20
-        return (40 + 48 + 8 * vcpus + screen) * MIB
+        return (40 + 48 + 8 * Vcpus.of(spec.domain).count + screen) * MIB
 
 
 def _choose_cpu(cpu: _Element, emulated: bool, architecture: _Element | None) -> None:

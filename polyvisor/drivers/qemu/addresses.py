@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from polyvisor.domain.disks import target_of
 from polyvisor.domain.xml import add
 from polyvisor.drivers.rules import is_q35
+from polyvisor.machine import Disk
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -77,7 +77,7 @@ def _positions(devices: _Element, spec: VirtualMachineInstanceSpec) -> Positions
     used: Counter[str] = Counter()
     found: Positions = []
     for disk in spec.domain.devices.disks or []:
-        bus = target_of(disk)[0]
+        bus = Disk.of(disk).bus
         found.append((bus, used[bus], there.get(f"ua-{disk.name}")))
         used[bus] += 1
     return found
