@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from polyvisor import __version__
 from polyvisor.agent import huge_pages, probing
@@ -211,6 +213,10 @@ class NodeKeeper:
             await self.publish()
             self.probed.set()
 
+    def report(self) -> list[dict[str, Any]]:
+        """Return the report on all drivers, as the last probes left it."""
+        return probing.report_of(self._drivers, self.results, advise=self.advises)
+
     async def publish(self) -> None:
         """Bring the Node's labels and report in line with the last probe."""
         node = await self._node()
@@ -218,7 +224,7 @@ class NodeKeeper:
         whole_cpus = str("cpu.pinning" in self._more()).lower()
         if (node["metadata"].get("labels") or {}).get(node_names.CPU_MANAGER_LABEL) != whole_cpus:
             changes[node_names.CPU_MANAGER_LABEL] = whole_cpus
-        report = probing.annotation_of(self._drivers, self.results, advise=self.advises)
+        report = json.dumps(self.report(), separators=(",", ":"))
         annotations = node["metadata"].get("annotations") or {}
         if changes or annotations.get(node_names.DRIVERS_ANNOTATION) != report:
             body = {"metadata": {"labels": changes, "annotations": {node_names.DRIVERS_ANNOTATION: report}}}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polyvisor.api import Obj, names, node_names
 from polyvisor.drivers.base import Cpus, Driver, ProbeResult
-from polyvisor.prerequisites import advised
+from polyvisor.prerequisites import advice, advised
 
 PREFIXES = (names.HYPERVISOR_PREFIX, names.FEATURE_PREFIX, *node_names.CPU_PREFIXES)
 MAX_REASON = 500
@@ -61,8 +61,10 @@ def label_changes(node: Obj, wanted: Mapping[str, str]) -> dict[str, str | None]
     return {**stale, **{key: value for key, value in wanted.items() if present.get(key) != value}}
 
 
-def annotation_of(drivers: Iterable[Driver], results: Mapping[str, ProbeResult], *, advise: bool = False) -> str:
-    """Return the report on all drivers, as the annotation's text.
+def report_of(
+    drivers: Iterable[Driver], results: Mapping[str, ProbeResult], *, advise: bool = False
+) -> list[dict[str, Any]]:
+    """Return the report on all drivers, which the annotation has as JSON.
 
     ``advise``: reasons name the command that installs what this machine lacks; not for a container, whose image it is.
     """
@@ -82,7 +84,7 @@ def annotation_of(drivers: Iterable[Driver], results: Mapping[str, ProbeResult],
                 "facts": sorted(result.facts),
             }
         )
-    return json.dumps(report, separators=(",", ":"))
+    return report
 
 
 def driver_report(node: Obj) -> list[dict[str, Any]]:
@@ -92,6 +94,25 @@ def driver_report(node: Obj) -> list[dict[str, Any]]:
     except ValueError:
         return []
     return report if isinstance(report, list) else []
+
+
+def told(report: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Return what users are told of this machine's drivers: a key, the text, whether it is good news."""
+    lines = []
+    for driver in report:
+        if driver["available"]:
+            said = f"{driver['title']} {driver['version']} works ({', '.join(driver['virtTypes'])})"
+            lines.append(
+                (f"driver/{driver['name']}", said + (f": {driver['reason']}" if driver["reason"] else ""), True)
+            )
+    for driver in report:
+        if not driver["available"] and advice(driver["name"]):
+            said = f"{driver['title']} is not available on this machine: {driver['reason']}"
+            lines.append((f"driver/{driver['name']}", said, False))
+    if absent := [driver["title"] for driver in report if not driver["available"] and not advice(driver["name"])]:
+        said = f"Not on this machine: {', '.join(absent)} (`polyvisor drivers` says why)"
+        lines.append(("drivers", said, False))
+    return lines
 
 
 def condition_of(results: Mapping[str, ProbeResult]) -> tuple[bool, str, str]:

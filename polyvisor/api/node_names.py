@@ -30,6 +30,9 @@ def huge_pages(size: int) -> str:
 DRIVERS_ANNOTATION = "hypervisor.kubevirt.io/drivers"
 """On a Node: what each driver's probe found, as JSON (:mod:`polyvisor.agent.probing`)."""
 
+DRIVERS_PATH = "/polyvisor/drivers"
+"""Of the standalone API server: POST tries this machine's drivers again, and answers with that report."""
+
 DRIVERS_CONDITION = "HypervisorsWork"
 """Condition of a Node: what works there, and why what does not."""
 

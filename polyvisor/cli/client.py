@@ -36,7 +36,7 @@ class Client:
     """Calls to one API server."""
 
     def __init__(
-        self, connection: Connection, timeout: float = 30.0, warn: Callable[[str], None] = lambda _: None
+        self, connection: Connection, timeout: float | None = 30.0, warn: Callable[[str], None] = lambda _: None
     ) -> None:
         """``warn`` is told what the server warns of, each text once."""
         self.connection = connection

@@ -36,6 +36,11 @@ class Context:
                 return Path(part).expanduser()
         return self.state.kubeconfig
 
+    @property
+    def local(self) -> bool:
+        """Whether it is the standalone installation on this machine."""
+        return self.kubeconfig_path().resolve() == self.state.kubeconfig.resolve()
+
     def connect(self) -> Session:
         """Return a session with the cluster."""
         from polyvisor.cli.client import Client

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyvisor.api import node_names
+from polyvisor.api.resources import NODES
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context
 from polyvisor.cli.output import Output, note, print_structured, say
 from polyvisor.cli.plugins import tell_left_out
+from polyvisor.kube.errors import ApiError
 from polyvisor.standalone.state import StateFolder, running
 
 if TYPE_CHECKING:
     from polyvisor.agent.prober import Prober
+    from polyvisor.cli.client import Client
     from polyvisor.drivers.base import ProbeResult
 
 
@@ -51,21 +54,46 @@ def of_nodes(nodes: Sequence[Obj]) -> list[Obj]:
     return []
 
 
+def try_again(client: Client, timeout: float | None = None) -> list[Obj]:
+    """Have the agent of this machine's installation try the drivers again; return their report as it is then.
+
+    What works is remembered by what it depends on, so that takes long only where something has changed, or fails
+    slowly. ``timeout`` is in seconds. A process of an earlier release, which cannot be asked, has the Node's report.
+    """
+    from polyvisor.cli.client import Client
+
+    asking = Client(client.connection, timeout)
+    try:
+        report: list[Obj] = asking.request("POST", node_names.DRIVERS_PATH)["drivers"]
+    except ApiError as error:
+        if not error.not_found:
+            raise
+        return of_nodes(client.get(NODES.path()).get("items") or [])
+    finally:
+        asking.close()
+    return report
+
+
+def lacking(report: Sequence[Obj], names: Sequence[str]) -> list[Obj]:
+    """Return those of the named drivers that do not work; none if one of them does, or nobody knows them."""
+    known = [one for one in report if one["name"] in names]
+    return [] if any(one["available"] for one in known) else known
+
+
 def _of_running(state: StateFolder) -> list[Obj] | None:
     try:
         if not (running(state.pid_file) or {}).get("ready"):
             return None
     except PermissionError:
         return None
-    session = Context(str(state.kubeconfig), "", state).connect()
-    return of_nodes(session.client.get("/api/v1/nodes").get("items") or [])
+    return try_again(Context(str(state.kubeconfig), "", state).connect().client)
 
 
 def _probed(state: StateFolder) -> list[Obj]:
     import asyncio
 
     from polyvisor.agent.prober import Prober
-    from polyvisor.agent.probing import annotation_of
+    from polyvisor.agent.probing import report_of
     from polyvisor.drivers import registry
 
     note("Polyvisor is not running here: trying the drivers now, which may take some seconds.")
@@ -75,8 +103,7 @@ def _probed(state: StateFolder) -> list[Obj]:
         if not _writable(scratch):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pv")))
         results = asyncio.run(_ask(Prober(drivers, scratch)))
-        report: list[Obj] = json.loads(annotation_of(drivers, results, advise=True))
-    return report
+        return report_of(drivers, results, advise=True)
 
 
 async def _ask(prober: Prober) -> dict[str, ProbeResult]:

@@ -114,10 +114,14 @@ def _answer(manifest: Manifest, cluster: Cluster | None, lookup: Lookup) -> Answ
 
 def _cluster(kubeconfig: Path) -> Cluster:
     from polyvisor.cli.context import Context
+    from polyvisor.cli.drivers import try_again
 
     if not kubeconfig.expanduser().exists():
         raise CliError(f"--against: {kubeconfig} does not exist", ExitCode.NOT_FOUND)
-    client = Context(kubeconfig=str(kubeconfig)).connect().client
+    context = Context(kubeconfig=str(kubeconfig))
+    client = context.connect().client
+    if context.local:
+        try_again(client)  # the Node's report may be older than what the user has just installed
     kubevirts = client.get(f"/apis/{KUBEVIRTS.group}/{KUBEVIRTS.version}/{KUBEVIRTS.plural}").get("items") or [{}]
     config = (kubevirts[0].get("spec") or {}).get("configuration") or {}
     return Cluster(config, client.get(f"/api/v1/{NODES.plural}").get("items") or [], client)

@@ -32,6 +32,7 @@ def up(context: Context, *, foreground: bool, port: int, timeout: float | None, 
                 f"Polyvisor runs already (pid {info.get('pid')})", ExitCode.CONFLICT, "Stop it with `polyvisor down`."
             )
         info = _wait_ready(state, info, timeout)
+        _tell_drivers(context)
         say(f"Polyvisor runs already: {info.get('url', '')} (pid {info.get('pid')})")
         return
     if foreground:
@@ -49,6 +50,23 @@ def up(context: Context, *, foreground: bool, port: int, timeout: float | None, 
                 info = message["ready"]
     say(f"Polyvisor is up after {time.monotonic() - started:.1f} s: {(info or {}).get('url', '')}")
     say(f"kubectl --kubeconfig {state.kubeconfig} get nodes")
+
+
+def _tell_drivers(context: Context) -> None:
+    """Tell which drivers work now, as the start did then; what was missing may have been installed since."""
+    from polyvisor.agent.probing import told
+    from polyvisor.cli.drivers import try_again
+
+    session = Context(str(context.state.kubeconfig), "", context.state).connect()
+    with _spinner() as show:
+        show({"step": "node", "text": "trying the hypervisor drivers"})
+        try:
+            report = try_again(session.client)
+        except ApiError as error:
+            note(str(error))
+            return
+        for key, text, works in told(report):
+            show({"done": key, "text": text, "ok": works})
 
 
 def _choose_network(state: StateFolder, network: str, runs: bool) -> None:

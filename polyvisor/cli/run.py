@@ -11,7 +11,7 @@ from polyvisor.cli.change import apply
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context, Session
 from polyvisor.cli.discovery import Kind
-from polyvisor.cli.drivers import of_nodes
+from polyvisor.cli.drivers import lacking, of_nodes, try_again
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import load
 from polyvisor.cli.output import Output, note
@@ -36,9 +36,7 @@ def run(context: Context, files: Sequence[str], namespace: str, *, console: bool
         raise CliError("run which manifest?", ExitCode.USAGE, "For example: polyvisor run demo.yaml")
     if "-" not in files:
         load(files)
-    if context.kubeconfig_path() == context.state.kubeconfig and not (running(context.state.pid_file) or {}).get(
-        "ready"
-    ):
+    if context.local and not (running(context.state.pid_file) or {}).get("ready"):
         from polyvisor.cli.host import up
 
         up(context, foreground=False, port=0, timeout=None)
@@ -48,11 +46,11 @@ def run(context: Context, files: Sequence[str], namespace: str, *, console: bool
     if console and len(machines) != 1:
         raise CliError(f"--console joins one machine, and the manifest has {len(machines)}", ExitCode.USAGE)
     deadline = Deadline(WAIT_SECONDS) if timeout is None else Deadline(timeout, measure=lambda: 1.0)
-    here = context.kubeconfig_path() == context.state.kubeconfig
     for machine in machines:
-        if here:
-            tell_unavailable(session, machine)
-        wait_running(session, machine["metadata"]["namespace"], machine["metadata"]["name"], deadline, here=here)
+        if context.local:
+            tell_unavailable(session, machine, deadline)
+        namespace, name = machine["metadata"]["namespace"], machine["metadata"]["name"]
+        wait_running(session, namespace, name, deadline, here=context.local)
     if console:
         from polyvisor.cli.console import attach
 
@@ -66,17 +64,23 @@ def _shall_run(kind: Kind, obj: Obj) -> bool:
     return kind.kind in MACHINES
 
 
-def tell_unavailable(session: Session, machine: Obj) -> None:
+def tell_unavailable(session: Session, machine: Obj, deadline: Deadline) -> None:
     """Say why none of the drivers that a machine asks for works on this machine, and fail if something is missing.
 
-    One that only did not work yet is waited for.
+    They are tried again first, as the user may just have installed what was missing. One that only did not work yet is
+    waited for.
     """
     spec = (machine.get("spec") or {}).get("template", machine).get("spec") or {}
     asked = spec.get("hypervisor") or {}
     names = [asked["driver"]] if asked.get("driver") else asked.get("anyOf") or []
-    report = {one["name"]: one for one in of_nodes(session.client.get(NODES).get("items") or [])}
-    known = [report[name] for name in names if name in report]
-    if not known or any(one["available"] for one in known):
+    known = lacking(of_nodes(session.client.get(NODES).get("items") or []), names)
+    try:
+        known = lacking(try_again(session.client, max(1.0, deadline.left)), names) if known else []
+    except ApiError as error:
+        if not error.unreachable:
+            raise
+        note(f"{error}; what is known of the drivers may be old")
+    if not known:
         return
     name = machine["metadata"]["name"]
     said = [f"{name}: {one['title']} is not available on this machine: {one['reason']}" for one in known]

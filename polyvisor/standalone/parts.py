@@ -23,7 +23,7 @@ from polyvisor.agent.agent import Agent
 from polyvisor.agent.endpoint.agent import EndpointAgent
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
-from polyvisor.agent.probing import driver_report
+from polyvisor.agent.probing import driver_report, told
 from polyvisor.agent.settings import Settings
 from polyvisor.agent.uploads import Uploads
 from polyvisor.api import Obj, node_names
@@ -36,7 +36,6 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.metrics import count_request
 from polyvisor.kube.tasks import end_task
-from polyvisor.prerequisites import advice
 from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
 from polyvisor.process.tls import apply
@@ -46,6 +45,7 @@ from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.registry import key_of
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
+from polyvisor.standalone.drivers import DriverDoor
 from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.evictions import PodEvictions
 from polyvisor.standalone.failure import StartError
@@ -123,6 +123,7 @@ class Parts:
                 *PodEvictions(client, self._configuration).routes(),
                 *UploadDoors(self._uploads).routes(),
                 *self._endpoints.routes(),
+                *DriverDoor(lambda: self._agent.node if self._agent is not None else None).routes(),
                 Route("/metrics", self._figures, methods=["GET"]),
             ],
             ready=lambda: self._ready,
@@ -192,20 +193,8 @@ class Parts:
         probed = node_names.DRIVERS_ANNOTATION in (node["metadata"].get("annotations") or {})
         if not (probed and any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)):
             return False
-        report = driver_report(node)
-        for driver in report:
-            if driver["available"]:
-                said = f"{driver['title']} {driver['version']} works ({', '.join(driver['virtTypes'])})"
-                if driver["reason"]:
-                    said += f": {driver['reason']}"
-                self._progress.done(f"driver/{driver['name']}", said)
-        for driver in report:
-            if not driver["available"] and advice(driver["name"]):
-                said = f"{driver['title']} is not available on this machine: {driver['reason']}"
-                self._progress.done(f"driver/{driver['name']}", said, False)
-        if absent := [d["title"] for d in report if not d["available"] and not advice(d["name"])]:
-            said = f"Not on this machine: {', '.join(absent)} (`polyvisor drivers` says why)"
-            self._progress.done("drivers", said, False)
+        for key, said, works in told(driver_report(node)):
+            self._progress.done(key, said, works)
         self._progress.done("node", f"Node {node['metadata']['name']} is Ready")
         return True
 

@@ -25,6 +25,7 @@ ENGINE = Prerequisite("package", {"debian": "engine"}, programs=("none-such",), 
 
 @pytest.fixture(autouse=True)
 def lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "try_again", lambda *_: [LACKS, SLOW, WORKS])
     monkeypatch.setattr(prerequisites, "everything", lambda: (ENGINE,))
     monkeypatch.setattr(prerequisites, "this_distribution", lambda: Distribution("debian", "apt-get install"))
 
@@ -33,7 +34,8 @@ def tell(hypervisor: Mapping[str, Any], *, vm: bool = False) -> None:
     node = {"metadata": {"annotations": {"hypervisor.kubevirt.io/drivers": json.dumps([LACKS, SLOW, WORKS])}}}
     session: Any = SimpleNamespace(client=SimpleNamespace(get=lambda path: {"items": [node]}))
     spec: dict[str, Any] = {"hypervisor": hypervisor}
-    tell_unavailable(session, {"metadata": {"name": "demo"}, "spec": {"template": {"spec": spec}} if vm else spec})
+    machine = {"metadata": {"name": "demo"}, "spec": {"template": {"spec": spec}} if vm else spec}
+    tell_unavailable(session, machine, Deadline(60.0))
 
 
 @pytest.mark.parametrize("vm", [False, True])
@@ -43,6 +45,27 @@ def test_what_is_missing_ends_the_wait_with_the_command(vm: bool) -> None:
     assert caught.value.message == (
         "demo: One is not available on this machine: it is not installed; apt-get install engine"
     )
+
+
+def test_what_was_installed_meanwhile_is_no_longer_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "try_again", lambda *_: [{**LACKS, "available": True, "reason": ""}])
+    tell({"driver": "one"})
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_known_is_told_where_the_drivers_cannot_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(*_: Any) -> Any:
+        raise ApiError(0, UNREACHABLE, "timed out")
+
+    monkeypatch.setattr(waiting, "try_again", away)
+    tell({"driver": "two"})
+    said = capsys.readouterr().err
+    assert "timed out; what is known of the drivers may be old" in said
+    assert "demo: Two is not available on this machine: " in said
 
 
 @pytest.mark.parametrize("hypervisor", [{"driver": "two"}, {"anyOf": ["one", "two"]}])
