@@ -8,45 +8,24 @@ which gets everything as descriptors. It leans on the standard library alone, al
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 
+from polyvisor.agent import mounts
 from polyvisor.agent.errors import AgentError
 
-CLONE_NEWNS = 0x00020000
-AT_EMPTY_PATH = 0x1000
-OPEN_TREE_CLONE = 1
-MOVE_FROM, MOVE_TO = 0x04, 0x40
-READ_ONLY, NO_SUID, NO_DEVICES, NO_PROGRAMS = 1, 2, 4, 8
-DETACH, NO_FOLLOW = 2, 8
-"""Flags of umount2: at once, though a program may not have closed a file yet; and of no link's target."""
-OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
-"""Numbers of system calls, the same on all architectures."""
 SECONDS = 60.0
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int, what: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-    return result
 
 
 def clone_here(descriptor: int, *, read_only: bool = False) -> int:
     """Clone the mount of a file or folder of this process's own namespace; the caller owns the descriptor."""
-    flags = AT_EMPTY_PATH | OPEN_TREE_CLONE | os.O_CLOEXEC
-    tree = _checked(_libc.syscall(OPEN_TREE, descriptor, b"", flags), "cloning a mount")
-    attributes = NO_SUID | NO_DEVICES | NO_PROGRAMS | (READ_ONLY if read_only else 0)
-    wanted = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    tree = mounts.clone_tree(descriptor, "", "cloning a mount")
+    attributes = mounts.NO_SUID | mounts.NO_DEVICES | mounts.NO_PROGRAMS | (mounts.READ_ONLY if read_only else 0)
     try:
-        done = _libc.syscall(MOUNT_SETATTR, tree, b"", AT_EMPTY_PATH, wanted, ctypes.sizeof(wanted))
-        _checked(done, "setting a mount's attributes")
+        mounts.set_attributes(tree, attributes, "setting a mount's attributes")
     except BaseException:
         os.close(tree)
         raise
@@ -99,7 +78,7 @@ def _run(what: str, descriptors: Sequence[int], names: Sequence[str] = ()) -> No
 
 
 def _enter(process: int) -> None:
-    _checked(_libc.setns(process, CLONE_NEWNS), "entering a mount namespace")
+    mounts.enter_namespace(process, "entering a mount namespace")
 
 
 def _clone(process: int, opened: int, answer: int, *, read_only: bool) -> None:
@@ -111,16 +90,14 @@ def _clone(process: int, opened: int, answer: int, *, read_only: bool) -> None:
 def _place(process: int, numbers: Sequence[int]) -> None:
     _enter(process)
     for tree, target in zip(numbers[::2], numbers[1::2], strict=True):
-        moved = _libc.syscall(MOVE_MOUNT, tree, b"", target, b"", MOVE_FROM | MOVE_TO)
-        _checked(moved, "putting a mount in its place")
+        mounts.put_tree(tree, target, "", "putting a mount in its place")
 
 
 def _take(process: int, folder: int, names: Sequence[str]) -> None:
     _enter(process)
     os.fchdir(folder)  # so that the kernel walks nothing but the name
     for name in names:
-        if _libc.umount2(os.fsencode(name), DETACH | NO_FOLLOW) < 0 and ctypes.get_errno() != errno.EINVAL:
-            _checked(-1, f"taking {name} away")
+        mounts.detach(name, f"taking {name} away")
 
 
 def main(arguments: Sequence[str]) -> int:

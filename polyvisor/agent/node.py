@@ -14,7 +14,6 @@ import platform
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from polyvisor.agent.watching import LOOK_SECONDS, changes
 from polyvisor.api import Obj, names, node_names
 from polyvisor.api.quantity import whole
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES
+from polyvisor.api.times import micro_stamp, stamp
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.kube.backoff import Backoff
@@ -45,11 +45,7 @@ log = logging.getLogger("polyvisor.node")
 
 def now() -> str:
     """Return the time as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _micro() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return stamp()
 
 
 def _line(path: str) -> str:
@@ -328,7 +324,7 @@ class NodeKeeper:
     async def renew_lease(self) -> None:
         """Renew the Lease by which others tell that this node is alive."""
         try:
-            await self._client.patch(LEASES, self._name, {"spec": {"renewTime": _micro()}}, LEASE_NAMESPACE)
+            await self._client.patch(LEASES, self._name, {"spec": {"renewTime": micro_stamp()}}, LEASE_NAMESPACE)
             return
         except ApiError as error:
             if not error.not_found:
@@ -339,7 +335,7 @@ class NodeKeeper:
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": self._name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
-            "spec": {"holderIdentity": self._name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": _micro()},
+            "spec": {"holderIdentity": self._name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micro_stamp()},
         }
         try:
             await self._client.create(LEASES, lease)

@@ -1,38 +1,15 @@
-"""How long to leave something alone that failed: longer each time, whatever else calls for it meanwhile.
-
-A failure is written into a status, the status is a change, and a change is a reason to look again: without this, each
-failure would cause the next at once.
-"""
+"""The agent's back-off for machines, DataVolumes and Pods that failed."""
 
 from __future__ import annotations
 
-import time
+from polyvisor.kube.backoff import Backoff, Retries
 
-FIRST_SECONDS = 1.0
-LONGEST_SECONDS = 60.0
+BACKOFF = Backoff(base=1.0, cap=60.0, jitter=0.0)
+"""Without jitter: one agent tries again, not many."""
 
 
-class Patience:
-    """Failures by key."""
+class Patience(Retries[str]):
+    """Failures by key, left alone for 1, 2, 4 ... 60 seconds."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[int, float]] = {}
-
-    def failed(self, key: str) -> float:
-        """Note a failure; return the seconds until the next try."""
-        count, _ = self._failures.get(key, (0, 0.0))
-        delay = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0**count)
-        self._failures[key] = (count + 1, time.monotonic() + delay)
-        return delay
-
-    def left(self, key: str) -> float:
-        """Return the seconds until the next try; 0 if it may be now."""
-        return max(0.0, self._failures.get(key, (0, 0.0))[1] - time.monotonic())
-
-    def failures(self, key: str) -> int:
-        """Return how often in a row something failed."""
-        return self._failures.get(key, (0, 0.0))[0]
-
-    def worked(self, key: str) -> None:
-        """Forget the failures of a key."""
-        self._failures.pop(key, None)
+        super().__init__(BACKOFF)

@@ -9,7 +9,6 @@ is loaded before it enters.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
@@ -19,41 +18,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from polyvisor.agent import mounts
 from polyvisor.drivers import registry, trial
 from polyvisor.drivers.memory import written
 
-CLONE_NEWNS = 0x00020000
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
-AT_FDCWD, AT_RECURSIVE, OPEN_TREE_CLONE, MOVE_FROM = -100, 0x8000, 1, 0x04
-OPEN_TREE, MOVE_MOUNT = 428, 429
-"""Numbers of system calls, the same on all architectures."""
 DEVICES = "devices"
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int, what: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-    return result
 
 
 def enter(process: int, *, devices: bool) -> None:
     """Go into a private copy of a process's mount namespace, with what a probe needs of this one."""
-    flags = OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC
-    brought = {
-        place: _checked(_libc.syscall(OPEN_TREE, AT_FDCWD, place.encode(), flags), f"cloning {place}")
-        for place in ("/sys", *(("/dev",) if devices else ()))
-    }
-    _checked(_libc.setns(process, CLONE_NEWNS), "entering the container")
-    _checked(_libc.unshare(CLONE_NEWNS), "copying its mounts")
-    _checked(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "keeping mounts to itself")
-    _checked(_libc.mount(None, b"/", None, MS_REMOUNT | MS_BIND, None), "making the copy of the root writable")
-    _checked(_libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, b"mode=755"), "mounting /run")
-    _checked(_libc.mount(b"proc", b"/proc", b"proc", 0, None), "mounting /proc")
+    places = ("/sys", *(("/dev",) if devices else ()))
+    brought = {at: mounts.clone_tree(mounts.AT_FDCWD, at, f"cloning {at}", recursive=True) for at in places}
+    mounts.enter_namespace(process, "entering the container")
+    mounts.copy_namespace("copying its mounts")
+    mounts.mount("none", "/", None, mounts.MS_REC | mounts.MS_PRIVATE, None, "keeping mounts to itself")
+    mounts.mount(None, "/", None, mounts.MS_REMOUNT | mounts.MS_BIND, None, "making the copy of the root writable")
+    mounts.mount("tmpfs", "/run", "tmpfs", 0, "mode=755", "mounting /run")
+    mounts.mount("proc", "/proc", "proc", 0, None, "mounting /proc")
     for place, tree in brought.items():
-        moved = _libc.syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, place.encode(), MOVE_FROM)
-        _checked(moved, f"putting {place} in its place")
+        mounts.put_tree(tree, mounts.AT_FDCWD, place, f"putting {place} in its place")
         os.close(tree)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from polyvisor.agent.guestinfo import merged
 from polyvisor.agent.launcher_messages import State
 from polyvisor.agent.network import multus
 from polyvisor.agent.network.plan import Card, reachable
-from polyvisor.agent.node import now
-from polyvisor.api import Obj
+from polyvisor.api import Obj, conditions
+from polyvisor.api.conditions import drop_condition as drop_condition
+from polyvisor.api.conditions import has_condition as has_condition
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, NODE_TROUBLES, Phase, Reason, VmiCondition
+from polyvisor.api.times import moment, stamp
 from polyvisor.drivers.base import Driver
 
 MAX_MESSAGE = 1024
@@ -21,39 +22,16 @@ MAX_INTERFACES = 32
 
 
 def seconds_of(text: str) -> float:
-    """Return a Kubernetes time as seconds since the epoch."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC).timestamp()
+    """Return a Kubernetes time as seconds since the epoch; raises ValueError for anything else."""
+    found = moment(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a time in RFC 3339")
+    return found.timestamp()
 
 
 def set_condition(status: Obj, type_: str, value: str, reason: str = "", message: str = "") -> None:
-    """Set one condition; its transition time changes only when its value does.
-
-    It has no empty fields: an API server drops them, and the status would look changed for ever.
-    """
-    conditions = status.setdefault("conditions", [])
-    new = {"type": type_, "status": value, "lastTransitionTime": now()}
-    if reason:
-        new["reason"] = reason
-    if message:
-        new["message"] = message[:MAX_MESSAGE]
-    for number, old in enumerate(conditions):
-        if old["type"] == type_:
-            if old["status"] == value and old.get("lastTransitionTime"):
-                new["lastTransitionTime"] = old["lastTransitionTime"]
-            conditions[number] = new
-            return
-    conditions.append(new)
-
-
-def drop_condition(status: Obj, type_: str) -> None:
-    """Take a condition away."""
-    if "conditions" in status:
-        status["conditions"] = [condition for condition in status["conditions"] if condition["type"] != type_]
-
-
-def has_condition(status: Mapping[str, Any], type_: str, value: str = "True") -> bool:
-    """Whether a condition has that value."""
-    return any(c.get("type") == type_ and c.get("status") == value for c in status.get("conditions") or [])
+    """Set one condition, with a message of bounded length; its transition time changes only when its value does."""
+    conditions.set_condition(status, type_, value, reason, message[:MAX_MESSAGE], at=stamp())
 
 
 def set_phase(status: Obj, phase: Phase) -> None:
@@ -62,7 +40,7 @@ def set_phase(status: Obj, phase: Phase) -> None:
         return
     status["phase"] = str(phase)
     stamps = status.setdefault("phaseTransitionTimestamps", [])
-    stamps.append({"phase": str(phase), "phaseTransitionTimestamp": now()})
+    stamps.append({"phase": str(phase), "phaseTransitionTimestamp": stamp()})
 
 
 def running(
@@ -234,7 +212,7 @@ def pod_status(
     status["phase"] = phase
     status["hostIP"] = status["podIP"] = address
     status["hostIPs"] = status["podIPs"] = [{"ip": address}]
-    status["startTime"] = old.get("startTime") or started_at or now()
+    status["startTime"] = old.get("startTime") or started_at or stamp()
     status["containerStatuses"] = [
         {
             "name": container["name"],

@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from polyvisor.api import conditions
+from polyvisor.api.conditions import drop_condition as drop_condition
 from polyvisor.api.names import ConditionStatus
 from polyvisor.api.owners import controller_of
+from polyvisor.api.times import moment as moment
+from polyvisor.api.times import stamp as stamp
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -16,20 +20,6 @@ if TYPE_CHECKING:
 def now() -> datetime:
     """Return the present time, to the second, as Kubernetes keeps it."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def stamp(moment: datetime) -> str:
-    """Return a time as it stands in objects."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def moment(text: str | None) -> datetime | None:
-    """Return the time that a text in an object stands for, or None if there is none or it is broken."""
-    try:
-        found = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def uid(obj: Obj) -> str:
@@ -83,46 +73,19 @@ def remove_finalizer(obj: Obj, finalizer: str) -> None:
 
 def condition(obj: Obj, type: str) -> Obj | None:
     """Return a condition of the object's status."""
-    for entry in (obj.get("status") or {}).get("conditions") or []:
-        if entry.get("type") == type:
-            return dict(entry)
-    return None
+    return conditions.find_condition(obj.get("status") or {}, type)
 
 
 def condition_is(obj: Obj, type: str, status: ConditionStatus = ConditionStatus.TRUE) -> bool:
     """Whether a condition is there with that status."""
-    found = condition(obj, type)
-    return found is not None and found.get("status") == status
+    return conditions.has_condition(obj.get("status") or {}, type, status)
 
 
 def set_condition(
     status: Obj, type: str, value: ConditionStatus, reason: str = "", message: str = "", *, at: datetime
 ) -> None:
-    """Set a condition in a status, in place; the time moves only when the condition's status does.
-
-    It has no empty fields: an API server drops them, and the status would look changed for ever.
-    """
-    conditions: list[Obj] = status.setdefault("conditions", [])
-    entry: Obj = {"type": type, "status": str(value), "lastTransitionTime": stamp(at)}
-    entry |= {k: v for k, v in (("reason", reason), ("message", message)) if v}
-    for position, old in enumerate(conditions):
-        if old.get("type") == type:
-            if old.get("status") == value:
-                entry["lastTransitionTime"] = old.get("lastTransitionTime") or entry["lastTransitionTime"]
-            conditions[position] = entry
-            return
-    conditions.append(entry)
-
-
-def drop_condition(status: Obj, type: str, reasons: frozenset[str] | None = None) -> None:
-    """Take a condition away, in place; with ``reasons`` only if it stands for one of them."""
-    kept = [
-        c
-        for c in status.get("conditions") or []
-        if c.get("type") != type or (reasons is not None and c.get("reason") not in reasons)
-    ]
-    if kept or "conditions" in status:
-        status["conditions"] = kept
+    """Set a condition in a status, in place; the time moves only when the condition's status does."""
+    conditions.set_condition(status, type, value, reason, message, at=stamp(at))
 
 
 def set_phase(status: Obj, phase: str, at: datetime) -> None:

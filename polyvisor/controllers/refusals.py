@@ -9,44 +9,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-FIRST_SECONDS = 5.0
-LONGEST_SECONDS = 300.0
+from polyvisor.kube.backoff import Backoff, Retries
+
+BACKOFF = Backoff(base=5.0, cap=300.0, jitter=0.0)
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    generation: int
-    count: int
-    until: float
-    message: str
 
 
 class Refusals:
     """Refusals by machine."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._known: dict[Key, _Refusal] = {}
+        self._retries: Retries[Key] = Retries(BACKOFF, clock)
+        self._said: dict[Key, tuple[int, str]] = {}
 
     def note(self, key: Key, generation: int, message: str) -> float:
         """Note that this generation was refused; return the seconds until it may be asked for again."""
-        before = self._known.get(key)
-        count = before.count if before is not None and before.generation == generation else 0
-        wait = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0**count)
-        self._known[key] = _Refusal(generation, count + 1, self._clock() + wait, message)
-        return wait
+        if key in self._said and self._said[key][0] != generation:
+            self._retries.worked(key)
+        self._said[key] = (generation, message)
+        return self._retries.failed(key)
 
     def standing(self, key: Key, generation: int) -> tuple[float, str] | None:
         """Return the seconds left and the words of a refusal of this generation, None if it may be asked for."""
-        found = self._known.get(key)
-        if found is None or found.generation != generation:
-            return None
-        left = found.until - self._clock()
-        return (left, found.message) if left > 0 else None
+        refused, message = self._said.get(key, (generation, ""))
+        left = self._retries.left(key)
+        return (left, message) if refused == generation and left > 0 else None
 
     def forget(self, key: Key) -> None:
         """The machine was let in, or is gone."""
-        self._known.pop(key, None)
+        self._said.pop(key, None)
+        self._retries.worked(key)

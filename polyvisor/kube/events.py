@@ -12,11 +12,11 @@ import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import EventType
 from polyvisor.api.resources import EVENTS
+from polyvisor.api.times import stamp
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 
@@ -69,7 +69,7 @@ class EventRecorder:
         }
         if not self._allowed(str(metadata.get("uid") or metadata["name"])):
             return
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = stamp()
         text = message[:MESSAGE_LIMIT]
         namespace = metadata.get("namespace") or "default"
         event: Obj = {

@@ -16,10 +16,10 @@ import socket
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from polyvisor.api.resources import LEASES
+from polyvisor.api.times import micro_stamp
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.tasks import end_task
@@ -262,7 +262,7 @@ class LeaderElection:
         spec = lease.get("spec") or {}
         if spec.get("holderIdentity") != self.me:
             return True
-        given = {**spec, "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro()}
+        given = {**spec, "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": micro_stamp()}
         try:
             await self._client.update(LEASES, {**lease, "spec": given})
         except ApiError as error:
@@ -280,10 +280,6 @@ class LeaderElection:
         return {
             "holderIdentity": self.me,
             "leaseDurationSeconds": max(1, round(self._timing.lease)),
-            "acquireTime": _micro(),
-            "renewTime": _micro(),
+            "acquireTime": micro_stamp(),
+            "renewTime": micro_stamp(),
         }
-
-
-def _micro() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

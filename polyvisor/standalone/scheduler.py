@@ -7,11 +7,11 @@ same room. A Pod that fits nowhere is marked so and tried again whenever a node 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import ConditionStatus, EventType, Reason
 from polyvisor.api.resources import NODES, PODS
+from polyvisor.api.times import stamp
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
 from polyvisor.standalone.scheduling import advice, is_final, preference, requests_of, room, summary, why_not
 
@@ -114,7 +114,7 @@ class Scheduler:
         for condition in (pod.get("status") or {}).get("conditions") or []:
             if condition.get("type") == "PodScheduled" and condition.get("status") == ConditionStatus.FALSE:
                 return str(condition.get("lastTransitionTime"))
-        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamp()
 
     def _pods_on(self, node: str) -> list[Obj]:
         seen = self._pods.by_index(NODE_INDEX, node)

@@ -188,7 +188,7 @@ def simulated(trial: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_never_two_lead_and_always_one_follows(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     skew = random.Random(seed)
-    monkeypatch.setattr(leader, "_micro", lambda: _skewed(skew))
+    monkeypatch.setattr(leader, "micro_stamp", lambda: _skewed(skew))
 
     async def trial() -> None:
         loop = asyncio.get_running_loop()

@@ -1,27 +1,25 @@
 """The messages of Kubernetes' device plugin API, v1beta1, as far as they are used, and their protobuf encoding.
 
 Field numbers are those of the API's published ``.proto``. Only strings, flags and messages occur in it, so this is the
-whole of the encoding that is needed; fields of the API that are not listed here are skipped when read. Why it is
+whole of what is needed of the encoding; fields of the API that are not listed here are skipped when read. Why it is
 written by hand: docs/decisions/0002-device-plugins.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from grpclib.encoding.base import CodecBase
 
+from polyvisor.kube.wire import WireError as WireError
+from polyvisor.kube.wire import bytes_field, number_field
+from polyvisor.kube.wire import fields as wire_fields
+
 VERSION = "v1beta1"
 HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 M = TypeVar("M")
-
-
-class WireError(ValueError):
-    """What came is no message of that type."""
 
 
 def _text(number: int) -> Any:
@@ -131,10 +129,10 @@ def encode(message: Any) -> bytes:
         number, value = one.metadata["number"], getattr(message, one.name)
         for each in value if isinstance(value, tuple) else (value,) if value else ():
             if each is True:
-                out += _varint(number << 3 | VARINT) + b"\x01"
+                out += number_field(number, 1)
                 continue
             data = each.encode() if isinstance(each, str) else encode(each)
-            out += _varint(number << 3 | BYTES) + _varint(len(data)) + data
+            out += bytes_field(number, data)
     return bytes(out)
 
 
@@ -142,57 +140,17 @@ def decode(data: bytes, kind: type[M]) -> M:
     """Return the message of type ``kind`` that ``data`` stands for."""
     known = {one.metadata["number"]: one for one in fields(kind)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
-    for number, value in _fields(data):
+    for number, value in wire_fields(data):
         one = known.get(number)
         if one is None:
             continue
         of = one.metadata.get("of", bool if one.default is False else str)
-        if isinstance(value, int) != (of is bool):
+        found: Any
+        if of is bool and isinstance(value, int):
+            found = bool(value)
+        elif of is not bool and isinstance(value, bytes):
+            found = value.decode() if of is str else decode(value, of)
+        else:
             raise WireError(f"{kind.__name__}.{one.name} is of another type")
-        found = bool(value) if of is bool else value.decode() if of is str else decode(value, of)
         values[one.name] = (*values.get(one.name, ()), found) if "of" in one.metadata else found
     return kind(**values)
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Give the number and raw value of each field: an integer, or bytes."""
-    at = 0
-    while at < len(data):
-        key, at = _read(data, at)
-        kind = key & 7
-        if kind == VARINT:
-            value, at = _read(data, at)
-            yield key >> 3, value
-            continue
-        if kind == BYTES:
-            length, at = _read(data, at)
-        elif kind in (FIXED64, FIXED32):
-            length = 8 if kind == FIXED64 else 4
-        else:
-            raise WireError(f"there is no wire type {kind}")
-        if at + length > len(data):
-            raise WireError("the message ends within a field")
-        if kind == BYTES:
-            yield key >> 3, data[at : at + length]
-        at += length
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read(data: bytes, at: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise WireError("the message ends within a number")

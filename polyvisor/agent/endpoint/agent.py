@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from polyvisor.agent.endpoint.plan import Observed, is_managed, status_of
 from polyvisor.api import Obj, names
 from polyvisor.api.names import EventType
 from polyvisor.api.resources import ENDPOINTS, NAMESPACES, SECRETS
+from polyvisor.api.times import stamp
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
@@ -125,7 +125,7 @@ class EndpointAgent:
         if endpoint is None:
             return
         before: dict[str, Any] = endpoint.get("status") or {}
-        status = status_of(endpoint, seen, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        status = status_of(endpoint, seen, stamp())
         if {**before, **status} == before:
             return
         try:

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from polyvisor.api.times import moment, stamp
+
 
 def now() -> str:
     """Return the time, to the second (``2026-11-24T00:10:00Z``)."""
-    return written(datetime.now(UTC))
-
-
-def written(moment: datetime) -> str:
-    """Write a moment."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp()
 
 
 def parsed(text: object) -> datetime | None:
     """Read a moment, with or without fractions; None if it is none."""
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment(text) if isinstance(text, str) else None
 
 
 def age(since: object, at: datetime | None = None) -> str:
     """Return the time since a moment, as ``kubectl get`` shows it."""
-    moment = parsed(since)
-    if moment is None:
+    began = parsed(since)
+    if began is None:
         return "<unknown>"
-    seconds = int(((at or datetime.now(UTC)) - moment).total_seconds())
+    seconds = int(((at or datetime.now(UTC)) - began).total_seconds())
     if seconds < -1:
         return "<invalid>"
     return duration(max(seconds, 0))

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 
 from polyvisor.api.resources import NAMESPACES, PODS, Resource
+from polyvisor.api.times import stamp
 
-from .clock import written
 from .database import Mismatch
 from .errors import Obj, StorageError, bad_request, conflict, forbidden, modified, status_object, storage_failure
 from .registry import Options, Registry, clone, key_of, version_of
@@ -155,7 +155,7 @@ def _marked(resource: Resource, old: Obj, asked: DeleteOptions) -> Obj | None:
     if finalizers:
         marked["finalizers"] = finalizers
     if not metadata.get("deletionTimestamp") or grace != metadata.get("deletionGracePeriodSeconds"):
-        marked["deletionTimestamp"] = written(datetime.now(UTC) + timedelta(seconds=grace))
+        marked["deletionTimestamp"] = stamp(datetime.now(UTC) + timedelta(seconds=grace))
         marked["deletionGracePeriodSeconds"] = grace
     if not metadata.get("deletionTimestamp") and "generation" in marked:
         marked["generation"] += 1

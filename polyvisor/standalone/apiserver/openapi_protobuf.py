@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from polyvisor.kube.wire import bytes_field, number_field
+
 from .errors import Obj
-from .protobuf.wire import bytes_field, number_field
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """With dots alone: Go refuses to parse a media type with the ``@`` that clients write in Accept."""

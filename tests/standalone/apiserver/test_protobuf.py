@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from polyvisor.kube import wire
 from polyvisor.standalone.apiserver import protobuf
 from polyvisor.standalone.apiserver.errors import StatusError
-from polyvisor.standalone.apiserver.protobuf import wire
 
 from .conftest import PODS, VMI, Obj, Running, is_status
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from polyvisor.kube import wire
+
 from ..errors import Obj, StatusError, bad_request
 from . import decode as decoding
 from . import encode as encoding
-from . import wire
 from .messages import message_of
 
 MAGIC = b"k8s\x00"

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from polyvisor.kube import wire
+
 from ..errors import Obj
-from . import wire
 from .messages import Field, Message, messages
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from polyvisor.kube import wire
+
 from ..errors import Obj
-from . import wire
 from .messages import Field, messages
 
 

@@ -1,19 +1,23 @@
 """The wire format of protobuf: tags, variable-length numbers, and length-delimited bytes.
 
-Source: https://protobuf.dev/programming-guides/encoding/. Kubernetes' messages use wire types 0 and 2 alone; the
-floating-point numbers that 1 and 5 carry do not occur in them.
+Source: https://protobuf.dev/programming-guides/encoding/. The messages of Kubernetes' API and of its device plugins use
+wire types 0 and 2 alone; fields with the fixed-size numbers of types 1 and 5 are unknown to both, so they are skipped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-VARINT, BYTES = 0, 2
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _MAX_SHIFT = 63
 
 
+class WireError(ValueError):
+    """The bytes are not a message of the type that is wanted."""
+
+
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield each field's number and its number or bytes; ValueError where the message is broken."""
+    """Yield each field's number and its number or bytes; WireError where the message is broken."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -22,12 +26,16 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             value, at = _varint(data, at)
             yield tag >> 3, value
             continue
-        if wire != BYTES:
-            raise ValueError(f"wire type {wire} is not supported")
-        size, at = _varint(data, at)
+        if wire == BYTES:
+            size, at = _varint(data, at)
+        elif wire in (FIXED64, FIXED32):
+            size = 8 if wire == FIXED64 else 4
+        else:
+            raise WireError(f"wire type {wire} is not supported")
         if at + size > len(data):
-            raise ValueError("the message is cut short")
-        yield tag >> 3, data[at : at + size]
+            raise WireError("the message is cut short")
+        if wire == BYTES:
+            yield tag >> 3, data[at : at + size]
         at += size
 
 
@@ -48,7 +56,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(data):
-            raise ValueError("the message is cut short")
+            raise WireError("the message is cut short")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -56,7 +64,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value & ((1 << 64) - 1), at
         shift += 7
         if shift > _MAX_SHIFT:
-            raise ValueError("a number is too long")
+            raise WireError("a number is too long")
 
 
 def varint(value: int) -> bytes:
