@@ -355,9 +355,13 @@ class Agent:
     ) -> AsyncIterator[bytes]:
         """Give what a launcher Pod wrote: the launcher's log, or the guest's console (``guest-console-log``)."""
         folder = self._launchers.folder(pod_id(pod))
-        path = folder / ("console.log" if container == "guest-console-log" else "launcher.log")
-        async for chunk in logs.read_log(path, follow=follow, tail=tail):
+        async for chunk in logs.read_log(folder / logs.file_of(container), follow=follow, tail=tail):
             yield chunk
+
+    def read_last_log(self, uuid: str, container: str, *, tail: int | None = None) -> AsyncIterator[bytes] | None:
+        """Give what the last instance of a machine wrote whose launcher's folder is gone; None if nothing was kept."""
+        folder = self._launchers.ended_logs.folder(uuid)
+        return logs.read_log(folder / logs.file_of(container), tail=tail) if folder.is_dir() else None
 
     async def drain(self, seconds: float = 60.0) -> None:
         """Shut all machines of this node down, the unwilling ones by force when the time is up."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
+from polyvisor.agent.ended_logs import EndedLogs
 from polyvisor.agent.errors import UnsafePath
 from polyvisor.agent.link import ACTIVE, LauncherError, LauncherGone, Link
 from polyvisor.agent.network.pods import Networks
@@ -48,6 +49,7 @@ class Launchers:
         self.root = root
         self.changed = changed
         self.networks = networks or Networks()
+        self.ended_logs = EndedLogs(root.with_name("ended"))
         self.ended: Callable[[], None] = lambda: None
         """Called when a machine is over and its launcher has ended."""
         self.started = 0
@@ -187,6 +189,8 @@ class Launchers:
         self._links.pop(id_, None)
         self._children.pop(id_, None)
         await self.networks.release(id_)
+        if uuid := (self.known(id_).get("domain") or {}).get("uuid"):
+            await asyncio.to_thread(self.ended_logs.keep, folder, uuid)
         await asyncio.to_thread(safepath.remove_path, folder)
         self._locks.pop(id_, None)
         self._connecting.pop(id_, None)

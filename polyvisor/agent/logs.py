@@ -15,9 +15,16 @@ from typing import BinaryIO
 
 from polyvisor.agent import safepath
 from polyvisor.agent.errors import UnsafePath
+from polyvisor.api.names import CONSOLE_CONTAINER
 
+CONSOLE, LAUNCHER = "console.log", "launcher.log"
 CHUNK = 64 * 1024
 POLL_SECONDS = 0.5
+
+
+def file_of(container: str) -> str:
+    """Return the name of the file in which the agent finds what a launcher Pod's container wrote."""
+    return CONSOLE if container == CONSOLE_CONTAINER else LAUNCHER
 
 
 class RotatedLog:

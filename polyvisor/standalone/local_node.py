@@ -36,6 +36,10 @@ class LocalNode:
         """Return the guest's console log, or the launcher's own."""
         return self._agent().read_log(pod, container, follow=follow, tail=tail)
 
+    def read_last_log(self, uuid: str, container: str, *, tail: int | None) -> AsyncIterator[bytes] | None:
+        """Return what the last instance of a machine wrote; None if that was not kept."""
+        return self._agent().read_last_log(uuid, container, tail=tail)
+
     def _agent(self) -> Agent:
         if self.agent is None:
             raise NodeError("the node agent is still starting", 503)

@@ -50,6 +50,7 @@ from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.evictions import PodEvictions
 from polyvisor.standalone.failure import StartError
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
+from polyvisor.standalone.last_logs import LastLogs
 from polyvisor.standalone.lasting import until_done
 from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.progress import Progress
@@ -121,6 +122,7 @@ class Parts:
                 *subresources.routes(),
                 *subresources.pod_logs(),
                 *PodEvictions(client, self._configuration).routes(),
+                *LastLogs(client, self._node).routes(),
                 *UploadDoors(self._uploads).routes(),
                 *self._endpoints.routes(),
                 *DriverDoor(lambda: self._agent.node if self._agent is not None else None).routes(),

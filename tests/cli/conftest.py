@@ -20,6 +20,7 @@ from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
+from polyvisor.standalone.last_logs import LastLogs
 from tests.server.fakes import FakeNode
 
 
@@ -39,8 +40,10 @@ async def _serve(root: Path, started: Future[Server], stop: Future[None]) -> Non
         kubeconfig = root / "kubeconfig"
         write_kubeconfig(kubeconfig, identity, listener.getsockname()[1])
         async with KubeClient.from_kubeconfig(kubeconfig) as client:
-            served = Subresources(client, node)
-            app = create_app(store, [identity.token], extra_routes=[*served.routes(), *served.pod_logs()])
+            served, last = Subresources(client, node), LastLogs(client, node)
+            app = create_app(
+                store, [identity.token], extra_routes=[*served.routes(), *served.pod_logs(), *last.routes()]
+            )
             web = WebServer(app, listener, context_of(identity.cert, identity.key))
             await web.start()
             await bootstrap(client)

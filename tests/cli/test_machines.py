@@ -22,6 +22,7 @@ from .conftest import Cli, Server
 
 VMIS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"
 VMS = "/apis/kubevirt.io/v1/namespaces/default/virtualmachines"
+UUID = "d577ab1c-1b00-4d14-a7ee-aa245b590f11"
 SPEC = {"domain": {"devices": {}, "memory": {"guest": "64Mi"}}}
 
 
@@ -203,6 +204,19 @@ def test_logs_are_read_through_the_pod(on_server: Cli, client: Client) -> None:
     client.request("POST", "/api/v1/namespaces/default/pods", {"apiVersion": "v1", "kind": "Pod", **pod})
     assert on_server("logs", "demo", "--tail", "3").out == "guest-console-log follow=False tail=3\n"
     assert on_server("logs", "demo", "--launcher").out == "compute follow=False tail=None\n"
+
+
+def test_the_log_of_the_last_instance_is_shown(on_server: Cli, client: Client, server: Server) -> None:
+    make_vm(client, "Halted")
+    path = {"spec": {"template": {"spec": {"domain": {"firmware": {"uuid": UUID}}}}}}
+    client.request("PATCH", f"{VMS}/demo", path, content_type="application/merge-patch+json")
+    assert "not running" in on_server("logs", "demo").err
+    server.node.last_logs[UUID] = b"kernel panic\n"
+    result = on_server("logs", "demo", "--tail", "3", "--follow")
+    assert (result.code, result.out) == (0, "guest-console-log tail=3\nkernel panic\n")
+    assert "'demo' is not running (Stopped); this is the log of its last instance" in result.err
+    server.node.last_logs[UUID] = b""
+    assert on_server("logs", "demo").code == 4
 
 
 def test_discovery_of_the_subresources(client: Client) -> None:

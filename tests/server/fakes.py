@@ -42,6 +42,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.arguments: dict[str, Any] = {}
         self.answer: Obj = {}
+        self.last_logs: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
         self.refuse: NodeError | None = None
         self.current: EchoStream | None = None
@@ -64,6 +65,13 @@ class FakeNode:
     async def read_log(self, pod: Obj, container: str, *, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
         self._note("log", pod)
         yield f"{container} follow={follow} tail={tail}\n".encode()
+
+    def read_last_log(self, uuid: str, container: str, *, tail: int | None) -> AsyncIterator[bytes] | None:
+        async def chunks() -> AsyncIterator[bytes]:
+            if text := self.last_logs[uuid]:
+                yield f"{container} tail={tail}\n".encode() + text
+
+        return chunks() if uuid in self.last_logs else None
 
     def _note(self, what: str, obj: Obj) -> None:
         self.asked.append((what, obj["metadata"]["name"]))
