@@ -9,7 +9,7 @@ LIMITS: dict[str, Limit] = {
     "limit.cpus": Limit(
         255,
         f"{VALIDATE} qemuValidateDomainVCpuTopology (QEMU_MAX_VCPUS_WITHOUT_EIM)",
-        "with more libvirt wants an IOMMU in the guest, for which KubeVirt's API has no word",
+        "with more the guest needs an IOMMU, for which KubeVirt's API has no word; libvirt before 10.10.0 adds none",
     ),
     "limit.interfaces": Limit(
         32,
