@@ -34,9 +34,11 @@ until ! test -e /proc/$(cat /tmp/orphan); do sleep 0.05; done; echo orphans are 
 exit 7
 """
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 import clean_room
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background may have had it ignored
 for name, value in {own!r}.items():
     setattr(clean_room, name, value)
 binds = {{Path(source): source.strip("/") for source in ("/usr", "/etc")}}
