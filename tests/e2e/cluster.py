@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.error import URLError
@@ -28,6 +28,8 @@ from tests.e2e.goprograms import OLDER, PROGRAMS, program
 
 LIFE = timedelta(days=7)
 SECONDS = 60
+PORTS = range(15000, 30000)
+"""Below what net.ipv4.ip_local_port_range begins with, and what Services of type NodePort have."""
 KUBECTL = Path(sys.executable).with_name("kubectl")
 SERVICES = "10.96.0.0/24"
 NAMES = ("localhost", "127.0.0.1", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
@@ -220,10 +222,12 @@ class Cluster:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nothing listens on now, none of those that the kernel gives to connections."""
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
