@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polyvisor.api.base import Obj
+if TYPE_CHECKING:
+    from polyvisor.api.base import Obj
 
 
 def set_condition(status: Obj, type: str, value: str, reason: str = "", message: str = "", *, at: str) -> None:

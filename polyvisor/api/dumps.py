@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from polyvisor.api.base import Obj
 from polyvisor.api.quantity import whole
+from polyvisor.api.reading import nested
 
 CLAIM_ANNOTATION = "kubevirt.io/memory-dump"
 """On a claim: the name of the file with the last memory dump, or that it failed."""
@@ -42,6 +43,6 @@ def dump_claim(volume: Obj) -> str:
 def dump_size(vmi: Obj) -> int:
     """Return how large a claim has to be to take an instance's memory dump."""
     domain = vmi["spec"]["domain"]
-    requested = ((domain.get("resources") or {}).get("requests") or {}).get("memory")
+    requested = nested(domain, "resources", "requests").get("memory")
     memory = (domain.get("memory") or {}).get("guest") or requested or 0
     return int((whole(memory) + DUMP_ROOM) * FILESYSTEM_SHARE)

@@ -11,6 +11,7 @@ import hashlib
 from polyvisor.api.base import Obj
 from polyvisor.api.dumps import dump_claim
 from polyvisor.api.names import APP_LABEL, LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
+from polyvisor.api.reading import annotations_of, labels_of, read_status
 from polyvisor.api.volumes import claim_of, drives, passing
 
 DRIVER_ANNOTATION = "hypervisor.kubevirt.io/driver"
@@ -110,12 +111,12 @@ def brought_claim(volume: Obj) -> str:
 
 def made_for(pod: Obj) -> str:
     """Return the name of the driver that a launcher Pod was made for; empty if it does not tell."""
-    return str((pod["metadata"].get("annotations") or {}).get(DRIVER_ANNOTATION) or "")
+    return str(annotations_of(pod).get(DRIVER_ANNOTATION) or "")
 
 
 def is_attachment(pod: Obj) -> bool:
     """Whether a Pod has claims for a machine that runs in another one."""
-    return (pod["metadata"].get("labels") or {}).get(APP_LABEL) == ATTACHMENT_APP
+    return labels_of(pod).get(APP_LABEL) == ATTACHMENT_APP
 
 
 def attached_claims(pod: Obj) -> dict[str, str]:
@@ -129,7 +130,7 @@ def attached_claims(pod: Obj) -> dict[str, str]:
 
 def attachment_holds(pod: Obj) -> bool:
     """Whether an attachment Pod runs, so that its claims are mounted."""
-    found = (pod.get("status") or {}).get("containerStatuses") or []
+    found = read_status(pod).get("containerStatuses") or []
     return any(one.get("name") == ATTACHMENT_CONTAINER and "running" in (one.get("state") or {}) for one in found)
 
 

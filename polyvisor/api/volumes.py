@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from polyvisor.api.base import Obj
+from polyvisor.api.reading import devices_of
 
 
 def claim_of(volume: Obj) -> str:
@@ -50,13 +51,13 @@ def service_account(spec: Obj) -> str:
 
 def drives(spec: Obj) -> set[str]:
     """Return the names of an instance's CD-ROM drives."""
-    disks = ((spec.get("domain") or {}).get("devices") or {}).get("disks") or []
+    disks = devices_of(spec).get("disks") or []
     return {disk["name"] for disk in disks if disk.get("cdrom") is not None}
 
 
 def shared(spec: Obj) -> set[str]:
     """Return the names of the volumes that a guest mounts as folders (``filesystems``)."""
-    filesystems = ((spec.get("domain") or {}).get("devices") or {}).get("filesystems") or []
+    filesystems = devices_of(spec).get("filesystems") or []
     return {str(one["name"]) for one in filesystems}
 
 

@@ -12,6 +12,7 @@ import secrets as random
 from pathlib import Path
 from typing import Any
 
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import SECRETS, VMIS, VMS
 from polyvisor.cli.client import MERGE, Client
 from polyvisor.cli.errors import CliError, ExitCode
@@ -101,7 +102,7 @@ class Credentials:
         found = []
         for one in self._credentials():
             keys = one.get("sshPublicKey") or {}
-            if user in ((keys.get("propagationMethod") or {}).get("qemuGuestAgent") or {}).get("users", []):
+            if user in nested(keys, "propagationMethod", "qemuGuestAgent").get("users", []):
                 found.append(keys["source"]["secret"]["secretName"])
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from polyvisor.api.quantity import format_quantity, whole
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import ENDPOINTS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Session
@@ -57,7 +58,7 @@ def dump(session: Session, word: str) -> None:
 
 
 def _domains(client: Client, endpoint: Obj) -> Obj:
-    name, seen = endpoint["metadata"]["name"], (endpoint.get("status") or {}).get("domains")
+    name, seen = endpoint["metadata"]["name"], read_status(endpoint).get("domains")
     if condition(endpoint).get("status") != "True" and not seen:
         raise not_ready(endpoint)
     return client.get(DOMAINS.format(name), {"conversion": True})

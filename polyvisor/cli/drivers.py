@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyvisor.api import node_names
+from polyvisor.api.reading import annotations_of
 from polyvisor.api.resources import NODES
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context
@@ -46,7 +47,7 @@ def show(state: StateFolder, output: Output) -> None:
 def of_nodes(nodes: Sequence[Obj]) -> list[Obj]:
     """Return the report of the first node that has one."""
     for node in nodes:
-        text = (node["metadata"].get("annotations") or {}).get(node_names.DRIVERS_ANNOTATION)
+        text = annotations_of(node).get(node_names.DRIVERS_ANNOTATION)
         if text:
             report = json.loads(text)
             if isinstance(report, list):

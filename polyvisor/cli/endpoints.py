@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from polyvisor.api.names import KUBEVIRT_NAMESPACE
 from polyvisor.api.node_names import ENDPOINT_LABEL
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import ENDPOINTS, SECRETS
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Context, Session
@@ -141,7 +142,7 @@ def remove(session: Session, name: str) -> None:
 
 def condition(endpoint: Obj, kind: str = "Ready") -> Obj:
     """Return a condition of an endpoint, empty if it is not there yet."""
-    conditions = (endpoint.get("status") or {}).get("conditions") or []
+    conditions = read_status(endpoint).get("conditions") or []
     return next((one for one in conditions if one.get("type") == kind), {})
 
 
@@ -162,7 +163,7 @@ def _await(client: Client, name: str, timeout: float) -> None:
         found = client.get(ENDPOINTS.path(name=name))
         ready = condition(found)
         if ready.get("status") == "True":
-            domains = (found.get("status") or {}).get("domains") or {}
+            domains = read_status(found).get("domains") or {}
             number = domains.get("managed", 0) + domains.get("foreign", 0)
             host = found["status"].get("hostName", "")
             say(f"endpoint {name} added: {host or found['spec']['uri']} is connected and has {_count(number)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from polyvisor.api.reading import devices_of, labels_of, nested
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.lifecycle import machine_words, subresource
@@ -51,7 +52,7 @@ def expose(
     plural, machine = machine_words(words, "expose")
     obj = session.client.get(f"/apis/kubevirt.io/v1/namespaces/{namespace}/{plural}/{machine}")
     source = obj["spec"]["template"] if plural == "virtualmachines" else obj
-    labels = {k: v for k, v in ((source.get("metadata") or {}).get("labels") or {}).items() if k != NODE_LABEL}
+    labels = {k: v for k, v in labels_of(source).items() if k != NODE_LABEL}
     if not labels:
         raise CliError(f"{machine} has no label that a Service could select it by", ExitCode.INVALID)
     if kind not in SERVICE_TYPES:
@@ -89,7 +90,7 @@ def expose(
 
 def _ports(spec: Obj) -> list[Obj]:
     found: list[Obj] = []
-    for card in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or []:
+    for card in devices_of(spec).get("interfaces") or []:
         for port in card.get("ports") or []:
             number = port["port"]
             name = port.get("name") or f"port-{len(found) + 1}"
@@ -104,7 +105,7 @@ def permitted_devices(session: Session) -> None:
     items = session.client.get(KUBEVIRTS).get("items") or []
     permitted: Obj = {}
     if items:
-        permitted = ((items[0].get("spec") or {}).get("configuration") or {}).get("permittedHostDevices") or {}
+        permitted = nested(items[0], "spec", "configuration").get("permittedHostDevices") or {}
     hosts = [each.get("resourceName", "") for each in permitted.get("pciHostDevices") or []]
     hosts += [each.get("resourceName", "") for each in permitted.get("usb") or []]
     gpus = [each.get("resourceName", "") for each in permitted.get("mediatedDevices") or []]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from polyvisor.api.reading import read_status
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context
 from polyvisor.cli.errors import CliError, ExitCode
@@ -138,7 +139,7 @@ def _contents(context: Context) -> Obj:
     vms = client.get("/apis/kubevirt.io/v1/virtualmachines").get("items") or []
     phases: dict[str, int] = {}
     for vmi in vmis:
-        phase = (vmi.get("status") or {}).get("phase") or "Pending"
+        phase = read_status(vmi).get("phase") or "Pending"
         phases[phase] = phases.get(phase, 0) + 1
     from polyvisor.cli.drivers import of_nodes
 
@@ -152,7 +153,7 @@ def _contents(context: Context) -> Obj:
 
 
 def _node_ready(node: Obj) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
+    conditions = read_status(node).get("conditions") or []
     return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from polyvisor.api.reading import read_status
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
@@ -136,20 +137,20 @@ class _Target:
     def ready(self, obj: Obj) -> bool:
         """Whether an upload may come."""
         if self._is_volume:
-            return (obj.get("status") or {}).get("phase") == "UploadReady"
+            return read_status(obj).get("phase") == "UploadReady"
         found = _annotations(obj)
         return found.get(PHASE) == "Running" and found.get(IS_READY) == "true"
 
     def done(self, obj: Obj) -> bool:
         """Whether the upload is in place."""
-        phase = (obj.get("status") or {}).get("phase") if self._is_volume else _annotations(obj).get(PHASE)
+        phase = read_status(obj).get("phase") if self._is_volume else _annotations(obj).get(PHASE)
         return phase == "Succeeded"
 
     def until(self, holds: Callable[[Obj], bool], deadline: float, otherwise: str) -> None:
         """Wait until the target is as wanted."""
         while not holds(found := self._client.get(f"{self._all}/{self._wanted.name}")):
-            if (found.get("status") or {}).get("phase") == "Failed" or time.monotonic() > deadline:
-                phase = (found.get("status") or {}).get("phase") or "no phase"
+            if read_status(found).get("phase") == "Failed" or time.monotonic() > deadline:
+                phase = read_status(found).get("phase") or "no phase"
                 raise CliError(f"{self._called} {otherwise} ({phase})", ExitCode.TIMEOUT)
             time.sleep(LOOK_SECONDS)
 
@@ -162,7 +163,7 @@ def _proxy(client: Client) -> str:
     with suppress(ApiError):
         config = client.get(CONFIG)
         found = (config.get("spec") or {}).get("uploadProxyURLOverride")
-        if found := found or (config.get("status") or {}).get("uploadProxyURL"):
+        if found := found or read_status(config).get("uploadProxyURL"):
             return str(found) if "://" in str(found) else f"https://{found}"
     raise CliError("the cluster names no upload proxy; give its address with --uploadproxy-url", ExitCode.USAGE)
 

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from polyvisor.api.reading import read_status
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
@@ -50,9 +51,7 @@ def vm_action(session: Session, namespace: str, name: str, action: str, body: Ob
             namespace,
             name,
             lambda vmi: (
-                vmi is not None
-                and vmi["metadata"]["uid"] != before
-                and (vmi.get("status") or {}).get("phase") == "Running"
+                vmi is not None and vmi["metadata"]["uid"] != before and read_status(vmi).get("phase") == "Running"
             ),
             action,
             timeout,
@@ -87,7 +86,7 @@ def await_running(session: Session, namespace: str, name: str, seconds: float) -
     selector = f"metadata.name={name}"
     while True:
         answer = session.client.get(_vmi_path(namespace), {"fieldSelector": selector})
-        found = [(item.get("status") or {}).get("phase") for item in answer.get("items") or []]
+        found = [read_status(item).get("phase") for item in answer.get("items") or []]
         if found and found[0] in ("Running", "Succeeded", "Failed"):
             return
         left = deadline - time.monotonic()

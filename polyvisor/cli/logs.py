@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from polyvisor.cli.client import Obj, Query
 from polyvisor.cli.context import Session
@@ -47,7 +48,7 @@ def find_pod(session: Session, namespace: str, name: str) -> tuple[Obj, Obj]:
     uid = vmi["metadata"]["uid"]
     owned = [p for p in pods if any(o.get("uid") == uid for o in p["metadata"].get("ownerReferences") or [])]
     if not owned:
-        phase = (vmi.get("status") or {}).get("phase", "Pending")
+        phase = read_status(vmi).get("phase", "Pending")
         raise CliError(
             f"machine {name!r} has no launcher yet (phase {phase})",
             ExitCode.NOT_FOUND,

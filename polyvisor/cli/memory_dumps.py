@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from polyvisor.api.dumps import dump_size
 from polyvisor.api.quantity import format_quantity
+from polyvisor.api.reading import read_status
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
@@ -41,7 +42,7 @@ def make_claim(session: Session, namespace: str, machine: str, claim: str, stora
     if mode and mode not in WRITABLE:
         raise CliError(f"--access-mode: found {mode!r}, accepted: {', '.join(WRITABLE)}", ExitCode.USAGE)
     vm = session.client.get(MACHINES.format(namespace, machine))
-    if (vm.get("status") or {}).get("memoryDumpRequest"):
+    if read_status(vm).get("memoryDumpRequest"):
         message = "please remove current memory dump association before creating a new claim for a new memory dump"
         raise CliError(message, ExitCode.CONFLICT)
     size = dump_size(session.client.get(INSTANCES.format(namespace, machine)))

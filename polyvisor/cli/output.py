@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from polyvisor.api.reading import nested
+
 Obj = dict[str, Any]
 
 
@@ -64,7 +66,7 @@ def table_rows(table: Obj, wide: bool, namespace: bool, prefix: str = "") -> tup
         if prefix and cells:
             cells[0] = f"{prefix}/{cells[0]}"
         if namespace:
-            cells.insert(0, ((row.get("object") or {}).get("metadata") or {}).get("namespace", ""))
+            cells.insert(0, nested(row, "object", "metadata").get("namespace", ""))
         rows.append(cells)
     return header, rows
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.names import FINAL_PHASES, VIRTUAL_NODE_TAINT, EventType, Reason
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import drives
 from polyvisor.controllers import data_volumes
@@ -163,7 +164,7 @@ class Attachments:
 def _in_use(vmi: Obj, name: str, claim: str) -> bool:
     """Whether a machine's status still tells of a volume that a Pod has; a drive may hold the disc before."""
     stay = drives(vmi["spec"])
-    for entry in (vmi.get("status") or {}).get("volumeStatus") or []:
+    for entry in read_status(vmi).get("volumeStatus") or []:
         if "hotplugVolume" not in entry:
             continue
         if entry["name"] not in stay:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvisor.api.cluster_resources import SUBJECT_ACCESS_REVIEWS
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import DATAVOLUMES
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ async def refusal(client: KubeClient, vm: Obj, template: Obj) -> str:
 
 def account_of(vm: Obj) -> str:
     """Return the name of a machine's service account."""
-    volumes = ((vm["spec"].get("template") or {}).get("spec") or {}).get("volumes") or []
+    volumes = nested(vm["spec"], "template", "spec").get("volumes") or []
     named = [str((one.get("serviceAccount") or {}).get("serviceAccountName") or "") for one in volumes]
     return next((name for name in reversed(named) if name), DEFAULT_ACCOUNT)
 
@@ -63,4 +64,4 @@ async def _may(client: KubeClient, namespace: str, account: str, origin: str, na
     spec = {"user": user, "groups": groups, "resourceAttributes": attributes}
     review = {"apiVersion": SUBJECT_ACCESS_REVIEWS.api_version, "kind": SUBJECT_ACCESS_REVIEWS.kind, "spec": spec}
     answer = await client.create(SUBJECT_ACCESS_REVIEWS, review)
-    return bool((answer.get("status") or {}).get("allowed"))
+    return bool(read_status(answer).get("allowed"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import NAMESPACES
 from polyvisor.api.selectors import matches
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 async def limits_cpus(client: KubeClient, vmi: Obj, config: Obj) -> bool:
     """Whether a machine's namespace is one of those; a machine with a limit of its own keeps it."""
     selector = config.get("autoCPULimitNamespaceLabelSelector")
-    limits = ((vmi["spec"].get("domain") or {}).get("resources") or {}).get("limits") or {}
+    limits = nested(vmi["spec"], "domain", "resources").get("limits") or {}
     if selector is None or "cpu" in limits:
         return False
     namespace = await client.get(NAMESPACES, vmi["metadata"]["namespace"])

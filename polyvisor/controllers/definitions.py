@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from polyvisor.admission.configuration import validate
 from polyvisor.admission.values import Findings
 from polyvisor.api import Obj, names
+from polyvisor.api.reading import labels_of
 from polyvisor.api.resources import CRDS, RESOURCES, Resource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import ApiError, KubeClient
@@ -55,7 +56,7 @@ class Definitions:
             if error.not_found:
                 return f"CustomResourceDefinition {name} is missing: apply the installation again"
             return f"CustomResourceDefinition {name} cannot be looked at: {error}"
-        if (found["metadata"].get("labels") or {}).get(names.PART_OF_LABEL) != names.MANAGER:
+        if labels_of(found).get(names.PART_OF_LABEL) != names.MANAGER:
             return (
                 f"CustomResourceDefinition {name} is not Polyvisor's but of another project, probably KubeVirt: fields "
                 "that it does not know, such as spec.hypervisor, get lost. Only one of the two can be installed"

@@ -22,6 +22,7 @@ from polyvisor.admission.instancetypes import (
 )
 from polyvisor.admission.values import Findings
 from polyvisor.api.names import Reason
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import CONTROLLER_REVISIONS, VMS
 from polyvisor.controllers.revisions import UnexpectedData, keep_source
 from polyvisor.kube import ApiError, KubeClient
@@ -61,7 +62,7 @@ async def capture(client: KubeClient, vm: Obj) -> Obj:
                 "name": source.name,
                 "controllerRevisionRef": {"name": revision},
             }
-    return vm if status == (vm.get("status") or {}) else await client.update_status(VMS, vm | {"status": status})
+    return vm if status == read_status(vm) else await client.update_status(VMS, vm | {"status": status})
 
 
 async def upgrade(client: KubeClient, vm: Obj, current: set[str]) -> Obj:
@@ -116,7 +117,7 @@ async def expanded(client: KubeClient, vm: Obj) -> tuple[Obj, Expansion]:
     expansion = await _expansion(client, vm)
     lost = [f"{field}Ref" for field, source in expansion.sources.items() if not source.revision]
     if lost:
-        status = {key: value for key, value in (vm.get("status") or {}).items() if key not in lost}
+        status = {key: value for key, value in read_status(vm).items() if key not in lost}
         vm = await capture(client, await client.update_status(VMS, vm | {"status": status}))
         expansion = await _expansion(client, vm)
     return vm, expansion

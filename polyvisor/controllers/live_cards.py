@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.api.names import TEMPLATE_ANNOTATION
+from polyvisor.api.reading import read_status
 from polyvisor.controllers.template import made_cards, with_cards
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.verdict import supports
@@ -38,7 +39,7 @@ def step(vm: Obj, template: Obj, vmi: Obj, driver: Driver) -> Obj | None:
     networks = {network["name"]: network for network in spec.get("networks") or []}
     given = {card["name"]: card for card in template["domain"].get("devices", {}).get("interfaces") or []}
     joined = {network["name"]: network for network in template.get("networks") or []}
-    told = {entry.get("name") for entry in (vmi.get("status") or {}).get("interfaces") or []}
+    told = {entry.get("name") for entry in read_status(vmi).get("interfaces") or []}
     reached = dict(made)
     for name, feature in changes(made, wanted).items():
         if feature == RESTART or not supports(driver, feature):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api.dumps import CLAIM_ANNOTATION, DumpPhase, DumpVolumePhase
 from polyvisor.api.names import FINAL_PHASES, Phase
+from polyvisor.api.reading import annotations_of, read_status
 from polyvisor.api.resources import PVCS, VMIS, VMS
 from polyvisor.controllers.objects import deleting, phase_of
 from polyvisor.kube import ApiError, KubeClient
@@ -28,7 +29,7 @@ OVER = (DumpPhase.UNMOUNTING, DumpPhase.COMPLETED, DumpPhase.FAILED, DumpPhase.D
 
 def request_of(vm: Obj) -> Obj | None:
     """Return the machine's request."""
-    request: Obj | None = (vm.get("status") or {}).get("memoryDumpRequest")
+    request: Obj | None = read_status(vm).get("memoryDumpRequest")
     return request
 
 
@@ -139,7 +140,7 @@ async def _put(client: KubeClient, vmi: Obj | None, claim: str, *, there: bool) 
 async def _annotate(client: KubeClient, namespace: str, claim: str, text: str) -> None:
     try:
         found = await client.get(PVCS, claim, namespace)
-        if (found["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION) != text:
+        if annotations_of(found).get(CLAIM_ANNOTATION) != text:
             change = {"metadata": {"annotations": {CLAIM_ANNOTATION: text}}}
             await client.patch(PVCS, claim, change, namespace)
     except ApiError as error:

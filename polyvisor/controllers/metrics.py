@@ -18,6 +18,7 @@ from polyvisor.api import Obj, VirtualMachineInstanceSpec, names
 from polyvisor.api.names import FINAL_PHASES, PrintableStatus, VmiCondition
 from polyvisor.api.owners import controller_of
 from polyvisor.api.quantity import QuantityError, parse_quantity
+from polyvisor.api.reading import devices_of, nested, read_status
 from polyvisor.controllers.launcher_pod import driver_of, launcher_image
 from polyvisor.controllers.objects import condition_is, moment, phase_of
 from polyvisor.drivers import DriverRegistry
@@ -162,7 +163,7 @@ class MachineMetrics(Collector):
         status, metadata = new.get("status") or {}, new["metadata"]
         passed = status.get("phaseTransitionTimestamps") or []
         driver = str((status.get("hypervisor") or {}).get("driver") or "")
-        known = len((old.get("status") or {}).get("phaseTransitionTimestamps") or [])
+        known = len(read_status(old).get("phaseTransitionTimestamps") or [])
         for number in range(known, len(passed)):  # one write may tell of several phases
             self._took(metadata, driver, passed[number], passed[number - 1] if number else None)
 
@@ -188,7 +189,7 @@ def _machine(found: Families, vm: Obj) -> None:
         1,
         **where,
         **_about(vm.get("spec", {}).get("template") or {}),
-        machine_type=((template.get("domain") or {}).get("machine") or {}).get("type"),
+        machine_type=nested(template, "domain", "machine").get("type"),
         status=word,
         status_group=group,
         run_strategy=spec.get("runStrategy"),
@@ -226,7 +227,7 @@ def _resources(found: Families, where: Obj, domain: Obj) -> None:
 
 def _cards(found: Families, name: str, metadata: Obj, spec: Obj) -> None:
     networks = {one.get("name"): one for one in spec.get("networks") or []}
-    for card in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or []:
+    for card in devices_of(spec).get("interfaces") or []:
         network = networks.get(card.get("name")) or {}
         kinds = [kind for kind in ("masquerade", "bridge", "passt", "sriov") if card.get(kind) is not None]
         plugin = card.get("binding") is not None

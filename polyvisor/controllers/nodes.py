@@ -27,6 +27,7 @@ from polyvisor.api.names import (
     Reason,
     VmiCondition,
 )
+from polyvisor.api.reading import annotations_of, labels_of, read_status
 from polyvisor.api.resources import NODES, VMIS
 from polyvisor.controllers.objects import condition, drop_condition, moment, now, phase_of, set_condition
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
@@ -108,7 +109,7 @@ def trouble(name: str, node: Obj | None, at: datetime) -> tuple[Reason, str] | N
         why = ready.get("message") or ready.get("reason") or "no reason is given"
         return Reason.NODE_NOT_READY, f"node {name} is not ready: {why}; whether the guest still runs is not known"
     if is_silent(node, at):
-        since = (node["metadata"].get("annotations") or {}).get(names.HEARTBEAT_ANNOTATION)
+        since = annotations_of(node).get(names.HEARTBEAT_ANNOTATION)
         what = f"virt-handler on node {name} has not been heard of since {since}"
         return Reason.NODE_UNRESPONSIVE, f"{what}; whether the guest still runs is not known"
     return None
@@ -116,7 +117,7 @@ def trouble(name: str, node: Obj | None, at: datetime) -> tuple[Reason, str] | N
 
 def shown(node: Obj) -> tuple[object, ...]:
     """Return what of a node counts for placement and for what is said of it."""
-    report = (node["metadata"].get("annotations") or {}).get(node_names.DRIVERS_ANNOTATION)
+    report = annotations_of(node).get(node_names.DRIVERS_ANNOTATION)
     return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable"), report
 
 
@@ -127,7 +128,7 @@ def is_open(node: Obj) -> bool:
 
 def is_silent(node: Obj, at: datetime) -> bool:
     """Whether a node's agent was heard of once and has not been for long."""
-    text = (node["metadata"].get("annotations") or {}).get(names.HEARTBEAT_ANNOTATION)
+    text = annotations_of(node).get(names.HEARTBEAT_ANNOTATION)
     heard = moment(text)
     if text and heard is None:
         log.warning("node %s: %s is no time: %r", node["metadata"]["name"], names.HEARTBEAT_ANNOTATION, text[:40])
@@ -143,13 +144,13 @@ def may_hold(node: Obj | None, at: datetime) -> bool:
     """
     if node is None or any(t.get("key") == OUT_OF_SERVICE_TAINT for t in (node.get("spec") or {}).get("taints") or []):
         return False
-    heard = (node["metadata"].get("annotations") or {}).get(names.HEARTBEAT_ANNOTATION)
+    heard = annotations_of(node).get(names.HEARTBEAT_ANNOTATION)
     return moment(heard) is not None and not is_silent(node, at)
 
 
 def _takes_machines(node: Obj) -> bool:
-    return (node["metadata"].get("labels") or {}).get(names.NODE_SCHEDULABLE_LABEL) == "true"
+    return labels_of(node).get(names.NODE_SCHEDULABLE_LABEL) == "true"
 
 
 def _node_of(vmi: Obj) -> str:
-    return str((vmi.get("status") or {}).get("nodeName") or "")
+    return str(read_status(vmi).get("nodeName") or "")

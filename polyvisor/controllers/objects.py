@@ -9,6 +9,7 @@ from polyvisor.api import conditions
 from polyvisor.api.conditions import drop_condition as drop_condition
 from polyvisor.api.names import ConditionStatus
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import read_status
 from polyvisor.api.times import moment as moment
 from polyvisor.api.times import stamp as stamp
 
@@ -34,7 +35,7 @@ def deleting(obj: Obj) -> bool:
 
 def phase_of(obj: Obj) -> str:
     """Return ``status.phase``, or an empty string."""
-    return str((obj.get("status") or {}).get("phase") or "")
+    return str(read_status(obj).get("phase") or "")
 
 
 def owned_by(obj: Obj, owner: Obj) -> bool:

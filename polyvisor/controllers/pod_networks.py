@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import ABSENT, NETWORKS_ANNOTATION, pod_interface
+from polyvisor.api.reading import annotations_of, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ _OURS = re.compile(r"pod[0-9a-f]{11}")
 def wanted(vmi: Obj) -> list[Obj]:
     """Return what Multus is to join the Pod to; the agent finds the interfaces by the same names."""
     cards = {card["name"]: card for card in (vmi["spec"]["domain"].get("devices") or {}).get("interfaces") or []}
-    told = {entry.get("name") for entry in (vmi.get("status") or {}).get("interfaces") or []}
+    told = {entry.get("name") for entry in read_status(vmi).get("interfaces") or []}
     found = []
     for network in vmi["spec"].get("networks") or []:
         card = cards.get(network["name"]) or {}
@@ -44,7 +45,7 @@ def written(elements: list[Obj]) -> str:
 
 def changed(vmi: Obj, pod: Obj) -> str | None:
     """Return what the annotation of a running machine's Pod has to become, None if it is as it should be."""
-    text = (pod["metadata"].get("annotations") or {}).get(NETWORKS_ANNOTATION)
+    text = annotations_of(pod).get(NETWORKS_ANNOTATION)
     have = _read(text or "[]")
     if have is None:
         return None  # in words that are nobody's here

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api import names
+from polyvisor.api.reading import nested
 from polyvisor.api.volumes import access_secrets, claim_of, plugged, shared
 from polyvisor.controllers.support_containers import Support, support_resources
 
@@ -203,7 +204,7 @@ def pod_storage(
     by its kind.
     """
     found = PodStorage(resources=resources)
-    kernel = (((spec.get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}).get("container")
+    kernel = (nested(spec, "domain", "firmware").get("kernelBoot") or {}).get("container")
     gone = {volume["name"] for volume in plugged(spec)}
     folders = shared(spec)
     for volume in spec.get("volumes") or []:

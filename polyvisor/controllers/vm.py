@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 from polyvisor.api import names
 from polyvisor.api.names import EventType, Phase, PrintableStatus, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import chosen_hypervisor, read_status
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import live_cards, live_media, memory_dump
 from polyvisor.controllers import template as template_of
@@ -238,7 +239,7 @@ class VmController:
 
     async def _cards(self, vm: Obj, vmi: Obj) -> Obj | None:
         """Return the instance with its network cards as the template has them now, None if there is nothing to do."""
-        driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver")))
+        driver = self._drivers.get(str(chosen_hypervisor(vmi).get("driver")))
         if driver is None or not live_cards.due(vm, vmi):
             return None
         _, expansion = await expanded(self._client, vm)
@@ -275,7 +276,7 @@ class VmController:
             vmi = vmi or await self._live_instance(vm)
             if vmi is not None and owned_by(vmi, vm):
                 vmi = await self._stop(vm, vmi)
-                if (vm.get("status") or {}).get("printableStatus") != PrintableStatus.TERMINATING:
+                if read_status(vm).get("printableStatus") != PrintableStatus.TERMINATING:
                     await self._write_status(vm, vmi, None)
                 return
         released = copy.deepcopy(vm)

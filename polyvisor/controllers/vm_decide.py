@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import FINAL_PHASES, Phase, RunStrategy, StateChangeAction
+from polyvisor.api.reading import read_status
 from polyvisor.controllers.objects import deleting, moment, phase_of, stamp, uid
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run_strategy(vm: Obj) -> RunStrategy:
 
 def first_request(vm: Obj) -> Obj | None:
     """Return the state change request that counts."""
-    requests = (vm.get("status") or {}).get("stateChangeRequests") or []
+    requests = read_status(vm).get("stateChangeRequests") or []
     return dict(requests[0]) if requests else None
 
 
@@ -112,7 +113,7 @@ def _without_instance(vm: Obj, strategy: RunStrategy, at: datetime) -> Decision:
         return Decision(Step.START if asked else Step.NONE)
     if strategy == RunStrategy.WAIT_AS_RECEIVER:
         return Decision(Step.NONE)
-    had_its_run = (vm.get("status") or {}).get("runStrategy") == strategy
+    had_its_run = read_status(vm).get("runStrategy") == strategy
     if strategy in (RunStrategy.RERUN_ON_FAILURE, RunStrategy.ONCE) and had_its_run and not asked:
         return Decision(Step.NONE)
     left = backoff_left(vm, at)
@@ -121,7 +122,7 @@ def _without_instance(vm: Obj, strategy: RunStrategy, at: datetime) -> Decision:
 
 def remaining_requests(vm: Obj, vmi: Obj | None) -> list[Obj]:
     """Return the state change requests without a first one that is fulfilled."""
-    requests: list[Obj] = list((vm.get("status") or {}).get("stateChangeRequests") or [])
+    requests: list[Obj] = list(read_status(vm).get("stateChangeRequests") or [])
     if not requests:
         return requests
     if requests[0].get("action") == StateChangeAction.STOP:
@@ -134,13 +135,13 @@ def remaining_requests(vm: Obj, vmi: Obj | None) -> list[Obj]:
 
 def reached_running(vmi: Obj) -> bool:
     """Whether the instance ever ran."""
-    passed = (vmi.get("status") or {}).get("phaseTransitionTimestamps") or []
+    passed = read_status(vmi).get("phaseTransitionTimestamps") or []
     return phase_of(vmi) == Phase.RUNNING or any(entry.get("phase") == Phase.RUNNING for entry in passed)
 
 
 def start_failure(vm: Obj, vmi: Obj | None, at: datetime) -> Obj | None:
     """Return what ``status.startFailure`` has to be."""
-    before: Obj | None = (vm.get("status") or {}).get("startFailure")
+    before: Obj | None = read_status(vm).get("startFailure")
     if run_strategy(vm) not in RESTARTING or (vmi is not None and reached_running(vmi)):
         return None
     if vmi is None or phase_of(vmi) not in FINAL_PHASES or (before or {}).get("lastFailedVMIUID") == uid(vmi):
@@ -160,6 +161,6 @@ def restart_delay(failures: int) -> int:
 
 def backoff_left(vm: Obj, at: datetime) -> float:
     """Return the seconds until the machine may be started again."""
-    failure = (vm.get("status") or {}).get("startFailure") or {}
+    failure = read_status(vm).get("startFailure") or {}
     until = moment(failure.get("retryAfterTimestamp"))
     return max(0.0, (until - at).total_seconds()) if until else 0.0

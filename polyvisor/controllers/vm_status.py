@@ -20,6 +20,7 @@ from polyvisor.api.names import (
     VmCondition,
     VmiCondition,
 )
+from polyvisor.api.reading import read_status
 from polyvisor.controllers import memory_dump, template
 from polyvisor.controllers.objects import condition, condition_is, deleting, phase_of, set_condition
 from polyvisor.controllers.vm_decide import (
@@ -58,7 +59,7 @@ def instance_failure(vmi: Obj | None) -> tuple[str, str] | None:
     told = condition(vmi, VmiCondition.SYNCHRONIZED) or {}
     if told.get("status") == ConditionStatus.FALSE and told.get("message"):
         return str(told.get("reason") or Reason.FAILED), LAST_FAILED + str(told["message"])[:MAX_MESSAGE]
-    reason = str((vmi.get("status") or {}).get("reason") or Reason.FAILED)
+    reason = str(read_status(vmi).get("reason") or Reason.FAILED)
     return reason, f"{LAST_FAILED}the guest crashed or was destroyed"
 
 
@@ -131,9 +132,9 @@ def _snapshots(vm: Obj) -> list[Obj]:
 
 
 def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime) -> list[Obj]:
-    before = (vm.get("status") or {}).get("conditions") or []
+    before = read_status(vm).get("conditions") or []
     own = [c for c in before if c.get("type") in OWN_CONDITIONS and c.get("type") not in DERIVED_CONDITIONS]
-    copied = copy.deepcopy((vmi.get("status") or {}).get("conditions") or []) if vmi is not None else []
+    copied = copy.deepcopy(read_status(vmi).get("conditions") or []) if vmi is not None else []
     holder: Obj = {"conditions": [c for c in copied if c.get("type") not in OWN_CONDITIONS]}
     if not any(c.get("type") == VmCondition.READY for c in copied):
         old = [c for c in before if c.get("type") == VmCondition.READY]
@@ -201,7 +202,7 @@ def _provisioning(vm: Obj, vmi: Obj | None) -> bool:
 
 
 def _crash_loop(vm: Obj, vmi: Obj | None) -> bool:
-    failure = (vm.get("status") or {}).get("startFailure") or {}
+    failure = read_status(vm).get("startFailure") or {}
     return not _alive(vmi) and start_expected(vm) and bool(failure.get("consecutiveFailCount"))
 
 

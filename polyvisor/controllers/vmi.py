@@ -16,6 +16,7 @@ from polyvisor.admission.configuration import effective
 from polyvisor.api import KubeVirtConfiguration, VirtualMachineInstanceSpec, names
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, PodPhase, Reason
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes, running_pod
@@ -240,7 +241,7 @@ class VmiController:
             return
         handed_over = phase_of(fresh) == Phase.RUNNING
         succeeded = handed_over and phase_of(pod) == PodPhase.SUCCEEDED
-        reason = str((pod.get("status") or {}).get("reason") or Reason.FAILED)
+        reason = str(read_status(pod).get("reason") or Reason.FAILED)
         await self._end(fresh, Phase.SUCCEEDED if succeeded else Phase.FAILED, status_of.pod_failure(pod), reason)
 
     async def _pod_lost(self, vmi: Obj, why: str) -> None:
@@ -258,7 +259,7 @@ class VmiController:
         if self._may_still_run(fresh):
             return AGENT_SECONDS
         message = "the launcher Pod is gone"
-        name = str((fresh.get("status") or {}).get("nodeName") or "")
+        name = str(read_status(fresh).get("nodeName") or "")
         if name and self._nodes.get(None, name) is None:
             message += f", and Node {name} as well"
         await self._end(fresh, Phase.FAILED, message, Reason.POD_NOT_EXISTS)
@@ -266,7 +267,7 @@ class VmiController:
 
     def _may_still_run(self, vmi: Obj) -> bool:
         """Whether a machine without a Pod may still have a guest, whose end the agent of its node will report."""
-        name = str((vmi.get("status") or {}).get("nodeName") or "")
+        name = str(read_status(vmi).get("nodeName") or "")
         handed_over = phase_of(vmi) in (Phase.SCHEDULED, Phase.RUNNING)
         return handed_over and bool(name) and may_hold(self._nodes.get(None, name), self._clock())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import names
 from polyvisor.api.names import CandidateVerdict, ConditionStatus, Phase, PodPhase, Reason, VmiCondition
+from polyvisor.api.reading import chosen_hypervisor, read_status
 from polyvisor.controllers.launcher_pod import driver_of
 from polyvisor.controllers.objects import (
     condition,
@@ -129,7 +130,7 @@ def scheduled(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = No
     set_phase(status, Phase.SCHEDULED, at)
     status["nodeName"] = node
     status["activePods"] = {uid(pod): node}
-    status["qosClass"] = (pod.get("status") or {}).get("qosClass") or status.get("qosClass") or "Burstable"
+    status["qosClass"] = read_status(pod).get("qosClass") or status.get("qosClass") or "Burstable"
     status["launcherContainerImageVersion"] = pod["spec"]["containers"][0].get("image") or ""
     vmi["metadata"].setdefault("labels", {})[names.NODE_NAME_LABEL] = node
 
@@ -172,7 +173,7 @@ def gave_way(vmi: Obj, driver: str, message: str, at: datetime) -> None:
 def unschedulable_drivers(vmi: Obj) -> dict[str, str]:
     """Return the drivers that this machine has already tried in vain, with the scheduler's words."""
     found = {}
-    for candidate in ((vmi.get("status") or {}).get("hypervisor") or {}).get("candidates") or []:
+    for candidate in chosen_hypervisor(vmi).get("candidates") or []:
         if candidate.get("verdict") == CandidateVerdict.UNSCHEDULABLE:
             reasons = candidate.get("reasons") or [{}]
             found[candidate["driver"]] = reasons[0].get("message") or ""
@@ -181,14 +182,14 @@ def unschedulable_drivers(vmi: Obj) -> dict[str, str]:
 
 def pod_is_final(pod: Obj) -> bool:
     """Whether all of the Pod's containers have ended for good."""
-    return (pod.get("status") or {}).get("phase") in (PodPhase.SUCCEEDED, PodPhase.FAILED)
+    return read_status(pod).get("phase") in (PodPhase.SUCCEEDED, PodPhase.FAILED)
 
 
 def pod_lost(pod: Obj) -> str:
     """Return why a Pod that is not over will run no guest any more, in words; empty if it may."""
     if deleting(pod):
         return "the launcher Pod was deleted before the guest ran"
-    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+    for container in read_status(pod).get("containerStatuses") or []:
         if container.get("name") == names.COMPUTE_CONTAINER and "terminated" in (container.get("state") or {}):
             return f"the launcher ended before the guest ran: {pod_failure(pod)}"
     return ""

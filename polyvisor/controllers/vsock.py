@@ -12,6 +12,7 @@ import random
 
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import VMIS
 from polyvisor.controllers.objects import phase_of, uid
 from polyvisor.kube import Informer, KubeClient
@@ -31,7 +32,7 @@ class Numbers:
     async def give(self, vmi: Obj) -> Obj:
         """Return the machine with a number in its status, if it wants one; written first where it has none yet."""
         devices = vmi["spec"].get("domain", {}).get("devices") or {}
-        if devices.get("autoattachVSOCK") is not True or (vmi.get("status") or {}).get(FIELD):
+        if devices.get("autoattachVSOCK") is not True or read_status(vmi).get(FIELD):
             return vmi
         number = self._given.get(uid(vmi)) or self._free()
         self._given[uid(vmi)] = number

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api.node_names import DRIVERS_ANNOTATION
 from polyvisor.api.problems import Problem
+from polyvisor.api.reading import annotations_of
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
@@ -48,7 +49,7 @@ def counted(nodes: Iterable[Obj], alike: Callable[[str], int] | None = None) -> 
         CountedNode(
             node["metadata"].get("labels") or {},
             alike(node["metadata"]["name"]) if alike else 1,
-            (node["metadata"].get("annotations") or {}).get(DRIVERS_ANNOTATION, ""),
+            annotations_of(node).get(DRIVERS_ANNOTATION, ""),
         )
         for node in nodes
     ]

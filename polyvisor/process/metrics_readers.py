@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from polyvisor.api.cluster_resources import SUBJECT_ACCESS_REVIEWS, TOKEN_REVIEWS
+from polyvisor.api.reading import read_status
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 
@@ -66,7 +67,7 @@ class MetricsReaders:
         }
         review = {"apiVersion": SUBJECT_ACCESS_REVIEWS.api_version, "kind": SUBJECT_ACCESS_REVIEWS.kind, "spec": spec}
         answer = await self._client.create(SUBJECT_ACCESS_REVIEWS, review)
-        return (answer.get("status") or {}).get("allowed") is True
+        return read_status(answer).get("allowed") is True
 
 
 class Nameless(Collector):

@@ -18,6 +18,7 @@ from polyvisor.admission.context import Access
 from polyvisor.admission.isolation import GROUP, RESOURCE, VERB
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import CREATED_BY_LABEL
+from polyvisor.api.reading import labels_of
 from polyvisor.api.resources import PODS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.isolation import isolated
@@ -65,7 +66,7 @@ class Entering:
         user = request.get("userInfo") or {}
         try:
             pod = await self._client.get(PODS, name, namespace)
-            if CREATED_BY_LABEL not in (pod["metadata"].get("labels") or {}):
+            if CREATED_BY_LABEL not in labels_of(pod):
                 return ""
             driver = made_for(pod)
             if not self._is_weak(driver) and not any(_privileged(pod)):

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from polyvisor.api.launcher_pods import is_attachment
 from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.process.webhook_paths import EVICT
@@ -86,7 +87,7 @@ class Evictions:
         if not (waits or moves):
             return ""
         told = f'Eviction triggered evacuation of VMI "{namespace}/{name}"'  # the descheduler goes by these words
-        if (vmi.get("status") or {}).get("evacuationNodeName"):
+        if read_status(vmi).get("evacuationNodeName"):
             return f"Evacuation in progress: {told}"
         if not dry:
             await self._mark(vmi, pod)
@@ -102,7 +103,7 @@ class Evictions:
             if not error.not_found:
                 raise
             return ""
-        over = (launcher.get("status") or {}).get("phase") in FINAL_PHASES
+        over = read_status(launcher).get("phase") in FINAL_PHASES
         if over or launcher["metadata"].get("uid") != owner.get("uid"):
             return ""
         return f"it has disks of the machine in Pod {owner['name']}, and goes when that has gone"
@@ -111,7 +112,7 @@ class Evictions:
         """Return the machine that still runs in a Pod."""
         metadata = pod["metadata"]
         owner = controller_of(pod) or {}
-        phase = (pod.get("status") or {}).get("phase")
+        phase = read_status(pod).get("phase")
         if owner.get("kind") != VMIS.kind or metadata.get("deletionTimestamp") or phase in FINAL_PHASES:
             return None
         try:
@@ -122,7 +123,7 @@ class Evictions:
             return None
         if vmi["metadata"].get("uid") != owner.get("uid"):
             return None
-        return None if (vmi.get("status") or {}).get("phase") in FINAL_PHASES else vmi
+        return None if read_status(vmi).get("phase") in FINAL_PHASES else vmi
 
     async def _mark(self, vmi: Obj, pod: Obj) -> None:
         """Have the machine leave its node, if the Pod is its launcher there.
@@ -140,7 +141,7 @@ class Evictions:
 
 def _movable(vmi: Obj) -> tuple[bool, str]:
     """Return whether a machine can be moved while it runs, and why not."""
-    for condition in (vmi.get("status") or {}).get("conditions") or []:
+    for condition in read_status(vmi).get("conditions") or []:
         if condition.get("type") == VmiCondition.LIVE_MIGRATABLE:
             return condition.get("status") == "True", str(condition.get("message") or NO_REASON)
     return False, NO_REASON

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from polyvisor.admission import AdmissionContext
 from polyvisor.admission.configuration import effective
 from polyvisor.api import Obj, names
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import CONFIGMAPS, KUBEVIRTS
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube.client import KubeClient
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 def configuration_of(kubevirts: Informer) -> Obj:
     """Return the configuration that holds: of the KubeVirt object, the one named so if there are several."""
     found = sorted(kubevirts.items(), key=lambda one: one["metadata"]["name"] != names.KUBEVIRT_NAME)
-    return ((found[0].get("spec") or {}).get("configuration") or {}) if found else {}
+    return nested(found[0], "spec", "configuration") if found else {}
 
 
 class Door:

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from polyvisor.api import names
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS
 from polyvisor.kube.client import KubeClient
 from polyvisor.server.node import ByteStream, NodeError
@@ -108,7 +109,7 @@ class RemoteNode:
         yield b""
 
     async def _address(self, vmi: Obj) -> str:
-        node = str((vmi.get("status") or {}).get("nodeName") or "")
+        node = str(read_status(vmi).get("nodeName") or "")
         if not node:
             raise NodeError(f"machine {vmi['metadata']['name']!r} is on no node yet", 409)
         pods = await self._client.list(
@@ -118,7 +119,7 @@ class RemoteNode:
             field_selector=f"spec.nodeName={node}",
         )
         for pod in pods:
-            address = (pod.get("status") or {}).get("podIP")
+            address = read_status(pod).get("podIP")
             if address and not pod["metadata"].get("deletionTimestamp"):
                 return f"[{address}]:{self._port}" if ":" in address else f"{address}:{self._port}"
         raise NodeError(f"no {names.HANDLER_APP} runs on node {node!r}, so its machines cannot be reached", 503)
@@ -138,7 +139,7 @@ def _json(data: bytes) -> Obj:
 
 
 def _unreachable(vmi: Obj, error: Exception) -> NodeError:
-    node = (vmi.get("status") or {}).get("nodeName")
+    node = read_status(vmi).get("nodeName")
     return NodeError(
         f"the {names.HANDLER_APP} on node {node!r} cannot be reached: {error or type(error).__name__}", 503
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyvisor.api.names import FINAL_PHASES, RunStrategy
+from polyvisor.api.reading import read_status
 from polyvisor.server.errors import Refusal, conflict
 
 Obj = dict[str, Any]
@@ -42,7 +43,7 @@ def phase(vmi: Obj | None) -> str:
 
 def condition(obj: Obj, kind: str) -> Obj | None:
     """Return a condition of an object."""
-    conditions = (obj.get("status") or {}).get("conditions") or []
+    conditions = read_status(obj).get("conditions") or []
     return next((c for c in conditions if c.get("type") == kind), None)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from polyvisor.admission.context import Access, Requester
 from polyvisor.api.cluster_resources import SUBJECT_ACCESS_REVIEWS
+from polyvisor.api.reading import read_status
 from polyvisor.kube.client import KubeClient
 
 Obj = dict[str, Any]
@@ -63,4 +64,4 @@ async def review_access(client: KubeClient, user: Obj, access: Access) -> bool:
     }
     review = {"apiVersion": SUBJECT_ACCESS_REVIEWS.api_version, "kind": SUBJECT_ACCESS_REVIEWS.kind, "spec": spec}
     answer = await client.create(SUBJECT_ACCESS_REVIEWS, review)
-    return bool((answer.get("status") or {}).get("allowed"))
+    return bool(read_status(answer).get("allowed"))

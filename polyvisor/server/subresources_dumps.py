@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from polyvisor.api.dumps import DumpPhase, dump_size
 from polyvisor.api.quantity import whole
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PVCS, VMS
 from polyvisor.api.volumes import claims_of
 from polyvisor.drivers import DriverRegistry
@@ -42,7 +43,7 @@ class Dumps:
         if not isinstance(body.get("claimName", ""), str):
             raise Refusal(400, f"claimName: found {body['claimName']!r}, the name of a PersistentVolumeClaim is wanted")
         vm = await self._vm(request)
-        name, before = vm["metadata"]["name"], (vm.get("status") or {}).get("memoryDumpRequest") or {}
+        name, before = vm["metadata"]["name"], read_status(vm).get("memoryDumpRequest") or {}
         claim = body.get("claimName") or before.get("claimName")
         if not claim:
             raise Refusal(400, "Memory dump requires claim name to be set")
@@ -62,7 +63,7 @@ class Dumps:
 
     async def _remove(self, request: Request) -> Response:
         vm = await self._vm(request)
-        name, before = vm["metadata"]["name"], (vm.get("status") or {}).get("memoryDumpRequest")
+        name, before = vm["metadata"]["name"], read_status(vm).get("memoryDumpRequest")
         if not before:
             why = f"can't remove memory dump association for vm {name}, no association found"
             raise conflict(requests.VM, name, why)
@@ -81,7 +82,7 @@ class Dumps:
         except ApiError as error:
             raise (not_found(CLAIM, claim) if error.not_found else error) from error
         spec = found["spec"]
-        wanted, size = dump_size(vmi), whole(((spec.get("resources") or {}).get("requests") or {}).get("storage", 0))
+        wanted, size = dump_size(vmi), whole(nested(spec, "resources", "requests").get("storage", 0))
         used = {*claims_of(vmi["spec"]), *claims_of(vm["spec"]["template"]["spec"])}
         names = {one["name"] for one in vmi["spec"].get("volumes") or [] if "memoryDump" not in one}
         if spec.get("volumeMode") == "Block":
@@ -94,7 +95,7 @@ class Dumps:
             raise conflict(CLAIM, claim, "a volume of the machine has that claim or that name already")
 
     async def _ask(self, vm: Obj, wanted: Obj) -> Response:
-        metadata, status = vm["metadata"], {**(vm.get("status") or {}), "memoryDumpRequest": wanted}
+        metadata, status = vm["metadata"], {**read_status(vm), "memoryDumpRequest": wanted}
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
             {"op": "add", "path": "/status", "value": status},

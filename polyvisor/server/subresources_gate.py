@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from polyvisor.api.reading import read_status
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.drivers.features import BY_ID
@@ -41,7 +42,7 @@ FEATURES = {
 def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
     """Refuse an action that the machine's driver lacks; a machine that has no driver yet is let through."""
     feature = FEATURES.get(action)
-    chosen = (vmi.get("status") or {}).get("hypervisor") or {}
+    chosen = read_status(vmi).get("hypervisor") or {}
     driver = drivers.get(str(chosen.get("driver")))
     if feature is None or driver is None:
         return

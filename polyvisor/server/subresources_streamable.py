@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from polyvisor.api.names import Phase, VmiCondition
+from polyvisor.api.reading import read_status
 from polyvisor.server import requests
 from polyvisor.server.errors import Refusal, conflict
 from polyvisor.server.subresources_machines import VMI, VMI_NOT_RUNNING, devices, is_true
@@ -34,5 +35,5 @@ def may_stream(vmi: Obj, action: str) -> None:
         raise conflict(VMI, name, "VMI is paused")
     if phase != Phase.RUNNING:
         raise Refusal(400, VMI_NOT_RUNNING)
-    if action == "portforward" and not (vmi.get("status") or {}).get("interfaces"):
+    if action == "portforward" and not read_status(vmi).get("interfaces"):
         raise Refusal(400, "no network interfaces are present")

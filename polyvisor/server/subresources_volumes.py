@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from polyvisor.api import AddVolumeOptions
 from polyvisor.api.checking import check_spec
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import VMIS, VMS, Resource
 from polyvisor.api.volumes import hotpluggable
 from polyvisor.drivers import DriverRegistry
@@ -160,7 +161,7 @@ def _place(request: Request) -> tuple[str, str]:
 
 def _not_leaving(vmi: Obj, volume: str) -> None:
     """Refuse a name that a disk still has which the guest was asked to let go of: it would be taken for the new one."""
-    told = (vmi.get("status") or {}).get("volumeStatus") or []
+    told = read_status(vmi).get("volumeStatus") or []
     if any(entry.get("name") == volume and entry.get("phase") == "Detaching" for entry in told):
         message = f"Unable to add volume [{volume}] because a volume with that name is still being removed"
         raise conflict(VMI, vmi["metadata"]["name"], message)
