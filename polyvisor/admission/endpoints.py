@@ -22,10 +22,6 @@ MAX_NAME = 63 - len("endpoint-")
 POD_NETWORK = "pod"
 _HOST_NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,255}")
 _CERTIFICATES = re.compile(rb"(\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----)+\s*")
-IDLE = {
-    "storage": "it is used once virtual machines can be created on endpoints",
-    "networks": "it is used once virtual machines can be created on endpoints",
-}
 
 
 def admit_endpoint(obj: Obj, old: Obj | None, context: AdmissionContext, found: Findings) -> None:
@@ -47,7 +43,6 @@ def admit_endpoint(obj: Obj, old: Obj | None, context: AdmissionContext, found: 
         value = amount(mapping(spec, "capacity").get(resource))
         if value is not None and value <= 0:
             found.add(f"spec.capacity.{resource}", f"found {value}; an amount above 0 is accepted, or nothing")
-    found.warnings += [f"spec.{name}: has no effect yet; {why}" for name, why in IDLE.items() if spec.get(name)]
     if context.cluster and old is None:
         found.warnings.append("no agent serves endpoints in a cluster yet; they work in standalone mode")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from polyvisor.admission import AdmissionContext, admit, instancetypes
+from polyvisor.admission import AdmissionContext, admit, endpoint_choice, instancetypes
 from polyvisor.admission.changes import Change, smallest
 from polyvisor.admission.hypervisor import Lack, allowed, lacks
 from polyvisor.admission.values import Findings, mapping, text
@@ -113,8 +113,9 @@ def explain(resource: Resource, obj: Obj, context: AdmissionContext) -> Explanat
     except ValidationError:
         verdicts: tuple[DriverVerdict, ...] = ()
     else:
-        named, wanted = allowed(spec, context.configuration, context.drivers), asked(parsed)
-        verdicts = tuple(_verdict(driver, spec, path, wanted, driver in named) for driver in context.drivers)
+        there, _ = endpoint_choice.at(spec, context)
+        named, wanted = allowed(spec, there.configuration, there.drivers), asked(parsed)
+        verdicts = tuple(_verdict(driver, spec, path, wanted, driver in named) for driver in there.drivers)
     return Explanation(
         kind=resource.kind,
         namespace=text(metadata.get("namespace")),

@@ -15,6 +15,7 @@ from polyvisor.admission import (
     architecture,
     datavolumes,
     defaults,
+    endpoint_choice,
     hardware,
     hotplug,
     hypervisor,
@@ -152,6 +153,7 @@ def _validate(spec: Obj, path: str, context: AdmissionContext, found: Findings, 
     own = Findings(warnings=found.warnings)
     if given:
         own.warnings.append(namespaces.told(spec, given, path, namespace))
+    endpoint_choice.validate(spec, path, namespace, context, own)
     validate_spec(spec, path, context, own)
     found.problems += [namespaces.explained(problem, given, path, namespace) for problem in own.problems]
 
@@ -173,16 +175,26 @@ def validate_spec(spec: Obj, path: str, context: AdmissionContext, found: Findin
     scheduling.validate(spec, path, found)
     probes.validate(spec, path, found)
     access.validate(spec, path, found)
-    hypervisor.validate(spec, path, context.configuration, context.drivers, found)
+    there, endpoint = endpoint_choice.at(spec, context)
+    if endpoint is not None:  # what else the machine's choice may say is settled: the endpoint has one driver
+        hypervisor.validate_choice(mapping(spec, "hypervisor"), f"{path}.hypervisor", context.drivers, found)
+        spec = {**spec, "hypervisor": {"virtType": mapping(spec, "hypervisor").get("virtType")}}
+    hypervisor.validate(spec, path, there.configuration, there.drivers, found)
 
 
 def _complete(spec: Obj, path: str, context: AdmissionContext, found: Findings) -> None:
     """Fill in the spec of an instance; join the Pod's network where a driver that may run the machine can."""
-    configuration, drivers = context.configuration, context.drivers
+    there, endpoint = endpoint_choice.at(spec, context)
+    configuration, drivers = there.configuration, there.drivers
     architecture.fill(spec, configuration, drivers)
     defaults.instance_spec(spec, configuration)
     joined = copy.deepcopy(spec)
     if not defaults.pod_network(joined):
+        return
+    if endpoint is not None and not endpoint_choice.maps_pod_network(endpoint):
+        found.warnings.append(
+            f"{path}.networks: the endpoint maps no network {endpoint_choice.POD_NETWORK!r}; the machine has none"
+        )
         return
     if hypervisor.usable(joined, configuration, drivers, "network.pod"):
         defaults.pod_network(spec)

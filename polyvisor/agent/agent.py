@@ -152,6 +152,11 @@ class Agent:
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
 
+    @property
+    def images(self) -> ImageStore:
+        """The store of images, which the agent of endpoints uses, too."""
+        return self._images
+
     def _networks_of(self, settings: Settings) -> Networks:
         folder, resolver = settings.state / "networks", Resolver.read()
         if settings.pods is not None:

@@ -126,15 +126,18 @@ def overlay(
             with image.opened() as descriptor:
                 decoding.own_copy(descriptor, place)
         else:
-            _converted(image, has, folder / f"{name}.brought", place, wanted, called)
+            converted(image, has, folder / f"{name}.brought", place, wanted, called)
         if wanted == RAW:
             round_up(place)
         place.chmod(0o600)
     return DiskFile(place, wanted)
 
 
-def _converted(image: Image, has: str, copy: Path, place: Path, wanted: str, called: str) -> None:
-    """Convert an image by way of a copy that nobody but this process can change; the copy is what is looked at."""
+def converted(image: Image, has: str, copy: Path, place: Path, wanted: str, called: str) -> int:
+    """Convert an image by way of a copy that nobody but this process can change; the copy is what is looked at.
+
+    Returns the size of the disk in it, in bytes.
+    """
     with image.opened() as descriptor:
         decoding.own_copy(descriptor, copy)
     try:
@@ -144,7 +147,9 @@ def _converted(image: Image, has: str, copy: Path, place: Path, wanted: str, cal
             examined(Image.here(copy), called)
             decoding.check(copy, has, called)
             size = decoding.virtual_size(copy, has, called)
-        decoding.convert(copy, has, place, wanted, capacity(size, called, SECTOR), called)
+        whole = capacity(size, called, SECTOR)
+        decoding.convert(copy, has, place, wanted, whole, called)
+        return whole
     finally:
         copy.unlink()
 

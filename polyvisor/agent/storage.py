@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyvisor.agent import access, cloudinit, contents, disks, iso, rootfs, safepath, shifting, tools
+from polyvisor.agent import cloudinit, contents, disks, iso, rootfs, safepath, shifting, tools
 from polyvisor.agent.disks import DiskFile, Image
 from polyvisor.agent.errors import AgentError, BlockClaim, NoSuchClaim, translated
 from polyvisor.agent.images import Progress, silent
 from polyvisor.agent.prepared import DISKS, RESULT, SCRATCH, Prepared, move, prepared
+from polyvisor.agent.seeds import seed_of
 from polyvisor.agent.sources import Sources, Supplier
 from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
@@ -326,13 +327,7 @@ class _Preparation:
         self._own(name, disks.overlay(below, self._scratch, name, self._driver.disk_formats, called, "raw"))
 
     def _cloud_init(self, kind: cloudinit.Kind, name: str, source: Obj) -> None:
-        metadata = self._vmi["metadata"]
-        uuid = ((self._spec.get("domain") or {}).get("firmware") or {}).get("uuid") or ""
-        identity = cloudinit.Identity(f"{metadata['name']}.{metadata['namespace']}", self._hostname, uuid)
-        way = kind.volume.removeprefix("cloudInit")
-        keys = access.seed_keys(self._spec, way[:1].lower() + way[1:], self._inputs.secrets)
-        identity = replace(identity, keys=tuple(keys))
-        seed = cloudinit.seed(kind, source, identity, self._inputs.secrets)
+        seed = seed_of(self._vmi, kind, source, self._inputs.secrets)
         if self._opened is not None:
             with translated(self._scratch, "writing the cloud-init seed"), self._opened() as root:
                 cloudinit.write_into(seed, root)

@@ -165,6 +165,7 @@ DESCRIPTIONS = {
         "driver": "The libvirt driver that must run this machine. Excludes anyOf.",
         "anyOf": "Drivers that may run this machine, best first; the first one that fits is taken. Excludes driver.",
         "virtType": "The libvirt domain type, where a driver has several, such as kvm or qemu.",
+        "endpoint": "The HypervisorEndpoint on whose host the machine must run. Absent means a node of the cluster.",
     },
     "HypervisorStatus": {
         "": "Which hypervisor runs a machine, and why.",
@@ -173,7 +174,13 @@ DESCRIPTIONS = {
         "version": "Version of the hypervisor, as libvirt reports it.",
         "libvirtVersion": "Version of libvirt on the other side of the connection.",
         "endpoint": "The HypervisorEndpoint that the machine runs behind, if any.",
+        "domain": "The machine's domain on the endpoint's host.",
         "candidates": "Every driver that was considered, and why it was passed over.",
+    },
+    "HypervisorDomain": {
+        "": "A libvirt domain on the host of an endpoint.",
+        "name": "Its name there, which has a suffix if the usual name was taken.",
+        "uuid": "Its UUID there.",
     },
     "HypervisorCandidate": {
         "": "A driver that was considered for a machine.",

@@ -237,6 +237,7 @@ MODULES = {
         "HypervisorCandidate",
         "HypervisorChoice",
         "HypervisorDefault",
+        "HypervisorDomain",
         "HypervisorReason",
         "HypervisorStatus",
     ),

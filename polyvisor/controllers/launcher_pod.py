@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
-    from polyvisor.drivers.base import Driver, LauncherPlan
+    from polyvisor.drivers.base import LauncherPlan
     from polyvisor.placement import Placement
 
 VIRT_TYPE_ANNOTATION = f"{names.HYPERVISOR_PREFIX}virt-type"
@@ -106,17 +106,22 @@ def build_pod(
         raise ValueError("a Pod needs a driver")
     image = launcher_image(driver.name, placement.launcher_image)
     plan = driver.launcher(FOLDER)
-    privileged = plan.privileged
-    asked = resources_of(driver, spec, config, cpu_limit=cpu_limit)
+    privileged = plan.privileged and not placement.endpoint
+    asked = resources_of(driver, spec, config, cpu_limit=cpu_limit, overhead=not placement.endpoint)
     support = partial(support_resources, config=config, guaranteed=guaranteed(asked))
-    storage = pod_storage(
-        vmi["spec"],
-        claims,
-        launcher_image=image,
-        privileged=privileged,
-        share=plan.share,
-        state=state_claim(vmi),
-        resources=support,
+    # nothing runs in a Pod that stands for a machine on an endpoint
+    storage = (
+        PodStorage()
+        if placement.endpoint
+        else pod_storage(
+            vmi["spec"],
+            claims,
+            launcher_image=image,
+            privileged=privileged,
+            share=plan.share,
+            state=state_claim(vmi),
+            resources=support,
+        )
     )
     metadata = vmi["metadata"]
     wanted = vmi["spec"]
@@ -137,7 +142,7 @@ def build_pod(
     }
     if further := pod_networks.wanted(vmi):
         annotations[names.NETWORKS_ANNOTATION] = pod_networks.written(further)
-    compute = _compute(driver, spec, image, asked, storage, emulated=placement.emulated)
+    compute = _compute(plan, spec, image, asked, storage, placement)
     if FAIL_FAST_ANNOTATION in annotations:
         compute["command"] = FAILING
     others = storage.containers
@@ -217,14 +222,18 @@ def grace_period(vmi: Obj) -> int:
 
 
 def _compute(
-    driver: Driver, spec: VirtualMachineInstanceSpec, image: str, resources: Obj, storage: PodStorage, *, emulated: bool
+    plan: LauncherPlan,
+    spec: VirtualMachineInstanceSpec,
+    image: str,
+    resources: Obj,
+    storage: PodStorage,
+    placement: Placement,
 ) -> Obj:
-    plan = driver.launcher(FOLDER)
-    if devices := _devices(plan, spec, emulated=emulated):
+    if not placement.endpoint and (devices := _devices(plan, spec, emulated=placement.emulated)):
         resources["requests"] |= devices
         resources["limits"] = resources.get("limits", {}) | devices
     security: Obj = {"privileged": True}
-    if not plan.privileged:
+    if not plan.privileged or placement.endpoint:
         security = {**RESTRICTED, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE", *plan.capabilities]}}
     container: Obj = {
         "name": names.COMPUTE_CONTAINER,

@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 CPU_ALLOCATION_RATIO = 10
 
 
-def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj, *, cpu_limit: bool = False) -> Obj:
+def resources_of(
+    driver: Driver,
+    spec: VirtualMachineInstanceSpec,
+    config: Obj,
+    *,
+    cpu_limit: bool = False,
+    overhead: bool = True,
+) -> Obj:
     """Return ``resources`` of the container that runs a machine.
 
-    With ``cpu_limit`` it may use no more CPUs than its guest has, where the machine says nothing of a limit.
+    With ``cpu_limit`` it may use no more CPUs than its guest has, where the machine says nothing of a limit. Without
+    ``overhead`` nothing is counted beside the guest's own memory: it is the host's of an endpoint.
     """
     ratio = overhead_ratio(config.get("additionalGuestMemoryOverheadRatio")) or 1.0
     machine = Machine.of(spec)
-    overhead = int((driver.overhead_bytes(spec) + machine.memory.added_overhead) * ratio)
+    beside = int((driver.overhead_bytes(spec) + machine.memory.added_overhead) * ratio) if overhead else 0
     given = spec.domain.resources
     requests: dict[str, Any] = dict((given.requests if given else None) or {})
     limits: dict[str, Any] = dict((given.limits if given else None) or {})
@@ -41,11 +49,11 @@ def resources_of(driver: Driver, spec: VirtualMachineInstanceSpec, config: Obj, 
     memory = whole(requests["memory"]) if "memory" in requests else machine.memory.guest
     overcommitted = given is not None and given.overcommit_guest_overhead is True and not own
     huge = machine.memory.guest if page else 0
-    requests["memory"] = format_quantity(memory - huge + (0 if overcommitted and not huge else overhead))
+    requests["memory"] = format_quantity(memory - huge + (0 if overcommitted and not huge else beside))
     if own:
         limits["memory"] = requests["memory"]
     elif "memory" in limits:
-        limits["memory"] = format_quantity(whole(limits["memory"]) - huge + overhead)
+        limits["memory"] = format_quantity(whole(limits["memory"]) - huge + beside)
     if page:
         pages = {node_names.huge_pages(page): format_quantity(huge)}
         requests, limits = requests | pages, limits | pages

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from polyvisor.api import names, node_names
+from polyvisor.api.endpoint_names import ENDPOINT_FINALIZER
 from polyvisor.api.names import (
     FINAL_PHASES,
     NODE_TROUBLES,
@@ -29,7 +30,15 @@ from polyvisor.api.names import (
 )
 from polyvisor.api.reading import annotations_of, labels_of, read_status
 from polyvisor.api.resources import NODES, VMIS
-from polyvisor.controllers.objects import condition, drop_condition, moment, now, phase_of, set_condition
+from polyvisor.controllers.objects import (
+    condition,
+    drop_condition,
+    has_finalizer,
+    moment,
+    now,
+    phase_of,
+    set_condition,
+)
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
 
 if TYPE_CHECKING:
@@ -60,7 +69,7 @@ class NodeController:
         self._clock = clock
         self.queue: WorkQueue[str] = WorkQueue()
         self._controller = Controller("virt-controller-node", self.queue, self.reconcile, 1)
-        vmis.add_index(NODE_INDEX, lambda vmi: [_node_of(vmi)])
+        vmis.add_index(NODE_INDEX, lambda vmi: [node_of(vmi)])
         nodes.on_change(lambda old, new: self.queue.add((new or old or {})["metadata"]["name"]))
         vmis.on_change(self._vmi_changed)
 
@@ -96,8 +105,8 @@ class NodeController:
             self._recorder.event(vmi, EventType.WARNING, found[0], found[1])
 
     def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
-        if new is not None and _node_of(new) and phase_of(new) not in FINAL_PHASES:
-            self.queue.add(_node_of(new))
+        if new is not None and node_of(new) and phase_of(new) not in FINAL_PHASES:
+            self.queue.add(node_of(new))
 
 
 def trouble(name: str, node: Obj | None, at: datetime) -> tuple[Reason, str] | None:
@@ -148,9 +157,19 @@ def may_hold(node: Obj | None, at: datetime) -> bool:
     return moment(heard) is not None and not is_silent(node, at)
 
 
+def may_run(vmi: Obj, node: Obj | None, at: datetime) -> bool:
+    """Whether a machine without a Pod may still have a guest, on its node or on the host of an endpoint.
+
+    The endpoint's agent holds the machine's object until the domain is gone, however long its host is away.
+    """
+    handed_over = bool(node_of(vmi)) and phase_of(vmi) in (Phase.SCHEDULED, Phase.RUNNING)
+    return has_finalizer(vmi, ENDPOINT_FINALIZER) or (handed_over and may_hold(node, at))
+
+
 def _takes_machines(node: Obj) -> bool:
     return labels_of(node).get(names.NODE_SCHEDULABLE_LABEL) == "true"
 
 
-def _node_of(vmi: Obj) -> str:
+def node_of(vmi: Obj) -> str:
+    """Return the name of the node that a machine was handed over to."""
     return str(read_status(vmi).get("nodeName") or "")

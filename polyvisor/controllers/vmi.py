@@ -24,7 +24,7 @@ from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
 from polyvisor.controllers.cpu_limits import limits_cpus
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period, is_launcher
-from polyvisor.controllers.nodes import is_open, may_hold, shown
+from polyvisor.controllers.nodes import is_open, may_run, node_of, shown
 from polyvisor.controllers.objects import (
     add_finalizer,
     condition,
@@ -266,10 +266,8 @@ class VmiController:
         return None
 
     def _may_still_run(self, vmi: Obj) -> bool:
-        """Whether a machine without a Pod may still have a guest, whose end the agent of its node will report."""
-        name = str(read_status(vmi).get("nodeName") or "")
-        handed_over = phase_of(vmi) in (Phase.SCHEDULED, Phase.RUNNING)
-        return handed_over and bool(name) and may_hold(self._nodes.get(None, name), self._clock())
+        """Whether a machine without a Pod may still have a guest, whose end an agent will report."""
+        return may_run(vmi, self._nodes.get(None, node_of(vmi)), self._clock())
 
     async def _end(self, vmi: Obj, phase: Phase, message: str, reason: str = Reason.FAILED) -> None:
         changed = copy.deepcopy(vmi)

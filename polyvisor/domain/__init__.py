@@ -4,8 +4,18 @@ No text is ever pasted into XML here: everything becomes an element, an attribut
 wrote stays what a user wrote.
 """
 
-from polyvisor.domain.context import CardSource, DiskSource, DomainContext, Share
+from polyvisor.domain.context import CardSource, DiskSource, DomainContext, HostNetwork, HostPath, Share
 from polyvisor.domain.identity import domain_name, domain_uuid
 from polyvisor.domain.render import render
 
-__all__ = ["CardSource", "DiskSource", "DomainContext", "Share", "domain_name", "domain_uuid", "render"]
+__all__ = [
+    "CardSource",
+    "DiskSource",
+    "DomainContext",
+    "HostNetwork",
+    "HostPath",
+    "Share",
+    "domain_name",
+    "domain_uuid",
+    "render",
+]

@@ -11,10 +11,20 @@ from polyvisor.domain.ids import TRIAL
 
 
 @dataclass(frozen=True, slots=True)
+class HostPath:
+    """A place on the host of an endpoint, in that host's words: never a file of this machine, so nothing opens it."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class DiskSource:
     """An image file and its format (``raw``, ``qcow2``), or a block device."""
 
-    path: Path
+    path: Path | HostPath
     format: str
     block: bool = False
 
@@ -43,12 +53,22 @@ class CardSource:
 
 
 @dataclass(frozen=True, slots=True)
+class HostNetwork:
+    """What a network card of a machine on an endpoint is joined to: a network of libvirt's there, or a bridge."""
+
+    name: str
+    mac: str
+    bridge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DomainContext:
     """Prepared things by volume name, and the choices that placement and the node made.
 
     ``disks`` are image files, ``folders`` trees that are mounted into a machine that has a root filesystem; ``root`` is
     that filesystem, made of the volume ``root_volume``. ``shares`` are folders that a guest with disks mounts by the
-    volume's name. ``cards`` are those that the node has joined to something, by name. ``graphics_socket`` is where a
+    volume's name. ``cards`` are those that the node, or an endpoint's host,
+    joins to something, by name. ``graphics_socket`` is where a
     graphical console listens, ``usb_sockets`` where clients bring USB devices.
     ``cpus`` are those of the node that a machine has to itself, one for each of the guest's, and one more for the rest
     of the hypervisor if that was asked for. ``first_id`` begins the range of the node's ids that is the guest's, with
@@ -68,7 +88,7 @@ class DomainContext:
     graphics_socket: Path | None = None
     agent_socket: Path | None = None
     usb_sockets: tuple[Path, ...] = ()
-    cards: Mapping[str, CardSource] = field(default_factory=dict)
+    cards: Mapping[str, CardSource | HostNetwork] = field(default_factory=dict)
     cpus: tuple[int, ...] = ()
     first_id: int = TRIAL
     shifted: bool = False

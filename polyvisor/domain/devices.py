@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvisor.domain.context import HostNetwork
 from polyvisor.domain.dialect import CardKind
 from polyvisor.domain.xml import add, add_pci_address
 from polyvisor.machine import Memory, Vcpus
@@ -30,7 +31,7 @@ def add_interfaces(devices: _Element, spec: DomainSpec, context: DomainContext, 
         if interface.state == "absent":
             continue
         source = context.cards.get(interface.name)
-        element = add(devices, "interface", type="user" if source is None else SOURCES[kind])
+        element = add(devices, "interface", type=_joined_by(source, kind))
         mac = source.mac if source is not None else interface.mac_address
         if mac:
             add(element, "mac", address=mac.replace("-", ":").lower())
@@ -48,7 +49,18 @@ def add_interfaces(devices: _Element, spec: DomainSpec, context: DomainContext, 
         add(element, "alias", name=f"{CARD_ALIAS}{interface.name}")
 
 
-def _join(element: _Element, source: CardSource, kind: CardKind) -> None:
+def _joined_by(source: CardSource | HostNetwork | None, kind: CardKind) -> str:
+    if source is None:
+        return "user"
+    if isinstance(source, HostNetwork):
+        return "bridge" if source.bridge else "network"
+    return SOURCES[kind]
+
+
+def _join(element: _Element, source: CardSource | HostNetwork, kind: CardKind) -> None:
+    if isinstance(source, HostNetwork):
+        add(element, "source", **{"bridge" if source.bridge else "network": source.name})
+        return
     if kind is CardKind.TAP:
         add(element, "target", dev=source.tap, managed="no")
         if source.queues > 1:

@@ -13,6 +13,7 @@ asked                      by                         when
 ``overhead_bytes``         the VMI controller         the launcher Pod's memory request is worked out
 ``launcher``               agent, Pod template        how the launcher reaches libvirt, and what it may touch
 ``adapt``                  the domain converter       the shared domain XML is finished for this hypervisor
+``offered``                the endpoint's agent       which kinds of guests a connected host runs
 ``recognizes``,            adoption                   a domain's XML becomes a VirtualMachine: whose it is, and its
 ``generalize``                                        dialect undone
 =========================  =========================  ======================================================
@@ -300,6 +301,16 @@ class Driver(ABC):
     @abstractmethod
     def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
         """Change the shared domain XML, in place, where this hypervisor differs."""
+
+    def offered(self, capabilities: _Element) -> tuple[str, ...]:
+        """Return which virt types a host offers, best first; ``capabilities`` is what libvirt says of the host.
+
+        A host that says nothing of guests is taken to offer the best.
+        """
+        guests = capabilities.findall("guest")
+        ours = [guest for guest in guests if (guest.findtext("os_type") or "").strip() in self.os_types]
+        found = {domain.get("type") for guest in ours for domain in guest.iterfind("arch/domain")}
+        return tuple(kind for kind in self.virt_types if kind in found) if guests else self.virt_types[:1]
 
     def recognizes(self, domain: _Element) -> str:
         """Return the virt type of a domain that libvirt shows if it is one of this driver's, else an empty text."""

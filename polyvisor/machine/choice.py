@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 class Choice:
     """``drivers`` are the names of the drivers that the machine allows, best first; none: those that are enabled.
 
-    ``virt_type`` is the libvirt domain type that it insists on, empty where any will do.
+    ``virt_type`` is the libvirt domain type that it insists on, empty where any will do. ``endpoint`` is the
+    HypervisorEndpoint on whose host it is to run, empty for a node of the cluster.
     """
 
     drivers: tuple[str, ...] = ()
     virt_type: str = ""
+    endpoint: str = ""
 
     @classmethod
     def of(cls, spec: VirtualMachineInstanceSpec) -> Choice:
@@ -26,4 +28,4 @@ class Choice:
         if given is None:
             return cls()
         named = [given.driver] if given.driver else given.any_of or []
-        return cls(tuple(dict.fromkeys(named)), given.virt_type or "")
+        return cls(tuple(dict.fromkeys(named)), given.virt_type or "", given.endpoint or "")

@@ -19,8 +19,10 @@ from polyvisor.api.names import (
     feature_label,
     virt_type_label,
 )
+from polyvisor.api.node_names import ENDPOINT_LABEL
 from polyvisor.api.problems import Problem
 from polyvisor.drivers import enablement
+from polyvisor.drivers.at_endpoint import at_endpoint
 from polyvisor.drivers.base import Driver, Support, Verdict
 from polyvisor.drivers.enablement import Enabled
 from polyvisor.drivers.features import Feature, asked
@@ -69,16 +71,20 @@ def place(
     whose Pod found no node, with the scheduler's words. ``alike`` says how many nodes each of ``nodes`` stands for,
     ``permits`` whether the writer of the machine was allowed to have a driver.
     """
-    known = {driver.name: driver for driver in drivers}
+    choice = Choice.of(spec)
+    endpoint = choice.endpoint
+    known = {driver.name: at_endpoint(driver) if endpoint else driver for driver in drivers}
     listed = [(entry.name or "", entry.launcher_image or "") for entry in config.hypervisors or []]
     enabled = enablement.enabled(listed, known)
     needs = asked(spec)
-    there = counted(nodes, alike)
+    there = counted((node for node in nodes if endpoint_of(node) == endpoint), alike)
+    if endpoint and not there:
+        return _unreached(endpoint, _order(choice, enabled, known))
     developer = config.developer_configuration
     emulation = bool(developer and developer.use_emulation)
     candidates: list[Candidate] = []
     chosen: _Fit | None = None
-    for name in _order(Choice.of(spec), enabled, known):
+    for name in _order(choice, enabled, known):
         fit = _consider(name, known, enabled, spec, needs, there, emulation, permits)
         candidate = fit.candidate
         if candidate.verdict is CandidateVerdict.ELIGIBLE:
@@ -96,11 +102,24 @@ def place(
         driver=driver,
         virt_type=chosen.virt_type,
         candidates=tuple(candidates),
-        labels=chosen.labels or {},
-        absent=chosen.absent,
+        labels={**(chosen.labels or {}), **({ENDPOINT_LABEL: (endpoint,)} if endpoint else {})},
+        absent=chosen.absent if endpoint else (*chosen.absent, ENDPOINT_LABEL),
+        endpoint=endpoint,
         launcher_image=enabled[driver.name].launcher_image,
         emulated=chosen.virt_type in driver.emulated_virt_types,
     )
+
+
+def endpoint_of(node: Obj) -> str:
+    """Return the endpoint whose host a node stands for, empty for a node of the cluster's own."""
+    return str((node["metadata"].get("labels") or {}).get(ENDPOINT_LABEL) or "")
+
+
+def _unreached(endpoint: str, names: Iterable[str]) -> Placement:
+    """Say that the endpoint which a machine names has no node that takes machines."""
+    what = f"endpoint {endpoint} takes no machines now; `polyvisor endpoint show {endpoint}` says why"
+    problem = Problem(f"{CHOICE}.endpoint", what)
+    return Placement(None, "", tuple(Candidate(name, CandidateVerdict.NO_NODE, (problem,)) for name in names), {})
 
 
 def _order(choice: Choice, enabled: Iterable[str], known: Iterable[str]) -> Iterable[str]:

@@ -46,6 +46,8 @@ class Placement:
     """Labels that the node must not show."""
     launcher_image: str = ""
     emulated: bool = False
+    endpoint: str = ""
+    """The HypervisorEndpoint on whose host the machine is to run; empty: on a node of the cluster."""
 
     @property
     def node_affinity(self) -> list[Obj]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from polyvisor.api.reading import read_status
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.at_endpoint import at_endpoint
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.drivers.features import BY_ID
 from polyvisor.drivers.verdict import answer_of, may_support, supports_on
@@ -46,6 +47,8 @@ def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
     driver = drivers.get(str(chosen.get("driver")))
     if feature is None or driver is None:
         return
+    if chosen.get("endpoint"):
+        driver = at_endpoint(driver)
     versions = ProbeResult(
         True, version=str(chosen.get("version") or ""), libvirt_version=str(chosen.get("libvirtVersion") or "")
     )
@@ -53,7 +56,7 @@ def check(drivers: DriverRegistry, vmi: Obj, action: str) -> None:
         return
     support = answer_of(driver, feature)
     name = vmi["metadata"]["name"]
-    others = [f"{other.title} ({other.name})" for other in having(drivers, feature) if other is not driver]
+    others = [f"{other.title} ({other.name})" for other in having(drivers, feature) if other.name != driver.name]
     able = f"drivers that can: {', '.join(others)}" if others else "no driver can in this release"
     needs = f" (it needs {' and '.join(support.needs)})" if support.needs else ""
     message = f"{action} is not possible on {driver.title}: {support.reason}{needs}; {able}"

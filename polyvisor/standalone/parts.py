@@ -40,6 +40,7 @@ from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
 from polyvisor.process.tls import apply
 from polyvisor.server.subresources import Subresources
+from polyvisor.standalone import preflight
 from polyvisor.standalone.admission import COMPONENTS, admitter, may_write_status
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.registry import key_of
@@ -143,8 +144,11 @@ class Parts:
         await self._agent.run()
 
     async def _run_endpoints(self, client: KubeClient) -> None:
-        self._endpoints.agent = EndpointAgent(client, self._drivers, self._state.endpoints)
-        await self._endpoints.agent.run()
+        images = lambda: self._agent.images if self._agent is not None else None  # noqa: E731
+        address = self._agent.node.address if self._agent is not None else preflight.HOST
+        agent = EndpointAgent(client, self._drivers, self._state.endpoints, images, address)
+        self._endpoints.agent = self._node.endpoints = agent
+        await agent.run()
 
     def _awaited(self) -> str:
         """Say which drivers are being tried, and for how long."""

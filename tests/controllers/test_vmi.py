@@ -43,6 +43,7 @@ async def test_a_machine_gets_a_pod_of_kubevirts_shape(world: World) -> None:
     assert [e["key"] for e in terms[0]["matchExpressions"]] == [
         "hypervisor.kubevirt.io/alpha",
         "hypervisor.kubevirt.io/alpha.fast",
+        "hypervisor.kubevirt.io/endpoint",
     ]
 
 

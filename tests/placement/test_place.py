@@ -177,6 +177,7 @@ def test_the_chosen_driver_becomes_node_affinity_and_image() -> None:
     assert placement.node_affinity == [
         {"key": "hypervisor.kubevirt.io/alpha", "operator": "In", "values": ["true"]},
         {"key": "hypervisor.kubevirt.io/alpha.fast", "operator": "In", "values": ["true"]},
+        {"key": "hypervisor.kubevirt.io/endpoint", "operator": "DoesNotExist"},
     ]
 
 
@@ -197,6 +198,7 @@ def test_a_conditional_feature_needs_a_node_that_shows_it() -> None:
         "hypervisor.kubevirt.io/alpha",
         "hypervisor.kubevirt.io/alpha.fast",
         "kubernetes.io/arch",
+        "hypervisor.kubevirt.io/endpoint",
     ]
 
 

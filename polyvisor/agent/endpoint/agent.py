@@ -1,38 +1,88 @@
-"""All endpoints of an installation: a keeper for each object, and the statuses that they come to."""
+"""All endpoints of an installation: for each object a keeper, its Node, its machines, and its status."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
 from polyvisor.agent.endpoint.convertible import Convertible
+from polyvisor.agent.endpoint.host_node import HostNode
 from polyvisor.agent.endpoint.inventory import Domain
 from polyvisor.agent.endpoint.keeper import Keeper, folder_name
+from polyvisor.agent.endpoint.link import HostError
+from polyvisor.agent.endpoint.machines import Machines
 from polyvisor.agent.endpoint.plan import Observed, is_managed, status_of
+from polyvisor.agent.images import ImageStore
 from polyvisor.api import Obj, names
+from polyvisor.api.endpoint_names import endpoint_of_node
 from polyvisor.api.names import EventType
-from polyvisor.api.resources import ENDPOINTS, NAMESPACES, SECRETS
+from polyvisor.api.owners import controller_uid
+from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, SECRETS, VMIS
 from polyvisor.api.times import stamp
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
+from polyvisor.kube.controller import Controller
 from polyvisor.kube.errors import ApiError
 from polyvisor.kube.events import EventRecorder
-from polyvisor.kube.informer import Informer
+from polyvisor.kube.informer import Informer, key_of
+from polyvisor.kube.tasks import end_task
 
+WORKERS = 4
+RESYNC_SECONDS = 300.0
 INSTALLATION_NAMESPACE = "kube-system"
 """The namespace whose uid names an installation: every cluster has it and nobody makes it again."""
 log = logging.getLogger("polyvisor.endpoints")
 
 
+class Served:
+    """What an endpoint has beside its connection: a Node, and machines on it."""
+
+    def __init__(self, machines: Machines, node: HostNode) -> None:
+        self.machines = machines
+        self.node = node
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        queue, reconcile = self.machines.queue, self.machines.reconcile
+        controller = Controller(f"endpoint-{self.machines.name}", queue, reconcile, WORKERS, expected=(HostError,))
+        self._tasks = [
+            asyncio.create_task(controller.run(), name=f"machines-{self.machines.name}"),
+            asyncio.create_task(self.node.run(), name=self.node.name),
+        ]
+
+    async def stop(self) -> None:
+        """End; nothing changes on the host."""
+        for task in self._tasks:
+            await end_task(task)
+
+
 class EndpointAgent:
     """Serves all HypervisorEndpoints; ``root`` is a folder of its own."""
 
-    def __init__(self, client: KubeClient, drivers: DriverRegistry, root: Path) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        drivers: DriverRegistry,
+        root: Path,
+        images: Callable[[], ImageStore | None] = lambda: None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self._client = client
+        self._images = images
+        self._address = address
+        self._served: dict[str, Served] = {}
+        self._pods = Informer(client, PODS, resync_seconds=RESYNC_SECONDS)
+        self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
+        self._pods.add_index("node", lambda pod: [str((pod.get("spec") or {}).get("nodeName") or "")])
+        self._pods.add_index("owner", lambda pod: [controller_uid(pod, VMIS.kind)])
+        self._vmis.add_index("node", lambda vmi: [str((vmi.get("status") or {}).get("nodeName") or "")])
+        self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
         self._drivers = drivers
         self._root = root
         self._endpoints = Informer(client, ENDPOINTS)
@@ -51,12 +101,17 @@ class EndpointAgent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._secrets.run(), name="endpoint-secrets")
                 group.create_task(self._events.run(), name="endpoint-events")
-                await self._secrets.synced()
+                group.create_task(self._pods.run(), name="endpoint-pods")
+                group.create_task(self._vmis.run(), name="endpoint-machines")
+                await asyncio.gather(*(one.synced() for one in (self._secrets, self._pods, self._vmis)))
+                self._pods.on_change(self._pod_changed)
+                self._vmis.on_change(self._machine_changed)
                 self._endpoints.on_change(self._changed)
                 self._secrets.on_change(self._secret_changed)
                 await asyncio.to_thread(self._sweep)
                 group.create_task(self._endpoints.run(), name="endpoints")
         finally:
+            await asyncio.gather(*(one.stop() for one in self._served.values()))
             await asyncio.gather(*(keeper.stop() for keeper in self._keepers.values()), *self._stopping)
 
     def _sweep(self) -> None:
@@ -64,6 +119,15 @@ class EndpointAgent:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for entry in self._root.iterdir():
             safepath.remove_path(entry)
+
+    @property
+    def cluster(self) -> str:
+        """The uid by which this installation marks its domains."""
+        return self._cluster
+
+    def machine(self, uid: str) -> Obj | None:
+        """Return the machine with that uid."""
+        return next(iter(self._vmis.by_index("uid", uid)), None)
 
     def keeper(self, name: str) -> Keeper | None:
         """Return the keeper of an endpoint, if there is such an endpoint."""
@@ -94,6 +158,20 @@ class EndpointAgent:
         keeper = Keeper(folder, self._drivers, lambda seen: self._save(name, seen), self._cluster)
         self._keepers[name] = keeper
         keeper.update(new, self._secret(new))
+        machines = Machines(
+            self._client,
+            self._events,
+            self._drivers,
+            keeper,
+            self._pods,
+            self._vmis,
+            cluster=self._cluster,
+            folder=folder / "making",
+            images=self._images,
+            address=self._address,
+        )
+        self._served[name] = Served(machines, HostNode(self._client, new, self._address))
+        self._served[name].start()
         keeper.start()
 
     def _secret_changed(self, old: Obj | None, new: Obj | None) -> None:
@@ -103,19 +181,41 @@ class EndpointAgent:
             if keeper is not None and _secret_name(endpoint) == changed:
                 keeper.update(endpoint, new)
 
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        for pod in (old, new):
+            node = str(((pod or {}).get("spec") or {}).get("nodeName") or "")
+            served = self._served.get(endpoint_of_node(node)) if node else None
+            if served is not None and pod is not None:
+                served.machines.pod_changed(pod)
+
+    def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
+        vmi = new or old or {}
+        served = self.served(vmi)
+        if served is not None:
+            served.machines.queue.add(key_of(vmi))
+
+    def served(self, vmi: Obj) -> Served | None:
+        """Return what serves the endpoint that a machine is on, if it is on one."""
+        node = str((vmi.get("status") or {}).get("nodeName") or "")
+        return self._served.get(endpoint_of_node(node)) if node else None
+
     def _secret(self, endpoint: Obj) -> Obj | None:
         return self._secrets.get(names.KUBEVIRT_NAMESPACE, _secret_name(endpoint))
 
     def _end(self, endpoint: Obj) -> None:
         self._convertible.pop(endpoint["metadata"]["name"], None)
         keeper = self._keepers.pop(endpoint["metadata"]["name"], None)
-        if keeper is not None:
-            task = asyncio.create_task(self._forget(keeper, self._root / folder_name(endpoint)), name="endpoint-ends")
+        served = self._served.pop(endpoint["metadata"]["name"], None)
+        if keeper is not None and served is not None:
+            gone = self._forget(keeper, served, self._root / folder_name(endpoint))
+            task = asyncio.create_task(gone, name="endpoint-ends")
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
-    async def _forget(self, keeper: Keeper, folder: Path) -> None:
+    async def _forget(self, keeper: Keeper, served: Served, folder: Path) -> None:
+        await served.stop()
         await keeper.stop()
+        await served.node.remove()
         with suppress(FileNotFoundError):
             await asyncio.to_thread(safepath.remove_path, folder)
 
@@ -124,6 +224,9 @@ class EndpointAgent:
         endpoint = self._endpoints.get(None, name)
         if endpoint is None:
             return
+        if served := self._served.get(name):
+            served.node.observed(endpoint, seen, self._drivers.get(seen.driver))
+            served.machines.observed(seen)
         before: dict[str, Any] = endpoint.get("status") or {}
         status = status_of(endpoint, seen, stamp())
         if {**before, **status} == before:

@@ -13,14 +13,18 @@ from typing import Any
 
 MAX_NAME = 1024
 STATES = ("running", "paused", "shutdown", "shutoff", "crashed", "unknown")
+ENDINGS = ("shutdown", "destroyed", "crashed", "failed")
 ACTIVE = ("running", "paused", "shutdown")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_OWNER = re.compile(r"""<[^>]*\bcluster=['"]([^'"<>]{1,128})['"]""")
+_ATTRIBUTE = re.compile(r"""\b(cluster|machine|adopted)=['"]([^'"<>]{1,128})['"]""")
 
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """A host as its connection shows it. Sizes in bytes; ``events``: whether libvirt tells what changes there."""
+    """A host as its connection shows it. Sizes in bytes; ``events``: whether libvirt tells what changes there.
+
+    ``capabilities`` is libvirt's description of the host, in XML.
+    """
 
     type: str = ""
     libvirt_version: str = ""
@@ -31,11 +35,16 @@ class HostInfo:
     memory: int = 0
     encrypted: bool = False
     events: bool = False
+    capabilities: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain of a host. ``memory`` in bytes; ``owner`` is the installation that its mark names."""
+    """A domain of a host. ``memory`` in bytes; ``owner`` is the installation that its mark names.
+
+    ``machine`` is the uid of the VirtualMachineInstance that the mark names, ``adopted`` whether the domain was there
+    before it; ``ending`` is how a domain that is shut off ended: ``shutdown``, ``destroyed``, ``crashed``, ``failed``.
+    """
 
     uuid: str
     name: str
@@ -45,6 +54,9 @@ class Domain:
     memory: int
     persistent: bool = True
     owner: str = ""
+    machine: str = ""
+    adopted: bool = False
+    ending: str = ""
 
     @property
     def active(self) -> bool:
@@ -64,30 +76,34 @@ def host_of(told: dict[str, Any]) -> HostInfo:
         _number(told.get("memoryBytes")),
         told.get("encrypted") is True,
         told.get("events") is True,
+        told["capabilities"] if isinstance(told.get("capabilities"), str) else "",
     )
 
 
 def domains_of(told: Any) -> list[Domain]:
     """Return the domains of one answer; what is no domain is left out."""
-    found = []
-    for one in told if isinstance(told, list) else ():
-        if not isinstance(one, dict) or not (uuid := _uuid(one.get("uuid"))):
-            continue
-        state = one.get("state")
-        owner = _OWNER.search(_text(one.get("mark")))
-        found.append(
-            Domain(
-                uuid,
-                _text(one.get("name")),
-                one["id"] if isinstance(one.get("id"), int) else -1,
-                state if state in STATES else "unknown",
-                _number(one.get("vcpus")),
-                _number(one.get("memoryBytes")),
-                one.get("persistent") is True,
-                owner[1] if owner else "",
-            )
-        )
-    return found
+    found = (domain_of(one) for one in (told if isinstance(told, list) else ()))
+    return [one for one in found if one is not None]
+
+
+def domain_of(told: Any) -> Domain | None:
+    """Return one domain as a launcher tells of it, None for what is no domain."""
+    if not isinstance(told, dict) or not (uuid := _uuid(told.get("uuid"))):
+        return None
+    state, mark = told.get("state"), dict(_ATTRIBUTE.findall(_text(told.get("mark"))))
+    return Domain(
+        uuid,
+        _text(told.get("name")),
+        told["id"] if isinstance(told.get("id"), int) else -1,
+        state if state in STATES else "unknown",
+        _number(told.get("vcpus")),
+        _number(told.get("memoryBytes")),
+        told.get("persistent") is True,
+        mark.get("cluster", ""),
+        mark.get("machine", ""),
+        mark.get("adopted") == "yes",
+        told["reason"] if told.get("reason") in ENDINGS else "",
+    )
 
 
 def used(domains: Iterable[Domain]) -> tuple[int, int]:

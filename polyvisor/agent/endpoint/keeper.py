@@ -98,13 +98,20 @@ class Keeper:
             await end_task(self._task)
         await self._drop()
 
-    async def ask(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Ask the host for something. Raises :class:`HostError`, also where there is no connection."""
-        link = self._link
-        if link is None or link.closed or self.seen.failure is not None:
-            failure = self.seen.failure
+    def _connected(self) -> HostLink:
+        link, failure = self._link, self.seen.failure
+        if link is None or link.closed or failure is not None:
             raise HostError(failure.message if failure else "the host is not connected yet", "not-connected")
-        return await link.request(operation, REQUEST_SECONDS, **arguments)
+        return link
+
+    async def ask(self, operation: str, seconds: float = REQUEST_SECONDS, /, **arguments: Any) -> dict[str, Any]:
+        """Ask the host for something. Raises :class:`HostError`, also where there is no connection."""
+        link = self._connected()
+        return await link.request(operation, seconds, **arguments)
+
+    async def stream(self, **asked: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection for bytes to what ``asked`` names. Raises :class:`HostError`."""
+        return await self._connected().stream(REQUEST_SECONDS, **asked)
 
     async def _run(self) -> None:
         while True:

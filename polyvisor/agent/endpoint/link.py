@@ -56,8 +56,10 @@ class HostLink:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         told: Callable[[State | None], None],
+        streams: Path,
     ) -> None:
         self._process = process
+        self._streams = streams
         self._writer = writer
         self._told = told
         self._number = 0
@@ -66,14 +68,21 @@ class HostLink:
         self._reading = asyncio.create_task(self._read(reader), name=f"endpoint-launcher-{process.pid}")
 
     @classmethod
-    async def start(cls, folder: Path, log: Path, told: Callable[[State | None], None]) -> HostLink:
-        """Start a launcher whose private files go to ``folder`` and whose messages go to ``log``."""
+    async def start(
+        cls, folder: Path, log: Path, told: Callable[[State | None], None], consoles: Path | None = None
+    ) -> HostLink:
+        """Start a launcher whose private files go to ``folder`` and whose messages go to ``log``.
+
+        What guests write goes to ``consoles``, a folder beside the log if none is given.
+        """
+        streams, consoles = folder.with_name(f"{folder.name}.sock"), consoles or log.with_name("consoles")
         ours, theirs = socket.socketpair()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         keep = {key: value for key, value in os.environ.items() if key in PASSED_ON}
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "polyvisor.launcher.endpoint", str(folder)),
+                *(sys.executable, "-P", "-m", "polyvisor.launcher.endpoint"),
+                *(str(folder), str(streams), str(consoles)),
                 stdin=theirs.fileno(),
                 stdout=descriptor,
                 stderr=descriptor,
@@ -88,7 +97,7 @@ class HostLink:
             os.close(descriptor)
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT)
-        link = cls(process, reader, writer, told)
+        link = cls(process, reader, writer, told, streams)
         try:
             link._send({"hello": {"versions": VERSIONS}})
             await asyncio.wait_for(asyncio.shield(link._greeted), GREETING_SECONDS)
@@ -126,6 +135,21 @@ class HostLink:
             raise NoAnswer(operation, seconds) from None
         finally:
             self._pending.pop(number, None)
+
+    async def stream(self, seconds: float, **asked: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection for bytes, for what ``asked`` says; the launcher's answer is still to come.
+
+        Raises :class:`HostError` if there is no launcher.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                reader, writer = await asyncio.open_unix_connection(self._streams, limit=LINE_LIMIT)
+        except TimeoutError:
+            raise NoAnswer(str(asked.get("op")), seconds) from None
+        except OSError as error:
+            raise LauncherEnded(f"the launcher has ended: {error}", "ended") from error
+        writer.write(json.dumps(asked).encode() + b"\n")
+        return reader, writer
 
     async def close(self) -> None:
         """End the launcher; it removes its files."""
@@ -167,11 +191,27 @@ class HostLink:
         future = self._pending.get(number) if isinstance(number, int) else None
         if future is None or future.done():
             return False
-        if isinstance(result := message.get("result"), dict):
-            future.set_result(result)
-        else:
-            future.set_exception(_error(message.get("error")))
+        try:
+            future.set_result(result_of(message))
+        except HostError as error:
+            future.set_exception(error)
         return True
+
+
+def result_of(message: State) -> State:
+    """Return the result in an answer. Raises :class:`HostError` if it is an error."""
+    result = message.get("result")
+    if isinstance(result, dict):
+        return result
+    raise _error(message.get("error"))
+
+
+async def answer_of(reader: asyncio.StreamReader) -> State:
+    """Return the result in the line that answers a stream's request. Raises :class:`HostError`."""
+    try:
+        return result_of(await read_message(reader))
+    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        raise LauncherEnded("the launcher has ended", "ended") from error
 
 
 def _error(told: Any) -> HostError:

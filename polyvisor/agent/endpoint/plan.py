@@ -79,7 +79,7 @@ def status_of(endpoint: Obj, seen: Observed, now: str) -> Obj:
             "hostUUID": seen.host.uuid,
         }
         status |= {key: value for key, value in told.items() if value}
-        status |= _resources(endpoint["spec"], seen.host, seen)
+        status |= resources_of(endpoint["spec"], seen.host, seen)
     if seen.domains is not None:
         managed = sum(is_managed(domain, seen.cluster) for domain in seen.domains)
         status["domains"] = {"managed": managed, "foreign": len(seen.domains) - managed}
@@ -108,7 +108,7 @@ def conditions_of(endpoint: Obj, seen: Observed) -> list[Condition]:
         else Condition("InventorySynced", "False", failure.reason if failure else "Waiting", "the list may be old")
     )
     found.insert(0, _ready(failure, synced))
-    found.append(_schedulable(endpoint["spec"]))
+    found.append(_schedulable(endpoint["spec"], failure))
     found.append(
         Condition("Insecure", "True", "Allowed", seen.insecure, "Use a transport that is encrypted and verified.")
         if seen.insecure
@@ -153,14 +153,15 @@ def _unsupported(seen: Observed) -> Failure | None:
     return Failure("Supported", "LibvirtTooOld", message, "Upgrade libvirt on the host.")
 
 
-def _schedulable(spec: Obj) -> Condition:
+def _schedulable(spec: Obj, failure: Failure | None) -> Condition:
     if spec.get("management") == "Observe":
         return Condition("Schedulable", "False", "Observe", "spec.management is Observe, so nothing is changed there")
-    message = "virtual machines cannot be created on endpoints yet"
-    return Condition("Schedulable", "False", "NotImplemented", message)
+    if failure is not None:
+        return Condition("Schedulable", "False", failure.reason, "no new machines go to the host while it is away")
+    return Condition("Schedulable", "True", "TakesMachines", "machines of the allowed namespaces may go to the host")
 
 
-def _resources(spec: Obj, host: HostInfo, seen: Observed) -> Obj:
+def resources_of(spec: Obj, host: HostInfo, seen: Observed) -> Obj:
     """Return capacity and allocatable: as declared, else as measured; less what foreign domains have."""
     declared = spec.get("capacity") or {}
     measured: dict[str, Any] = {"cpu": host.cpus, "memory": host.memory, "pods": MAX_PODS}

@@ -31,6 +31,7 @@ class HypervisorChoice(Model):
     driver: str | None = None
     any_of: list[str] | None = None
     virt_type: str | None = None
+    endpoint: str | None = None
 
 
 class HypervisorDefault(Model):
@@ -38,6 +39,13 @@ class HypervisorDefault(Model):
 
     namespace_selector: LabelSelector
     hypervisor: HypervisorChoice
+
+
+class HypervisorDomain(Model):
+    """A libvirt domain on the host of an endpoint."""
+
+    name: str
+    uuid: str
 
 
 class HypervisorStatus(Model):
@@ -48,4 +56,5 @@ class HypervisorStatus(Model):
     version: str | None = None
     libvirt_version: str | None = None
     endpoint: str | None = None
+    domain: HypervisorDomain | None = None
     candidates: list[HypervisorCandidate] | None = None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 URI = "xen:///system"
 KINDS = {WHOLE: ("hvm", "xenfv"), PVH: ("xenpvh", "xenpvh"), PV: ("linux", "xenpv")}
 """Virt type -> libvirt's type of operating system, and machine."""
+OFFERED = {WHOLE: "hvm", PVH: "xenpvh", PV: "xen"}
+"""Virt type -> how a host's capabilities call it (libvirt's libxl_capabilities.c)."""
 BUSES = {"xv": "xen", "hd": "ide", "sd": "scsi"}
 """Beginnings of disks' names -> the bus that they stand for."""
 KEPT = ("name", "uuid", "memory", "vcpu", "os", "features", "cpu", "clock", "on_poweroff", "on_reboot", "on_crash")
@@ -116,6 +118,11 @@ class XenDriver(Driver):
             for device in ("hd", "cdrom"):
                 boot = domain.makeelement("boot", {"dev": device})
                 part(domain, "os").append(boot)
+
+    def offered(self, capabilities: _Element) -> tuple[str, ...]:
+        """Tell the kinds of guests by the types of operating systems, of which capabilities have names of their own."""
+        found = {(guest.findtext("os_type") or "").strip() for guest in capabilities.iterfind("guest")}
+        return tuple(kind for kind, word in OFFERED.items() if word in found)
 
     def recognizes(self, domain: _Element) -> str:
         """Tell the kinds of guests apart by their operating system's type and, of "linux", the machine."""

@@ -21,7 +21,9 @@ from typing import Any
 import libvirt
 
 from polyvisor.launcher.endpoint.files import PrivateFiles
-from polyvisor.launcher.endpoint.host import Host, Refused
+from polyvisor.launcher.endpoint.host import Host
+from polyvisor.launcher.endpoint.owned import Refused
+from polyvisor.launcher.endpoint.streams import listen
 
 PROTOCOL = 1
 LINE_BYTES = 4 * 1024 * 1024
@@ -47,8 +49,8 @@ class Speaker:
 
 def main(arguments: list[str]) -> int:
     """Serve until the agent closes the socket; return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m polyvisor.launcher.endpoint FOLDER <socket\n")
+    if len(arguments) != 3:
+        sys.stderr.write("usage: python -m polyvisor.launcher.endpoint FOLDER STREAMS LOGS <socket\n")
         return 2
     os.umask(0o077)
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -61,7 +63,8 @@ def main(arguments: list[str]) -> int:
     libvirt.registerErrorHandler(lambda *_: None, None)
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=_events, daemon=True, name="events").start()
-    host = Host(files, lambda event: speaker.say({"event": event}))
+    host = Host(files, lambda event: speaker.say({"event": event}), Path(arguments[2]))
+    listen(Path(arguments[1]), lambda *stream: _stream(host, *stream))
     tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
     threading.Thread(target=_work, args=(tasks,), daemon=True, name="worker").start()
     signal.signal(signal.SIGTERM, lambda *_: _end(files))
@@ -104,14 +107,29 @@ def _answer(message: Message, host: Host) -> Message:
         return _error(number, "unknown-op", f"unknown operation {name!r}")
     try:
         return {"id": number, "result": operation(message)}
-    except Refused as refusal:
-        return _error(number, refusal.code, str(refusal))
-    except libvirt.libvirtError as error:
+    except Exception as error:
+        return _failure(number, error)
+
+
+def _stream(
+    host: Host, asked: Message, connection: socket.socket, first: bytes, answer: Callable[[Message], None]
+) -> None:
+    try:
+        host.serve(asked, connection, first, answer)
+    except OSError:
+        raise
+    except Exception as error:
+        answer(_failure(None, error))
+
+
+def _failure(number: Any, error: Exception) -> Message:
+    if isinstance(error, Refused):
+        return _error(number, error.code, str(error))
+    if isinstance(error, libvirt.libvirtError):
         answer = _error(number, "libvirt", error.get_error_message() or str(error))
         answer["error"] |= {"libvirtCode": error.get_error_code(), "libvirtDomain": error.get_error_domain()}
         return answer
-    except Exception as error:
-        return _error(number, "internal", f"{type(error).__name__}: {error}")
+    return _error(number, "internal", f"{type(error).__name__}: {error}")
 
 
 def _error(number: Any, code: str, message: str) -> Message:

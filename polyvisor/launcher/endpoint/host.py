@@ -8,20 +8,26 @@ reason to fail where a driver has no metadata.
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.endpoint.consoles import Consoles
+from polyvisor.launcher.endpoint.domains import Domains
 from polyvisor.launcher.endpoint.files import PrivateFiles
+from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Refused, mark_of, owned
+from polyvisor.launcher.endpoint.owned import text_of as _text
+from polyvisor.launcher.endpoint.volumes import Volumes
 
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 """How often a remote daemon is asked whether it is there, and after how many unanswered questions it is not."""
 PAGE = 1000
 """Domains in one answer."""
-MARK = "http://hypervisor.kubevirt.io/owner/1.0"
 STATES = {
     libvirt.VIR_DOMAIN_NOSTATE: "unknown",
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -32,30 +38,27 @@ STATES = {
     libvirt.VIR_DOMAIN_SHUTOFF: "shutoff",
     libvirt.VIR_DOMAIN_CRASHED: "crashed",
 }
+ENDS = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN: "shutdown",
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_SHUTOFF_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_SHUTOFF_FAILED: "failed",
+}
 CLOSED = {
     libvirt.VIR_CONNECT_CLOSE_REASON_ERROR: "an input or output error",
     libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "the host closed it",
     libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "the host did not answer",
     libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "it was asked for",
 }
-UNSUPPORTED = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
 _UUID = re.compile(r"<host>.*?<uuid>([0-9a-fA-F-]{36})</uuid>", re.DOTALL)
 _PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
 Answer = dict[str, Any]
 
 
-class Refused(Exception):
-    """A request that cannot be met; ``code`` is for programs, the text for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Host:
     """The host behind the connection. Operations come from one thread, events from libvirt's."""
 
-    def __init__(self, files: PrivateFiles, tell: Callable[[Answer], None]) -> None:
+    def __init__(self, files: PrivateFiles, tell: Callable[[Answer], None], logs: Path) -> None:
         self._files = files
         self._tell = tell
         self._connection: Any = None
@@ -64,6 +67,8 @@ class Host:
         self._changed: set[str] = set()
         self._domains: dict[str, Answer] = {}
         self._complete = False
+        self._consoles = Consoles(logs, lambda: self._there().newStream(libvirt.VIR_STREAM_NONBLOCK))
+        self._storage = Volumes(self._there)
         self.operations: Mapping[str, Callable[[Answer], Answer]] = {
             "connect": self._connect,
             "domains": self._list,
@@ -71,6 +76,8 @@ class Host:
             "pools": self._pools,
             "volumes": self._volumes,
             "networks": self._networks,
+            **Domains(self._there, _record, self._consoles).operations,
+            **self._storage.operations,
         }
 
     def _connect(self, asked: Answer) -> Answer:
@@ -104,7 +111,8 @@ class Host:
         return True
 
     def _about(self, connection: Any) -> Answer:
-        found = _UUID.search(connection.getCapabilities())
+        capabilities = connection.getCapabilities()
+        found = _UUID.search(capabilities)
         about: Answer = {
             "type": connection.getType(),
             "uri": connection.getURI(),
@@ -113,6 +121,7 @@ class Host:
             "hostName": "",
             "hostUUID": found[1] if found else "",
             "encrypted": False,
+            "capabilities": capabilities,
             "cpus": 0,
             "memoryBytes": 0,
         }
@@ -208,8 +217,20 @@ class Host:
             self._changed.add(uuid)
         self._tell({"type": "domain", "uuid": uuid})
 
+    def serve(self, asked: Answer, connection: socket.socket, first: bytes, answer: Callable[[Answer], None]) -> None:
+        """Serve one stream: ``console`` of an owned domain, or ``upload`` into a volume of ours."""
+        if asked.get("op") == "console":
+            console = self._consoles.follow(owned(self._there(), asked))
+            answer({"result": {}})
+            console.serve(connection)
+        elif asked.get("op") == "upload":
+            answer({"result": self._storage.upload(asked, connection, first)})
+        else:
+            raise Refused("unknown-op", f"unknown stream {asked.get('op')!r}")
+
     def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
         self._connection = None
+        self._consoles.close()
         self._tell({"type": "closed", "reason": CLOSED.get(reason, f"reason {reason}")})
 
 
@@ -239,31 +260,22 @@ def _record(domain: Any, uuid: str) -> Answer | None:
     """Return what is listed of a domain, None if it is gone meanwhile."""
     try:
         state, _, memory, vcpus, _ = domain.info()
+        reason = domain.state()[1] if state == libvirt.VIR_DOMAIN_SHUTOFF else 0
         return {
             "uuid": uuid,
             "name": domain.name(),
             "id": domain.ID(),
             "state": STATES.get(state, "unknown"),
+            "reason": ENDS.get(reason, ""),
             "vcpus": vcpus,
             "memoryBytes": memory * 1024,
             "persistent": bool(domain.isPersistent()),
-            "mark": _mark(domain),
+            "mark": mark_of(domain),
         }
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
-
-
-def _mark(domain: Any) -> str:
-    """Return the XML of the owner's mark, empty if there is none or the driver has no metadata."""
-    try:
-        text: str = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK, 0)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_INVALID_ARG, *UNSUPPORTED):
-            return ""
-        raise
-    return text
 
 
 def _listed(find: Callable[[int], list[Any]]) -> list[Any]:
@@ -284,10 +296,3 @@ def _resources(connection: Any) -> tuple[int, int]:
 
 def _dotted(number: int) -> str:
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _text(asked: Answer, name: str) -> str:
-    value = asked.get(name)
-    if not isinstance(value, str) or not value:
-        raise Refused("bad-request", f"{name}: a text is expected")
-    return value

@@ -43,7 +43,7 @@ def test_a_connected_endpoint_is_ready_and_counts_its_domains() -> None:
         "Privileged": "True",
         "Supported": "True",
         "InventorySynced": "True",
-        "Schedulable": "False",
+        "Schedulable": "True",
         "Insecure": "False",
     }
     assert found["domains"] == {"managed": 1, "foreign": 2}

@@ -1,0 +1,267 @@
+"""A machine's disks on an endpoint's host: images brought there once, and for each machine a layer, a copy or a file.
+
+An image is found in the store of this machine, examined as everywhere, converted to a format that the driver takes,
+and uploaded under a name that follows from its content; whoever needs it next finds it there. An upload that was cut
+leaves a volume without the small one beside it that says that it is whole, and is begun anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polyvisor.agent import cloudinit, contents, disks, iso, safepath
+from polyvisor.agent.disks import SECTOR, Image
+from polyvisor.agent.endpoint.keeper import Keeper
+from polyvisor.agent.endpoint.link import HostError
+from polyvisor.agent.endpoint.pools import Pool, Pools, Volume, need_room
+from polyvisor.agent.errors import AgentError, NoSuchClaim
+from polyvisor.agent.images import ImageStore, Progress
+from polyvisor.agent.seeds import seed_of
+from polyvisor.agent.sources import NodeSources, Places
+from polyvisor.agent.storage import Inputs
+from polyvisor.api import Obj
+from polyvisor.api.dumps import dump_claim
+from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
+from polyvisor.api.quantity import whole
+from polyvisor.api.volumes import claim_of
+from polyvisor.domain import DiskSource
+from polyvisor.drivers.base import Driver
+
+PREFIX = "polyvisor-"
+LAYERED = "qcow2"
+"""The one format in which a volume can be a layer above another."""
+STEP = 10
+"""Percent of an upload between two words on it."""
+GIB = 1 << 30
+FORMATS = ("raw", "qcow2", "vmdk", "vhdx", "vdi")
+Lookup = Callable[[str], Obj | None]
+"""Gives a PersistentVolume by its name."""
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Disks by volume, and their sizes in bytes where these are known."""
+
+    disks: Mapping[str, DiskSource] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+class Bringer:
+    """Brings disks to the host of one endpoint; ``folder`` is for what is made here on the way."""
+
+    def __init__(self, keeper: Keeper, folder: Path) -> None:
+        self._keeper = keeper
+        self._folder = folder
+        self._pools = Pools(keeper)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def bring(
+        self, vmi: Obj, driver: Driver, images: ImageStore, inputs: Inputs, volumes: Mapping[str, Obj], say: Progress
+    ) -> Brought:
+        """Make all disks of a machine, or find them made. ``volumes`` are PersistentVolumes by name.
+
+        Raises :class:`AgentError` for what cannot be, :class:`HostError` where the host refuses or is away.
+        """
+        wanted = [volume for volume in vmi["spec"].get("volumes") or [] if not dump_claim(volume)]
+        own = [volume for volume in wanted if not claim_of(volume)]
+        pool = await self._pools.images() if own else Pool("", "", 0)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
+        try:
+            sources = NodeSources(_places(images, scratch), vmi, scratch, say, inputs.secrets)
+            making = _Making(self, vmi, driver, sources)
+            making.pool, making.inputs, making.scratch, making.say = pool, inputs, scratch, say
+            found: dict[str, Volume] = {}
+            for volume in wanted:
+                if name := claim_of(volume):
+                    found[volume["name"]] = await self._claimed(vmi, name, inputs, volumes)
+                else:
+                    found[volume["name"]] = await making.make(volume)
+        finally:
+            await asyncio.to_thread(safepath.remove_path, scratch)
+        return Brought(
+            {name: volume.disk() for name, volume in found.items()},
+            {name: volume.capacity for name, volume in found.items() if volume.capacity},
+        )
+
+    async def remove(self, uid: str) -> None:
+        """Delete the volumes that were made for one machine. Its claims stay."""
+        mapped = self._keeper.endpoint["spec"].get("storage") or []
+        for pool in dict.fromkeys(one["pool"] for one in mapped):
+            for name in await self._pools.names(pool):
+                if name.startswith(f"{PREFIX}{uid}-"):
+                    await self._pools.delete(pool, name)
+
+    async def _claimed(self, vmi: Obj, name: str, inputs: Inputs, volumes: Mapping[str, Obj]) -> Volume:
+        """Return the volume of the host that a claim stands for."""
+        namespace, endpoint = vmi["metadata"]["namespace"], self._keeper.endpoint["metadata"]["name"]
+        claim = inputs.claims.get(name)
+        if claim is None:
+            raise NoSuchClaim(namespace, name)
+        bound = volumes.get(str(claim["spec"].get("volumeName") or "")) or {}
+        csi = (bound.get("spec") or {}).get("csi") or {}
+        place, _, rest = str(csi.get("volumeHandle") or "").partition("/")
+        pool, _, volume = rest.partition("/")
+        if csi.get("driver") != ENDPOINT_CSI_DRIVER or place != endpoint or not volume:
+            where = f"claim {namespace}/{name} is not a disk on the host of endpoint {endpoint}"
+            raise AgentError(f"{where}; a PersistentVolume of that endpoint is wanted", retry=False)
+        if pool not in {one["pool"] for one in self._keeper.endpoint["spec"].get("storage") or []}:
+            raise AgentError(f"claim {namespace}/{name} is in pool {pool}, which endpoint {endpoint} does not map")
+        found = await self._pools.volume(pool, volume)
+        if found is None:
+            raise AgentError(f"claim {namespace}/{name}: there is no volume {volume} in pool {pool} of the host")
+        given = str((csi.get("volumeAttributes") or {}).get("format") or "")
+        return Volume(pool, volume, found.path, given or found.format, found.capacity, found.block)
+
+    async def image(
+        self, pool: Pool, image: Image, wanted: str, called: str, scratch: Path, say: Progress
+    ) -> tuple[Volume, int]:
+        """Return the volume that holds an image, uploaded if it is not there, and the disk's size in bytes."""
+        place = str(image.path).partition(image.tree)[2] if image.tree else str(image.path)
+        digest = hashlib.sha256(f"{image.tree}{place}/{wanted}".encode()).hexdigest()[:20]
+        name, whole_mark = f"{PREFIX}image-{digest}.{wanted}", f"{PREFIX}image-{digest}.whole"
+        async with self._locks[name]:
+            there = await self._pools.volume(pool.name, name)
+            if there is not None and await self._pools.volume(pool.name, whole_mark) is not None:
+                return there, there.capacity
+            if there is not None:
+                say(f"{called} was not brought to the host whole; beginning anew")
+                await self._pools.delete(pool.name, name)
+            has = (await asyncio.to_thread(disks.examined, image, called)).format
+            if has != wanted:
+                say(f"converting {called}, which is {has}, to {wanted}")
+            file, size = await asyncio.to_thread(_ready, image, has, scratch, wanted, called)
+            made = await self._bring(pool, name, wanted, size, file, called, say)
+            await self._pools.make(pool, whole_mark, "raw", SECTOR)
+        return made, size
+
+    async def _bring(
+        self, pool: Pool, name: str, format_: str, size: int, file: Path, called: str, say: Progress
+    ) -> Volume:
+        length = await asyncio.to_thread(_length, file)
+        need_room(pool, length, called)
+        await self._pools.make(pool, name, format_, max(size, length if format_ == "raw" else size))
+        told = 0
+
+        def progress(sent: int) -> None:
+            nonlocal told
+            percent = 100 * sent // length // STEP * STEP
+            if percent > told:
+                told = percent
+                say(f"uploading {called} to pool {pool.name}: {percent}%")
+
+        try:
+            await self._pools.upload(pool.name, name, file, progress)
+        except BaseException:
+            await self._give_up(pool, name)
+            raise
+        found = await self._pools.volume((await self._pools.pool(pool.name)).name, name)
+        if found is None:
+            raise HostError(f"the volume {name} is gone from pool {pool.name}")
+        return Volume(found.pool, found.name, found.path, format_, size, found.block)
+
+    async def _give_up(self, pool: Pool, name: str) -> None:
+        """Delete what was uploaded in part, if the host is there; else the next try finds it."""
+        try:
+            async with asyncio.timeout(10):
+                await self._pools.delete(pool.name, name)
+        except (HostError, TimeoutError):
+            return
+
+    async def file(self, pool: Pool, name: str, file: Path, called: str) -> Volume:
+        """Bring a small file as a volume of its own, in place of what is there by that name."""
+        await self._pools.delete(pool.name, name)
+        size = await asyncio.to_thread(_length, file)
+        return await self._bring(pool, name, "raw", size, file, called, lambda _: None)
+
+    async def own(self, pool: Pool, name: str, format_: str, size: int, image: Volume | None) -> Volume:
+        """Return a machine's own volume: empty, a layer above an image, or a copy of one; made if it is not there."""
+        there = await self._pools.volume(pool.name, name)
+        if there is not None:
+            return there
+        if image is None:
+            return await self._pools.make(pool, name, format_, size)
+        if format_ == LAYERED:
+            return await self._pools.make(pool, name, format_, size, above=image)
+        need_room(pool, size, name)
+        return await self._pools.make(pool, name, format_, size, copy=image)
+
+
+class _Making:
+    """The making of one machine's own disks."""
+
+    pool: Pool
+    inputs: Inputs
+    scratch: Path
+    say: Progress
+
+    def __init__(self, bringer: Bringer, vmi: Obj, driver: Driver, sources: NodeSources) -> None:
+        self._bringer = bringer
+        self._vmi = vmi
+        self._formats = driver.disk_formats
+        self._sources = sources
+
+    def _format(self) -> str:
+        """Return the best of the driver's formats that the pool has."""
+        return next((one for one in self._formats if one == "raw" or self.pool.of_files), "raw")
+
+    def _name(self, volume: str, ending: str) -> str:
+        return f"{PREFIX}{self._vmi['metadata']['uid']}-{volume}.{ending}"
+
+    async def make(self, volume: Obj) -> Volume:
+        name = str(volume["name"])
+        if "".join(safepath.parts(name)) != name:
+            raise AgentError(f"volume name {name!r} cannot be a file's name", retry=False)
+        if source := volume.get("containerDisk"):
+            return await self._container_disk(name, source)
+        if source := volume.get("emptyDisk"):
+            size = disks.capacity(whole(source["capacity"]), f"empty disk {name}")
+            return await self._bringer.own(self.pool, self._name(name, self._format()), self._format(), size, None)
+        for kind in cloudinit.KINDS:
+            if (source := volume.get(kind.volume)) is not None:
+                seed = seed_of(self._vmi, kind, source, self.inputs.secrets)
+                return await self._texts(name, seed.files, kind.label)
+        for word, make in contents.KINDS.items():
+            if (source := volume.get(word)) is not None:
+                given = contents.Given(self.inputs.secrets, self.inputs.configmaps, self.inputs.pod)
+                found = make(name, source, given)
+                return await self._texts(name, found.files, found.label)
+        kinds = ", ".join(key for key in volume if key != "name") or "no source"
+        raise AgentError(f"volume {name}: {kinds} is not supported on endpoints", retry=False)
+
+    async def _container_disk(self, name: str, source: Obj) -> Volume:
+        image = await asyncio.to_thread(self._sources.container_disk, name, source)
+        called = f"the disk image of {source['image']}"
+        form = self._format()
+        base, size = await self._bringer.image(self.pool, image, form, called, self.scratch, self.say)
+        return await self._bringer.own(self.pool, self._name(name, form), form, size, base)
+
+    async def _texts(self, name: str, files: Mapping[str, bytes], label: str) -> Volume:
+        doing = f"making volume {name}"
+        place = await asyncio.to_thread(iso.write_iso, files, self.scratch, name, label, doing)
+        return await self._bringer.file(self.pool, self._name(name, "iso"), place, f"volume {name}")
+
+
+def _length(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _ready(image: Image, has: str, folder: Path, wanted: str, called: str) -> tuple[Path, int]:
+    """Return a file to upload, in the format that is wanted, and the size of the disk in it."""
+    if has == wanted and has in disks.LAYERED:
+        return image.path, disks.capacity(disks.size_of(image, has) or 0, called, SECTOR)
+    place = folder / f"image.{wanted}"
+    size = disks.converted(image, has, folder / "image.brought", place, wanted, called)
+    return place, size
+
+
+def _places(images: ImageStore, folder: Path) -> Places:
+    """Return where images are; claims and host disks of this machine are none of an endpoint's."""
+    return Places(images, Path(os.devnull, "volumes"), Path(os.devnull, folder.name))

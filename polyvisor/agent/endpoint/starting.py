@@ -1,0 +1,159 @@
+"""The start of a machine on an endpoint: held, its disks brought, its domain defined with its mark, bound, started.
+
+Each step may be repeated: what is there already stays. A domain that was there before the machine is marked and left as
+it is. A domain of somebody else's is never touched, whatever UUID or name it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Mapping
+
+from polyvisor.agent.endpoint import mark, rendering, telling
+from polyvisor.agent.endpoint.bringing import Bringer
+from polyvisor.agent.endpoint.given import Given
+from polyvisor.agent.endpoint.host_node import architecture_of
+from polyvisor.agent.endpoint.inventory import Domain, domain_of
+from polyvisor.agent.endpoint.keeper import Keeper
+from polyvisor.agent.endpoint.link import HostError
+from polyvisor.agent.errors import AgentError
+from polyvisor.agent.images import ImageStore
+from polyvisor.api import Obj
+from polyvisor.api.endpoint_names import ADOPT_ANNOTATION, ENDPOINT_FINALIZER
+from polyvisor.api.names import EventType, Reason
+from polyvisor.api.resources import VMIS
+from polyvisor.drivers.base import Driver
+from polyvisor.kube import EventRecorder, Informer, KubeClient, key_of
+
+START_SECONDS = 180.0
+START_PAUSED = "Paused"
+
+
+class Starter:
+    """Starts the machines of one endpoint. All methods raise :class:`AgentError` and :class:`HostError`."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        events: EventRecorder,
+        keeper: Keeper,
+        vmis: Informer,
+        bringer: Bringer,
+        write: Callable[[Obj, Obj], Awaitable[None]],
+        *,
+        cluster: str,
+        images: Callable[[], ImageStore | None],
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._keeper = keeper
+        self._vmis = vmis
+        self._bringer = bringer
+        self._write = write
+        self._cluster = cluster
+        self._images = images
+        self._given = Given(client)
+        self.sizes: dict[str, Mapping[str, int]] = {}
+        """Sizes in bytes of the disks of machines that were started here, by uid and volume."""
+
+    @property
+    def _name(self) -> str:
+        return str(self._keeper.endpoint["metadata"]["name"])
+
+    async def start(self, vmi: Obj, pod: Obj | None, domain: Domain | None, driver: Driver) -> None:
+        """Have a machine's domain run: made, taken over, or begun as it is; ``domain`` is what the host has of it."""
+        vmi = await self._held(vmi)
+        adopting = (vmi["metadata"].get("annotations") or {}).get(ADOPT_ANNOTATION)
+        paused = vmi["spec"].get("startStrategy") == START_PAUSED
+        if domain is not None and (domain.adopted or adopting == domain.uuid):
+            if not is_its(domain, vmi, self._cluster):
+                await self._take_over(vmi, domain)  # it is begun as it is defined, if it does not run
+        else:
+            if domain is not None and not is_its(domain, vmi, self._cluster):
+                self._refuse_foreign(domain)
+            domain = await self._define(vmi, pod, driver)
+        await self._bind(vmi, domain)
+        told = domain_of(await self._keeper.ask("start", START_SECONDS, **owner_of(vmi, self._cluster), paused=paused))
+        if told is None or not told.active:
+            raise AgentError("the domain is not running after it was started")
+        self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
+        self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
+
+    def _refuse_foreign(self, domain: Domain) -> None:
+        if domain.owner == self._cluster and domain.machine and not self._vmis.by_index("uid", domain.machine):
+            return  # of an instance of before that is gone: it is defined anew
+        message = f"the UUID {domain.uuid} is that of domain {domain.name} on the host of endpoint {self._name}"
+        raise AgentError(f"{message}, which is not this machine's; give another spec.domain.firmware.uuid", retry=False)
+
+    async def _take_over(self, vmi: Obj, domain: Domain) -> None:
+        """Mark a domain that was there before, and change nothing else of it."""
+        alive = bool(domain.machine) and bool(self._vmis.by_index("uid", domain.machine))
+        if domain.owner not in ("", self._cluster) or (alive and domain.machine != vmi["metadata"]["uid"]):
+            whose = "another installation" if domain.owner != self._cluster else "another machine"
+            raise AgentError(f"domain {domain.name} is marked as that of {whose} and is not taken over", retry=False)
+        text = mark.text(self._cluster, vmi, adopted=True)
+        await self._keeper.ask("mark", **owner_of(vmi, self._cluster), mark=text)
+
+    async def _define(self, vmi: Obj, pod: Obj | None, driver: Driver) -> Domain:
+        places = await self._places(vmi, pod, driver)
+        owner = {key: value for key, value in owner_of(vmi, self._cluster).items() if key != "uuid"}
+        for suffix in (False, True):
+            xml = await asyncio.to_thread(rendering.domain_xml, vmi, driver, places, self._cluster, suffix=suffix)
+            try:
+                told = await self._keeper.ask("define", xml=xml, **owner)
+            except HostError as error:
+                if error.code != "name-taken" or suffix:
+                    raise
+                continue
+            return Domain(str(told.get("uuid")), str(told.get("name")), -1, "shutoff", 0, 0)
+        raise AssertionError("the second name is the last")
+
+    async def _places(self, vmi: Obj, pod: Obj | None, driver: Driver) -> rendering.Places:
+        images = self._images()
+        if images is None:
+            raise AgentError("the store of images is not open yet")
+        inputs, volumes = await self._given.inputs(vmi, pod or {})
+        brought = await self._bringer.bring(vmi, driver, images, inputs, volumes, self._progress(vmi))
+        told = await self._keeper.ask("networks") if telling.interfaces(vmi) else {}
+        known = [one.get("name") for one in told.get("networks") or [] if isinstance(one, dict)]
+        networks = rendering.networks_of(vmi, self._keeper.endpoint, [str(name) for name in known])
+        host = self._keeper.seen.host
+        architecture = architecture_of(host.capabilities) if host is not None else ""
+        self.sizes[vmi["metadata"]["uid"]] = brought.sizes
+        return rendering.Places(brought.disks, networks, architecture or "x86_64")
+
+    def _progress(self, vmi: Obj) -> Callable[[str], None]:
+        loop = asyncio.get_running_loop()
+
+        def say(text: str) -> None:
+            message = text[:1].upper() + text[1:]
+            loop.call_soon_threadsafe(self._events.event, vmi, EventType.NORMAL, "Preparing", message)
+
+        return say
+
+    async def _held(self, vmi: Obj) -> Obj:
+        """Hold the machine's object before anything is made for it."""
+        metadata = vmi["metadata"]
+        if ENDPOINT_FINALIZER in (metadata.get("finalizers") or []):
+            return vmi
+        change = {"finalizers": [*(metadata.get("finalizers") or []), ENDPOINT_FINALIZER]}
+        body = {"metadata": {**change, "resourceVersion": metadata["resourceVersion"]}}
+        held = await self._client.patch(VMIS, metadata["name"], body, metadata["namespace"])
+        self._vmis.learn(held)
+        return held
+
+    async def _bind(self, vmi: Obj, domain: Domain) -> None:
+        new = copy.deepcopy((self._vmis.get(*key_of(vmi)) or vmi).get("status") or {})
+        telling.bound(new, self._name, domain)
+        await self._write(vmi, new)
+
+
+def is_its(domain: Domain, vmi: Obj, cluster: str) -> bool:
+    """Whether a domain is marked as this very machine's."""
+    return (domain.owner, domain.machine) == (cluster, vmi["metadata"]["uid"])
+
+
+def owner_of(vmi: Obj, cluster: str) -> dict[str, str]:
+    """Return by which words the launcher is asked to do something to a machine's domain."""
+    return {"uuid": telling.uuid_of(vmi), "cluster": cluster, "machine": vmi["metadata"]["uid"]}

@@ -1,0 +1,25 @@
+"""What things are called on and around endpoints: the Node of a host, what binds a machine to its domain there."""
+
+from __future__ import annotations
+
+NODE_PREFIX = "endpoint-"
+ENDPOINT_FINALIZER = "hypervisor.kubevirt.io/endpoint"
+"""On a VirtualMachineInstance: its domain may be on the host. It goes when the domain is gone, or is fenced."""
+ADOPT_ANNOTATION = "hypervisor.kubevirt.io/adopt"
+"""On a VirtualMachineInstance: the UUID of a domain on the host that is to be taken over as it is."""
+UNMANAGE_ANNOTATION = "hypervisor.kubevirt.io/unmanage"
+"""On a VirtualMachineInstance: "true" if its domain is to be let go of, and left running, when the instance goes."""
+FENCED_ANNOTATION = "hypervisor.kubevirt.io/fenced"
+"""On a VirtualMachineInstance: the administrator's word that its guest does not run, whatever is on the host."""
+UNREACHABLE = "EndpointUnreachable"
+"""Reason of conditions: nobody can tell how a guest is, because its host cannot be reached."""
+
+
+def node_of_endpoint(name: str) -> str:
+    """Return the name of the Node that stands for an endpoint's host."""
+    return f"{NODE_PREFIX}{name}"
+
+
+def endpoint_of_node(name: str) -> str:
+    """Return the name of the endpoint that a Node of that name stands for, empty if its name is no such Node's."""
+    return name.removeprefix(NODE_PREFIX) if name.startswith(NODE_PREFIX) else ""

@@ -1,0 +1,125 @@
+"""A driver as it is on an endpoint, a host without a kubelet: its table, less what Polyvisor does not do there yet.
+
+What a hypervisor can do is the same everywhere, but some features need files, devices or programs beside the
+hypervisor, which on such a host nobody makes. The list is the same for all drivers. The other way round, an endpoint
+maps networks by name, so that no node has to show that it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.answers import below, no, yes
+from polyvisor.drivers.base import Driver, RootKind, Verdict
+from polyvisor.drivers.features import BY_ID
+
+if TYPE_CHECKING:
+    from polyvisor.drivers.base import Support
+
+SOURCE = "docs/endpoints.md"
+LATER = "on an endpoint in this release"
+LACKS: Mapping[str, Support] = {
+    **no(SOURCE, f"a machine that runs is not changed {LATER}", *below("lifecycle.hotplug")),
+    **no(SOURCE, f"there is no guest agent channel {LATER}", "lifecycle.guest-agent"),
+    **no(
+        SOURCE,
+        f"there is no way to the screen {LATER}",
+        *("lifecycle.vnc", "lifecycle.screenshot", "graphics", "video.type"),
+    ),
+    **no(SOURCE, f"figures are not read {LATER}", "lifecycle.statistics"),
+    **no(
+        SOURCE,
+        f"nothing is saved or dumped {LATER}",
+        *("lifecycle.save", "lifecycle.memory-dump", "lifecycle.snapshot", "lifecycle.live-migration"),
+    ),
+    **no(
+        SOURCE,
+        f"kernels are not brought to the host {LATER}; use a disk image that boots by itself",
+        *("firmware.kernel-boot", "firmware.kernel-args"),
+    ),
+    **no(
+        SOURCE,
+        f"state of the firmware and the TPM is not kept {LATER}",
+        *("firmware.efi.persistent", "tpm", "tpm.persistent"),
+    ),
+    **no(
+        SOURCE,
+        f"only container disks, empty disks, and volumes made of texts are there {LATER}",
+        *("volume.host-disk", "volume.ephemeral", "filesystem.virtiofs"),
+    ),
+    **no(SOURCE, "a kubelet hands out the token, and an endpoint has none", "volume.service-account"),
+    **no(
+        SOURCE,
+        f"networks are those of the host, and nothing is set up for one machine {LATER}",
+        *("network.pod.cidr", "interface.passt", "interface.sriov", "interface.dhcp-options", "interface.ports"),
+        *("interface.multiqueue", "interface.mtu", "interface.absent"),
+    ),
+    **no(
+        SOURCE,
+        f"CPUs and memory of the host are not set aside {LATER}",
+        *("cpu.pinning", "cpu.emulator-pinning", "cpu.numa", "cpu.realtime", "memory.hugepages"),
+    ),
+    **no(
+        SOURCE,
+        f"devices of the host and of clients are not passed on {LATER}",
+        *below("passthrough"),
+        *("vsock", "usb-redirection", "downward-metrics", "disk.lun", "disk.lun.reservation"),
+    ),
+}
+"""Feature -> why it is not there on endpoints, whatever the driver."""
+OF_TREES: Mapping[str, Support] = no(
+    SOURCE,
+    f"trees of files are not brought to the host {LATER}",
+    *(id_ for id_ in BY_ID if id_.startswith("volume.")),
+)
+MAPPED: Mapping[str, Support] = yes(
+    f"{SOURCE} (spec.networks)", "network.pod", "network.multus", "interface.masquerade", "interface.bridge"
+)
+"""What an endpoint's mapping of networks stands for, where the driver has it at all."""
+HAS = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+
+
+class _AtEndpoint(Driver):
+    """Mixed into a driver's own class, whose instance ``own`` is."""
+
+    own: Driver
+
+    @property
+    def features(self) -> Mapping[str, Support]:
+        """The driver's table, less what is not there on endpoints."""
+        return _limited(type(self.own), self.root, self.own.features)
+
+
+def at_endpoint(driver: Driver) -> Driver:
+    """Return the driver as it is on endpoints."""
+    if isinstance(driver, _AtEndpoint):
+        return driver
+    found = object.__new__(_class(type(driver)))
+    found.__dict__.update({**driver.__dict__, "own": driver})
+    return found
+
+
+def all_at_endpoints(drivers: DriverRegistry) -> DriverRegistry:
+    """Return all drivers as they are on endpoints."""
+    return DriverRegistry(at_endpoint(driver) for driver in drivers)
+
+
+@cache
+def _class(kind: type[Driver]) -> type[Driver]:
+    return type(f"{kind.__name__}AtEndpoint", (_AtEndpoint, kind), {})
+
+
+_TABLES: dict[type, Mapping[str, Support]] = {}
+
+
+def _limited(kind: type, root: RootKind, own: Mapping[str, Support]) -> Mapping[str, Support]:
+    """Return the table of a class, made once."""
+    if kind not in _TABLES:
+        lacks = {**LACKS, **(OF_TREES if root is RootKind.FILESYSTEM else {})}
+        mapped = {id_: support for id_, support in MAPPED.items() if id_ in own and own[id_].verdict in HAS}
+        lacking = {id_: support for id_, support in lacks.items() if id_ in own and own[id_].verdict in HAS}
+        _TABLES[kind] = {**own, **mapped, **lacking}
+    return _TABLES[kind]

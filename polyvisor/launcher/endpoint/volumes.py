@@ -1,0 +1,134 @@
+"""Volumes of the host's storage pools: looked at, made empty or as a copy of another, filled from here, deleted.
+
+What is deleted or written must bear a name that only an installation of Polyvisor gives, so that no request can reach
+an image of somebody else's. A copy may be a layer above the other volume, where the pool's format has that.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import libvirt
+
+from polyvisor.launcher.endpoint.owned import Answer, Refused, text_of
+
+OURS = re.compile(r"polyvisor-[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+CHUNK = 1024 * 1024
+
+
+class Volumes:
+    """The operations; ``there`` gives the connection."""
+
+    def __init__(self, there: Callable[[], Any]) -> None:
+        self._there = there
+        self.operations: Mapping[str, Callable[[Answer], Answer]] = {
+            "pool": self._pool,
+            "volume": self._volume,
+            "create-volume": self._create,
+            "delete-volume": self._delete,
+        }
+
+    def _pool(self, asked: Answer) -> Answer:
+        """Return a pool's kind, folder and room; it is looked at again first, as others may write to it."""
+        pool = self._find(text_of(asked, "pool"))
+        if pool.isActive():
+            pool.refresh(0)
+        state, capacity, allocation, available = pool.info()
+        root = ET.fromstring(pool.XMLDesc(0))
+        return {
+            "name": pool.name(),
+            "active": state == libvirt.VIR_STORAGE_POOL_RUNNING,
+            "type": root.get("type") or "",
+            "path": root.findtext("target/path") or "",
+            "capacity": capacity,
+            "allocation": allocation,
+            "available": available,
+        }
+
+    def _volume(self, asked: Answer) -> Answer:
+        return _about(self._lookup(text_of(asked, "pool"), text_of(asked, "name")))
+
+    def _create(self, asked: Answer) -> Answer:
+        """Make a volume of ``xml``, as a copy of ``fromName`` in ``fromPool`` if these are given."""
+        pool, xml = self._find(text_of(asked, "pool")), text_of(asked, "xml")
+        if "<!" in xml:
+            raise Refused("bad-request", "xml: a volume without document type is expected")
+        _check_ours(ET.fromstring(xml).findtext("name") or "")
+        if asked.get("fromName") is None:
+            return _about(pool.createXML(xml, 0))
+        return _about(pool.createXMLFrom(xml, self._lookup(text_of(asked, "fromPool"), text_of(asked, "fromName")), 0))
+
+    def _delete(self, asked: Answer) -> Answer:
+        name = text_of(asked, "name")
+        _check_ours(name)
+        try:
+            self._lookup(text_of(asked, "pool"), name).delete(0)
+        except Refused as refusal:
+            if refusal.code != "no-volume":
+                raise
+        return {}
+
+    def upload(self, asked: Answer, connection: socket.socket, first: bytes) -> Answer:
+        """Write ``length`` bytes that come over a socket into a volume; ``first`` are those that were read already."""
+        pool, name, length = text_of(asked, "pool"), text_of(asked, "name"), asked.get("length")
+        _check_ours(name)
+        if not isinstance(length, int) or length <= 0:
+            raise Refused("bad-request", "length: a number above 0 is expected")
+        volume = self._lookup(pool, name)
+        stream = self._there().newStream(0)
+        volume.upload(stream, 0, length, 0)
+        try:
+            _copy(stream, connection, first, length)
+            stream.finish()
+        except BaseException:
+            stream.abort()
+            raise
+        return {}
+
+    def _find(self, name: str) -> Any:
+        try:
+            return self._there().storagePoolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                raise Refused("no-pool", f"there is no storage pool {name} on the host") from None
+            raise
+
+    def _lookup(self, pool: str, name: str) -> Any:
+        try:
+            return self._find(pool).storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+                raise Refused("no-volume", f"there is no volume {name} in pool {pool}") from None
+            raise
+
+
+def _copy(stream: Any, connection: socket.socket, first: bytes, length: int) -> None:
+    left, data = length, first
+    while left:
+        if not data and not (data := connection.recv(min(CHUNK, left))):
+            raise Refused("cut", f"the upload ended {left} bytes early")
+        data = data[:left]
+        left -= len(data)
+        while data:
+            sent = stream.send(data)
+            if sent < 0:
+                raise Refused("cut", "the host takes no more")
+            data = data[sent:]
+
+
+def _about(volume: Any) -> Answer:
+    kind, capacity, allocation = volume.info()
+    found = ET.fromstring(volume.XMLDesc(0)).find("target/format")
+    form = (found.get("type") if found is not None else "") or "raw"
+    sizes = {"capacity": capacity, "allocation": allocation}
+    block = kind == libvirt.VIR_STORAGE_VOL_BLOCK
+    return {"name": volume.name(), "path": volume.path(), "format": form, "block": block, **sizes}
+
+
+def _check_ours(name: str) -> None:
+    if not OURS.fullmatch(name):
+        raise Refused("foreign", f"volume {name[:80]} does not have a name that Polyvisor gives")
