@@ -7,6 +7,7 @@ All else is fixed for an instance's life; its VirtualMachine is what changes.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 
 from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.admission.values import Findings, items, mapping, text
@@ -14,9 +15,8 @@ from polyvisor.api import Obj
 from polyvisor.api.volumes import passing
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.features import BY_ID
-from polyvisor.drivers.verdict import answer_of, supports
+from polyvisor.drivers.verdict import answer_of, hotplug_buses, supports
 
-BUSES = ("scsi", "virtio")
 INTERFACES = "domain.devices.interfaces"
 
 
@@ -27,9 +27,9 @@ def may_change(new: Obj, old: Obj) -> bool:
     return RESTART not in changing and _permanent(new, drives) == _permanent(old, drives)
 
 
-def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findings) -> None:
-    """Check what comes, goes or changes; ``driver`` is the one that the machine runs on, if it does."""
-    _volumes(new, old, path, found)
+def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findings, drivers: Iterable[Driver]) -> None:
+    """Check what comes, goes or changes; ``driver`` is the one that runs the machine, None: one of ``drivers`` will."""
+    _volumes(new, old, path, found, hotplug_buses(drivers if driver is None else [driver]))
     places = {text(card.get("name")): where for where, card in items(_interfaces(new), f"{path}.{INTERFACES}")}
     for name, feature in changes(cards(old), cards(new)).items():
         if driver is not None and not supports(driver, feature):
@@ -38,7 +38,7 @@ def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findin
             found.add(places.get(name, f"{path}.{INTERFACES}"), message, "FieldValueNotSupported", feature)
 
 
-def _volumes(new: Obj, old: Obj, path: str, found: Findings) -> None:
+def _volumes(new: Obj, old: Obj, path: str, found: Findings, buses: Sequence[str]) -> None:
     """Check the volumes that come: each needs a disk, on a bus that takes one while the machine runs."""
     had = {text(volume.get("name")) for _, volume in items(old.get("volumes"), "")}
     below = f"{path}.domain.devices.disks"
@@ -57,8 +57,9 @@ def _volumes(new: Obj, old: Obj, path: str, found: Findings) -> None:
             continue  # a disc is put into the drive
         if disk.get("cdrom") is not None or disk.get("lun") is not None:
             found.add(place, "only a target of kind disk can be attached while a machine runs")
-        elif bus not in BUSES:
-            found.add(f"{place}.disk.bus", f"found {text(bus)!r}, accepted for a running machine: {', '.join(BUSES)}")
+        elif bus not in buses:
+            accepted = ", ".join(buses) or "none, as its driver attaches no disks"
+            found.add(f"{place}.disk.bus", f"found {text(bus)!r}, accepted for a running machine: {accepted}")
 
 
 def _drives(spec: Obj) -> set[str]:

@@ -119,7 +119,7 @@ def admit_instance(vmi: Obj, old: Obj | None, context: AdmissionContext, found: 
     if old is not None and isinstance(spec, dict) and hotplug.may_change(spec, mapping(old, "spec")):
         found.problems += strict
         running = context.drivers.get(text(mapping(old, "status", "hypervisor").get("driver")))
-        hotplug.validate(spec, mapping(old, "spec"), running, "spec", found)
+        hotplug.validate(spec, mapping(old, "spec"), running, "spec", found, context.drivers)
         _validate(spec, "spec", context, found, given, namespace)
         return
     if old is not None:

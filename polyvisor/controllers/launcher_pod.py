@@ -48,9 +48,8 @@ COPIED_FIELDS = (
     "dnsConfig",
     "topologySpreadConstraints",
 )
-ACCELERATORS = ("kvm", "vhost-net")
-FOR_CARDS = ("tun", "vhost-net")
-FOR_VSOCK = "vhost-vsock"
+FOR_CARDS = ("/dev/net/tun", "/dev/vhost-net")
+FOR_VSOCK = "/dev/vhost-vsock"
 LAUNCHER_IMAGES = os.environ.get("LAUNCHER_IMAGES", f"localhost/polyvisor/launcher-DRIVER:v{__version__}")
 """Where launchers' images are unless the KubeVirt object says otherwise; an installation gives its own registry."""
 PULL_POLICY = os.environ.get("LAUNCHER_PULL_POLICY", "IfNotPresent")
@@ -229,7 +228,7 @@ def _compute(
     storage: PodStorage,
     placement: Placement,
 ) -> Obj:
-    if not placement.endpoint and (devices := _devices(plan, spec, emulated=placement.emulated)):
+    if not placement.endpoint and (devices := _devices(placement, plan, spec)):
         resources["requests"] |= devices
         resources["limits"] = resources.get("limits", {}) | devices
     security: Obj = {"privileged": True}
@@ -248,15 +247,16 @@ def _compute(
     return container
 
 
-def _devices(plan: LauncherPlan, spec: VirtualMachineInstanceSpec, *, emulated: bool) -> Obj:
+def _devices(placement: Placement, plan: LauncherPlan, spec: VirtualMachineInstanceSpec) -> Obj:
     """Return what the container asks a node's device plugins for; nothing hastens what is emulated in software."""
-    needless = {*(ACCELERATORS if emulated else ()), *(() if spec.domain.devices.interfaces else FOR_CARDS)}
+    accelerators = placement.driver.accelerators if placement.driver and placement.emulated else ()
+    needless = {*accelerators, *(() if spec.domain.devices.interfaces else FOR_CARDS)}
     if spec.domain.devices.autoattach_vsock is not True:
         needless.add(FOR_VSOCK)
     return {
         f"{node_names.DEVICE_PREFIX}{name}": "1"
         for name, path in node_names.DEVICES.items()
-        if path in plan.devices and name not in needless
+        if path in plan.devices and path not in needless
     }
 
 

@@ -193,7 +193,9 @@ class LauncherPlan:
     one that does not help in some seconds gives way to the next. ``reboot`` lists
     libvirt's modes of asking for a restart; the first that is taken is the one. ``forward`` says how a port of a guest
     on a user-mode network is reached: commands of the hypervisor's monitor that ``open`` and ``close`` a local port and
-    ``list`` connections, in which the patterns ``accepted`` and ``answered`` find ours. ``keeps`` says where below the
+    ``list`` connections, in which the patterns ``accepted`` and ``answered`` find ours; ``call`` is the function of
+    libvirt's Python (``module.name``) that puts a command with ``flags`` to it. ``agent`` is the one that puts a
+    command to an agent inside the guest. ``keeps`` says where below the
     launcher's folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the
     domain's). ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it
     does. ``own_uuids`` says that the hypervisor gives its machines uuids of its own, so that a domain is known by its
@@ -216,6 +218,7 @@ class LauncherPlan:
     shutdown: Sequence[str] = ("default",)
     reboot: Sequence[str] = ("default",)
     forward: Mapping[str, str] = field(default_factory=dict)
+    agent: str = ""
     keeps: Mapping[str, str] = field(default_factory=dict)
     poll_seconds: float = 0.0
     own_uuids: bool = False
@@ -255,6 +258,10 @@ class Driver(ABC):
     """Whether a guest's users are users of the node, so that each machine has a range of ids to itself."""
     hides: tuple[str, ...] = ()
     """Files, and folders with a slash at the end, of the node's kernel that a guest must not see."""
+    accelerators: tuple[str, ...] = ()
+    """Device nodes among the launcher's that a machine does not need whose CPU is emulated in software."""
+    hotplug_buses: tuple[str, ...] = ()
+    """Buses of disks that can be attached while a machine runs (``lifecycle.hotplug.disk``), the usual one first."""
     graceful_shutdown: bool = True
     enabled_by_default: bool = False
     """Whether a cluster has the driver whose administrator lists none."""

@@ -66,6 +66,11 @@ def supports_on(driver: Driver, feature: str, node: ProbeResult, virt_type: str)
     return support.node_fact or not versioned or feature in shown(driver, node)
 
 
+def hotplug_buses(drivers: Iterable[Driver]) -> tuple[str, ...]:
+    """Return the buses of disks that some of ``drivers`` attach while a machine runs, the usual one first."""
+    return tuple(dict.fromkeys(bus for driver in drivers for bus in driver.hotplug_buses))
+
+
 def unsupported(
     driver: Driver, spec: VirtualMachineInstanceSpec, virt_type: str | None = None
 ) -> list[tuple[Feature, str, Support]]:

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import libvirt
@@ -38,6 +39,15 @@ MODES = {
     "agent": libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT,
     "initctl": libvirt.VIR_DOMAIN_REBOOT_INITCTL,
 }
+
+
+def _call_of(name: str) -> Callable[..., Any]:
+    """Return a function of libvirt's Python that a plan names; loaded now, since few launchers need one."""
+    module, _, function = name.partition(".")
+    if not module.startswith("libvirt"):
+        raise Refused("bad-plan", f"{name!r} is not a function of libvirt's")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
 
 
 class Guest:
@@ -107,12 +117,12 @@ class Guest:
 
     def command(self, command: object, seconds: object) -> dict[str, Any]:
         """Put one command to the agent inside the guest and return its answer."""
-        import libvirt_qemu  # the name that libvirt's only call of the kind comes under
-
         if not isinstance(command, dict) or not isinstance(seconds, int | float | None):
             raise Refused("bad-request", "an agent's command is an object, its time limit a number of seconds")
         limit = int(min(max(1, AGENT_SECONDS if seconds is None else seconds), MOST_AGENT_SECONDS))
-        text = libvirt_qemu.qemuAgentCommand(self._machine.domain(), json.dumps(command), limit, 0)
+        if not self._plan.agent:
+            raise Refused("no-agent", "libvirt reaches no agent inside this hypervisor's guests")
+        text = _call_of(self._plan.agent)(self._machine.domain(), json.dumps(command), limit, 0)
         return {"answer": json.loads(text).get("return")}
 
     def screen(self) -> dict[str, Any]:
@@ -149,19 +159,18 @@ class Guest:
         Its local port is there for the moment in which it is connected to, so that nobody else comes through it. The
         hypervisor takes a connection before the guest does: with ``answer`` seconds the guest must have, by then.
         """
-        import libvirt_qemu
-
         words, domain = self._plan.forward, self._machine.domain()
         card = USER.search(domain.XMLDesc())
         if not isinstance(port, int) or not 0 < port < 65536:
             raise Refused("bad-request", f"{port!r} is not a port")
         seconds = min(float(answer), MOST_ANSWER_SECONDS) if isinstance(answer, int | float) else 0.0
-        if not words or card is None:
+        if "call" not in words or card is None:
             raise Refused("no-address", "the machine has no network interface with an address that its node can reach")
+        call, flags = _call_of(words["call"]), int(words["flags"])
 
         def tell(word: str) -> str:
             text = words[word].format(alias=card[1], local=local, port=port)
-            return str(libvirt_qemu.qemuMonitorCommand(domain, text, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP))
+            return str(call(domain, text, flags))
 
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as unused:
             unused.bind(("127.0.0.1", 0))

@@ -19,6 +19,7 @@ from polyvisor.api.reading import read_status
 from polyvisor.api.resources import VMIS, VMS, Resource
 from polyvisor.api.volumes import hotpluggable
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.verdict import hotplug_buses
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.server import requests
@@ -27,7 +28,6 @@ from polyvisor.server.subresources_gate import check
 from polyvisor.server.subresources_machines import VMI, Machines, body_of, is_dry, require_running
 
 Obj = dict[str, Any]
-BUSES = ("scsi", "virtio")
 ATTEMPTS = 5
 
 
@@ -144,8 +144,11 @@ class Volumes:
         if disk.get("cdrom") is not None or disk.get("lun") is not None:
             raise Refusal(400, "disk: only a target of kind disk can be attached while a machine runs")
         target = disk.setdefault("disk", {})
-        if target.setdefault("bus", BUSES[0]) not in BUSES:
-            raise Refusal(400, f"disk.disk.bus: found {target['bus']!r}, accepted: {', '.join(BUSES)}")
+        buses = hotplug_buses(self._drivers)  # that of the machine's own driver is admission's to check
+        if not buses:
+            raise Refusal(400, "disk: no driver attaches disks while a machine runs")
+        if target.setdefault("bus", buses[0]) not in buses:
+            raise Refusal(400, f"disk.disk.bus: found {target['bus']!r}, accepted: {', '.join(buses)}")
         return body, is_dry(body)
 
     async def _name(self, request: Request) -> tuple[str, bool]:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from polyvisor.admission import AdmissionContext, admit
+from polyvisor.admission import AdmissionContext, admit, hotplug
+from polyvisor.admission.values import Findings
 from polyvisor.api import Obj
 from polyvisor.api.resources import VMIS
 from polyvisor.drivers import registry
 from tests.admission.conftest import instance
+from tests.drivers_for_tests import FakeDriver
 
 CONTEXT = AdmissionContext({}, registry())
 
@@ -156,3 +158,17 @@ def test_the_driver_that_runs_it_is_asked() -> None:
     assert "Attach and detach network cards while running with Xen" in problem
     (problem,) = recarded(FIRST | {"state": "down"}, driver="lxc")
     assert "Set a network card's link up or down while running with LXC" in problem
+
+
+@pytest.mark.parametrize("bus", ["sata", "scsi"])
+def test_a_driver_says_itself_on_which_buses_disks_come(bus: str) -> None:
+    words = [] if bus == "sata" else ["found 'scsi', accepted for a running machine: sata"]
+    driver = FakeDriver("alpha")
+    driver.hotplug_buses = ("sata",)
+    old = {"volumes": [], "domain": {"devices": {"disks": []}}}
+    volume = {"name": "new", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}
+    new = {"volumes": [volume], "domain": {"devices": {"disks": [{"name": "new", "disk": {"bus": bus}}]}}}
+    for running in (driver, None):
+        found = Findings()
+        hotplug.validate(new, old, running, "spec", found, [driver])
+        assert [problem.message for problem in found.problems] == words

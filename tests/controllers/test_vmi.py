@@ -309,6 +309,7 @@ async def test_the_pod_asks_for_the_devices_that_its_virt_type_and_cards_need(
     assert alpha is not None
     plan = LauncherPlan(uri="test:///default", devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net", "/dev/other"))
     alpha.launcher = lambda *_: plan  # type: ignore[method-assign]
+    alpha.accelerators = ("/dev/kvm", "/dev/vhost-net")
     if emulation:
         await world.client.patch(NODES, "n1", {"metadata": {"labels": {"hypervisor.kubevirt.io/alpha.fast": None}}})
         labels = {"hypervisor.kubevirt.io/alpha.soft": "true"}

@@ -21,7 +21,10 @@ from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Refused
 
 CARD = "<domain><devices><interface type='user'><mac address='x'/><alias name='ua-net'/></interface></devices></domain>"
+AGENT = "libvirt_played.agent"
 FORWARD = {
+    "call": "libvirt_played.monitor",
+    "flags": "1",
     "open": "open {alias} {local} {port}",
     "list": "list",
     "accepted": r"accepted {local}\b",
@@ -98,7 +101,9 @@ class Played:
 
     def __init__(self, folder: Path) -> None:
         self.running = Domain()
-        self.plan: Any = SimpleNamespace(folder=folder, reboot=("default",), forward=FORWARD)
+        self.plan: Any = SimpleNamespace(
+            folder=folder, reboot=("default",), forward=FORWARD, agent="libvirt_played.agent"
+        )
         self.said: list[str] = []
 
     def domain(self) -> Domain:
@@ -136,8 +141,8 @@ def test_file_systems_that_hold_still_may_be_told_so_again(
     one: Played, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     answer = json.dumps({"return": status})
-    agent = SimpleNamespace(qemuAgentCommand=lambda _domain, text, *_: answer if "fsfreeze-status" in text else "")
-    monkeypatch.setitem(sys.modules, "libvirt_qemu", agent)
+    agent = SimpleNamespace(agent=lambda _domain, text, *_: answer if "fsfreeze-status" in text else "")
+    monkeypatch.setitem(sys.modules, "libvirt_played", agent)
     guest = one.guest()
     guest.freeze(0)
     if status == "frozen":
@@ -209,8 +214,8 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             listeners.pop(int(rest[1])).close() if int(rest[1]) in listeners else None
         return ""
 
-    played = SimpleNamespace(qemuAgentCommand=agent, qemuMonitorCommand=tell, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP=1)
-    monkeypatch.setitem(sys.modules, "libvirt_qemu", played)
+    played = SimpleNamespace(agent=agent, monitor=tell)
+    monkeypatch.setitem(sys.modules, "libvirt_played", played)
     yield told
     assert not listeners, "a local port was left open"
 
@@ -224,6 +229,15 @@ def test_an_agent_is_asked_within_limits(one: Played, monitor: list[str]) -> Non
     for command, seconds in (("guest-ping", None), (None, 1), ({}, "long")):
         with pytest.raises(Refused):
             guest.command(command, seconds)
+
+
+def test_an_agent_is_reached_only_by_what_the_driver_names(one: Played) -> None:
+    one.plan.agent = ""
+    with pytest.raises(Refused, match="libvirt reaches no agent inside this hypervisor's guests"):
+        one.guest().command({"execute": "guest-ping"}, None)
+    one.plan.agent = "os.system"
+    with pytest.raises(Refused, match="is not a function of libvirt's"):
+        one.guest().command({"execute": "guest-ping"}, None)
 
 
 def test_a_port_is_open_for_the_moment_of_connecting(one: Played, monitor: list[str]) -> None:

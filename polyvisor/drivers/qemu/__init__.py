@@ -51,6 +51,8 @@ class QemuDriver(Driver):
     watched = ("/dev/kvm", VSOCK, *PROGRAMS, FIRMWARE, "/boot")
     root = RootKind.DISK
     enabled_by_default = True
+    accelerators = ("/dev/kvm", "/dev/vhost-net")
+    hotplug_buses = ("scsi", "virtio")
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP
 

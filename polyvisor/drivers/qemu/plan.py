@@ -51,7 +51,11 @@ issuercert = {folder}/issuercert.pem
 certserial = {folder}/certserial
 """
 
+MONITOR_HMP = 1
+"""VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP: commands for people, which alone open ports."""
 FORWARD = {
+    "call": "libvirt_qemu.qemuMonitorCommand",
+    "flags": str(MONITOR_HMP),
     "open": "hostfwd_add host{alias} tcp:127.0.0.1:{local}-:{port}",
     "list": "info usernet",
     "accepted": r"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+127\.0\.0\.1\s+{local}\s",
@@ -109,6 +113,7 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         strays=("root/lib/qemu/qmp-",),
         shutdown=("acpi",),
         forward=FORWARD,
+        agent="libvirt_qemu.qemuAgentCommand",
         keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
         share=SHARE,
         devices=("/dev/kvm", "/dev/net/tun", "/dev/vhost-net", VSOCK),
