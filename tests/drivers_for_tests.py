@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, Support, Verdict
+from polyvisor.drivers.base import DRIVER_API, MIB, Driver, Endpoint, LauncherPlan, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import FEATURES
 
 YES = Support(Verdict.SUPPORTED, source="test")
@@ -17,6 +17,8 @@ def no(reason: str) -> Support:
 
 
 class FakeDriver(Driver):
+    api = DRIVER_API
+
     def __init__(
         self,
         name: str,

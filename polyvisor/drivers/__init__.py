@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from polyvisor.drivers.base import Driver, Support, Verdict
+from polyvisor.drivers.base import DRIVER_API, Driver, Support, Verdict
 
 GROUP = "polyvisor.drivers"
 MOST = 300
@@ -73,6 +73,11 @@ def load(points: Iterable[EntryPoint]) -> DriverRegistry:
     return DriverRegistry(drivers.values(), problems)
 
 
+def is_own(driver: Driver) -> bool:
+    """Whether a driver is Polyvisor's own, and not of another package."""
+    return type(driver).__module__.startswith(f"{GROUP}.")
+
+
 def contract_flaws(driver: object, name: str) -> list[str]:
     """Say what keeps an object from being a driver of that name."""
     if not isinstance(driver, Driver):
@@ -80,6 +85,9 @@ def contract_flaws(driver: object, name: str) -> list[str]:
     flaws = [f"it lacks {word}" for word in ("name", "title", "virt_types") if not getattr(driver, word, None)]
     if flaws:
         return flaws
+    if not is_own(driver) and driver.api != DRIVER_API:
+        found = f"it is written for version {driver.api} of the contract" if driver.api else "it does not say its api"
+        return [f"{found}; this Polyvisor has version {DRIVER_API}: see docs/writing-a-driver.md, and set api"]
     if driver.name != name:
         flaws.append(f"it calls itself {driver.name}")
     for word in ("virt_types", "os_types", "uris", "links", "disk_formats"):

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
 
 MIB = 1024 * 1024
+DRIVER_API = 1
+"""The version of this contract. It rises when a driver of another package has to be changed to go on working; a new
+feature of the catalogue is no such change, for an answer that is missing counts as ``UNKNOWN``."""
 
 
 class Verdict(StrEnum):
@@ -237,6 +240,8 @@ class Driver(ABC):
     """libvirt's name of the driver, as in ``spec.hypervisor.driver`` and the node label."""
     title: str
     """For people: ``Cloud Hypervisor``."""
+    api: int = 0
+    """The ``DRIVER_API`` that a driver of another package is written for; Polyvisor's own need not say."""
     links: tuple[str, ...] = ()
     virt_types: tuple[str, ...]
     """Values of ``<domain type=...>`` that the driver takes, best first."""

@@ -8,6 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("polyvisor.testing.kit", "polyvisor.testing.launching")
 
+from polyvisor.testing.claims import claims  # noqa: E402
 from polyvisor.testing.examples import Example, example  # noqa: E402
 from polyvisor.testing.kit import DriverKit  # noqa: E402
 from polyvisor.testing.launching import Bench, Client, bench  # noqa: E402
@@ -22,6 +23,7 @@ __all__ = [
     "Example",
     "askable",
     "bench",
+    "claims",
     "context_for",
     "corpus",
     "example",

@@ -26,7 +26,7 @@ from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import VirtualMachineInstanceSpec
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import domain_name, domain_uuid, render
-from polyvisor.drivers import DriverRegistry, contract_flaws, registry
+from polyvisor.drivers import DriverRegistry, contract_flaws, is_own, registry
 from polyvisor.drivers.answers import link
 from polyvisor.drivers.base import MIB, Driver, Endpoint, Place, ProbeResult, Support, Verdict
 from polyvisor.drivers.features import BY_ID, asked
@@ -77,8 +77,10 @@ class DriverKit:
         assert contract_flaws(self.driver, self.driver.name) == []
 
     def test_table_answers_every_feature_and_no_other(self) -> None:
-        """The catalogue is the list of questions."""
-        assert set(self.driver.features) == set(BY_ID)
+        """The catalogue is the list of questions; what a driver of another package leaves out is unknown."""
+        assert set(self.driver.features) <= set(BY_ID)
+        if is_own(self.driver):
+            assert set(self.driver.features) == set(BY_ID)
 
     def test_every_answer_says_where_it_is_from(self) -> None:
         """A source is a place in libvirt's source or a web address; a refusal has a reason in the user's words."""

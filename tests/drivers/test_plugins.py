@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.drivers import GROUP, load, registry
+from polyvisor.api import VirtualMachineInstanceSpec
+from polyvisor.drivers import GROUP, contract_flaws, is_own, load, registry
 from polyvisor.drivers.base import Support, Verdict
+from polyvisor.drivers.verdict import unsupported
+from polyvisor.testing import DriverKit
 from tests.drivers_for_tests import FakeDriver
 
 HERE = __name__
@@ -139,3 +142,96 @@ def test_the_command_line_tells_of_it_and_goes_on(installation: Path, command: l
     assert done.stderr.splitlines().count(line) == 1
     assert done.returncode == 0
     assert registry().names()[0] in done.stdout
+
+
+class Newer(FakeDriver):
+    api = 2
+
+    def __init__(self) -> None:
+        super().__init__("newer")
+
+
+class Silent(FakeDriver):
+    api = 0
+
+    def __init__(self) -> None:
+        super().__init__("silent")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Newer, "it is written for version 2 of the contract; this Polyvisor has version 1"),
+        (Silent, "it does not say its api; this Polyvisor has version 1"),
+    ],
+)
+def test_a_driver_of_another_version_of_the_contract_is_left_out(kind: type[FakeDriver], words: str) -> None:
+    name = kind.__name__.lower()
+    loaded = load([WHOLE, EntryPoint(name, f"{HERE}:{kind.__name__}", GROUP)])
+    assert loaded.names() == ("whole",)
+    (problem,) = loaded.problems
+    assert words in problem
+
+
+def test_polyvisors_own_drivers_follow_the_contract_without_saying_so() -> None:
+    assert all(is_own(driver) and contract_flaws(driver, driver.name) == [] for driver in registry())
+    assert not is_own(Whole())
+
+
+class Older(FakeDriver):
+    """Written before one of the features was there."""
+
+    def __init__(self) -> None:
+        super().__init__("older")
+        self._table = {id_: support for id_, support in self._table.items() if id_ != "rng"}
+
+
+class OlderKit(DriverKit):
+    driver = Older()
+
+
+def test_a_missing_answer_of_another_package_is_unknown_and_no_flaw() -> None:
+    OlderKit().test_table_answers_every_feature_and_no_other()
+    OlderKit().test_keeps_the_contract()
+    spec = VirtualMachineInstanceSpec.model_validate({"domain": {"devices": {"rng": {}}}})
+    ((feature, field, support),) = unsupported(OlderKit.driver, spec)
+    assert (feature.id, field, support.verdict) == ("rng", "spec.domain.devices.rng", Verdict.UNKNOWN)
+
+
+CLAIM = """
+from polyvisor.testing import claims
+from tests.drivers_for_tests import FakeDriver, no
+
+DRIVER = FakeDriver("alpha", table={"rng": no("it has none")})
+
+@claims(DRIVER, "rng")
+def test_unexpected():
+    pass
+
+@claims(DRIVER, "rng")
+def test_as_the_table_says():
+    raise AssertionError
+
+@claims(DRIVER, "tpm")
+def test_supported():
+    pass
+
+@claims(DRIVER, "tpm")
+def test_contradicted():
+    raise AssertionError
+"""
+
+
+def test_an_unsupported_answer_whose_test_passes_fails_the_suite(tmp_path: Path) -> None:
+    (tmp_path / "test_claims.py").write_text(CLAIM)
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-rA", "-p", "no:cacheprovider", tmp_path]
+    environment = os.environ | {"PYTHONPATH": os.fspath(root)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    words = dict(reversed(line.split(" ")[:2]) for line in done.stdout.splitlines() if "::test_" in line)
+    assert {name.partition("::")[2]: word for name, word in words.items()} == {
+        "test_unexpected": "FAILED",
+        "test_as_the_table_says": "XFAIL",
+        "test_supported": "PASSED",
+        "test_contradicted": "FAILED",
+    }, done.stdout

@@ -16,7 +16,7 @@ from polyvisor_driver_test import LibvirtTestDriver
 
 from polyvisor.domain import render
 from polyvisor.drivers import GROUP, load, registry
-from polyvisor.testing import Case, DriverKit, bench, corpus
+from polyvisor.testing import Case, DriverKit, bench, claims, corpus
 from polyvisor.testing.schema import newer
 
 DRIVER = LibvirtTestDriver()
@@ -95,6 +95,7 @@ def test_libvirt_takes_every_domain_of_the_corpus(tmp_path: Path) -> None:
     connection.close()
 
 
+@claims(DRIVER, "lifecycle.start", "lifecycle.pause", "lifecycle.shutdown", "lifecycle.events")
 def test_a_machine_lives_through_a_launcher() -> None:
     case = plain()
     xml = render(case.vmi, DRIVER, case.context)
@@ -122,3 +123,14 @@ def test_a_machine_may_start_paused_and_be_destroyed(paused: bool) -> None:
         agent.result("destroy")
         assert agent.until("shutoff")["reason"] == "destroyed"
         agent.close()
+
+
+@claims(DRIVER, "lifecycle.adopt")
+def test_a_machine_outlives_its_launcher() -> None:
+    case = plain()
+    with bench(DRIVER, case.vmi) as one:
+        first = one.launch()
+        started = first.result("start", xml=render(case.vmi, DRIVER, case.context))
+        one.kill()
+        second = one.launch()
+        assert second.result("start", xml=render(case.vmi, DRIVER, case.context))["id"] == started["id"]

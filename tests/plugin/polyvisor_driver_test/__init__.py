@@ -26,6 +26,7 @@ ARCHITECTURE = "i686"
 class LibvirtTestDriver(Driver):
     """libvirt's test driver."""
 
+    api = 1
     name = "test"
     title = "libvirt's test driver"
     links = ("https://libvirt.org/drvtest.html",)
