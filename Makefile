@@ -20,7 +20,7 @@ guest-images: ## make the demo's guest images only
 	@/usr/bin/python3 tools/guest_images.py "$$(dirname "$$($(BIN)/polyvisor kubeconfig 2>/dev/null)")/images"
 
 test: setup ## unit tests, and tests with the real drivers, on all processors
-	@$(BIN)/pytest -q -n auto --dist loadfile $(or $(TESTS),-m 'not e2e')
+	@$(BIN)/pytest -q -n auto --no-loadscope-reorder $(or $(TESTS),-m 'not e2e')
 
 e2e: setup ## the whole system, faults included; slow
 	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e)

@@ -1,4 +1,4 @@
-"""No test is skipped silently: see :mod:`tests.needs`."""
+"""No test is skipped silently (:mod:`tests.needs`), and processes share them (:mod:`tests.sharing`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import needs
+from tests import needs, sharing
 
 STRICT = "--strict-prerequisites"
 
@@ -31,6 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> list[str]:
     found = needs.missing()
     return [f"prerequisites: {needs.told(found)}"] if found else []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> sharing.ByShare:
+    return sharing.ByShare(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        ranks = sharing.ranks([item.nodeid for item in items])
+        items.sort(key=lambda item: ranks[sharing.share_of(item.nodeid)])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -56,9 +56,14 @@ def probed(driver: Driver, store: ImageStore, scratch: Path) -> ProbeResult:
 @pytest.fixture
 def bootable(driver: Driver, probed: ProbeResult, store: ImageStore, tmp_path: Path) -> DomainContext:
     """Something to boot for real."""
+    return boot_of(driver, probed, store, tmp_path)
+
+
+def boot_of(driver: Driver, probed: ProbeResult, store: ImageStore, folder: Path) -> DomainContext:
+    """Return what a guest of the demo's images boots from; a container has a copy of its root in ``folder``."""
     virt_type = probed.virt_types[0]
     if driver.root == RootKind.FILESYSTEM:
-        root = tmp_path / "root"
+        root = folder / "root"
         subprocess.run(["cp", "-a", "-T", store.tree("localhost/polyvisor/demo-rootfs:1"), root], check=True)
         return DomainContext(virt_type, root=root)
     kernel = "localhost/polyvisor/demo-kernel:1"

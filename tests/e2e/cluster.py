@@ -23,6 +23,7 @@ from urllib.error import URLError
 
 import yaml
 
+from polyvisor.drivers.pace import Deadline
 from polyvisor.process.certificates import Pair, issue_client, issue_server, make_authority
 from tests.e2e.goprograms import OLDER, PROGRAMS, program
 
@@ -127,7 +128,7 @@ class Cluster:
 
     def wait_ready(self) -> None:
         """Wait until the API server says that it is ready."""
-        deadline = time.monotonic() + SECONDS
+        deadline = Deadline(SECONDS)
         context = ssl.create_default_context(cafile=str(self.ca))
         request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"})
         while True:
@@ -139,7 +140,7 @@ class Cluster:
                         return
             except (URLError, OSError):
                 pass
-            assert time.monotonic() < deadline, self.tail("kube-apiserver")
+            assert not deadline.passed, self.tail("kube-apiserver")
             time.sleep(0.05)
 
     def tail(self, name: str, lines: int = 20) -> str:

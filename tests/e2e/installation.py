@@ -22,6 +22,7 @@ import pytest
 from polyvisor.agent.node import _address
 from polyvisor.api.resources import NODES, Resource
 from polyvisor.drivers import registry
+from polyvisor.drivers.pace import Deadline
 from polyvisor.installation import apply
 from polyvisor.installation.render import manifests
 from polyvisor.kube import ApiError, KubeClient
@@ -180,7 +181,8 @@ def installed(*programs: str) -> Iterator[Installation]:
 
 
 def eventually(check: Callable[[], Any], seconds: float = 40, why: Callable[[], str] = lambda: "") -> None:
-    deadline = time.monotonic() + seconds
+    """Wait until a check holds; ``seconds`` are those of an idle machine."""
+    deadline = Deadline(seconds)
     while not check():
-        assert time.monotonic() < deadline, why()
+        assert not deadline.passed, why()
         time.sleep(0.1)
