@@ -2,6 +2,8 @@
 
 The driver tells Cloud Hypervisor the number of CPUs, the memory, a kernel, disks and a terminal, and refuses most other
 devices by name. What it takes and does not tell (serial numbers, cache modes, clocks, CPU models) is unsupported here.
+It has no rules: what libvirt's checks bind to each other (src/ch/ch_domain.c chValidateDomainDeviceDef: serial port and
+console, one of each) a manifest cannot ask for.
 """
 
 from __future__ import annotations

@@ -22,7 +22,12 @@ SCALE = "https://learn.microsoft.com/windows-server/virtualization/hyper-v/maxim
 LIMITS = {
     "limit.cpus": Limit(64, SCALE, "a machine of generation 1, which libvirt makes, has no more"),
     "limit.disks": Limit(32, SCALE, "4 on IDE, and 7 on each of 4 SCSI controllers as libvirt counts"),
-    "limit.disks.scsi": Limit(28, SCALE, "7 on each of 4 SCSI controllers as libvirt counts"),
+    "limit.disks.scsi": Limit(
+        28,
+        "libvirt 9.0.0 src/conf/domain_conf.c virDomainDiskDefAssignAddress (seven units of a bus),"
+        " src/hyperv/hyperv_driver.c hypervDomainAttachStorage (HYPERV_MAX_SCSI_CONTROLLERS)",
+        "7 on each of 4 SCSI controllers as libvirt counts",
+    ),
 }
 
 FEATURES: Table = {

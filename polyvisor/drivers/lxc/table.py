@@ -1,7 +1,8 @@
 """What libvirt's LXC driver does with each feature, as read in its source (9.0.0 to 11.3.0).
 
 The driver refuses little and ignores much; what it ignores is unsupported here, for a user who asks for a thing and
-does not get it was not served.
+does not get it was not served. It has no rules: libvirt's checks of a domain (src/lxc/lxc_domain.c
+virLXCDomainDefPostParse, virLXCDomainDeviceDefPostParse) bind no two fields to each other.
 """
 
 from __future__ import annotations
