@@ -26,7 +26,8 @@ LIMITS = {
 RULES = {
     "rule.cpus.apic": Rule(
         "VirtualBox gives a guest several CPUs by its I/O APIC alone; leave features.apic out, or ask for one CPU",
-        "https://www.virtualbox.org/manual/ch03.html#settings-motherboard (Enable I/O APIC: required for more than one virtual CPU)",
+        "https://www.virtualbox.org/manual/ch03.html#settings-motherboard"
+        " (Enable I/O APIC: required for more than one virtual CPU)",
     ),
 }
 

@@ -34,7 +34,8 @@ LIMITS = {
     "limit.cdroms": Limit(4, f"{XL} (vdev hda to hdd)", "they are on IDE, which has four places"),
     "limit.disks.scsi": Limit(
         7,
-        "https://gitlab.com/qemu-project/qemu/-/blob/v7.2.0/blockdev.c (if_max_devs: IF_SCSI is 7, the units of the lsi53c895a)",
+        "https://gitlab.com/qemu-project/qemu/-/blob/v7.2.0/blockdev.c"
+        " (if_max_devs: IF_SCSI is 7, the units of the lsi53c895a)",
         "the device model has one SCSI bus of seven units; leave the bus out to get Xen's own disks",
     ),
 }
