@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -112,3 +113,9 @@ def test_the_copy_is_what_git_would_take(tmp_path: Path, monkeypatch: pytest.Mon
     assert {path.name for path in copy.iterdir()} == {"committed", "new", "link", ".gitignore"}
     assert (copy / "committed").read_text() == "changed since"
     assert (copy / "link").readlink() == Path("committed")
+
+
+def test_the_tests_that_a_room_runs_and_leaves_out_are_there() -> None:
+    named = re.findall(r"tests/[\w/.]+", (clean_room.PARTS / "steps").read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (clean_room.TOP / name).exists()] == []
