@@ -14,6 +14,8 @@ from polyvisor.drivers.features import BY_ID
 
 Table = dict[str, Support]
 
+FROM_NEWS = "(https://libvirt.org/news.html alone, not tried)"
+"""In a source: what libvirt's release notes say of a version that was not run here."""
 TREE = "https://gitlab.com/libvirt/libvirt/-/blob"
 _SOURCE = re.compile(r"libvirt (\d+\.\d+\.\d+) ((?:src|docs|include|tools)/[\w./-]*)")
 _ADDRESS = re.compile(r"https?://\S+[^\s,;:)]")
@@ -42,6 +44,11 @@ def unknown(source: str, reason: str, *ids: str) -> Table:
 def below(*words: str) -> tuple[str, ...]:
     """Return the ids of all features in a part of the catalogue (``hyperv``), for refusing them together."""
     return tuple(id_ for id_ in BY_ID if any(id_ == word or id_.startswith(f"{word}.") for word in words))
+
+
+def since(version: str, of: str = "") -> str:
+    """Return the source of a claim about a version of libvirt that was not run here: its release notes."""
+    return f"{of + '; ' if of else ''}libvirt {version} {FROM_NEWS}"
 
 
 def link(source: str) -> str:

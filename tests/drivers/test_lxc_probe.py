@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from polyvisor.drivers.lxc import probe
+from polyvisor.api import VirtualMachineInstanceSpec
+from polyvisor.drivers.base import ProbeResult
+from polyvisor.drivers.features import asked
+from polyvisor.drivers.lxc import LxcDriver, probe
+from polyvisor.drivers.trial import TrialError
+from polyvisor.drivers.verdict import answer, shown
 from tests.folders import short_folder
 
 
@@ -50,3 +57,34 @@ def test_the_hosts_folders_are_mounted_and_its_links_are_kept() -> None:
             assert (scratch / "root" / name).is_symlink() == Path("/", name).is_symlink()
         xml = probe._xml(scratch / "root", shared)
     assert xml.count("<readonly/>") == len(shared)
+
+
+class Container:
+    """A trial whose libvirt pauses, or cannot."""
+
+    def __init__(self, refusal: str) -> None:
+        self.refusal = refusal
+        self.asked: list[str] = []
+
+    def call(self, operation: str) -> None:
+        self.asked.append(operation)
+        if self.refusal:
+            raise TrialError(self.refusal)
+
+
+def test_a_node_shows_that_its_containers_can_be_paused_only_if_one_was() -> None:
+    able: Any = Container("")
+    assert probe._facts(able) == {"lifecycle.pause", "lifecycle.start-paused"}
+    assert able.asked == ["pause", "resume"]
+    unable: Any = Container("Requested operation is not valid: cgroup FREEZER controller is not mounted")
+    assert probe._facts(unable) == frozenset()
+
+
+def test_a_machine_that_starts_paused_goes_to_a_node_that_can() -> None:
+    driver = LxcDriver()
+    result = ProbeResult(True, libvirt_version="11.3.0", virt_types=("lxc",))
+    assert "lifecycle.start-paused" not in shown(driver, result)
+    assert "lifecycle.start-paused" in shown(driver, replace(result, facts=probe.PAUSE))
+    spec = VirtualMachineInstanceSpec.model_validate({"startStrategy": "Paused", "domain": {"devices": {}}})
+    (asked_of,) = [feature for feature, _ in asked(spec) if feature.id == "lifecycle.start-paused"]
+    assert answer(driver, asked_of).node_fact

@@ -1,4 +1,5 @@
-"""What libvirt's bhyve driver does with each feature, as read in its source (9.0.0 and 11.3.0).
+"""What libvirt's bhyve driver does with each feature, as read in its source (9.0.0 and 11.3.0); what later ones
+can, up to 12.5.0, is from libvirt's release notes and says so.
 
 The driver writes a command line for bhyve; what its writer does not read is lost without a word, such as whether a disk
 is read-only. Machines boot by UEFI here: without it libvirt would run a loader on the host that knows FreeBSD alone.
@@ -6,7 +7,7 @@ is read-only. Machines boot by UEFI here: without it libvirt would run a loader 
 
 from __future__ import annotations
 
-from polyvisor.drivers.answers import Table, below, no, when, yes
+from polyvisor.drivers.answers import Table, below, no, since, when, yes
 from polyvisor.drivers.base import Rule
 
 DRIVER = "libvirt 11.3.0 src/bhyve/bhyve_driver.c"
@@ -65,19 +66,28 @@ FEATURES: Table = {
         "libvirt's bhyve driver does not have it",
         "lifecycle.pause",
         "lifecycle.reset",
-        "lifecycle.statistics",
         "lifecycle.screenshot",
         "lifecycle.save",
         "lifecycle.memory-dump",
         "lifecycle.live-migration",
         "lifecycle.snapshot",
-        "lifecycle.guest-agent",
         *below("lifecycle.hotplug"),
     ),
     **no(
-        f"{MONITOR} (a guest that reboots is started again)",
-        "the guest always restarts when it reboots",
+        since("11.7.0", NO_CALLBACK),
+        f"libvirt counts disks, interfaces and memory since 11.7.0; reading them {LATER}",
+        "lifecycle.statistics",
+    ),
+    **no(
+        since("12.4.0", NO_CALLBACK),
+        f"libvirt reaches an agent in the guest since 12.4.0; asking it {LATER}",
+        "lifecycle.guest-agent",
+    ),
+    **when(
+        since("12.5.0", f"{MONITOR} (a guest that reboots is started again)"),
+        "older ones always start a guest again that reboots",
         "lifecycle.reboot-policy",
+        min_libvirt="12.5.0",
     ),
     **yes(f"{BUILD} (bootrom)", "boot.disk"),
     **when(
@@ -109,7 +119,6 @@ FEATURES: Table = {
     **no(
         NOWHERE,
         NOT_READ,
-        "cpu.pinning",
         "cpu.emulator-pinning",
         "cpu.numa",
         "cpu.realtime",
@@ -123,12 +132,21 @@ FEATURES: Table = {
         *below("hyperv"),
         *below("timer"),
     ),
+    **no(
+        since("12.1.0", NOWHERE),
+        f"libvirt pins CPUs since 12.1.0; handing out the host's CPUs {LATER}",
+        "cpu.pinning",
+    ),
     **yes(f"{BUILD} (-m, in whole MiB)", "memory.guest"),
     **yes(f"{BUILD} (-A, -I)", "features.acpi", "features.apic"),
     **no(
         NOWHERE,
         "libvirt does not tell the guest; it can be written into a cloud-init volume",
         "firmware.uuid",
+    ),
+    **no(
+        since("12.5.0", NOWHERE),
+        f"libvirt tells the guest since 12.5.0; writing it for this driver {LATER}",
         "firmware.serial",
         "firmware.chassis",
     ),
@@ -139,7 +157,11 @@ FEATURES: Table = {
         "firmware.bios.serial",
     ),
     **no(FIRMWARE, "there is no secure boot; set efi.secureBoot to false", "firmware.efi.secure-boot"),
-    **no(FIRMWARE, "libvirt's bhyve driver keeps no UEFI variables", "firmware.efi.persistent"),
+    **no(
+        since("11.4.0", FIRMWARE),
+        f"libvirt keeps UEFI variables since 11.4.0; asking for them {LATER}",
+        "firmware.efi.persistent",
+    ),
     **no(NOWHERE, NOT_READ, "firmware.acpi-tables"),
     **no(
         f"{COMMAND} virBhyveProcessBuildLoadCmd (nothing there reads the kernel)",
@@ -153,9 +175,13 @@ FEATURES: Table = {
     **no(
         f"{COMMAND} bhyveBuildDiskArgStr",
         "disks are on virtio or sata",
-        "disk.bus.scsi",
         "disk.bus.usb",
         "disk.bus.ide",
+    ),
+    **no(
+        since("12.0.0", f"{COMMAND} bhyveBuildDiskArgStr"),
+        "disks are on virtio or sata; libvirt's virtio-scsi, since 12.0.0, is for devices of FreeBSD's CTL alone",
+        "disk.bus.scsi",
     ),
     **no(f"{DISK} (unsupported disk device)", "there are no floppy drives", "disk.floppy"),
     **no(f"{DISK} (unsupported disk device)", "disks are image files alone", "disk.lun", "disk.lun.reservation"),
@@ -217,8 +243,8 @@ FEATURES: Table = {
         "filesystem.virtiofs",
     ),
     **no(
-        NET,
-        "it has no user-mode network, and bridges of the host are not offered in this release",
+        since("12.0.0", NET),
+        f"libvirt has a user-mode network since 12.0.0; joining machines to it or to bridges of the host {LATER}",
         *(id_ for id_ in below("network", "interface") if not id_.startswith("interface.model.")),
         "interface.model.virtio",
         "interface.model.e1000",

@@ -1,4 +1,5 @@
-"""What libvirt's Cloud Hypervisor driver does with each feature, as read in its source (9.0.0 and 11.3.0).
+"""What libvirt's Cloud Hypervisor driver does with each feature, as read in its source (9.0.0 and 11.3.0);
+what later ones can, up to 12.5.0, is from libvirt's release notes and says so.
 
 The driver tells Cloud Hypervisor the number of CPUs, the memory, a kernel, disks and a terminal, and refuses most other
 devices by name. What it takes and does not tell (serial numbers, cache modes, clocks, CPU models) is unsupported here.
@@ -8,7 +9,7 @@ console, one of each) a manifest cannot ask for.
 
 from __future__ import annotations
 
-from polyvisor.drivers.answers import Table, below, no, when, yes
+from polyvisor.drivers.answers import Table, below, no, since, when, yes
 
 MIN_LIBVIRT = "11.1.0"
 """Older ones do not notice that a guest has powered itself off, and cannot give it a serial port alone."""
@@ -41,10 +42,13 @@ FEATURES: Table = {
     ),
     **no(NO_CALLBACK, "libvirt's Cloud Hypervisor driver does not have it", "lifecycle.reset"),
     **yes(f"{DRIVER} chConnectListAllDomains (the launcher's libvirt daemon outlives it)", "lifecycle.adopt"),
-    **no(
-        "libvirt 11.3.0 src/ch/ch_events.c virCHEventStopProcess (the state changes, no event is sent)",
-        "libvirt sends no event when a guest powers off, so the launcher looks once a second",
+    **when(
+        since(
+            "11.8.0", "libvirt 11.3.0 src/ch/ch_events.c virCHEventStopProcess (the state changes, no event is sent)"
+        ),
+        "older ones send no event when a guest powers off, so the launcher looks once a second",
         "lifecycle.events",
+        min_libvirt="11.8.0",
     ),
     **when(
         f"{MONITOR} virCHMonitorBuildConsoleJson (a serial port, ttyS0)",
@@ -53,7 +57,9 @@ FEATURES: Table = {
         min_libvirt=MIN_LIBVIRT,
     ),
     **no(
-        f"{DRIVER} chDomainSaveFlags (libvirt has it)", "saving machines is not there in this release", "lifecycle.save"
+        f"{DRIVER} chDomainSaveFlags (libvirt has it since 10.2.0)",
+        "saving machines is not there in this release",
+        "lifecycle.save",
     ),
     **no(
         NO_CALLBACK,
@@ -65,7 +71,19 @@ FEATURES: Table = {
         "lifecycle.live-migration",
         "lifecycle.snapshot",
         "lifecycle.guest-agent",
-        *below("lifecycle.hotplug"),
+        "lifecycle.hotplug.cpu",
+        "lifecycle.hotplug.memory",
+        "lifecycle.hotplug.link",
+    ),
+    **no(
+        since("11.8.0", NO_CALLBACK),
+        "libvirt attaches disks since 11.8.0, and Polyvisor does not do it with this driver in this release",
+        "lifecycle.hotplug.disk",
+    ),
+    **no(
+        since("11.9.0", NO_CALLBACK),
+        "libvirt attaches interfaces since 11.9.0, and Polyvisor does not do it with this driver in this release",
+        "lifecycle.hotplug.interface",
     ),
     **no(NOT_TOLD, "the guest always restarts when it reboots", "lifecycle.reboot-policy"),
     **yes(f"{DISK} (the firmware that is named as kernel boots it)", "boot.disk"),

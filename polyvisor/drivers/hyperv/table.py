@@ -1,4 +1,5 @@
-"""What libvirt's Hyper-V driver does with each feature, as read in its source (11.3.0; 9.0.0 does the same).
+"""What libvirt's Hyper-V driver does with each feature, as read in its source (11.3.0; 9.0.0 does the same);
+what later ones can, up to 12.5.0, is from libvirt's release notes and says so.
 
 It refuses almost nothing: a domain's name, CPUs, memory, disks, serial ports and network cards are sent to the host,
 and everything else is passed over in silence. So nearly every refusal here is for being dropped.
@@ -6,7 +7,7 @@ and everything else is passed over in silence. So nearly every refusal here is f
 
 from __future__ import annotations
 
-from polyvisor.drivers.answers import Table, below, no, yes
+from polyvisor.drivers.answers import Table, below, no, since, yes
 from polyvisor.drivers.base import Limit
 
 DRIVER = "libvirt 11.3.0 src/hyperv/hyperv_driver.c"
@@ -60,7 +61,15 @@ FEATURES: Table = {
         "lifecycle.vnc",
         "lifecycle.memory-dump",
         "lifecycle.live-migration",
+    ),
+    **no(
+        since("12.2.0", NO_CALLBACK),
+        f"libvirt lists snapshots since 12.2.0 and takes none; showing them {LATER}",
         "lifecycle.snapshot",
+    ),
+    **no(
+        since("12.3.0", NO_CALLBACK),
+        f"libvirt tells what a guest reports since 12.3.0; asking it {LATER}",
         "lifecycle.guest-agent",
     ),
     **yes(f"{STORAGE} (IDE, as machines of generation 1 boot)", "boot.disk", "boot.without-kernel"),
@@ -85,7 +94,13 @@ FEATURES: Table = {
     **no(
         f"{DEFINE} (no VirtualSystemSubType)",
         "libvirt makes machines of generation 1, which have a BIOS",
-        *below("firmware.efi"),
+        "firmware.efi",
+        "firmware.efi.persistent",
+    ),
+    **no(
+        since("12.1.0", f"{DEFINE} (no VirtualSystemSubType)"),
+        f"libvirt makes machines with secure boot since 12.1.0; UEFI {LATER}",
+        "firmware.efi.secure-boot",
     ),
     **no(
         NOWHERE,

@@ -31,6 +31,7 @@ PROGRAMS = ("bin", "lib", "lib32", "lib64", "libx32", "usr")
 """Folders of the host that its shell may need; on most hosts all but the last are links into it."""
 NAME = "polyvisor_probe"
 WORD = b"polyvisor-container"
+PAUSE = frozenset({"lifecycle.pause", "lifecycle.start-paused"})
 BOOT_SECONDS = 5.0
 
 
@@ -38,7 +39,7 @@ def probe(scratch: Path) -> ProbeResult:
     """Try it, unless something is missing that it cannot work without."""
     if missing := _missing():
         return ProbeResult(False, missing)
-    key = [os.uname().release, *map(stamp, filter(Path.exists, CONTROLLERS)), stamp(DAEMON)]
+    key = [os.uname().release, *map(stamp, filter(Path.exists, CONTROLLERS)), stamp(DAEMON), "pause"]
     return recall(scratch, key) or keep(scratch, key, _try(scratch))
 
 
@@ -50,14 +51,28 @@ def _try(scratch: Path) -> ProbeResult:
             trial.call("start", xml=_xml(root, shared))
             if not trial.says(WORD, BOOT_SECONDS):
                 return ProbeResult(False, f"a container's init said nothing in {trial.waited:.0f} s", again=trial.slow)
-            versions = trial.versions
+            versions, facts = trial.versions, _facts(trial)
     except (TrialError, OSError) as error:
         return ProbeResult(False, str(error), again=isinstance(error, TrialError) and error.again)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     return ProbeResult(
-        available=True, version=versions.hypervisor, libvirt_version=versions.libvirt, virt_types=("lxc",)
+        available=True,
+        version=versions.hypervisor,
+        libvirt_version=versions.libvirt,
+        virt_types=("lxc",),
+        facts=facts,
     )
+
+
+def _facts(trial: Trial) -> frozenset[str]:
+    """Try to pause the container: libvirt can with control groups of version 1, and with those of 2 since 12.4."""
+    try:
+        trial.call("pause")
+        trial.call("resume")
+    except TrialError:
+        return frozenset()
+    return PAUSE
 
 
 def _missing() -> str:

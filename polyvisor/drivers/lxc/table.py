@@ -7,7 +7,7 @@ virLXCDomainDefPostParse, virLXCDomainDeviceDefPostParse) bind no two fields to 
 
 from __future__ import annotations
 
-from polyvisor.drivers.answers import below, no, when, yes
+from polyvisor.drivers.answers import below, no, since, when, yes
 from polyvisor.drivers.base import Support, Verdict
 
 DRIVER = "libvirt 9.0.0 src/lxc/lxc_driver.c"
@@ -41,10 +41,15 @@ FEATURES: dict[str, Support] = {
         source="https://libvirt.org/drvlxc.html",
     ),
     **_yes("lifecycle.start", source=f"{DRIVER} lxcDomainCreateWithFiles"),
-    **_yes("lifecycle.start-paused", source=f"{DRIVER} lxcDomainSuspend (at once after the start)"),
+    **when(
+        since("12.4.0", f"{DRIVER} lxcDomainSuspend"),
+        "on a node with control groups of version 2 libvirt pauses containers since 12.4.0",
+        "lifecycle.pause",
+        "lifecycle.start-paused",
+        node_fact=True,
+    ),
     **_yes("lifecycle.shutdown", source=f"{DRIVER} lxcDomainSendProcessSignal, lxcDomainShutdownFlags"),
     **_yes("lifecycle.destroy", source=f"{DRIVER} lxcDomainDestroyFlags"),
-    **_yes("lifecycle.pause", source=f"{DRIVER} lxcDomainSuspend"),
     **_no(
         "a container's init has no one way to be told to reboot: what is a reboot to one is the end to another",
         "lifecycle.reboot",
