@@ -36,6 +36,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_the_architecture_names_modules_that_there_are() -> None:
+    text = (TOP / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`(?:polyvisor/)?([a-z_]+(?:/[a-z_]+)*(?:\.py|/))`", text))
+    assert len(named) > 40
+    rooms = (TOP / "polyvisor", TOP / "polyvisor" / "admission", TOP / "polyvisor" / "agent" / "endpoint", TOP)
+    assert [name for name in sorted(named) if not any((room / name).exists() for room in rooms)] == []
+
+
 def test_each_attack_and_vulnerability_names_tests_that_there_are() -> None:
     rows = [line for line in (TOP / "docs" / "security.md").read_text().splitlines() if line.startswith("| ")]
     vulnerabilities = [row for row in rows if row.startswith("| CVE-")]
