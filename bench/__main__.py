@@ -13,7 +13,9 @@ from bench.tables import facts, print_tables
 from polyvisor.kube import KubeClient
 
 DRIVERS = ("qemu", "lxc")
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+TOP = Path(__file__).resolve().parents[1]
+PAGE = TOP / "docs" / "performance.md"
+OWN, OTHER = TOP / "build" / "bench-cluster.json", TOP / "build" / "bench-beside.json"
 
 
 async def measure(pairs: int, seconds: float) -> Report:
@@ -69,7 +71,7 @@ def importing(given: argparse.Namespace) -> str:
 def real_cluster(given: argparse.Namespace) -> str:
     """Measure machines in launcher Pods, and set them beside the figures of another system where there are some."""
     amounts = {"starts": given.pairs, "writes": 5, "burst": 20, "idle": given.watch}
-    found = cluster.measure_own(given.steps, amounts)
+    found = cluster.measure_own(given.steps, amounts, given.results or OWN)
     others = [cluster.Figures.read(path) for path in given.beside]
     cluster.show([found, *others])
     return cluster.section([found, *others], given.note)
@@ -89,9 +91,9 @@ async def measure_another(given: argparse.Namespace) -> None:
     """Measure the system of a cluster that is handed to us, and keep its figures."""
     amounts = {"starts": given.pairs, "writes": 5, "burst": 20, "idle": given.watch}
     async with KubeClient.from_kubeconfig(given.kubeconfig) as client:
-        figures = await cluster.measure(client, given.system, given.namespace, given.steps, amounts, given.audit_log)
-    cluster.show([figures])
-    figures.write(given.results)
+        kept = cluster.Kept(given.results or OTHER, given.system)
+        await cluster.measure(client, kept, given.namespace, given.steps, amounts, given.audit_log)
+    cluster.show([kept.figures])
 
 
 def main() -> None:
@@ -105,13 +107,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=5000, help="machines for virt-controller to remember")
     parser.add_argument("--note", default="", help="what a reader of the large cluster's figures should know")
     parser.add_argument("--steps", nargs="*", default=cluster.STEPS, help=f"of cluster: {', '.join(cluster.STEPS)}")
+    parser.add_argument("--results", type=Path, help="where a cluster's figures are kept; steps not asked for stay")
     parser.add_argument("--beside", nargs="*", type=Path, default=[], help="figures of other systems, by --kubeconfig")
     other = parser.add_argument_group("another system, in a cluster whose only node is this machine")
     other.add_argument("--kubeconfig", type=Path, help="measure only it, and keep its figures for --beside")
     other.add_argument("--system", default="KubeVirt", help="its name in tables (default KubeVirt)")
     other.add_argument("--namespace", default="kubevirt", help="where its Pods are (default kubevirt)")
     other.add_argument("--audit-log", type=Path, help="the audit log of its API server; without it writes are not told")
-    other.add_argument("--results", type=Path, default=Path("beside.json"), help="where to keep the figures")
     parser.add_argument("--print-only", action="store_true", help="leave docs/performance.md as it is")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):

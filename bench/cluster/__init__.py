@@ -7,7 +7,7 @@ KubeVirt-compatible system, in a cluster that is handed to it by kubeconfig and 
 
 from __future__ import annotations
 
-from bench.cluster.measure import STEPS, Figures, measure, measure_own
+from bench.cluster.measure import STEPS, Figures, Kept, measure, measure_own
 from bench.cluster.tables import section, show
 
-__all__ = ["STEPS", "Figures", "measure", "measure_own", "section", "show"]
+__all__ = ["STEPS", "Figures", "Kept", "measure", "measure_own", "section", "show"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,8 @@ SETTLE_SECONDS = 20.0
 PAUSE_SECONDS = 3.0
 """Between a machine's start and its end, so that the end does not disturb what belongs to the start."""
 QEMU = "hypervisor's process"
-STEPS = ("starts", "writes", "memory", "burst", "idle")
+STEPS = ("idle", "starts", "memory", "writes", "burst")
+"""In the order in which they are taken."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Figures:
     idle_seconds: float = 0.0
     floors: dict[str, list[float]] = field(default_factory=dict)
     """``Pod`` and ``virsh`` -> seconds of each."""
+    measured: dict[str, str] = field(default_factory=dict)
+    """Step -> when it was measured last, in UTC."""
 
     def write(self, path: Path) -> None:
         """Write all of it as JSON."""
@@ -56,6 +60,20 @@ class Figures:
     def read(cls, path: Path) -> Figures:
         """Read what :meth:`write` wrote."""
         return cls(**json.loads(path.read_text()))
+
+
+class Kept:
+    """Figures in a file, which is written after each step: one that fails costs no other, and steps can be repeated."""
+
+    def __init__(self, path: Path, system: str) -> None:
+        self._path = path
+        self.figures = Figures.read(path) if path.exists() else Figures(system)
+
+    def done(self, step: str) -> None:
+        """Keep what a step has measured."""
+        self.figures.measured[step] = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.figures.write(self._path)
 
 
 class Bench:
@@ -69,13 +87,14 @@ class Bench:
 
     async def starts(self, count: int) -> None:
         """Start machines one by one, of both kinds in turns; the first of each, which warms caches, does not count."""
+        self.figures.starts = {kind: [] for kind in KINDS}
         for number in range(count + 1):
             for kind in KINDS:
                 name = f"{kind}-{number}"
                 steps = await self._start(name, kind)
                 steps |= await self._end(name)
                 if number:
-                    self.figures.starts.setdefault(kind, []).append(steps)
+                    self.figures.starts[kind].append(steps)
 
     async def _start(self, name: str, kind: str) -> dict[str, float]:
         begin = now()
@@ -158,6 +177,7 @@ class Bench:
         begin = now()
         await asyncio.sleep(seconds)
         took = self.figures.idle_seconds = now() - begin
+        self.figures.idle = {}
         for pod in pods:
             for one in of_pod(pod["metadata"]["uid"]):
                 if (old := before.get(one.pid)) is not None:
@@ -189,35 +209,35 @@ def machine(name: str, kind: str) -> Obj:
 
 
 async def measure(
-    client: KubeClient, system: str, namespace: str, steps: Sequence[str], given: Obj, log: Path | None
-) -> Figures:
-    """Measure a system.
+    client: KubeClient, kept: Kept, namespace: str, steps: Sequence[str], given: Obj, log: Path | None
+) -> None:
+    """Measure a system, and keep each step's figures.
 
     ``given`` holds ``starts``, ``writes`` and ``burst`` (how many machines) and ``idle`` (seconds); ``log`` is the API
     server's audit log, without which no writes are counted.
     """
-    figures = Figures(system)
     with suppress(ApiError):  # it is there already
         labels = {"pod-security.kubernetes.io/enforce": "privileged"}
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE, "labels": labels}}
         await client.create(NAMESPACES, space)
     async with watching(client, SPACE) as seen:
-        bench = Bench(client, seen, namespace, figures)
-        if "idle" in steps:
-            await bench.idle(given["idle"])
-        if "starts" in steps:
-            await bench.starts(given["starts"])
-            figures.floors["Pod"] = await bare_pods(client, seen, SPACE, namespace, given["starts"])
-        if "memory" in steps:
-            await bench.memory(MEMORY_COUNTS)
-        if "writes" in steps and log is not None:
-            await bench.writes(given["writes"], log)
-        if "burst" in steps:
-            await bench.burst(given["burst"])
-    return figures
+        bench = Bench(client, seen, namespace, kept.figures)
+        for step in (one for one in STEPS if one in steps):
+            if step == "idle":
+                await bench.idle(given["idle"])
+            elif step == "starts":
+                await bench.starts(given["starts"])
+                kept.figures.floors["Pod"] = await bare_pods(client, seen, SPACE, namespace, given["starts"])
+            elif step == "memory":
+                await bench.memory(MEMORY_COUNTS)
+            elif step == "writes" and log is not None:
+                await bench.writes(given["writes"], log)
+            elif step == "burst":
+                await bench.burst(given["burst"])
+            kept.done(step)
 
 
-def measure_own(steps: Sequence[str], given: Obj) -> Figures:
+def measure_own(steps: Sequence[str], given: Obj, path: Path) -> Figures:
     """Bring up a cluster of one real node with this tree's images, and measure Polyvisor in it."""
     from tests.e2e.node_images import demo_guests
     from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
@@ -225,14 +245,15 @@ def measure_own(steps: Sequence[str], given: Obj) -> Figures:
     def audited(nodes: NodesCluster) -> None:
         nodes.extra["kube-apiserver"] = audit.arguments(nodes.folder)
 
+    kept = Kept(path, "Polyvisor")
+    if "starts" in steps:  # before there is a cluster: nothing else takes the machine's time
+        kept.figures.floors["virsh"] = bare_starts(given["starts"])
     with cluster_with_nodes(1, [*images(), demo_guests()], audited) as nodes:
         nodes.install()
 
-        async def run() -> Figures:
+        async def run() -> None:
             async with KubeClient.from_kubeconfig(nodes.kubeconfig) as client:
-                return await measure(client, "Polyvisor", "kubevirt", steps, given, audit.log(nodes.folder))
+                await measure(client, kept, "kubevirt", steps, given, audit.log(nodes.folder))
 
-        figures = asyncio.run(run())
-        if "starts" in steps:
-            figures.floors["virsh"] = bare_starts(given["starts"])
-        return figures
+        asyncio.run(run())
+    return kept.figures
