@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from polyvisor.agent import hotplug, pod_hotplug, safepath, storage
+from polyvisor.agent import containers, hotplug, pod_hotplug, safepath, storage
 from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.dump_files import DumpFile
 from polyvisor.agent.errors import AgentError, UnsafePath, translated
@@ -27,7 +27,7 @@ from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.launcher_pods import pod_volume
-from polyvisor.api.names import MACHINE_VOLUME
+from polyvisor.api.names import COMPUTE_CONTAINER, CONSOLE_CONTAINER, MACHINE_VOLUME, Phase
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import drives, without
@@ -44,7 +44,17 @@ MAX_TEXTS = 16 * 1024 * 1024
 
 
 class PodMachineAgent(MachineAgent):
-    """Reconciles the VMIs whose launchers run in Pods."""
+    """Reconciles the VMIs whose launchers run in Pods.
+
+    It takes a machine over once its launcher is reached, which is before the kubelet reports that it runs.
+    """
+
+    phases = (Phase.SCHEDULING, Phase.SCHEDULED, Phase.RUNNING)
+
+    async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
+        if vmi["status"]["phase"] == Phase.SCHEDULING and not (link.active or link.ended or is_complete(pod)):
+            return None  # the kubelet reports the other containers, or the controller hands the machine over
+        return await super()._step(vmi, pod, link, driver)
 
     def _shelves(self) -> hotplug.Shelves:
         return PodShelves(self._pods, self._launchers.root)
@@ -191,6 +201,13 @@ class PodShelves:
         launcher = launcher_of(runner.link, runner.driver)
         folder = self._root / str(runner.pod["metadata"]["uid"]) / EMPTY_DIRS / inside.HOTPLUG_VOLUME
         return pod_hotplug.Shelf(runner.pod, launcher, folder)
+
+
+def is_complete(pod: Obj) -> bool:
+    """Whether all of a Pod runs that its machine is made from: images and shares are containers beside the launcher."""
+    names = [container["name"] for container in pod["spec"]["containers"]]
+    needed = [name for name in names if name not in (COMPUTE_CONTAINER, CONSOLE_CONTAINER)]
+    return all(containers.container_id(pod, name) for name in needed)
 
 
 def launcher_of(link: Link, driver: Driver) -> Launcher:

@@ -43,6 +43,12 @@ def set_phase(status: Obj, phase: Phase) -> None:
     stamps.append({"phase": str(phase), "phaseTransitionTimestamp": stamp()})
 
 
+def take_over(status: Obj) -> None:
+    """Move a machine that the controller has not handed over yet to the phase in which it is the agent's."""
+    if status.get("phase") == Phase.SCHEDULING:
+        set_phase(status, Phase.SCHEDULED)
+
+
 def running(
     vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, found: Mapping[str, Any], not_ready: str = ""
 ) -> Obj:
@@ -51,6 +57,7 @@ def running(
     ``found`` is what was read off it, empty if nothing was; ``not_ready`` is why its probe has it that it is not ready.
     """
     status: Obj = copy.deepcopy(vmi.get("status") or {})
+    take_over(status)
     set_phase(status, Phase.RUNNING)
     drop_condition(status, VmiCondition.SYNCHRONIZED)
     if state["state"] == "paused" and state.get("reason") != "starting":
@@ -123,11 +130,9 @@ def access(status: Obj, outcome: tuple[bool, str] | None) -> None:
     set_condition(status, VmiCondition.ACCESS_CREDENTIALS, "True" if good else "False", message=message)
 
 
-def networked(status: Obj, cards: Iterable[Card], pod: Obj) -> None:
-    """Write what a running machine's cards are joined to, and by which addresses others reach them."""
+def networked(status: Obj, cards: Iterable[Card], pod: Obj, addresses: list[str]) -> None:
+    """Write what a running machine's cards are joined to, and by which of its Pod's addresses others reach them."""
     entries = {entry.get("name"): entry for entry in status.get("interfaces") or []}
-    said = (pod.get("status") or {}).get("podIPs") or []
-    addresses = [str(one["ip"]) for one in said if one.get("ip")]
     finished = multus.told(pod)
     for card in cards:
         entry = entries.get(card.name)

@@ -1,4 +1,4 @@
-"""Runs the machines that are bound to this Node, from Scheduled on: storage, domain, state, end.
+"""Runs the machines that are bound to this Node, once they are the agent's: storage, domain, state, end.
 
 Each reconcile compares the VMI with what its launcher says and takes one step, so it does not matter whether the agent,
 the launcher or both were killed in between. What isn't obvious: a machine is made and taken down under the lock of its
@@ -47,7 +47,9 @@ log = logging.getLogger("polyvisor.vmi")
 
 
 class MachineAgent:
-    """Reconciles one VMI at a time."""
+    """Reconciles one VMI at a time, in one of ``phases``: from the moment on that it is the agent's."""
+
+    phases: tuple[Phase, ...] = (Phase.SCHEDULED, Phase.RUNNING)
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class MachineAgent:
             return None
         about.work_with(vmi)
         state = vmi.get("status") or {}
-        if state.get("nodeName") != self._node_name or state.get("phase") not in (Phase.SCHEDULED, Phase.RUNNING):
+        if state.get("nodeName") != self._node_name or state.get("phase") not in self.phases:
             return None
         pod = self.pod_of(vmi)
         if pod is None:
@@ -159,10 +161,8 @@ class MachineAgent:
             return await self._step(vmi, pod, link, driver)
         except LauncherGone:
             return None  # likewise
-        except LauncherError as error:
-            return await self._failed(vmi, AgentError(str(error)))
-        except AgentError as error:
-            return await self._failed(vmi, error)
+        except (LauncherError, AgentError) as error:
+            return await self._failed(vmi, error if isinstance(error, AgentError) else AgentError(str(error)))
 
     def _without_effect(self, vmi: Obj) -> list[str]:
         """Return the fields that only a kubelet could heed."""
@@ -311,7 +311,7 @@ class MachineAgent:
         why = self._gone(driver.name, str((new.get("hypervisor") or {}).get("virtType") or ""))
         status.hypervisor_gone(new, f"{driver.title} no longer works on node {self._node_name}: {why}" if why else "")
         status.access(new, self._access_outcome(vmi))
-        status.networked(new, joined, pod)
+        status.networked(new, joined, pod, self._launchers.networks.addresses(pod_id(pod), pod))
         status.guest(new, there, bool(link.state.get("agent")), self._guest_report(vmi))
         await self._write(vmi, new)
         if (outcome is not None and (outcome.troubles or outcome.leaving)) or (carded and not carded.settled):
@@ -376,13 +376,13 @@ class MachineAgent:
         new = copy.deepcopy(vmi.get("status") or {})
         status.finish(new, phase)
         await self._write(vmi, new)
-        self._events.event(
-            vmi, EventType.NORMAL if phase == Phase.SUCCEEDED else EventType.WARNING, Reason.STOPPED, message
-        )
+        kind = EventType.NORMAL if phase == Phase.SUCCEEDED else EventType.WARNING
+        self._events.event(vmi, kind, Reason.STOPPED, message)
 
     async def _failed(self, vmi: Obj, error: AgentError) -> float | None:
         """Show why a machine cannot be started; try again, unless that is pointless."""
         new = copy.deepcopy(vmi.get("status") or {})
+        status.take_over(new)
         message, reason = str(error), error.reason
         if reason == IMAGE_FAILED and error.retry and self._patience.failures(vmi["metadata"]["uid"]):
             message, reason = f"Back-off pulling image: {message}", IMAGE_BACK_OFF

@@ -23,8 +23,9 @@ from polyvisor.controllers import data_volumes, running_pod
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
 from polyvisor.controllers.cpu_limits import limits_cpus
+from polyvisor.controllers.hand_over import HandOver
 from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period, is_launcher
-from polyvisor.controllers.nodes import is_open, may_run, node_of, shown
+from polyvisor.controllers.nodes import is_open, shown
 from polyvisor.controllers.objects import (
     add_finalizer,
     condition,
@@ -81,7 +82,7 @@ class VmiController:
         self._drivers = drivers
         self._recorder = recorder
         self._vmis, self._pods, self._nodes, self._claims, self._kubevirts = vmis, pods, nodes, claims, kubevirts
-        self._shapes = NodeShapes()
+        self._shapes, self._hand_over = NodeShapes(), HandOver(nodes)
         self._attachments = Attachments(
             client, recorder, pods=pods, claims=claims, nodes=nodes, config=self.configuration
         )
@@ -108,9 +109,11 @@ class VmiController:
             return None
         about.work_with(vmi)
         pods = [p for p in self._pods.by_index(OWNER_INDEX, uid(vmi)) if is_launcher(p, vmi)]
+        phase = phase_of(vmi)
+        if deleting(vmi) or phase in FINAL_PHASES:
+            self._hand_over.written(vmi)
         if deleting(vmi):
             return await self._delete(vmi, pods)
-        phase = phase_of(vmi)
         if phase in FINAL_PHASES:
             await self._attachments.release(vmi, pods)
             return None
@@ -153,13 +156,10 @@ class VmiController:
         fresh = await self._numbers.give(fresh)
         limit = await limits_cpus(self._client, fresh, config)
         pod = build_pod(fresh, spec, placement, settings, claims, cpu_limit=limit)
-        pod = await self._create_pod(fresh, pod, placement)
-        changed = copy.deepcopy(fresh)
-        status_of.scheduling(changed, pod, self._clock(), placement)
-        await self._write(fresh, changed)
-        return None
+        await self._create_pod(fresh, pod, placement)
+        return self._hand_over.made(fresh, placement)
 
-    async def _create_pod(self, vmi: Obj, pod: Obj, placement: Placement) -> Obj:
+    async def _create_pod(self, vmi: Obj, pod: Obj, placement: Placement) -> None:
         try:
             made = await self._client.create(PODS, pod)
         except ApiError as error:
@@ -171,7 +171,7 @@ class VmiController:
                 what = f"Pod {pod['metadata']['name']} exists and belongs to something else"
                 await self._hold(vmi, Reason.FAILED_CREATE, what)
                 raise ApiError(409, "AlreadyExists", what) from error
-            return existing
+            return
         passed = [f"{c.driver} ({c.verdict})" for c in placement.candidates]
         chosen = placement.driver.name if placement.driver else ""
         before = passed[: [c.driver for c in placement.candidates].index(chosen)]
@@ -179,7 +179,6 @@ class VmiController:
         message = f"Created virtual machine pod {made['metadata']['name']} for driver {how}"
         message += f"; passed over {', '.join(before)}" if before else ""
         self._recorder.event(vmi, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, message)
-        return made
 
     async def _follow(self, vmi: Obj, pod: Obj) -> float | None:
         phase = phase_of(vmi)
@@ -193,16 +192,21 @@ class VmiController:
             if why := status_of.pod_lost(pod):
                 await self._pod_lost(vmi, why)
                 return None
+            if left := self._hand_over.scheduler_has(vmi, pod):
+                return left
             decided = self._decision(vmi)
-            if status_of.pod_at_work(pod):
+            at_work = status_of.pod_at_work(pod)
+            left = self._hand_over.agent_has(pod, at) if at_work else 0.0
+            if at_work and not left:
                 status_of.scheduled(changed, pod, at, decided)
             else:
-                again = self._unschedulable(changed, pod, at, decided)
+                again = self._unschedulable(changed, pod, at, decided) or left or None
         elif deleting(pod):
             status_of.terminating(changed, at)
         elif phase == Phase.RUNNING:
             await running_pod.settle(self._client, vmi, pod, at)
         await self._write(vmi, changed)
+        self._hand_over.written(vmi)
         if phase == Phase.RUNNING and not deleting(pod):
             again = await self._attachments.settle(vmi, pod)
         return again
@@ -211,6 +215,8 @@ class VmiController:
         """Return what a Pod was made for, if the machine's status does not tell: the write after its making failed."""
         if phase_of(vmi) == Phase.SCHEDULING:
             return None
+        if known := self._hand_over.placement(vmi):
+            return known
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
         return self._place(vmi, spec, self.configuration(), status_of.unschedulable_drivers(vmi))
 
@@ -256,7 +262,7 @@ class VmiController:
         fresh = await self._fresh(vmi, any_phase=True)
         if fresh is None or phase_of(fresh) in (*FINAL_PHASES, "", Phase.PENDING):
             return None
-        if self._may_still_run(fresh):
+        if self._hand_over.may_still_run(fresh, self._clock()):
             return AGENT_SECONDS
         message = "the launcher Pod is gone"
         name = str(read_status(fresh).get("nodeName") or "")
@@ -264,10 +270,6 @@ class VmiController:
             message += f", and Node {name} as well"
         await self._end(fresh, Phase.FAILED, message, Reason.POD_NOT_EXISTS)
         return None
-
-    def _may_still_run(self, vmi: Obj) -> bool:
-        """Whether a machine without a Pod may still have a guest, whose end an agent will report."""
-        return may_run(vmi, self._nodes.get(None, node_of(vmi)), self._clock())
 
     async def _end(self, vmi: Obj, phase: Phase, message: str, reason: str = Reason.FAILED) -> None:
         changed = copy.deepcopy(vmi)
@@ -284,7 +286,7 @@ class VmiController:
             await self._delete_pod(vmi, pod, grace_period(vmi))
         if left:  # whoever watches the machine sees how it ended: it goes when its Pods have gone
             return None
-        if not pods and self._may_still_run(vmi):
+        if not pods and self._hand_over.may_still_run(vmi, self._clock()):
             return AGENT_SECONDS
         await self._attachments.release(vmi, pods)
         released = copy.deepcopy(vmi)

@@ -1,7 +1,7 @@
 """What the VMI controller writes into a machine's status, as functions from what is seen to what is written.
 
-The controller owns the status until the machine is handed over to its node (phase Scheduled); from then on it only
-ends a machine whose Pod is gone. The agent's fields are kept as they are.
+The controller owns the status until the machine is handed over to its node (phase Scheduled), or the node's agent takes
+it over; from then on it only ends a machine whose Pod is gone. The agent's fields are kept as they are.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def held_up(vmi: Obj, reason: Reason, message: str, at: datetime, placement: Pla
 
 
 def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = None) -> None:
-    """The Pod is there but not yet at work: phase Scheduling, and what keeps the Pod waiting. In place."""
+    """The Pod is there but not yet at work: phase Scheduling, its node, and what keeps the Pod waiting. In place."""
     status = vmi.setdefault("status", {})
     if not status.get("phase"):
         pending(vmi, at)
@@ -97,8 +97,7 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
         status["phaseTransitionTimestamps"] = [{"phase": str(Phase.PENDING), "phaseTransitionTimestamp": since}]
     made = moment(pod["metadata"].get("creationTimestamp")) or at
     set_phase(status, Phase.SCHEDULING, min(made, at))  # the write may come later than the Pod
-    if uid(pod) not in (status.get("activePods") or {}):  # its node's agent looks for it there, and knows the node
-        status["activePods"] = {uid(pod): (pod.get("spec") or {}).get("nodeName") or ""}
+    _bound(vmi, pod)
     drop_condition(status, VmiCondition.SYNCHRONIZED, WAITING)
     if condition(vmi, VmiCondition.DATA_VOLUMES_READY) is not None:
         ready = "All of the VMI's DVs are bound and ready"
@@ -124,15 +123,24 @@ def scheduling(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = N
 
 def scheduled(vmi: Obj, pod: Obj, at: datetime, placement: Placement | None = None) -> None:
     """Hand the machine over to the agent of the Pod's node, in place."""
-    node = pod["spec"]["nodeName"]
     scheduling(vmi, pod, at, placement)
-    status = vmi["status"]
-    set_phase(status, Phase.SCHEDULED, at)
-    status["nodeName"] = node
-    status["activePods"] = {uid(pod): node}
-    status["qosClass"] = read_status(pod).get("qosClass") or status.get("qosClass") or "Burstable"
-    status["launcherContainerImageVersion"] = pod["spec"]["containers"][0].get("image") or ""
-    vmi["metadata"].setdefault("labels", {})[names.NODE_NAME_LABEL] = node
+    set_phase(vmi["status"], Phase.SCHEDULED, at)
+
+
+def _bound(vmi: Obj, pod: Obj) -> None:
+    """Tell the node's agent which Pod is the machine's, and on which node: it may take the machine over from then on.
+
+    A Pod that has no node yet is recorded by its uid alone.
+    """
+    status, node = vmi["status"], (pod.get("spec") or {}).get("nodeName") or ""
+    active = status.get("activePods") or {}
+    if uid(pod) not in active or node:
+        status["activePods"] = {uid(pod): node}
+    if node:
+        status["nodeName"] = node
+        status["qosClass"] = read_status(pod).get("qosClass") or status.get("qosClass") or "Burstable"
+        status["launcherContainerImageVersion"] = pod["spec"]["containers"][0].get("image") or ""
+        vmi["metadata"].setdefault("labels", {})[names.NODE_NAME_LABEL] = node
 
 
 def ended(vmi: Obj, phase: Phase, reason: str, message: str, at: datetime) -> None:

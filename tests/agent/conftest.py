@@ -7,15 +7,21 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from polyvisor.agent import containers, render
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.sources import Places
 from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult, RootKind, Support, Verdict
+
+if TYPE_CHECKING:
+    from polyvisor.agent.process import Handler
+
+    from .played_kubelet import Kubelet
 
 Make = Callable[..., dict[str, Any]]
 Member = tuple[tarfile.TarInfo, bytes]
@@ -157,3 +163,22 @@ def home(tmp_path: Path) -> Path:
     home = tmp_path / "l" / "abc"
     home.mkdir(parents=True)
     return home
+
+
+@pytest.fixture
+async def kubelet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kubelet]:
+    from .played_kubelet import playing
+    from .test_machines import xml
+
+    monkeypatch.setattr(render, "domain_xml", xml)
+    monkeypatch.setattr(containers, "PROC", tmp_path / "proc")
+    async with playing(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def handler(kubelet: Kubelet, tmp_path: Path) -> AsyncIterator[Handler]:
+    from .played_kubelet import handling
+
+    async with handling(kubelet, tmp_path) as found:
+        yield found

@@ -77,6 +77,11 @@ class Networks:
         """Return the cards of a machine, None if this agent has not joined them yet."""
         return []
 
+    def addresses(self, id_: str, pod: Obj) -> list[str]:
+        """Return the addresses by which others reach a Pod."""
+        said = (pod.get("status") or {}).get("podIPs") or []
+        return [str(one["ip"]) for one in said if one.get("ip")]
+
     def socket(self, id_: str, kind: socket.SocketKind) -> tuple[socket.socket, str] | None:
         """Return a socket from which a guest can be reached, and its address; None where it has no inner address."""
         return None
@@ -95,6 +100,8 @@ class Networks:
 class _Joined:
     namespace: Namespace
     cards: list[Card]
+    seen: list[str]
+    """The addresses that the Pod's interface had, of cards behind it."""
     addresses: frozenset[str] = frozenset()
     """The Pod's, as the kubelet tells them."""
 
@@ -142,16 +149,28 @@ class PodNetworks(Networks):
             try:
                 await self._before(id_, vmi, namespace)
                 owner = (link.user, link.gid) if driver.cards is CardKind.TAP else None
-                cards = await asyncio.to_thread(self._set_up, id_, vmi, pod, namespace, owner)
+                cards, seen = await asyncio.to_thread(self._set_up, id_, vmi, pod, namespace, owner)
             except BaseException:
                 namespace.close()
                 raise
             old = self._joined.pop(id_, None)
             if old is not None:
                 old.namespace.close()
-            said = (pod.get("status") or {}).get("podIPs") or []
-            self._joined[id_] = _Joined(namespace, cards, frozenset(str(one.get("ip")) for one in said))
+            self._joined[id_] = _Joined(namespace, cards, seen)
+            self.addresses(id_, pod)
             return cards
+
+    def addresses(self, id_: str, pod: Obj) -> list[str]:
+        """Return the addresses by which others reach a Pod: the kubelet's word, and until it comes what was seen.
+
+        The kubelet reports them up to a second after a machine can run.
+        """
+        told = super().addresses(id_, pod)
+        found = self._joined.get(id_)
+        if found is None:
+            return told
+        found.addresses = frozenset(told)
+        return told or found.seen
 
     def resolver(self, vmi: Obj, pod: Obj) -> str:
         """Return what the DHCP server tells of the Pod's names, as a ``resolv.conf``."""
@@ -186,7 +205,10 @@ class PodNetworks(Networks):
             raise NetworkError(f"the launcher has ended: {error}") from None
         return namespace
 
-    def _set_up(self, id_: str, vmi: Obj, pod: Obj, namespace: Namespace, owner: tuple[int, int] | None) -> list[Card]:
+    def _set_up(
+        self, id_: str, vmi: Obj, pod: Obj, namespace: Namespace, owner: tuple[int, int] | None
+    ) -> tuple[list[Card], list[str]]:
+        """Return the cards, and the addresses of the interface that some are behind."""
         folder = self._folder / id_
         folder.mkdir(mode=0o700, exist_ok=True)
         taken = _read(folder / KEPT)
@@ -206,7 +228,9 @@ class PodNetworks(Networks):
         if dhcp.served(cards):
             text = dhcp.config(folder, cards, host_name(vmi), self._resolver.of(pod))
             dhcp.ensure(folder, namespace, text)
-        return cards
+        outer = [facts.devices[card.outer] for card in cards if card.translated]
+        seen = [str(one.ip) for device in outer for one in device.addresses]
+        return cards, [*seen, *(str(one.ip) for device in outer for one in device.addresses6)]
 
     def _keep(self, id_: str, taken: Mapping[str, Taken]) -> None:
         folder = self._folder / id_

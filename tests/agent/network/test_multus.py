@@ -41,5 +41,6 @@ def test_an_interface_is_there_once_multus_says_so() -> None:
 @pytest.mark.parametrize(("said", "source"), [(pod("eth0", MORE), "domain, multus-status"), (pod("eth0"), "domain")])
 def test_the_status_says_what_multus_said(said: Obj, source: str) -> None:
     found: Obj = {"interfaces": [{"name": "more", "infoSource": "domain"}]}
-    status.networked(found, [Card("more", False, MORE, "k6t-1", "tap1", "02:00:00:00:00:02", 1500, multus=True)], said)
+    card = Card("more", False, MORE, "k6t-1", "tap1", "02:00:00:00:00:02", 1500, multus=True)
+    status.networked(found, [card], said, [])
     assert found["interfaces"][0]["infoSource"] == source

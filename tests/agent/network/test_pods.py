@@ -155,6 +155,28 @@ async def test_a_guest_behind_the_pods_address(
         assert ask(guest, OUTSIDE, 80, 1) == "TimeoutError", "another's address is not let through"
 
 
+async def test_a_pods_addresses_are_known_before_the_kubelet_reports_them(
+    net: Net, networks: PodNetworks, link: Any
+) -> None:
+    unreported = {**LAUNCHER, "status": {}}
+    assert networks.addresses(ID, unreported) == []
+    await networks.join(ID, vmi(({"masquerade": {}}, POD_NETWORK)), unreported, link, TAP)
+    assert networks.addresses(ID, unreported) == [POD]
+    assert networks.addresses(ID, {**LAUNCHER, "status": {"podIPs": [{"ip": "192.0.2.9"}]}}) == ["192.0.2.9"]
+
+
+async def test_a_guest_that_has_the_pods_address_is_reached_once_the_kubelet_has_reported_it(
+    net: Net, networks: PodNetworks, link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "is_local", lambda _: False)
+    await networks.join(ID, vmi(({"bridge": {}}, POD_NETWORK)), {**LAUNCHER, "status": {}}, link, TAP)
+    assert networks.socket(ID, socket.SOCK_STREAM) is None
+    networks.addresses(ID, LAUNCHER)
+    found = networks.socket(ID, socket.SOCK_STREAM)
+    assert found is not None
+    found[0].close()
+
+
 async def test_what_a_root_is_told_of_names(networks: PodNetworks) -> None:
     machine = vmi(({"masquerade": {}}, POD_NETWORK))
     told = "nameserver 198.51.100.53\nsearch default.svc.cluster.local svc.cluster.local\n"
