@@ -244,6 +244,8 @@ def _compute(
     }
     if storage.devices:
         container["volumeDevices"] = storage.devices
+    if storage.after_start:
+        container["lifecycle"] = {"postStart": {"exec": {"command": storage.after_start}}}
     return container
 
 

@@ -1,7 +1,9 @@
 """What a launcher Pod needs for its machine's volumes and kernel: volumes, mounts, containers that hold images. Pure.
 
 An image stays in a container of its own, which does nothing but live: its files are seen by the node's agent, who shows
-them to the launcher. Since an image need not hold a program, the container runs one that an init container brought.
+them to the launcher. Since an image need not hold a program, the container runs one that the launcher's container
+brings as it starts: a kubelet starts a Pod's containers in their order, and waits for what a container does after its
+start. (An init container would do as well, but a kubelet takes up to a second to notice that it has ended.)
 What isn't obvious: the machine's own folder is mounted read-only into an unprivileged launcher. The agent makes disks
 there and hands over the writing of each. The token of a service account is the guest's: the agent puts it onto a disc,
 and no container that goes on running has it mounted. Volumes that come and go have a Pod of their own, which
@@ -31,8 +33,8 @@ QUIET = f"{names.PROGRAMS_FOLDER}/quiet"
 """A pipe that nobody writes to."""
 STAY = 'trap "exit 0" TERM; read -r _ <>"$1"'
 """A shell's script for a container that does nothing but live, as one process; its argument is such a pipe."""
-BRING = '"$0" cp "$0" "$1" && "$0" mkfifo "$2"'
-"""What the init container does, by busybox: a copy of it, and the pipe."""
+BRING = ("/bin/busybox", "sh", "-c", '"$0" cp "$0" "$1" && "$0" mkfifo "$2"', "/bin/busybox", BUSYBOX, QUIET)
+"""What the launcher's container does after its start, by busybox: a copy of it, and the pipe."""
 AGAIN = 'trap "exit 0" TERM; while "$0" "$@" & wait $!; do :; done'
 """A shell's script that runs a program anew whenever it ends well, as one does whose only client has left."""
 RESTRICTED: Mapping[str, object] = {
@@ -82,6 +84,8 @@ class PodStorage:
     init_containers: list[Obj] = field(default_factory=list)
     containers: list[Obj] = field(default_factory=list)
     pull_secrets: list[Obj] = field(default_factory=list)
+    after_start: list[str] = field(default_factory=list)
+    """What the launcher's container runs before the kubelet starts those that follow it."""
     token: str = ""
     """The volume that a service account's token is in."""
     resources: Callable[..., Obj] = BY_DEFAULT
@@ -165,20 +169,11 @@ class PodStorage:
                 self.volumes.append({"name": inside.SHARES_VOLUME, "emptyDir": {}})
                 self.mounts.append(sockets | {"readOnly": True})
 
-    def _programs(self, launcher_image: str) -> None:
-        if not any(mount["name"] == names.PROGRAMS_VOLUME for one in self.containers for mount in one["volumeMounts"]):
-            return
-        self.volumes.append({"name": names.PROGRAMS_VOLUME, "emptyDir": {}})
-        self.init_containers.append(
-            {
-                "name": names.PROGRAMS_CONTAINER,
-                "image": launcher_image,
-                "command": ["/bin/busybox", "sh", "-c", BRING, "/bin/busybox", BUSYBOX, QUIET],
-                "volumeMounts": [{"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER}],
-                "resources": self.resources(Support.IMAGE, lasting=False),
-                "securityContext": {**RESTRICTED, "readOnlyRootFilesystem": True},
-            }
-        )
+    def _programs(self) -> None:
+        if any(mount["name"] == names.PROGRAMS_VOLUME for one in self.containers for mount in one["volumeMounts"]):
+            self.volumes.append({"name": names.PROGRAMS_VOLUME, "emptyDir": {}})
+            self.mounts.append({"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER})
+            self.after_start = [*BRING]
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
@@ -221,7 +216,7 @@ def pod_storage(
         found.mounts.append({"name": inside.STATE_VOLUME, "mountPath": inside.STATE_FOLDER})
     if kernel:
         found._image(inside.KERNEL_CONTAINER, kernel)
-    found._programs(launcher_image)
+    found._programs()
     if found.token:
         found._token(found.token, launcher_image)
     found.volumes.append({"name": names.MACHINE_VOLUME, "emptyDir": {}})

@@ -39,14 +39,18 @@ def test_an_image_lives_in_a_container_of_its_own() -> None:
         assert security["readOnlyRootFilesystem"]
         assert security["runAsNonRoot"]
         assert security["capabilities"] == {"drop": ["ALL"]}
-    (program,) = found.init_containers
-    assert (program["image"], program["volumeMounts"][0]["name"]) == ("l:1", mount["name"])
+    place = container["command"][0]
+    assert place in found.after_start, "the launcher's container has brought it before they start"
+    (own,) = (one for one in found.mounts if one["name"] == mount["name"])
+    assert not own.get("readOnly"), own
+    assert place.startswith(own["mountPath"])
+    assert not found.init_containers, "a kubelet takes its time to notice the end of one"
     assert found.pull_secrets == [{"name": "s"}]
 
 
 def test_without_images_there_is_nothing_that_brings_a_program() -> None:
     found = storage({"name": "data", "emptyDisk": {"capacity": "1Mi"}})
-    assert not found.init_containers
+    assert not found.after_start
     assert not found.containers
     assert [one["name"] for one in found.volumes] == ["polyvisor-machine", "hotplug-disks"]
 
@@ -124,9 +128,9 @@ async def test_the_pod_holds_all_of_it(world: World) -> None:
     await world.create_vmi("m", {"volumes": [volume]})
     spec = (await world.pod("m"))["spec"]
     assert [one["name"] for one in spec["containers"]] == ["compute", "volumeroot", "guest-console-log"]
-    assert [one["name"] for one in spec["initContainers"]] == ["container-disk-binary"]
+    assert spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"][0] == "/bin/busybox"
     assert spec["imagePullSecrets"] == [{"name": "s"}]
-    mounted = {m["name"] for c in [*spec["containers"], *spec["initContainers"]] for m in c["volumeMounts"]}
+    mounted = {m["name"] for c in spec["containers"] for m in c["volumeMounts"]}
     assert mounted == {one["name"] for one in spec["volumes"]}
     compute = spec["containers"][0]
     assert compute["securityContext"]["runAsUser"] == names.LAUNCHER_USER
@@ -159,7 +163,7 @@ async def test_small_containers_spoil_no_guarantee(world: World, resources: Obj,
     volume = {"name": "root", "containerDisk": {"image": "a:1"}}
     await world.create_vmi("m", {"volumes": [volume], "domain": {"devices": {}, "resources": resources}})
     spec = (await world.pod("m"))["spec"]
-    for container in (*spec["containers"], *spec["initContainers"]):
+    for container in spec["containers"]:
         requests, limits = container["resources"]["requests"], container["resources"]["limits"]
         same = all(requests[name] == limits[name] for name in ("cpu", "memory"))
         assert same is firm, container["name"]

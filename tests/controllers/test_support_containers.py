@@ -30,7 +30,7 @@ def pod(config: Obj, **domain: Any) -> Obj:
 
 
 def resources(spec: Obj) -> dict[str, Obj]:
-    return {one["name"]: one["resources"] for one in [*spec["containers"], *spec["initContainers"]]}
+    return {one["name"]: one["resources"] for one in [*spec["containers"], *spec.get("initContainers", [])]}
 
 
 def given(kind: Support, **amounts: Obj) -> Obj:
@@ -40,7 +40,7 @@ def given(kind: Support, **amounts: Obj) -> Obj:
 def test_no_container_is_held_up_while_it_starts() -> None:
     found = resources(pod({}))
     del found["compute"]
-    assert set(found) == {"container-disk-binary", "volumeroot", "guest-console-log"}
+    assert set(found) == {"volumeroot", "guest-console-log"}
     for name, one in found.items():
         assert parse_quantity(one["limits"]["cpu"]) >= PROMPT, name
         assert parse_quantity(one["requests"]["cpu"]) <= parse_quantity("0.01"), name
@@ -48,7 +48,7 @@ def test_no_container_is_held_up_while_it_starts() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [(Support.IMAGE, {"container-disk-binary", "volumeroot"}), (Support.CONSOLE, {"guest-console-log"})],
+    [(Support.IMAGE, {"volumeroot"}), (Support.CONSOLE, {"guest-console-log"})],
 )
 def test_the_configuration_overrides_what_it_names(kind: Support, names: set[str]) -> None:
     found = resources(pod(given(kind, limits={"cpu": "70m"}, requests={"memory": "3M"})))
@@ -78,7 +78,8 @@ def test_little_is_asked_for_beside_cpus_that_a_machine_has_to_itself() -> None:
         assert one["requests"]["cpu"] == one["limits"]["cpu"]
     lasting = sum(parse_quantity(found[name]["requests"]["cpu"]) for name in ("volumeroot", "guest-console-log"))
     assert lasting <= parse_quantity("0.2")
-    assert parse_quantity(found["container-disk-binary"]["limits"]["cpu"]) >= PROMPT, "it is over before they start"
+    once = support_resources(Support.IMAGE, {}, guaranteed=True, lasting=False)
+    assert parse_quantity(once["limits"]["cpu"]) >= PROMPT, "an init container is over before the others start"
 
 
 def test_the_configuration_counts_there_too() -> None:
@@ -89,4 +90,4 @@ def test_the_configuration_counts_there_too() -> None:
 
 def test_without_a_serial_console_there_is_no_log_of_it() -> None:
     found = resources(pod({}, devices={"autoattachSerialConsole": False}))
-    assert set(found) == {"compute", "container-disk-binary", "volumeroot"}
+    assert set(found) == {"compute", "volumeroot"}

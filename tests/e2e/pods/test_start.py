@@ -75,8 +75,7 @@ def throttled(pods: NodesCluster) -> Iterator[dict[str, int]]:
         running(pods)
     status = pod_of(pods, NAME)["status"]
     found = {
-        one["name"]: seen.seen.get(one["containerID"].rpartition("/")[2], -1)
-        for one in [*status["containerStatuses"], *status["initContainerStatuses"]]
+        one["name"]: seen.seen.get(one["containerID"].rpartition("/")[2], -1) for one in status["containerStatuses"]
     }
     yield found
     gone(pods, "vmi", NAME)
@@ -100,7 +99,7 @@ def processes(nodes: NodesCluster, container: str) -> list[str]:
 
 
 def test_a_start_does_nothing_needless(pods: NodesCluster, throttled: dict[str, int]) -> None:
-    assert set(throttled) >= {"compute", "guest-console-log", "volumedata", "container-disk-binary"}
+    assert set(throttled) >= {"compute", "guest-console-log", "volumedata"}
     assert all(0 <= periods <= MOST_THROTTLED for periods in throttled.values()), throttled
 
     compute = processes(pods, "compute")
