@@ -28,13 +28,10 @@ if TYPE_CHECKING:
 
     from polyvisor.api import Obj
 
-BUSYBOX = f"{names.PROGRAMS_FOLDER}/busybox"
-QUIET = f"{names.PROGRAMS_FOLDER}/quiet"
-"""A pipe that nobody writes to."""
-STAY = 'trap "exit 0" TERM; read -r _ <>"$1"'
-"""A shell's script for a container that does nothing but live, as one process; its argument is such a pipe."""
-BRING = ("/bin/busybox", "sh", "-c", '"$0" cp "$0" "$1" && "$0" mkfifo "$2"', "/bin/busybox", BUSYBOX, QUIET)
-"""What the launcher's container does after its start, by busybox: a copy of it, and the pipe."""
+WAITS = f"{names.PROGRAMS_FOLDER}/waits"
+"""What a container runs that does nothing but live (:mod:`polyvisor.launcher.waiting`)."""
+BRING = ("/bin/busybox", "cp", inside.WAITING_PROGRAM, WAITS)
+"""What the launcher's container does after its start."""
 AGAIN = 'trap "exit 0" TERM; while "$0" "$@" & wait $!; do :; done'
 """A shell's script that runs a program anew whenever it ends well, as one does whose only client has left."""
 RESTRICTED: Mapping[str, object] = {
@@ -129,7 +126,7 @@ class PodStorage:
         found: Obj = {
             "name": container,
             "image": source["image"],
-            "command": [BUSYBOX, "sh", "-c", STAY, BUSYBOX, QUIET],
+            "command": [WAITS],
             "volumeMounts": [
                 {"name": names.PROGRAMS_VOLUME, "mountPath": names.PROGRAMS_FOLDER, "readOnly": True},
             ],
