@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from polyvisor.api.names import LAUNCHER_VOLUME
+from tests.e2e.cluster import KUBECTL
 from tests.e2e.installation import eventually
 from tests.e2e.node import CGROUPS, Node
 from tests.e2e.nodes import NodesCluster
@@ -22,6 +25,8 @@ pytestmark = pytest.mark.e2e
 NAME = "start"
 MOST_THROTTLED = 5
 """Periods of 0.1 s in which a container may be throttled until its machine runs."""
+SETTLE_SECONDS = 3.0
+"""What comes after a start would come by then, and nothing tells that it does not."""
 THROTTLED = re.compile(r"^nr_throttled (\d+)$", re.MULTILINE)
 VOLUMES = [{"name": "data", "containerDisk": image("demo-disk")}]
 DEVICES = {"disks": [{"name": "data", "disk": {"bus": "virtio"}}]}
@@ -61,6 +66,30 @@ def watched(node: Node) -> Iterator[Throttled]:
         yield one
     finally:
         one.stop()
+
+
+class Versions(threading.Thread):
+    """Notes each version of the machine that a watch tells of; a watch leaves none out."""
+
+    def __init__(self, nodes: NodesCluster) -> None:
+        super().__init__(daemon=True)
+        self.seen: list[str] = []
+        command = [KUBECTL, f"--kubeconfig={nodes.kubeconfig}", "get", "vmi", f"--field-selector=metadata.name={NAME}"]
+        command += ["--watch", "--output=jsonpath={.metadata.resourceVersion} {.status.phase}{'\\n'}"]
+        environment = {**os.environ, "HOME": str(nodes.folder)}
+        self._watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self.start()
+
+    def run(self) -> None:
+        assert self._watch.stdout is not None
+        for line in self._watch.stdout:
+            self.seen.append(line.strip())
+
+    def stop(self) -> list[str]:
+        self._watch.terminate()
+        self.join()
+        self._watch.wait()
+        return self.seen
 
 
 def running(nodes: NodesCluster) -> None:
@@ -114,6 +143,20 @@ def test_a_start_does_nothing_needless(pods: NodesCluster, throttled: dict[str, 
     assert answers, "libvirt keeps what it knows of QEMU"
     late = [file.name for file in answers if file.stat().st_mtime_ns > begun]
     assert not late, f"libvirt probed QEMU in the launcher: {late}"
+
+
+def test_a_start_takes_few_writes(pods: NodesCluster) -> None:
+    versions = Versions(pods)
+    try:
+        running(pods)
+        gate = "{.status.conditions[?(@.type=='kubevirt.io/virtual-machine-unpaused')].status}"
+        name = pod_of(pods, NAME)["metadata"]["name"]
+        eventually(lambda: pods.kubectl("get", "pod", name, f"--output=jsonpath={gate}") == "True", SECONDS)
+        time.sleep(SETTLE_SECONDS)
+    finally:
+        seen = versions.stop()
+        gone(pods, "vmi", NAME)
+    assert [line.partition(" ")[2] for line in seen] == ["Pending", "Scheduling", "Running"], seen
 
 
 def test_the_agents_image_has_no_hypervisor(pods: NodesCluster) -> None:
