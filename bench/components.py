@@ -14,8 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from bench.idle import ticks
 from bench.memory import KIB, pss
 from polyvisor.api.resources import NODES
@@ -119,8 +117,8 @@ def _probe(found: Installation, end: float) -> None:
     while time.monotonic() < end:
         for path, every in PROBES.items():
             if second % every == 0:
-                for port in found.health.values():
-                    httpx.get(f"http://127.0.0.1:{port}/{path}", trust_env=False).raise_for_status()
+                for name in found.health:
+                    found.ask(name, f"/{path}").raise_for_status()
         second += 1
         time.sleep(1)
 

@@ -14,7 +14,7 @@ from bench.imports import Import
 from bench.memory import Cost
 from bench.scale import Scale
 from bench.start import Pairs
-from bench.tables import Rows, facts, markdown, print_tables, spread
+from bench.tables import Rows, facts, markdown, print_tables, spread, today
 
 RESERVED = 25 + 100 + 25 + 40
 """MiB that KubeVirt reserves a machine: launcher monitor, launcher, virtlogd, and libvirt's daemon."""
@@ -23,14 +23,16 @@ GOAL_START, GOAL_MEMORY = 0.5, 40
 
 PAGE = """# Performance
 
-Measured by `make bench` on {facts}.
+What users of a cluster get comes first. Each section names the command that made its figures, the day, and what was
+simulated where anything was. The machine: {facts}.
 
 ## From POST to running
 
-Seconds from the POST of a VirtualMachineInstance until a watch says `Running`, against a bare `virsh create` of the
-same domain XML, taken in turns in one run. The floor is kind to libvirt: its daemon runs already and knows the
-hypervisor, a container's root tree is copied already. Ours includes admission, a durable store, placement, the Pod and
-its scheduling, the copy of the root tree, and a launcher with a libvirt of its own. Goal: the floor and {goal_start} s.
+Standalone, by `python -m bench machines` on {day}. Seconds from the POST of a VirtualMachineInstance until a watch
+says `Running`, against a bare `virsh create` of the same domain XML, taken in turns in one run. The floor is kind to
+libvirt: its daemon runs already and knows the hypervisor, a container's root tree is copied already. Ours includes
+admission, a durable store, placement, the Pod and its scheduling, the copy of the root tree, and a launcher with a
+libvirt of its own. Goal: the floor and {goal_start} s.
 
 {start}
 KubeVirt's own benchmark reports 15 to 28 s from creation to running, on other machines and with Kubernetes around it;
@@ -38,47 +40,49 @@ it is quoted as an anchor and was not measured here.
 
 ## Memory a machine, beside the hypervisor
 
-MiB of proportional set size a machine: what belongs to it alone (launcher, libvirt's private daemon and container
-controller), and what the standalone process grew by. QEMU's own process and the guests' are not counted. Goal: at most
-{goal_memory} MiB. KubeVirt reserves {reserved} MiB a machine for the same (25 + 100 + 25 + 40: launcher monitor,
-launcher, virtlogd, libvirt's daemon); that is what its scheduler sets aside, not a measurement.
+Standalone, by `python -m bench machines` on {day}. MiB of proportional set size a machine: what belongs to it alone
+(launcher, libvirt's private daemon and container controller), and what the standalone process grew by. QEMU's own
+process and the guests' are not counted. Goal: at most {goal_memory} MiB. KubeVirt reserves {reserved} MiB a machine
+for the same (25 + 100 + 25 + 40: launcher monitor, launcher, virtlogd, libvirt's daemon); that is what its scheduler
+sets aside, not a measurement.
 
 {memory}
 ## The standalone process, idle
 
-API server, scheduler, controllers and node agent in one process. CPU in percent of one CPU.
+By `python -m bench machines` on {day}. API server, scheduler, controllers and node agent in one process. CPU in
+percent of one CPU.
 
 {idle}"""
 
 CHOICE = """## Choosing a driver
 
-By `python -m bench choice`. A typical VM (two disks, a network card, cloud-init) judged against every driver, by
-admission and by `explain`, which needs no cluster. The libraries alone: an interpreter that imports what the command
-line is built on, and ends.
+By `python -m bench choice` on {day}. A typical VM (two disks, a network card, cloud-init) judged against every
+driver, by admission and by `explain`, which needs no cluster. The libraries alone: an interpreter that imports what
+the command line is built on, and ends.
 
 {choice}"""
 
 IMPORTS = """## Bringing images in
 
-By `python -m bench imports`. What fills DataVolumes and takes uploads, against the plain tool that does the same work,
-taken in turns on the same file system. Ours also tells the format, refuses images that reach beyond themselves, keeps
-to the claim's size, and puts the disk in place whole.
+By `python -m bench imports` on {day}. What fills DataVolumes and takes uploads, against the plain tool that does the
+same work, taken in turns on the same file system. Ours also tells the format, refuses images that reach beyond
+themselves, keeps to the claim's size, and puts the disk in place whole.
 
 {imports}"""
 
 COMPONENTS = """## The control plane, idle
 
-By `python -m bench components`, all of it on one machine: {facts}. etcd and kube-apiserver are real, and so are
-Polyvisor's processes, of which virt-controller and virt-operator have one that leads and one that stands by; they run
-beside the API server with the rights of their service accounts, and **no kubelet runs them: its probes are played**, at
-the chart's intervals. virt-handler asks every few seconds for a kubelet's device plugins, which it would hear of once
-on a node. There is no machine. CPU time was counted over {seconds:.0f} s.
+By `python -m bench components` on {day}, all of it on one machine: {facts}. etcd and kube-apiserver are real, and so
+are Polyvisor's processes, of which virt-controller and virt-operator have one that leads and one that stands by; they
+run beside the API server with the rights of their service accounts, and **no kubelet runs them: its probes are
+played**, at the chart's intervals. virt-handler asks every few seconds for a kubelet's device plugins, which it would
+hear of once on a node. There is no machine. CPU time was counted over {seconds:.0f} s.
 
 {components}"""
 
 SCALE = """## A large cluster
 
-By `python -m bench scale`, all of it on one machine: {facts}{note}. etcd, kube-apiserver, controller-manager,
+By `python -m bench scale` on {day}, all of it on one machine: {facts}{note}. etcd, kube-apiserver, controller-manager,
 scheduler, virt-controller (one replica, which leads) and virt-api are real, as processes of their own; of virt-api's
 webhooks every creation is judged. kwok plays the kubelets of {nodes} nodes. **The nodes' agents are played by the
 benchmark**: for each machine they write what the real agent writes (one status, two Events), made by the agent's own
@@ -149,6 +153,7 @@ class Report:
     def page(self) -> str:
         """Return docs/performance.md."""
         return PAGE.format(
+            day=today(),
             facts=self.facts,
             goal_start=GOAL_START,
             goal_memory=GOAL_MEMORY,
@@ -161,22 +166,24 @@ class Report:
 
 def choice_section(found: Choice) -> str:
     """Return the section about choosing a driver."""
-    return CHOICE.format(choice=markdown(choice.rows(found)))
+    return CHOICE.format(day=today(), choice=markdown(choice.rows(found)))
 
 
 def components_section(found: Components) -> str:
     """Return the section about the idle control plane."""
-    return COMPONENTS.format(facts=facts(), seconds=found.seconds, components=markdown(components.rows(found)))
+    table = markdown(components.rows(found))
+    return COMPONENTS.format(day=today(), facts=facts(), seconds=found.seconds, components=table)
 
 
 def imports_section(found: list[Import]) -> str:
     """Return the section about bringing images in."""
-    return IMPORTS.format(imports=markdown(imports.rows(found)))
+    return IMPORTS.format(day=today(), imports=markdown(imports.rows(found)))
 
 
 def scale_section(found: Scale, note: str) -> str:
     """Return the section about a large cluster."""
     return SCALE.format(
+        day=today(),
         facts=facts(),
         note=f"; {note}" if note else "",
         nodes=found.nodes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from statistics import median
 
@@ -26,6 +27,11 @@ def facts() -> str:
         f"{os.cpu_count()} CPUs, {memory:.0f} GiB of memory; Debian {release}, Linux {kernel}, "
         f"libvirt {libvirt}, QEMU {qemu}, Python {platform.python_version()}"
     )
+
+
+def today() -> str:
+    """Return the day that figures are of."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def print_tables(*tables: Rows) -> None:

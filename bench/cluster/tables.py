@@ -15,9 +15,9 @@ IDLE_PERIOD = 180.0
 
 SECTION = """## In a cluster
 
-By `python -m bench cluster` on {facts}. A real Kubernetes of one node (kube-apiserver, etcd, controller-manager,
-scheduler, kubelet, kube-proxy, containerd and runc on this machine), Polyvisor installed by `polyvisor install`, real
-launcher Pods, guests under emulation; nothing is played. {beside}
+By `python -m bench cluster`, {days}, on {facts}. A real Kubernetes of one node (kube-apiserver, etcd,
+controller-manager, scheduler, kubelet, kube-proxy, containerd and runc on this machine), Polyvisor installed by
+`polyvisor install`, real launcher Pods, guests under emulation; nothing is played. {beside}
 
 ### From POST to Running
 
@@ -137,6 +137,11 @@ def _by_name(title: str, systems: Sequence[Figures], found: Sequence[dict[str, f
     return [*rows, ["together", *(format(sum(one.values()), form) for one in found)]]
 
 
+def _days(figures: Figures) -> str:
+    days = sorted({moment.partition(" ")[0] for moment in figures.measured.values()})
+    return "on " + " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "at an unknown time"
+
+
 def show(systems: Sequence[Figures]) -> None:
     """Print all tables."""
     makers = (start_rows, floor_rows, burst_rows, cpu_rows, memory_rows, write_rows, idle_rows)
@@ -146,6 +151,7 @@ def show(systems: Sequence[Figures]) -> None:
 def section(systems: Sequence[Figures], note: str) -> str:
     """Return the section; ``note`` says what a reader should know, such as what another system's figures are."""
     return SECTION.format(
+        days=_days(systems[0]),
         facts=facts(),
         beside=note,
         count=len(systems[0].starts.get(KERNEL, [])),

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from bench.cluster import Figures, section
+from bench.cluster import Figures, Kept, section
 from bench.cluster.audit import writes
 from bench.cluster.processes import cpu_by_program
 from bench.cluster.sightings import Sightings
@@ -71,6 +71,20 @@ def test_two_systems_stand_side_by_side(tmp_path: Path) -> None:
     assert "| state | Polyvisor, kernel from an image | Another, kernel from an image |" in text
     assert "| Running | 2.00 (2.00 to 2.00) | 5.00 (5.00 to 5.00) |" in text
     assert "| Polyvisor | virt-api-1 polyvisor.server | 2.00 | 2.0 | 60 |" in text, "brought to 180 s"
+
+
+def test_figures_are_kept_step_by_step(tmp_path: Path) -> None:
+    path = tmp_path / "build" / "own.json"
+    first = Kept(path, "Polyvisor")
+    first.figures.floors["Pod"] = [0.5]
+    first.done("starts")
+    second = Kept(path, "Polyvisor")
+    second.figures.burst["deleted"] = 2.0
+    second.done("burst")
+    found = Figures.read(path)
+    assert (found.floors, found.burst) == ({"Pod": [0.5]}, {"deleted": 2.0})
+    assert set(found.measured) == {"starts", "burst"}
+    assert f"on {found.measured['burst'].partition(' ')[0]}" in section([found], "")
 
 
 def test_parts_that_were_not_measured_leave_empty_tables() -> None:
