@@ -177,7 +177,7 @@ class Agent:
         def look(uid: str) -> None:
             self._machines.look(uid)
 
-        if settings.pods is not None:
+        if isinstance(self._launchers, PodLaunchers):
             seeded = self._launcher_images.seeded if self._launcher_images else lambda _driver, _pod, plan: plan
             return PodNode(
                 self._events, self._registry, self._launchers, self._pods, self._vmis, look=look, seeded=seeded

@@ -57,6 +57,14 @@ class PodLaunchers(Launchers):
         """Whether there may be a domain: whether somebody listens."""
         return self.get(id_) is not None
 
+    def is_made(self, id_: str) -> bool:
+        """Whether the kubelet has made a launcher's folder."""
+        return self.folder(id_).is_dir()
+
+    def listens(self, id_: str) -> bool:
+        """Whether there is something by the name of a launcher's socket; who it is shows when it is connected to."""
+        return os.path.lexists(self.folder(id_) / SOCKET)
+
     def over(self, pod_uid: str) -> bool:
         """Whether a Pod's containers are gone: the launcher has let go, and the kubelet has cleared the Pod away."""
         return self.get(folder_id(pod_uid)) is None and not (self.root / pod_uid).exists()

@@ -21,9 +21,9 @@ from pathlib import Path
 from polyvisor.agent import containers, launcher_pods
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.kept import link_in_pod
-from polyvisor.agent.launchers import Launchers
-from polyvisor.agent.link import LauncherError, Link
+from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.patience import Patience
+from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.power import pod_deadline, power_down
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.virtual_node import RECORD_SECONDS, owner_uid, pod_id
@@ -46,7 +46,7 @@ class PodNode:
         self,
         events: EventRecorder,
         registry: DriverRegistry,
-        launchers: Launchers,
+        launchers: PodLaunchers,
         pods: Informer,
         vmis: Informer,
         *,
@@ -124,14 +124,21 @@ class PodNode:
         return None
 
     async def _reached(self, id_: str, pod: Obj, vmi: Obj, driver: Driver) -> Link:
-        """Give a launcher its plan, if it has none, and connect to it."""
+        """Give a launcher its plan, if it has none, and connect to it.
+
+        What is cheap to see comes first: this is tried again and again while the kubelet brings many Pods up.
+        """
         if not self._launchers.known(id_):
+            if not self._launchers.is_made(id_):
+                raise LauncherGone("the kubelet has not made its folder yet")
             uuid = domain_uuid(vmi)
             plan = replace(driver.launcher(Path(LAUNCHER_FOLDER)), console_log=is_logged(vmi["spec"]))
             plan = await asyncio.to_thread(self._seeded, driver, pod, plan)
             plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
             name = driver.domain_name(domain_name(vmi), uuid)
             self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
+        if not self._launchers.listens(id_):
+            raise LauncherGone("it does not listen yet")
         return await self._launchers.ensure(id_)
 
     def _not_reached(self, id_: str, pod: Obj, error: Exception) -> float | None:

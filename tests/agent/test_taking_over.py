@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from ipaddress import IPv4Interface
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from polyvisor.agent import render, status
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.network.plan import Card
+from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.pod_machines import is_complete
+from polyvisor.agent.pod_node import BRISK_PAUSE, PodNode
 from polyvisor.agent.process import Handler
 from polyvisor.api.resources import PODS, VMIS
 
@@ -63,6 +67,32 @@ async def test_a_machine_whose_pod_vanished_before_it_was_reported_is_over(kubel
     await kubelet.ended(uid)
     await asyncio.to_thread(kubelet.clear, uid)
     await kubelet.until(VMIS, "one", lambda v: v["status"]["phase"] == "Failed")
+
+
+async def test_a_launcher_that_is_not_there_yet_costs_nearly_nothing(tmp_path: Path) -> None:
+    """It is looked for twenty times a second, for each Pod of a burst."""
+    made: list[str] = []
+    driver = SimpleNamespace(launcher=lambda *_: made.append("plan"), name="plain")
+    registry: Any = SimpleNamespace(get=lambda _: driver)
+    uid = "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "m", "uid": "u"}
+    labels = {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "u"}
+    metadata = {"name": "p", "namespace": "default", "uid": uid, "labels": labels}
+    pod = {"metadata": metadata | {"ownerReferences": [owner | {"controller": True}]}}
+    pod |= {"spec": {"nodeName": "n1", "containers": []}, "status": {}}
+    vmi = {"metadata": {"name": "m", "namespace": "default", "uid": "u"}, "spec": {"domain": {"devices": {}}}}
+    vmi["status"] = {"activePods": {uid: "n1"}}
+    pods: Any = SimpleNamespace(by_index=lambda *_: [pod], on_change=lambda _: None)
+    vmis: Any = SimpleNamespace(by_index=lambda *_: [vmi], on_change=lambda _: None)
+    launchers = PodLaunchers(tmp_path, lambda _: None, lambda _: uid)
+    events: Any = SimpleNamespace()
+    node = PodNode(events, registry, launchers, pods, vmis, look=lambda _: None)
+    assert await node.reconcile("6f0c6d0e3d1b") == BRISK_PAUSE
+    assert not made
+    launchers.folder("x").mkdir(parents=True)
+    with pytest.raises(TypeError):  # what was made is no plan
+        await node.reconcile("6f0c6d0e3d1b")
+    assert made == ["plan"]
 
 
 @pytest.mark.parametrize(
