@@ -36,6 +36,7 @@ from polyvisor.api.names import API_VERSION, KEPT_ANNOTATION
 from polyvisor.api.resources import VMS
 from polyvisor.domain.boot import PRODUCT
 from polyvisor.drivers import DriverRegistry, registry
+from polyvisor.drivers.at_endpoint import at_endpoint
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -73,6 +74,8 @@ def convert_all(xml: str | bytes, mapping: Mapping, drivers: DriverRegistry | No
 def convert_domain(domain: _Element, mapping: Mapping, drivers: DriverRegistry) -> Conversion:
     """Return one domain as a VirtualMachine; see :func:`convert`. Passwords are removed from ``domain``."""
     driver, virt_type = driver_of(domain, drivers, mapping.driver)
+    if mapping.pools is not None:
+        driver = at_endpoint(driver)
     name = (domain.findtext("name") or "").strip()
     if not name:
         raise ConversionError("has no <name>")

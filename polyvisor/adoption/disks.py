@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from polyvisor.adoption import remedies
 from polyvisor.adoption.claims import claimed
 from polyvisor.adoption.draft import Draft, free, label, number
 from polyvisor.adoption.places import pci_address
@@ -130,7 +131,7 @@ def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
         found = next((one for one in draft.mapping.storage if one.pool == pool), None)
         if found is None:
             message = f"{shown} is in pool {pool!r}, which no StorageClass stands for"
-            draft.refuse(element, f"{message}; map it: --storage STORAGECLASS={pool}")
+            draft.refuse(element, f"{message}; {remedies.of_pool(draft.mapping, pool)}")
             return False
         if PurePosixPath(volume).is_absolute() or ".." in PurePosixPath(volume).parts:
             draft.refuse(element, f"{shown} names the volume {volume!r}; the name of a volume in the pool is expected")
@@ -145,7 +146,8 @@ def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
     else:
         found = pool_of(path, draft.mapping.storage)
         if found is None:
-            draft.refuse(element, f"{shown} ({path}) is in no mapped pool; {_remedy(path)}{HINTS.get(kind, '')}")
+            remedy = remedies.of_folder(draft.mapping, path)
+            draft.refuse(element, f"{shown} ({path}) is in no mapped pool; {remedy}{HINTS.get(kind, '')}")
             return False
         volume = str(PurePosixPath(path).relative_to(found.path))
         _keep_source(draft, element)
@@ -154,13 +156,6 @@ def _source(draft: Draft, element: _Element, name: str, kind: str) -> bool:
     mode = "ReadOnlyMany" if kind == "cdrom" else many
     claimed(draft, element, name, found, volume, path, mode, form=image)
     return True
-
-
-def _remedy(path: str) -> str:
-    given = PurePosixPath(path)
-    if not given.is_absolute() or ".." in given.parts:
-        return "write its whole path, without '..', into the XML"
-    return f"map its pool: --storage STORAGECLASS=POOL:{given.parent}"
 
 
 def _keep_source(draft: Draft, element: _Element) -> None:
@@ -223,9 +218,7 @@ def _root_first(draft: Draft) -> None:
 def _folder(draft: Draft, element: _Element, name: str, path: str) -> bool:
     found = pool_of(path, draft.mapping.storage)
     if found is None:
-        parent = PurePosixPath(path).parent
-        message = f"folder {path} is in no mapped pool; map its pool: --storage STORAGECLASS=POOL:{parent}"
-        draft.refuse(element, message)
+        draft.refuse(element, f"folder {path} is in no mapped pool; {remedies.of_folder(draft.mapping, path)}")
         return False
     draft.settle(element.find("source"), "dir", Outcome.KEPT, "a PersistentVolume")
     draft.settle(element.find("source"), "socket", Outcome.KEPT, "a PersistentVolume")

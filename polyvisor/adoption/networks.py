@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polyvisor.adoption import remedies
 from polyvisor.adoption.draft import SPEC, Draft, free, label, number
 from polyvisor.adoption.places import pci_address
 from polyvisor.adoption.reading import path_of
@@ -80,7 +81,7 @@ def _joined(draft: Draft, element: _Element, kind: str) -> NetworkMapping | None
         which = f"interface {mac.get('address')}" if mac is not None else "an interface"
         if names:
             message = f"{which} joins {names[0]!r}, which no network of the cluster stands for"
-            draft.refuse(element, f"{message}; map it: --network NAME={names[0]}, where NAME is pod or a network")
+            draft.refuse(element, f"{message}; {remedies.of_network(draft.mapping, names[0])}")
         else:
             types = ", ".join((*SOURCES, USER))
             draft.refuse(element, f"{which} is of type {kind!r} and names no network; supported: {types}")

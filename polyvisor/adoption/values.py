@@ -80,6 +80,7 @@ class Mapping:
     default found by the domain's type. ``endpoint`` is the HypervisorEndpoint on whose host the disks are; empty if
     there is none. ``sizes`` are the capacities of disks in bytes, by what the XML names: path, or ``POOL/VOLUME``.
     ``kernel_image`` is a container image that has the domain's kernel and initrd at the paths that the XML names.
+    ``pools`` are all pools of the endpoint's host and their folders, where the domain is one of that host.
     """
 
     namespace: str = "default"
@@ -90,6 +91,7 @@ class Mapping:
     networks: tuple[NetworkMapping, ...] = ()
     sizes: Table[str, int] = field(default_factory=dict)
     kernel_image: str = ""
+    pools: Table[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,15 @@ from polyvisor.cli.output import Output
 
 Name = Annotated[str, typer.Argument(help="Name of the endpoint.")]
 File = Path | None
+Many = list[str] | None
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(no_args_is_help=True, help="Hypervisor hosts that a libvirt connection reaches.")
-    for command, name in ((add, "add"), (show_all, "list"), (show, "show"), (dumpxml, "dumpxml"), (remove, "remove")):
+    for command, name in ((add, "add"), (show_all, "list"), (show, "show"), (map_to, "map"), (dumpxml, "dumpxml")):
         group.command(name)(command)
+    group.command("remove")(remove)
     app.add_typer(group, name="endpoint")
     app.command()(domains)
 
@@ -74,6 +76,22 @@ def show(ctx: typer.Context, name: Name, output: Format = Output.TABLE) -> None:
     act(_context(ctx).connect(), name, output)
 
 
+def map_to(
+    ctx: typer.Context,
+    name: Name,
+    storage: Annotated[
+        Many, typer.Option(metavar="CLASS=POOL", help="StorageClass of a libvirt pool of the host; may be repeated.")
+    ] = None,
+    network: Annotated[
+        Many, typer.Option(metavar="NAME=NETWORK", help="pod, or NAMESPACE/NAME, for a network of the host.")
+    ] = None,
+) -> None:
+    """Say which StorageClass stands for which pool of an endpoint's host, and which network for which."""
+    from polyvisor.cli.endpoint_mapping import map_to as act
+
+    act(_context(ctx).connect(), name, storage or (), network or ())
+
+
 def dumpxml(
     ctx: typer.Context, domain: Annotated[str, typer.Argument(metavar="ENDPOINT/DOMAIN", help="Name or UUID.")]
 ) -> None:
@@ -95,7 +113,7 @@ def domains(
     endpoint: Annotated[str, typer.Argument(help="Name of the endpoint; by default all.")] = "",
     output: Format = Output.TABLE,
 ) -> None:
-    """List the domains on endpoints: state, size, whose they are, and whether Polyvisor can express them."""
+    """List the domains on endpoints: state, size, whose they are, and whether they can be adopted."""
     from polyvisor.cli.domains import show as act
 
     act(_context(ctx).connect(), endpoint, output)

@@ -61,7 +61,7 @@ def _domains(client: Client, endpoint: Obj) -> Obj:
     name, seen = endpoint["metadata"]["name"], read_status(endpoint).get("domains")
     if condition(endpoint).get("status") != "True" and not seen:
         raise not_ready(endpoint)
-    return client.get(DOMAINS.format(name), {"conversion": True})
+    return client.get(DOMAINS.format(name), {"adoption": True})
 
 
 def _joined(lists: list[tuple[Obj, Obj]]) -> Obj:
@@ -72,12 +72,12 @@ def _joined(lists: list[tuple[Obj, Obj]]) -> Obj:
 
 
 def _table(lists: list[tuple[Obj, Obj]], *, several: bool, wide: bool) -> None:
-    header = ["NAME", "STATE", "DRIVER", "VCPUS", "MEMORY", "MANAGEMENT", "CONVERTIBLE"]
+    header = ["NAME", "STATE", "DRIVER", "VCPUS", "MEMORY", "MANAGEMENT", "ADOPTABLE"]
     rows = [[*(["ENDPOINT"] if several else []), *header, *(["UUID", "ID", "PERSISTENT"] if wide else [])]]
     for endpoint, found in lists:
         for one in found["items"]:
             row = [one["name"], one["state"], one["driver"], str(one["vcpus"]), _memory(one["memory"])]
-            row += [one["management"], _conversion(one, wide=wide)]
+            row += [one["management"], _adoption(one, wide=wide)]
             if several:
                 row.insert(0, endpoint["metadata"]["name"])
             if wide:
@@ -95,15 +95,15 @@ def _table(lists: list[tuple[Obj, Obj]], *, several: bool, wide: bool) -> None:
             note("Domains of other drivers and of other users' sessions have connections, and endpoints, of their own.")
 
 
-def _conversion(domain: Obj, *, wide: bool) -> str:
+def _adoption(domain: Obj, *, wide: bool) -> str:
     if domain["management"] == "Managed":
-        return "-"
-    conversion = domain.get("conversion")
-    if conversion is None:
+        return f"is VM {domain['machine']}" if domain.get("machine") else "-"
+    adoption = domain.get("adoption")
+    if adoption is None:
         return "not looked at yet"
-    if conversion["possible"]:
+    if adoption["possible"]:
         return "yes"
-    reasons = conversion["reasons"]
+    reasons = adoption["reasons"]
     shown = reasons if wide else reasons[:1]
     more = f" (and {len(reasons) - len(shown)} more: -o wide)" if len(reasons) > len(shown) else ""
     return f"no: {'; '.join(shown)}{more}"

@@ -69,7 +69,7 @@ def import_domains(
         _report(where, one, output)
     refused = [(where, one) for where, one in found if one.causes]
     if dry_run and not any(one.problems for _, one in found):
-        _print([obj for _, one in found for obj in objects(one)], output)
+        print_objects([obj for _, one in found for obj in objects(one)], output)
     if refused:
         raise _refusal(refused)
     if session is not None:
@@ -160,7 +160,7 @@ def _check_names(found: Sequence[tuple[str, Conversion]], wanted: Wanted) -> Non
     counted = Counter(str(one.machine["metadata"]["name"]) for _, one in found)
     for name, count in counted.items():
         if count > 1:
-            domains = ", ".join(_plain(one.domain) for _, one in found if one.machine["metadata"]["name"] == name)
+            domains = ", ".join(plain(one.domain) for _, one in found if one.machine["metadata"]["name"] == name)
             message = f"{count} domains would all be called {name}: {domains}"
             raise CliError(message, ExitCode.CONFLICT, "Import them one at a time, with --name.")
 
@@ -168,19 +168,23 @@ def _check_names(found: Sequence[tuple[str, Conversion]], wanted: Wanted) -> Non
 def _refusal(refused: Sequence[tuple[str, Conversion]]) -> CliError:
     lines = []
     for where, one in refused:
-        lines.append(f"{where}: domain {_plain(one.domain)} cannot become a machine:")
-        lines += [f"  {_plain(cause)}" for cause in one.causes]
+        lines.append(f"{where}: domain {plain(one.domain)} cannot become a machine:")
+        lines += [f"  {plain(cause)}" for cause in one.causes]
     return CliError("\n".join(lines), ExitCode.INVALID, "Nothing was created.")
 
 
 def _report(where: str, one: Conversion, output: Output | None) -> None:
-    """Write what became of the domain's settings; those that were kept are counted."""
     metadata = one.machine["metadata"]
-    name = f"{metadata['namespace']}/{metadata['name']}"
-    counts = Counter(found.outcome for found in one.notes)
-    note(f"{where}: domain {_plain(one.domain)} ({one.driver}) is VirtualMachine {name}")
+    title = f"{where}: domain {plain(one.domain)} ({one.driver}) is VirtualMachine {metadata['namespace']}/"
+    report(f"{title}{metadata['name']}", one.notes, output)
+
+
+def report(title: str, settings: Sequence[Note], output: Output | None) -> None:
+    """Write what became of a domain's settings; those that were kept are counted."""
+    counts = Counter(found.outcome for found in settings)
+    note(title)
     note("  " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome) + " settings")
-    notes = [found for found in one.notes if output == Output.WIDE or found.outcome in _REPORTED]
+    notes = [found for found in settings if output == Output.WIDE or found.outcome in _REPORTED]
     if notes:
         rows = [["SETTING", "VALUE", "OUTCOME", ""], *_rows(notes)]
         for line in columns(rows):
@@ -205,17 +209,18 @@ def _rows(notes: Sequence[Note]) -> list[list[str]]:
     return rows
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Make one line of a stranger's text, without what a terminal would obey."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
 def _short(value: str) -> str:
-    shown = _plain(value)
+    shown = plain(value)
     return shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 3]}..."
 
 
-def _print(found: Sequence[Obj], output: Output | None) -> None:
+def print_objects(found: Sequence[Obj], output: Output | None) -> None:
+    """Print manifests, or the names of what they describe."""
     if output == Output.NAME:
         for obj in found:
             say(f"{obj['kind'].lower()}/{obj['metadata']['name']}")

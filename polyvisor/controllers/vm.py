@@ -20,6 +20,7 @@ from polyvisor.api.reading import chosen_hypervisor, read_status
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import live_cards, live_media, memory_dump
 from polyvisor.controllers import template as template_of
+from polyvisor.controllers.adopted import annotations_of_start, let_go
 from polyvisor.controllers.data_volumes import make_templates
 from polyvisor.controllers.instancetypes import Unusable, capture, expanded, upgrade
 from polyvisor.controllers.objects import (
@@ -275,6 +276,8 @@ class VmController:
         if not has_finalizer(vm, names.ORPHAN_FINALIZER):
             vmi = vmi or await self._live_instance(vm)
             if vmi is not None and owned_by(vmi, vm):
+                if not deleting(vmi) and (kept := let_go(vm, vmi)) is not None:
+                    vmi = await self._client.update(VMIS, kept)
                 vmi = await self._stop(vm, vmi)
                 if read_status(vm).get("printableStatus") != PrintableStatus.TERMINATING:
                     await self._write_status(vm, vmi, None)
@@ -350,7 +353,7 @@ def instance_of(vm: Obj, expansion: Expansion) -> Obj:
     request = first_request(vm) or {}
     if (request.get("data") or {}).get("paused") == "true":
         spec["startStrategy"] = "Paused"
-    annotations = dict(expansion.annotations)
+    annotations = annotations_of_start(vm, dict(expansion.annotations))
     annotations |= {names.INSTANCETYPE_ANNOTATIONS[s.resource.kind]: s.name for s in expansion.sources.values()}
     annotations[names.VM_GENERATION_ANNOTATION] = str(vm["metadata"].get("generation") or 1)
     annotations[names.TEMPLATE_ANNOTATION] = template_of.digest(vm)

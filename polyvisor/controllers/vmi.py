@@ -21,6 +21,7 @@ from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.controllers import data_volumes, running_pod
 from polyvisor.controllers import vmi_status as status_of
+from polyvisor.controllers.adopted import is_there
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
 from polyvisor.controllers.cpu_limits import limits_cpus
 from polyvisor.controllers.hand_over import HandOver
@@ -357,7 +358,8 @@ class VmiController:
         parsed = KubeVirtConfiguration.model_validate(effective(config, self._drivers) if self._cluster else config)
         nodes, alike = self._shapes.nodes(spec), self._shapes.alike(spec)
         allowed = permits(vmi) if self._cluster else anything
-        return place(spec, parsed, nodes, self._drivers, unschedulable=tried, alike=alike, permits=allowed)
+        where = spec, parsed, nodes, self._drivers
+        return place(*where, unschedulable=tried, alike=alike, permits=allowed, there_already=is_there(vmi))
 
     def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
         self.queue.add(key_of(new or old or {}))

@@ -64,12 +64,14 @@ def place(
     unschedulable: Mapping[str, str] | None = None,
     alike: Callable[[str], int] | None = None,
     permits: Callable[[Driver], bool] = anything,
+    there_already: bool = False,
 ) -> Placement:
     """Choose the driver for a machine.
 
     ``drivers`` come in the order of preference that holds where nothing else is said. ``unschedulable`` names drivers
     whose Pod found no node, with the scheduler's words. ``alike`` says how many nodes each of ``nodes`` stands for,
-    ``permits`` whether the writer of the machine was allowed to have a driver.
+    ``permits`` whether the writer of the machine was allowed to have a driver. ``there_already``: the machine's domain
+    is on the endpoint's host as it is, so that its node need not show what the domain takes.
     """
     choice = Choice.of(spec)
     endpoint = choice.endpoint
@@ -85,7 +87,7 @@ def place(
     candidates: list[Candidate] = []
     chosen: _Fit | None = None
     for name in _order(choice, enabled, known):
-        fit = _consider(name, known, enabled, spec, needs, there, emulation, permits)
+        fit = _consider(name, known, enabled, spec, needs, there, emulation, permits, there_already)
         candidate = fit.candidate
         if candidate.verdict is CandidateVerdict.ELIGIBLE:
             if name in (unschedulable or {}):
@@ -135,6 +137,7 @@ def _consider(
     nodes: Sequence[CountedNode],
     emulation: bool,
     permits: Callable[[Driver], bool],
+    there_already: bool,
 ) -> _Fit:
     driver = known.get(name)
     if driver is None:
@@ -162,7 +165,7 @@ def _consider(
     refusals += problems
     if refusals:
         return _refused(name, CandidateVerdict.UNSUPPORTED, refusals)
-    return _find_nodes(driver, virt_types, conditions, spec, nodes, emulation)
+    return _find_nodes(driver, virt_types, () if there_already else conditions, spec, nodes, emulation)
 
 
 def _virt_types(

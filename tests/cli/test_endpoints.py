@@ -100,7 +100,7 @@ def test_the_first_minute(call) -> None:  # type: ignore[no-untyped-def]
     assert added.out.startswith("endpoint local added: ")
     assert added.out.endswith(" is connected and has 1 domain\n")
     found = call("domains", "local")
-    assert rows(found.out)[0] == ["NAME", "STATE", "DRIVER", "VCPUS", "MEMORY", "MANAGEMENT", "CONVERTIBLE"]
+    assert rows(found.out)[0] == ["NAME", "STATE", "DRIVER", "VCPUS", "MEMORY", "MANAGEMENT", "ADOPTABLE"]
     assert rows(found.out)[1][:6] == ["test", "running", "test", "2", "2Gi", "Foreign"]
     listed = rows(call("endpoint", "list").out)
     assert listed[0][:4] == ["NAME", "URI", "DRIVER", "READY"]
@@ -121,7 +121,7 @@ def test_domains_in_every_format(call) -> None:  # type: ignore[no-untyped-def]
     (item,) = json.loads(call("domains", "one", "-o", "json").out)["items"]
     assert (item["endpoint"], item["name"], item["state"], item["vcpus"]) == ("one", "test", "running", 2)
     assert item["management"] == "Foreign"
-    assert item["conversion"].keys() == {"possible", "reasons"}
+    assert item["adoption"].keys() == {"possible", "reasons"}
     assert yaml.safe_load(call("domains", "one", "-o", "yaml").out)["items"] == [item]
     assert "UUID" in call("domains", "-o", "wide").out
     assert rows(call("domains").out)[1][0] == "one"

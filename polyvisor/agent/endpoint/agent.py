@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
+from polyvisor.agent.endpoint import adopted
+from polyvisor.agent.endpoint.adoptable import obstacles
+from polyvisor.agent.endpoint.adopted import AdoptedDomains
 from polyvisor.agent.endpoint.convertible import Convertible
 from polyvisor.agent.endpoint.host_node import HostNode
 from polyvisor.agent.endpoint.inventory import Domain
@@ -22,7 +25,7 @@ from polyvisor.api import Obj, names
 from polyvisor.api.endpoint_names import endpoint_of_node
 from polyvisor.api.names import EventType
 from polyvisor.api.owners import controller_uid
-from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, SECRETS, VMIS
+from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, SECRETS, VMIS, VMS
 from polyvisor.api.times import stamp
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
@@ -42,17 +45,20 @@ log = logging.getLogger("polyvisor.endpoints")
 class Served:
     """What an endpoint has beside its connection: a Node, and machines on it."""
 
-    def __init__(self, machines: Machines, node: HostNode) -> None:
+    def __init__(self, machines: Machines, domains: AdoptedDomains, node: HostNode) -> None:
         self.machines = machines
+        self.domains = domains
         self.node = node
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin."""
-        queue, reconcile = self.machines.queue, self.machines.reconcile
-        controller = Controller(f"endpoint-{self.machines.name}", queue, reconcile, WORKERS, expected=(HostError,))
+        name, expected = self.machines.name, (HostError,)
+        machines = Controller(f"endpoint-{name}", self.machines.queue, self.machines.reconcile, WORKERS, expected)
+        marks = Controller(f"adopted-{name}", self.domains.queue, self.domains.reconcile, 1, expected)
         self._tasks = [
-            asyncio.create_task(controller.run(), name=f"machines-{self.machines.name}"),
+            asyncio.create_task(machines.run(), name=f"machines-{name}"),
+            asyncio.create_task(marks.run(), name=f"adopted-{name}"),
             asyncio.create_task(self.node.run(), name=self.node.name),
         ]
 
@@ -79,6 +85,8 @@ class EndpointAgent:
         self._served: dict[str, Served] = {}
         self._pods = Informer(client, PODS, resync_seconds=RESYNC_SECONDS)
         self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
+        self._vms = Informer(client, VMS)
+        adopted.prepare(self._vms)
         self._pods.add_index("node", lambda pod: [str((pod.get("spec") or {}).get("nodeName") or "")])
         self._pods.add_index("owner", lambda pod: [controller_uid(pod, VMIS.kind)])
         self._vmis.add_index("node", lambda vmi: [str((vmi.get("status") or {}).get("nodeName") or "")])
@@ -103,7 +111,10 @@ class EndpointAgent:
                 group.create_task(self._events.run(), name="endpoint-events")
                 group.create_task(self._pods.run(), name="endpoint-pods")
                 group.create_task(self._vmis.run(), name="endpoint-machines")
-                await asyncio.gather(*(one.synced() for one in (self._secrets, self._pods, self._vmis)))
+                group.create_task(self._vms.run(), name="endpoint-vms")
+                needed = (self._secrets, self._pods, self._vmis, self._vms)
+                await asyncio.gather(*(one.synced() for one in needed))
+                self._vms.on_change(self._vm_changed)
                 self._pods.on_change(self._pod_changed)
                 self._vmis.on_change(self._machine_changed)
                 self._endpoints.on_change(self._changed)
@@ -128,6 +139,17 @@ class EndpointAgent:
     def machine(self, uid: str) -> Obj | None:
         """Return the machine with that uid."""
         return next(iter(self._vmis.by_index("uid", uid)), None)
+
+    def owner(self, domain: Domain) -> str:
+        """Return ``NAMESPACE/NAME`` of the machine whose a domain is by its mark, empty if there is none."""
+        copies = ((self._vmis, "uid"), (self._vms, adopted.UID_INDEX))
+        found = [one for copy, index in copies for one in copy.by_index(index, domain.machine)]
+        mine = found if domain.machine and self.managed(domain) else ()
+        return next(("/".join(key_of(one)) for one in mine), "")
+
+    def obstacles(self, name: str, domain: Domain) -> list[str]:
+        """Return why a domain of an endpoint cannot be adopted, beside what its XML says."""
+        return obstacles(domain, self._keepers[name].endpoint, self._cluster, self.owner(domain))
 
     def keeper(self, name: str) -> Keeper | None:
         """Return the keeper of an endpoint, if there is such an endpoint."""
@@ -170,7 +192,8 @@ class EndpointAgent:
             images=self._images,
             address=self._address,
         )
-        self._served[name] = Served(machines, HostNode(self._client, new, self._address))
+        domains = AdoptedDomains(self._events, keeper, self._vms, self._vmis, cluster=self._cluster)
+        self._served[name] = Served(machines, domains, HostNode(self._client, new, self._address))
         self._served[name].start()
         keeper.start()
 
@@ -193,6 +216,13 @@ class EndpointAgent:
         served = self.served(vmi)
         if served is not None:
             served.machines.queue.add(key_of(vmi))
+        if new is None and (vm := self._vms.get(*key_of(vmi))) is not None:
+            self._vm_changed(None, vm)
+
+    def _vm_changed(self, old: Obj | None, new: Obj | None) -> None:
+        for vm in (one for one in (old, new) if one is not None):
+            for served in self._served.values():
+                served.domains.machine_changed(vm)
 
     def served(self, vmi: Obj) -> Served | None:
         """Return what serves the endpoint that a machine is on, if it is on one."""
@@ -227,6 +257,7 @@ class EndpointAgent:
         if served := self._served.get(name):
             served.node.observed(endpoint, seen, self._drivers.get(seen.driver))
             served.machines.observed(seen)
+            served.domains.observed(seen)
         before: dict[str, Any] = endpoint.get("status") or {}
         status = status_of(endpoint, seen, stamp())
         if {**before, **status} == before:

@@ -1,4 +1,4 @@
-"""Whether a domain can be expressed as a VirtualMachine, and why not: asked of the conversion.
+"""Whether a domain can become a VirtualMachine, and why not; the plan of its adoption.
 
 The conversion takes time that grows with a domain's devices, so it runs in a thread, and its result is kept for some
 minutes.
@@ -10,7 +10,8 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from polyvisor.adoption import ConversionError, Mapping, NetworkMapping, PoolMapping, convert
+from polyvisor.adoption import ConversionError, Mapping, NetworkMapping, PoolMapping
+from polyvisor.adoption.takeover import Takeover, take_over
 from polyvisor.agent.endpoint.inventory import Domain
 from polyvisor.agent.endpoint.keeper import Keeper
 from polyvisor.api import Obj
@@ -37,34 +38,35 @@ class Convertible:
         self._drivers = drivers
         self._known: dict[str, tuple[Domain, Mapping, float, Verdict]] = {}
 
-    async def mapping(self) -> Mapping:
+    async def mapping(self, *, fresh: bool = False) -> Mapping:
         """Return what the endpoint says of storage and networks, with what the host says of its pools.
 
-        The endpoint itself is left out: a machine cannot ask for one yet.
+        With ``fresh`` the host looks at its mapped pools again, which others may have written to.
         """
         spec = self._keeper.endpoint["spec"]
-        paths: dict[str, str] = {}
-        sizes: dict[str, int] = {}
         mapped = list(spec.get("storage") or [])
-        if mapped:
-            paths = {
-                pool["name"]: pool["path"]
-                for pool in _objects(await self._keeper.ask("pools"), "pools")
-                if isinstance(pool.get("name"), str) and isinstance(pool.get("path"), str)
-            }
-        for one in mapped:
-            pool = one["pool"]
+        paths = {
+            pool["name"]: pool["path"]
+            for pool in _objects(await self._keeper.ask("pools"), "pools")
+            if isinstance(pool.get("name"), str) and isinstance(pool.get("path"), str)
+        }
+        sizes: dict[str, int] = {}
+        for pool in dict.fromkeys(one["pool"] for one in mapped):
             if pool not in paths:
                 continue
+            if fresh:
+                await self._keeper.ask("pool", pool=pool)
             for volume in _objects(await self._keeper.ask("volumes", pool=pool), "volumes")[:MAX_VOLUMES]:
                 size = volume.get("capacity")
                 if isinstance(size, int) and 0 < size < MAX_SIZE:
                     sizes |= {str(volume.get("path")): size, f"{pool}/{volume.get('name')}": size}
         return Mapping(
             driver=self._keeper.seen.driver,
+            endpoint=self._keeper.endpoint["metadata"]["name"],
             storage=tuple(PoolMapping(one["storageClass"], one["pool"], paths.get(one["pool"], "")) for one in mapped),
             networks=tuple(NetworkMapping(one["name"], one["network"]) for one in spec.get("networks") or []),
             sizes=sizes,
+            pools=paths,
         )
 
     def known(self, domain: Domain, mapping: Mapping) -> Verdict | None:
@@ -77,17 +79,21 @@ class Convertible:
     async def verdict(self, domain: Domain, mapping: Mapping) -> Verdict:
         """Say whether a domain can be expressed. Raises :class:`HostError` if the host does not tell its XML."""
         try:
-            converted = await asyncio.to_thread(convert, await self._xml(domain), mapping, self._drivers)
-            found = Verdict(converted.causes)
+            found = Verdict((await self.plan(domain, mapping)).conversion.causes)
         except ConversionError as error:
             found = Verdict((str(error),))
         self._known[domain.uuid] = domain, mapping, time.monotonic(), found
         return found
 
-    async def _xml(self, domain: Domain) -> str:
-        """Return the XML as it is defined, which has no addresses of this one run; as it runs where that is all."""
+    async def plan(self, domain: Domain, mapping: Mapping) -> Takeover:
+        """Return what the adoption of a domain would create.
+
+        Raises :class:`ConversionError` for a domain that no driver knows, :class:`HostError` if the host does not tell
+        its XML.
+        """
         told = await self._keeper.ask("describe", uuid=domain.uuid)
-        return str(told.get("defined") or told.get("xml") or "")
+        xml, defined = str(told.get("xml") or ""), str(told.get("defined") or "")
+        return await asyncio.to_thread(take_over, xml, defined, domain.active, mapping, self._drivers)
 
 
 def _objects(told: Obj, key: str) -> list[Obj]:

@@ -221,7 +221,7 @@ class Machines:
     async def _power_down(self, vmi: Obj, domain: Domain, driver: Driver, deadline: float) -> float:
         """Take one step towards a domain that is down; return after how many seconds to take the next."""
         uid, owner = vmi["metadata"]["uid"], self._owner(vmi)
-        if (vmi["metadata"].get("annotations") or {}).get(UNMANAGE_ANNOTATION) == "true" and _deleting(vmi):
+        if _is_let_go(vmi):
             await self._keeper.ask("unmark", **owner)
             return 0.0
         left = deadline - time.time()
@@ -258,13 +258,14 @@ class Machines:
         if ENDPOINT_FINALIZER in (vmi["metadata"].get("finalizers") or []):
             domain = await self._domain(vmi)
             if domain is not None and self._is_its(domain, vmi):
-                if domain.active:
+                if domain.active and not _is_let_go(vmi):
                     await self._keeper.ask("destroy", **self._owner(vmi))
-                if not domain.adopted:
+                if not domain.adopted and not _is_let_go(vmi):
                     await self._keeper.ask("undefine", **self._owner(vmi))
                 elif _deleting(vmi):
                     await self._keeper.ask("unmark", **self._owner(vmi))
-            await self._bringer.remove(uid)
+            if not _is_let_go(vmi):  # else the domain has its disks still
+                await self._bringer.remove(uid)
         self._asked.pop(uid, None)
         self._starter.sizes.pop(uid, None)
         self._patience.worked(uid)
@@ -324,6 +325,11 @@ class Machines:
         vmi = self._now(vmi)
         if new != (vmi.get("status") or {}):
             self._vmis.learn(await self._client.update_status(VMIS, {**vmi, "status": new}))
+
+
+def _is_let_go(vmi: Obj) -> bool:
+    """Whether a machine's domain stays on the host as it is, and only its objects go."""
+    return (vmi["metadata"].get("annotations") or {}).get(UNMANAGE_ANNOTATION) == "true" and _deleting(vmi)
 
 
 def _deleting(obj: Obj) -> bool:

@@ -32,8 +32,13 @@ class Places:
     architecture: str = "x86_64"
 
 
-def domain_xml(vmi: Obj, driver: Driver, places: Places, cluster: str, *, suffix: bool = False) -> str:
-    """Render a machine's domain; with ``suffix`` its name ends in a part of the machine's uid."""
+def domain_xml(
+    vmi: Obj, driver: Driver, places: Places, cluster: str, *, suffix: bool = False, adopted: str = ""
+) -> str:
+    """Render a machine's domain; with ``suffix`` its name ends in a part of the machine's uid.
+
+    ``adopted`` is the name of a domain that was there before, which it keeps.
+    """
     chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
     if chosen not in driver.virt_types:
         raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
@@ -41,9 +46,11 @@ def domain_xml(vmi: Obj, driver: Driver, places: Places, cluster: str, *, suffix
         virt_type=chosen, architecture=places.architecture, disks=places.disks, cards=places.networks
     )
     root = etree.fromstring(render(VirtualMachineInstance.model_validate(vmi), driver, context))
-    mark.add(root, mark.element(cluster, vmi))
+    mark.add(root, mark.element(cluster, vmi, adopted=bool(adopted)))
     name = root.find("name")
-    if suffix and name is not None:
+    if adopted and name is not None:
+        name.text = adopted
+    elif suffix and name is not None:
         name.text = f"{name.text}-{vmi['metadata']['uid'][:SUFFIX]}"
     etree.indent(root)
     return etree.tostring(root, encoding="unicode")

@@ -20,6 +20,7 @@ from polyvisor.agent.endpoint.link import HostError
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.images import ImageStore
 from polyvisor.api import Obj
+from polyvisor.api.adopted import ADOPTED_SPEC_ANNOTATION
 from polyvisor.api.endpoint_names import ADOPT_ANNOTATION, ENDPOINT_FINALIZER
 from polyvisor.api.names import EventType, Reason
 from polyvisor.api.resources import VMIS
@@ -68,7 +69,9 @@ class Starter:
         paused = vmi["spec"].get("startStrategy") == START_PAUSED
         if domain is not None and (domain.adopted or adopting == domain.uuid):
             if not is_its(domain, vmi, self._cluster):
-                await self._take_over(vmi, domain)  # it is begun as it is defined, if it does not run
+                await self._take_over(vmi, domain)
+            if not domain.active and not _unchanged(vmi):
+                domain = await self._define(vmi, pod, driver, adopted=domain.name)
         else:
             if domain is not None and not is_its(domain, vmi, self._cluster):
                 self._refuse_foreign(domain)
@@ -95,11 +98,14 @@ class Starter:
         text = mark.text(self._cluster, vmi, adopted=True)
         await self._keeper.ask("mark", **owner_of(vmi, self._cluster), mark=text)
 
-    async def _define(self, vmi: Obj, pod: Obj | None, driver: Driver) -> Domain:
+    async def _define(self, vmi: Obj, pod: Obj | None, driver: Driver, adopted: str = "") -> Domain:
+        """Define a machine's domain; ``adopted`` is the name of the one that was there before, which it replaces."""
         places = await self._places(vmi, pod, driver)
         owner = {key: value for key, value in owner_of(vmi, self._cluster).items() if key != "uuid"}
         for suffix in (False, True):
-            xml = await asyncio.to_thread(rendering.domain_xml, vmi, driver, places, self._cluster, suffix=suffix)
+            xml = await asyncio.to_thread(
+                rendering.domain_xml, vmi, driver, places, self._cluster, suffix=suffix, adopted=adopted
+            )
             try:
                 told = await self._keeper.ask("define", xml=xml, **owner)
             except HostError as error:
@@ -147,6 +153,11 @@ class Starter:
         new = copy.deepcopy((self._vmis.get(*key_of(vmi)) or vmi).get("status") or {})
         telling.bound(new, self._name, domain)
         await self._write(vmi, new)
+
+
+def _unchanged(vmi: Obj) -> bool:
+    """Whether an adopted domain is begun as it is defined on the host: its template is as it was at the adoption."""
+    return ADOPTED_SPEC_ANNOTATION in (vmi["metadata"].get("annotations") or {})
 
 
 def is_its(domain: Domain, vmi: Obj, cluster: str) -> bool:

@@ -208,7 +208,8 @@ class Domains:
         found = owner_of(domain)
         if found.get("cluster", given["cluster"]) != given["cluster"]:
             raise Refused("foreign", f"domain {domain.name()} is marked for another installation")
-        self._write_mark(domain, mark)
+        # libvirt adds the namespace itself, and refuses an element that declares it
+        self._write_mark(domain, ET.tostring(ET.Element("owner", given), encoding="unicode"))
         return {}
 
     def _unmark(self, asked: Answer) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,12 +20,16 @@ from polyvisor.controllers import run_controllers
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Connection, KubeClient
 from polyvisor.kube.tasks import end_task
-from polyvisor.process.serving import serve
+from polyvisor.process.serving import WebServer, listen
+from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import COMPONENTS, admitter
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
+from polyvisor.standalone.endpoints import EndpointDoors
+from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.scheduler import run_scheduler
+from polyvisor.standalone.volume_binder import run_binder
 
 TOKEN = "a-token"
 SECONDS = 120.0
@@ -33,8 +38,19 @@ SECONDS = 120.0
 class World:
     """The installation; ``agent`` is None while it is stopped."""
 
-    def __init__(self, client: KubeClient, drivers: DriverRegistry, folder: Path, images: ImageStore) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        drivers: DriverRegistry,
+        folder: Path,
+        images: ImageStore,
+        doors: EndpointDoors,
+        node: LocalNode,
+    ) -> None:
         self.client = client
+        self.node = node
+        self.doors = doors
+        self.kubeconfig = folder / "kubeconfig"
         self.images = images
         self._drivers = drivers
         self._folder = folder
@@ -43,7 +59,20 @@ class World:
 
     async def start_agent(self) -> None:
         self.agent = EndpointAgent(self.client, self._drivers, self._folder / "e", lambda: self.images)
+        self.doors.agent = self.node.endpoints = self.agent
         self._task = asyncio.create_task(self.agent.run(), name="endpoint-agent")
+
+    def write_kubeconfig(self, port: int) -> None:
+        """Write what the command line needs to ask this installation."""
+        found = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "users": [{"name": "u", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        self.kubeconfig.write_text(json.dumps(found))
 
     async def stop_agent(self) -> None:
         task, self._task, self.agent = self._task, None, None
@@ -130,21 +159,27 @@ def reason(obj: Obj, type_: str) -> str:
 @asynccontextmanager
 async def installed(folder: Path, drivers: DriverRegistry, images: ImageStore) -> AsyncIterator[World]:
     """Run an installation whose files are below ``folder``."""
-    store = Store(folder / "db.sqlite")
-    app = create_app(store, {TOKEN: COMPONENTS}, admit=admitter(store, drivers))
+    store, doors, node = Store(folder / "db.sqlite"), EndpointDoors(), LocalNode()
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
     async with (
         store.opened(),
-        serve(app) as server,
-        KubeClient(Connection(f"http://127.0.0.1:{server.port}", token=TOKEN)) as client,
+        KubeClient(Connection(f"http://127.0.0.1:{port}", token=TOKEN)) as client,
     ):
+        routes = [*Subresources(client, node, drivers).routes(), *doors.routes()]
+        app = create_app(store, {TOKEN: COMPONENTS}, admit=admitter(store, drivers), extra_routes=routes)
+        web = WebServer(app, listener)
+        await web.start()
         await bootstrap(client)
         ready = asyncio.Event()
         tasks = [
             asyncio.create_task(run_controllers(client, drivers, ready=ready)),
             asyncio.create_task(run_scheduler(client)),
+            asyncio.create_task(run_binder(client)),
         ]
         await ready.wait()
-        world = World(client, drivers, folder, images)
+        world = World(client, drivers, folder, images, doors, node)
+        world.write_kubeconfig(port)
         await world.start_agent()
         try:
             yield world
@@ -152,3 +187,5 @@ async def installed(folder: Path, drivers: DriverRegistry, images: ImageStore) -
             await world.stop_agent()
             for task in tasks:
                 await end_task(task)
+            store.end_watches()
+            await web.stop()
