@@ -36,6 +36,8 @@ class CliError(Exception):
         self.hint = hint
 
 
+GONE = "Precondition failed"
+"""In a refusal of an object that is written with the uid or version of another one."""
 INSTANCES = ("virtualmachineinstances", "virtualmachineinstance", "VirtualMachineInstance")
 
 
@@ -74,6 +76,11 @@ def explain(error: ApiError, where: str = "") -> CliError:
         hint = "The credentials in the kubeconfig are not this server's: `polyvisor kubeconfig` prints the right file."
     elif error.conflict and "field manager" in error.message:
         hint = "Give --force-conflicts to take those fields over."
+    elif error.conflict and GONE in error.message:
+        lines[0] = f"{where}: refused: {error.message}" if where else lines[0]
+        hint = (
+            "The manifest was written from an object that is gone: leave metadata.uid and metadata.resourceVersion out."
+        )
     return CliError("\n".join(lines), code_of(error), hint)
 
 

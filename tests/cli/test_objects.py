@@ -112,6 +112,18 @@ def test_create_twice_is_a_conflict(on_server: Cli, manifest: Path) -> None:
     assert "document 2 (VirtualMachineInstance two)" in again.err
 
 
+def test_a_manifest_dumped_from_an_object_that_is_gone_is_refused_with_what_to_leave_out(
+    on_server: Cli, manifest: Path
+) -> None:
+    on_server("apply", "-f", str(manifest))
+    manifest.write_text(on_server("get", "vmi", "one", "-o", "yaml").out)
+    on_server("delete", "vmi", "one")
+    result = on_server("apply", "-f", str(manifest))
+    assert result.code == 5
+    assert "document 1 (VirtualMachineInstance one): refused: " in result.err
+    assert "leave metadata.uid and metadata.resourceVersion out" in result.err
+
+
 def test_delete_waits_and_reports(on_server: Cli, manifest: Path) -> None:
     on_server("apply", "-f", str(manifest))
     assert on_server("delete", "vmi", "one").out == 'virtualmachineinstance.kubevirt.io "one" deleted\n'

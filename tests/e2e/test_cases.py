@@ -88,7 +88,7 @@ def watched(home: Standalone, name: str, speaks: bool) -> tuple[Obj, dict[str, s
 def test_what_becomes_of_a_case(id: str, home: Standalone) -> None:
     case = EVERY[id]
     path = home.folder / "case.yaml"
-    path.write_text(case.text(str(home.folder / "hostdisks")))
+    path.write_text(case.text(str(home.folder / "hostdisks" / "default")))
     refusal = applied(home, path)
     if refusal:
         sys.stdout.write(f"{refusal}\n")
