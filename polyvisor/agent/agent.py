@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polyvisor.agent import guests, logs, streams
+from polyvisor.agent import guests, logs, pruning, streams
 from polyvisor.agent import link as launcher_link
 from polyvisor.agent.access import AccessKeeper
 from polyvisor.agent.claims import ClaimKeeper
+from polyvisor.agent.confinement import Confinement
 from polyvisor.agent.cpus import CpuSource, HostCpus, PodCpus
 from polyvisor.agent.descriptors import Readers
-from polyvisor.agent.errors import AgentError
 from polyvisor.agent.id_ranges import IdRanges
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.importing import Importing
@@ -38,7 +38,6 @@ from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.pod_machines import PodMachineAgent
 from polyvisor.agent.pod_node import PodNode
 from polyvisor.agent.power import power_down
-from polyvisor.agent.prepared import used_trees
 from polyvisor.agent.probes import ProbeKeeper
 from polyvisor.agent.probing import gone
 from polyvisor.agent.real_node import RealNodeKeeper
@@ -66,7 +65,6 @@ ASKERS = 16
 PROBERS = 32
 """How many probes may wait for their guests' answers at a time."""
 RESYNC_SECONDS = 300.0
-PRUNE_SECONDS = 3600.0
 OPERATIONS = {
     "pause": "pause",
     "unpause": "resume",
@@ -109,7 +107,9 @@ class Agent:
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
         self.networks = self._networks_of(settings)
+        self.confinement = Confinement(state)
         self._launchers = self._launchers_of(settings)
+        self._ids = IdRanges(state / "ids.json", self._launchers.over)
         kubelet = settings.device_plugins.parent if settings.device_plugins else None
         self._host_cpus = HostCpus(state / "cpus.json", self._launchers) if settings.pods is None else None
         cpus = self._host_cpus or PodCpus(kubelet)
@@ -136,7 +136,7 @@ class Agent:
             places=self._places,
             claims=self._claim_keeper,
             cpus=cpus,
-            ids=IdRanges(state / "ids.json", self._launchers.over),
+            ids=self._ids,
             guest_report=lambda vmi: self._guests.report(vmi),
             gone=lambda driver, virt_type: gone(self.node.results, driver, virt_type),
             not_ready=lambda vmi: self._probes.not_ready(vmi),
@@ -165,7 +165,7 @@ class Agent:
 
     def _launchers_of(self, settings: Settings) -> Launchers:
         if settings.pods is None:
-            return Launchers(settings.state / "l", self._launcher_changed, self.networks)
+            return Launchers(settings.state / "l", self._launcher_changed, self.networks, self.confinement)
         return PodLaunchers(
             settings.pods,
             self._launcher_changed,
@@ -193,6 +193,7 @@ class Agent:
             address=lambda: self.node.address,
             look=look,
             kept=StateKeeper(self._client, self._claim_keeper, self._places.volumes).link,
+            ids=self._ids,
         )
 
     def _own_pod(self) -> Obj | None:
@@ -224,6 +225,8 @@ class Agent:
         for name in ("images", "volumes", "hostdisks", "l", "probe", "cache"):
             os.makedirs(state / name, mode=0o700, exist_ok=True)  # noqa: PTH103
         await asyncio.to_thread(self._images.sweep)
+        if self._settings.pods is None:
+            await asyncio.to_thread(self.confinement.open)
         await self.networks.open()
         try:
             async with asyncio.TaskGroup() as group:
@@ -252,7 +255,7 @@ class Agent:
                 group.create_task(asked.run(), name="agent-guests")
                 if self._settings.pods is None:  # a kubelet's node has volumes and images of Kubernetes' own
                     group.create_task(claims.run(), name="agent-claims")
-                    group.create_task(self._prune(), name="agent-images")
+                    group.create_task(pruning.run(self._images, self._launchers), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
                 if self._host_cpus is not None:
                     shared = _controller("virt-handler-cpus", self._host_cpus.queue, self._host_cpus.reconcile, 1)
@@ -277,15 +280,6 @@ class Agent:
 
         devices = {name: Path(path) for name, path in node_names.DEVICES.items()}
         return DeviceKeeper(folder, devices, self._settings.state / "devices")
-
-    async def _prune(self) -> None:
-        while True:
-            try:
-                used = await asyncio.to_thread(used_trees, self._launchers.root)
-                await asyncio.to_thread(self._images.prune, used)
-            except (OSError, ValueError, KeyError, AgentError) as error:
-                log.warning("the image cache cannot be pruned: %s", error)
-            await asyncio.sleep(PRUNE_SECONDS)
 
     def _link_of(self, vmi: Obj) -> Link | None:
         pod = self._machines.pod_of(vmi)

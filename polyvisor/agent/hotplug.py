@@ -9,16 +9,17 @@ and how a launcher gets to see them, is for :class:`Shelves` to know.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from polyvisor.agent import described, disks, render, safepath
+from polyvisor.agent import described, disks, giving, render, safepath
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.disks import DiskFile
-from polyvisor.agent.dump_files import DumpFile, dump_file
+from polyvisor.agent.dump_files import PART, DumpFile, dump_file
 from polyvisor.agent.errors import AgentError, NoSuchClaim, translated
 from polyvisor.agent.holds import Holds
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
@@ -216,30 +217,41 @@ class NodeShelves:
 
     def _disk(self, runner: Runner, volume: Obj, claim: Obj) -> DiskFile:
         size = whole(claim["spec"]["resources"]["requests"]["storage"])
-        with self._places.sources(runner.vmi, runner.folder, lambda _: None, {}) as sources:
+        places = self._places.of(_other(runner.link), runner.folder)
+        with places.sources(runner.vmi, runner.folder, lambda _: None, {}) as sources:
             return DiskFile(sources.claim_disk(volume["name"], claim_of(volume), int(size)).seen_at, "raw")
 
     async def clear(self, runner: Runner, kept: Collection[str]) -> None:
         """There is nothing to clear away."""
 
     async def dump_file(self, runner: Runner, volume: Obj, claim: Obj, name: str) -> DumpFile:
-        """Make the file in the claim's folder; the launcher, who has all rights here, opens it as this agent has it."""
+        """Make the file in the claim's folder; the launcher opens it as this agent has it, another user by its name."""
         await self._claims.bind(claim)
-        return await asyncio.to_thread(self._dump_file, claim, name)
+        return await asyncio.to_thread(self._dump_file, claim, name, _other(runner.link))
 
-    def _dump_file(self, claim: Obj, name: str) -> DumpFile:
+    def _dump_file(self, claim: Obj, name: str, owner: int | None) -> DumpFile:
         volumes, metadata = self._places.volumes, claim["metadata"]
         names = [metadata["namespace"], metadata["name"]]
-        disks.claim_folder(volumes, *names)
+        place = disks.claim_folder(volumes, *names)
         with (
             translated(volumes, f"dumping into claim {'/'.join(names)}"),
             safepath.opened_root(volumes) as top,
             safepath.walk(top, names) as folder,
         ):
-            return dump_file(folder, name)
+            if owner is None:
+                return dump_file(folder, name)
+            giving.show_folder(volumes, place)
+            made = dump_file(folder, name, owner)
+            made.path = f"{place}/{name}{PART}"
+            return made
 
     async def forget_dump(self, runner: Runner, volume: str) -> None:
         """There is nothing to let go of."""
+
+
+def _other(link: Link) -> int | None:
+    """Return the user of a launcher that is another one than this process's."""
+    return link.user if link.user != os.geteuid() else None
 
 
 def tell(vmi: Obj, found: Obj, outcome: Outcome, holders: Mapping[str, Mapping[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Which of this node's user and group ids are a machine's alone, for guests whose users are users of the node.
+"""Which of this node's user and group ids are a machine's alone: its guest's users', or its hypervisor's.
 
 What is given is written down before a guest starts, and is free again when nothing of its Pod can run any more: so two
 guests that run never have an id in common, whatever became of the agent meanwhile.
@@ -28,8 +28,13 @@ class IdRanges:
 
     async def given(self, pod: Obj, driver: Driver) -> int:
         """Return the first id of a Pod's machine, the same whenever it is asked for; 0 if its driver needs none."""
-        if not driver.own_ids:
-            return 0
+        return await self._of(pod) if driver.own_ids else 0
+
+    async def user(self, pod: Obj, driver: Driver) -> int:
+        """Return the user that a Pod's launcher and hypervisor become, always the same; 0 if its driver has none."""
+        return await self._of(pod) if driver.own_user else 0
+
+    async def _of(self, pod: Obj) -> int:
         async with self._lock:
             return await asyncio.to_thread(self._given, str(pod["metadata"]["uid"]))
 

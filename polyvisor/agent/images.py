@@ -54,6 +54,11 @@ class ImageStore:
         self._guard = threading.Lock()
         self._asked: dict[str, float] = {}
 
+    @property
+    def cache(self) -> Path:
+        """The folder below which images are unpacked."""
+        return self._cache
+
     def sweep(self) -> None:
         """Remove what an interrupted run left half made. Only while nobody unpacks."""
         if self._cache.is_dir():

@@ -13,7 +13,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from polyvisor.agent import containers, disks, safepath
+from polyvisor.agent import containers, disks, giving, safepath
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.errors import PVC_NOT_FOUND, AgentError, UnsafePath, translated
 from polyvisor.api import Obj
@@ -33,8 +33,11 @@ class StateKeeper:
         self._claims = claims
         self._volumes = volumes
 
-    async def link(self, vmi: Obj, plan: LauncherPlan, uuid: str) -> LauncherPlan:
-        """Return the plan with links to the machine's claim, made ready; the plan itself if nothing is kept."""
+    async def link(self, vmi: Obj, plan: LauncherPlan, uuid: str, owner: int) -> LauncherPlan:
+        """Return the plan with links to the machine's claim, made ready; the plan itself if nothing is kept.
+
+        ``owner`` is the user that the launcher will be, 0 for this process's.
+        """
         name, namespace = state_claim(vmi), vmi["metadata"]["namespace"]
         if not name:
             return plan
@@ -46,15 +49,18 @@ class StateKeeper:
             what = f"PersistentVolumeClaim {namespace}/{name} for the machine's state does not exist"
             raise AgentError(what, reason=PVC_NOT_FOUND) from None
         parts = _parts(vmi, plan)
-        folder = await asyncio.to_thread(self._folders, namespace, name, parts)
+        folder = await asyncio.to_thread(self._folders, namespace, name, parts, owner)
         return _linked(plan, parts, uuid, folder)
 
-    def _folders(self, namespace: str, name: str, parts: list[str]) -> Path:
+    def _folders(self, namespace: str, name: str, parts: list[str], owner: int) -> Path:
         folder = disks.claim_folder(self._volumes, namespace, name)
         with safepath.opened_root(self._volumes) as top:
             for part in parts:
                 with safepath.walk(top, [namespace, name, part], create=True):
                     pass
+                if owner:
+                    with translated(folder, "giving the machine its state"):
+                        giving.give_folder(self._volumes, folder / part, owner)
         return folder
 
 

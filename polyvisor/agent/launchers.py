@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections import defaultdict
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
+from polyvisor.agent.confinement import Confinement
 from polyvisor.agent.ended_logs import EndedLogs
 from polyvisor.agent.errors import UnsafePath
 from polyvisor.agent.link import ACTIVE, LauncherError, LauncherGone, Link
@@ -33,6 +35,10 @@ STOP_SECONDS = 20.0
 PROTOCOL = 1
 MAX_FILE = 4 * 1024 * 1024
 SOCKET = "launcher.sock"
+PLAN = "plan.json"
+WORKSHOPS = "w"
+ROOTS = ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "USER", "LOGNAME")
+"""What is root's in the environment, and no other user's."""
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "USER", "LOGNAME")
 PREFIXES = ("LIBVIRT_", "VIR_", "POLYVISOR_")
 
@@ -45,11 +51,18 @@ def folder_id(pod_uid: str) -> str:
 class Launchers:
     """Owns the links to all launchers. ``changed`` is told the folder's id when something is worth a look."""
 
-    def __init__(self, root: Path, changed: Callable[[str], None], networks: Networks | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        changed: Callable[[str], None],
+        networks: Networks | None = None,
+        confinement: Confinement | None = None,
+    ) -> None:
         self.root = root
         self.changed = changed
         self.networks = networks or Networks()
         self.ended_logs = EndedLogs(root.with_name("ended"))
+        self.confinement = confinement
         self.ended: Callable[[], None] = lambda: None
         """Called when a machine is over and its launcher has ended."""
         self.started = 0
@@ -66,6 +79,22 @@ class Launchers:
         """Return a launcher's folder by the name that the launcher itself has for it."""
         return self.folder(id_)
 
+    def owner(self, id_: str) -> int | None:
+        """Return the user that a launcher is, who may do with its folder as it likes; None if it is this process's."""
+        try:
+            user = self.folder(id_).stat(follow_symlinks=False).st_uid
+        except FileNotFoundError:
+            return None
+        return user if user != os.geteuid() else None
+
+    def workshop(self, id_: str) -> Path | None:
+        """Return the folder with what this process alone may write of a launcher that is another user."""
+        return None if self.owner(id_) is None else self.root.with_name(WORKSHOPS) / id_
+
+    def places(self, id_: str) -> tuple[Path, Path | None]:
+        """Return a launcher's folder, and the workshop of one that has one."""
+        return self.folder(id_), self.workshop(id_)
+
     def lock(self, id_: str) -> asyncio.Lock:
         """Return the lock that is held while a machine is made or taken down."""
         return self._locks[id_]
@@ -79,18 +108,35 @@ class Launchers:
         link = self._links.get(id_)
         return link if link and not link.closed else None
 
+    def make_folder(self, id_: str) -> None:
+        """Make a launcher's folder; from then on there may be something of its Pod's (:meth:`over`)."""
+        self.folder(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def give(self, id_: str, user: int) -> None:
+        """Make another user a launcher's, before it has a plan."""
+        with safepath.opened_root(self.folder(id_)) as folder:
+            os.fchown(folder, user, user)
+
     def write_plan(self, id_: str, plan: LauncherPlan, *, name: str, uuid: str, driver: str) -> None:
         """Make the folder and write the plan, unless it is there: a launcher's plan never changes."""
-        folder = self.folder(id_)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (folder / "plan.json").exists():
-            data = {**asdict(plan), "protocol": PROTOCOL, "driver": driver, "domain": {"name": name, "uuid": uuid}}
-            safepath.write_atomic(folder / "plan.json", json.dumps(data).encode())
+        self.make_folder(id_)
+        if self.known(id_):
+            return
+        folder, workshop = self.folder(id_), self.workshop(id_)
+        data = {**asdict(plan), "protocol": PROTOCOL, "driver": driver, "domain": {"name": name, "uuid": uuid}}
+        text = json.dumps(data).encode()
+        if workshop is None:
+            safepath.write_atomic(folder / PLAN, text)
+        else:
+            with safepath.opened_root(folder) as at:
+                safepath.put(at, PLAN, text)
+            workshop.mkdir(mode=0o700, parents=True, exist_ok=True)
+            safepath.write_atomic(workshop / PLAN, text)
 
     def known(self, id_: str) -> dict[str, Any]:
-        """Return the plan in a folder; empty if there is none or it was never finished."""
+        """Return the plan of a launcher; empty if there is none or it was never finished."""
         try:
-            plan = json.loads(safepath.read_file(self.folder(id_), "plan.json", MAX_FILE))
+            plan = json.loads(safepath.read_file(self.workshop(id_) or self.folder(id_), PLAN, MAX_FILE))
         except (OSError, ValueError, UnsafePath):
             return {}
         return plan if isinstance(plan, dict) else {}
@@ -148,12 +194,20 @@ class Launchers:
             await asyncio.sleep(0.01)  # nothing tells when the socket begins to listen
 
     async def _spawn(self, id_: str) -> asyncio.subprocess.Process:
-        folder = self.folder(id_)
+        folder, user = self.folder(id_), self.owner(id_)
         keep = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith(PREFIXES)}
-        log = os.open(folder / "launcher.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        confined: list[str] = []
+        if user is not None:
+            if self.confinement is None or self.confinement.why_not:
+                why = self.confinement.why_not if self.confinement else "there is no agent"
+                raise LauncherError(f"the launcher in {folder} cannot become user {user}: {why}")
+            confined = self.confinement.command(folder, user, self.known(id_).get("devices") or [], id_)
+            keep = {key: value for key, value in keep.items() if key not in ROOTS} | {"HOME": str(folder)}
+        log = await asyncio.to_thread(_opened_log, folder, user)
         try:
             child = await asyncio.create_subprocess_exec(
                 *self.networks.prefix(id_),
+                *confined,
                 sys.executable,
                 "-P",
                 "-m",
@@ -188,9 +242,11 @@ class Launchers:
             await self.quit(id_)
         self._links.pop(id_, None)
         self._children.pop(id_, None)
-        await self.networks.release(id_)
+        await self._release(id_)
         if uuid := (self.known(id_).get("domain") or {}).get("uuid"):
             await asyncio.to_thread(self.ended_logs.keep, folder, uuid)
+        if (workshop := self.workshop(id_)) is not None:
+            await asyncio.to_thread(safepath.remove_path, workshop)
         await asyncio.to_thread(safepath.remove_path, folder)
         self._locks.pop(id_, None)
         self._connecting.pop(id_, None)
@@ -204,8 +260,13 @@ class Launchers:
         await link.close()
         await _gone(link.pid)
         (self.folder(id_) / "state.json").unlink(missing_ok=True)  # there is no domain to come back to
-        await self.networks.release(id_)
+        await self._release(id_)
         self.ended()
+
+    async def _release(self, id_: str) -> None:
+        await self.networks.release(id_)
+        if self.confinement is not None:
+            await asyncio.to_thread(self.confinement.release, id_)
 
     async def close(self) -> None:
         """Let go of all launchers; they go on."""
@@ -234,12 +295,32 @@ async def _gone(pid: int) -> None:
         os.close(descriptor)
 
 
+def _opened_log(folder: Path, user: int | None) -> int:
+    """Open a launcher's log to write to; one that its launcher may have put there is no other's file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with safepath.opened_root(folder) as root:
+        log = safepath.open_file(root, ["launcher.log"], flags)
+    if user is not None:
+        if os.fstat(log).st_nlink != 1:
+            os.close(log)
+            raise UnsafePath(f"launcher.log in {folder} is another file, too")
+        os.fchown(log, user, user)
+    return log
+
+
 def process_of(folder: Path) -> int:
-    """Return the launcher's process id by its pid file, 0 if that process is not there any more."""
+    """Return the launcher's process id by its pid file, 0 if that process is not there any more.
+
+    A launcher that is another user names no process but that user's own.
+    """
     try:
+        owner = folder.stat(follow_symlinks=False).st_uid
         pid, start = map(int, safepath.read_file(folder, "launcher.pid", MAX_FILE).split())
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        users = re.findall(r"^Uid:\t(\d+)\t(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     except (OSError, ValueError, UnsafePath):
+        return 0
+    if owner != os.geteuid() and users != [(str(owner), str(owner))]:
         return 0
     return pid if int(fields[19]) == start and fields[0] != "Z" else 0
 

@@ -1,8 +1,8 @@
 """Who listens on a launcher's socket: opened without following links, believed because of what the kernel says.
 
-A launcher of this process's own making runs as the same user. One in a Pod may be any user; it is a process of that
-Pod if its control group says so, which nothing inside the Pod can change. The Pod is known from the socket's path, and
-that path is ours: only its last part lies where the launcher can write.
+A launcher of this process's own making runs as the same user, or as the one whose folder it works in. One in a Pod may
+be any user; it is a process of that Pod if its control group says so, which nothing inside the Pod can change. The Pod
+is known from the socket's path, and that path is ours: only its last part lies where the launcher can write.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polyvisor.agent import containers
@@ -43,11 +43,17 @@ def address_of(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
+def _owner(folder: Path) -> Iterator[int]:
+    with suppress(FileNotFoundError):
+        yield folder.stat(follow_symlinks=False).st_uid
+
+
 def stranger(path: Path, pid: int, uid: int) -> str:
     """Return what is wrong with the process behind a launcher's socket; empty if it is to be believed."""
     pod = _POD.search(str(path))
     if pod is None:
-        return "" if uid in (0, os.geteuid()) else f"belongs to process {pid} of user {uid}, not to a launcher of ours"
+        ours = (0, os.geteuid(), *_owner(path.parent))
+        return "" if uid in ours else f"belongs to process {pid} of user {uid}, not to a launcher of ours"
     if pid <= 0:
         return "belongs to a process that cannot be seen from here; the agent has to share the host's process ids"
     if not (groups := containers.groups_of(pid)):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -75,7 +74,7 @@ class PodLaunchers(Launchers):
         names = [*self.folder(id_).relative_to(self.root).parts]
         try:
             with safepath.opened_root(self.root) as root, safepath.walk(root, names) as folder:
-                _put(folder, "plan.json", json.dumps(data).encode())
+                safepath.put(folder, "plan.json", json.dumps(data).encode())
         except FileNotFoundError as error:
             raise LauncherGone(f"the folder of launcher {id_} is not there: {error}") from error
         self._plans[id_] = {**data, "files": {}}  # which are large, and nobody asks for
@@ -110,18 +109,3 @@ class PodLaunchers(Launchers):
 
     def _kill(self, id_: str) -> None:
         """Ending the container of a launcher that hangs is the kubelet's part."""
-
-
-def _put(folder: int, name: str, data: bytes) -> None:
-    """Write a file into a folder that somebody else may write to, unless there is something by that name."""
-    scratch = f".{name}.{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(scratch, flags, 0o644, dir_fd=folder)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-        with suppress(FileExistsError):
-            os.link(scratch, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    finally:
-        os.unlink(scratch, dir_fd=folder)

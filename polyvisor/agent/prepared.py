@@ -115,7 +115,8 @@ def prepared(folder: Path, workshop: Path | None = None) -> Prepared | None:
         raise AgentError(f"{RESULT} of a machine in {folder} is damaged: {error}") from None
 
 
-def used_trees(machines: Path) -> set[str]:
-    """Return the trees of the image cache that the machines below a folder use."""
-    folders = machines.iterdir() if machines.is_dir() else ()
-    return {tree for folder in folders if (found := prepared(folder)) for tree in found.trees}
+def used_trees(machines: Path, workshops: Path) -> set[str]:
+    """Return the trees of the image cache that the machines use that have a folder in one or the other."""
+    records = [prepared(folder) for folder in machines.iterdir()] if machines.is_dir() else []
+    records += [prepared(folder, folder) for folder in workshops.iterdir()] if workshops.is_dir() else []
+    return {tree for found in records if found for tree in found.trees}

@@ -242,3 +242,18 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
     with opened_root(path.parent) as folder:
         os.fsync(folder)
+
+
+def put(folder: int, name: str, data: bytes) -> None:
+    """Write a file into a folder that somebody else may write to, unless there is something by that name."""
+    scratch = f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(scratch, flags, 0o644, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(data)
+        with suppress(FileExistsError):
+            os.link(scratch, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    finally:
+        os.unlink(scratch, dir_fd=folder)

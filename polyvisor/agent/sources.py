@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from polyvisor.agent import disks, safepath
+from polyvisor.agent import disks, giving, safepath
 from polyvisor.agent.disks import Image
-from polyvisor.agent.errors import ImageError
+from polyvisor.agent.errors import ImageError, translated
 from polyvisor.agent.images import ImageStore, Progress
 from polyvisor.agent.registry import Pull, credentials
 from polyvisor.api import Obj
@@ -75,6 +75,14 @@ class Places:
     hostdisks: Path
     host_disk_limit: int | None = None
     """How many bytes the host disks of one namespace may have together."""
+    owner: int | None = None
+    """The user that a machine's hypervisor runs as, if that is another one than this process's."""
+    home: Path | None = None
+    """The machine's folder, where its disks are made in another one."""
+
+    def of(self, owner: int | None, home: Path) -> Places:
+        """Return the places of a machine whose hypervisor is another user; themselves if it is none."""
+        return self if owner is None else replace(self, owner=owner, home=home)
 
     def sources(self, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> Sources:
         """Return the sources of one machine; ``secrets`` are those that its volumes name."""
@@ -85,8 +93,8 @@ class NodeSources(Sources):
     """Images come from the image store, claims are folders of this node."""
 
     def __init__(self, places: Places, vmi: Obj, folder: Path, progress: Progress, secrets: Secrets) -> None:
-        self.home = folder
-        self.owner = None
+        self.home = places.home or folder
+        self.owner = places.owner
         self._places = places
         self._namespace = str(vmi["metadata"]["namespace"])
         self._architecture = str(vmi["spec"].get("architecture") or "")
@@ -110,6 +118,9 @@ class NodeSources(Sources):
         return Pull(str(source.get("imagePullPolicy") or ""), found)
 
     def _image(self, path: Path) -> Image:
+        if self.owner is not None:
+            with translated(path, "letting the machine read its image"):
+                giving.show_file(self._places.images.cache, path)
         return Image.here(path, self._places.images.key_of(path))
 
     def container_disk(self, volume: str, source: Obj) -> Image:
@@ -152,13 +163,23 @@ class NodeSources(Sources):
 
     def claim_disk(self, volume: str, claim: str, size: int) -> Image:
         """Return ``disk.img`` in the claim's folder."""
-        return Image.here(disks.claim_disk(self._places.volumes, self._namespace, claim, size).path)
+        return self._given(
+            self._places.volumes, disks.claim_disk(self._places.volumes, self._namespace, claim, size).path
+        )
 
     def host_disk(self, volume: str, source: Obj, size: int) -> Image:
         """Return a file below the allowed root."""
         kind = source.get("type") or "Disk"
         root = self._places.hostdisks / self._namespace
-        return Image.here(disks.host_disk(root, source["path"], kind, size, limit=self._places.host_disk_limit).path)
+        found = disks.host_disk(root, source["path"], kind, size, limit=self._places.host_disk_limit).path
+        return self._given(self._places.hostdisks, found)
+
+    def _given(self, top: Path, path: Path) -> Image:
+        """Return a disk that the machine is to write to. One that has it open already, as both may, keeps it."""
+        if self.owner is not None:
+            with translated(path, "giving the machine its disk"):
+                giving.give_file(top, path, self.owner)
+        return Image.here(path)
 
     def shared(self, volume: str, claim: str) -> Path | None:
         """Return None: libvirt starts what shares folders of this node."""

@@ -251,6 +251,7 @@ class _Preparation:
     def _own(self, name: str, file: DiskFile) -> None:
         """Take a file that was made for this machine alone."""
         if self._sources.owner is not None:
+            file.path.chmod(0o600)
             os.chown(file.path, self._sources.owner, self._sources.owner)  # nobody else has a way to it yet
         self._sized(name, Image.here(file.path), file.format)
         self._files[name] = DiskFile(self._final / file.path.name, file.format)

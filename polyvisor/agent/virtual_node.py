@@ -8,21 +8,23 @@ what belongs to a Pod that is gone. The key of all work is the folder's id, sinc
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from polyvisor.agent import safepath
+from polyvisor.agent import giving, safepath
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.id_ranges import IdRanges
 from polyvisor.agent.launcher_pods import marked
 from polyvisor.agent.launchers import Launchers, folder_id
 from polyvisor.agent.link import LauncherError, Link
 from polyvisor.agent.node import now
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import pod_deadline, power_down
-from polyvisor.agent.prepared import DISKS, SCRATCH
+from polyvisor.agent.prepared import DISKS, RESULT, SCRATCH
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.status import pod_status
 from polyvisor.api import Obj
@@ -31,6 +33,7 @@ from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import FINAL_PHASES, EventType
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.resources import PODS, VMIS
+from polyvisor.api.volumes import shared
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
@@ -64,7 +67,8 @@ class VirtualNode:
         probe: Path,
         address: Callable[[], str],
         look: Callable[[str], None],
-        kept: Callable[[Obj, LauncherPlan, str], Awaitable[LauncherPlan]],
+        kept: Callable[[Obj, LauncherPlan, str, int], Awaitable[LauncherPlan]],
+        ids: IdRanges,
     ) -> None:
         self._client = client
         self._events = events
@@ -76,6 +80,7 @@ class VirtualNode:
         self._address = address
         self._look = look
         self._kept = kept
+        self._ids = ids
         self._restarts: dict[str, int] = {}
         self.queue: WorkQueue[str] = WorkQueue()
         self._patience = Patience()
@@ -146,7 +151,8 @@ class VirtualNode:
         name = driver.domain_name(domain_name(vmi), uuid)
         if not self._launchers.known(id_):
             try:
-                plan = await self._kept(vmi, plan, uuid)
+                user = await self._user(id_, vmi, pod, driver, plan)
+                plan = await self._kept(vmi, plan, uuid, user)
             except AgentError as error:
                 return await self._waiting(id_, pod, error)
         self._launchers.write_plan(id_, plan, name=name, uuid=uuid, driver=driver.name)
@@ -174,6 +180,19 @@ class VirtualNode:
         )
         await self._write(pod, status)
         return None
+
+    async def _user(self, id_: str, vmi: Obj, pod: Obj, driver: Driver, plan: LauncherPlan) -> int:
+        """Return the user that the launcher of a machine becomes, having made it that user's folder; 0: this one's."""
+        confinement = self._launchers.confinement
+        if confinement is None or confinement.why_not or shared(vmi["spec"]):  # libvirt shares folders as root alone
+            return 0
+        self._launchers.make_folder(id_)
+        user = await self._ids.user(pod, driver)
+        if user:
+            for seed in plan.seeds.values():
+                await asyncio.to_thread(giving.show_tree, self._probe, Path(seed))
+            await asyncio.to_thread(self._launchers.give, id_, user)
+        return user
 
     async def _waiting(self, id_: str, pod: Obj, error: Exception) -> float:
         """Show why a launcher cannot be started now; return when to try again."""
@@ -210,8 +229,9 @@ class VirtualNode:
         async with self._launchers.lock(id_):
             await self._launchers.quit(id_)
             folder = self._launchers.folder(id_)
-            for name in (DISKS, SCRATCH):
-                await asyncio.to_thread(safepath.remove_path, folder / name)
+            places = [place for place in (folder, self._launchers.workshop(id_)) if place is not None]
+            for place, name in itertools.product(places, (DISKS, SCRATCH, RESULT)):
+                await asyncio.to_thread(safepath.remove_path, place / name)
         await self._completed(pod, phase)
 
     async def _completed(self, pod: Obj, phase: str) -> None:

@@ -237,15 +237,17 @@ class MachineAgent:
 
     async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
         """Make all that a machine boots from."""
-        folder = self._launchers.folder(pod_id(pod))
+        folder, workshop = self._launchers.places(pod_id(pod))
+        places = self._places.of(self._launchers.owner(pod_id(pod)), folder)
         inputs = await self._inputs(vmi, pod, driver)
         for claim in inputs.claims.values():
             await self._claim_keeper.bind(claim)
-        return await asyncio.to_thread(storage.prepare, vmi, driver, folder, self._places, inputs, self._progress(vmi))
+        more = places, inputs, self._progress(vmi), workshop
+        return await asyncio.to_thread(storage.prepare, vmi, driver, folder, *more)
 
     async def _prepared(self, pod: Obj) -> Prepared | None:
         """Return what was made ready for a machine, if it was."""
-        return await asyncio.to_thread(prepared, self._launchers.folder(pod_id(pod)))
+        return await asyncio.to_thread(prepared, *self._launchers.places(pod_id(pod)))
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
@@ -258,13 +260,12 @@ class MachineAgent:
 
     async def _inputs(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Inputs:
         """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
-        wanted = storage.needed(vmi)
+        wanted, resolver = storage.needed(vmi), self._launchers.networks.resolver(vmi, pod)
         secrets = await self._secrets(wanted.secrets, vmi)
-        named = await self._named(CONFIGMAPS, wanted.configmaps, vmi)
-        configmaps = {name: data_of(found, "data", "binaryData") for name, found in named.items()}
-        resolver = self._launchers.networks.resolver(vmi, pod)
+        named = (await self._named(CONFIGMAPS, wanted.configmaps, vmi)).items()
+        configmaps = {name: data_of(found, "data", "binaryData") for name, found in named}
         first = await self._ids.given(pod, driver)
-        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, resolver=resolver, first_id=first)
+        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, {}, resolver, first)
 
     async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
         found = await self._named(SECRETS, names, vmi)
@@ -368,9 +369,8 @@ class MachineAgent:
         except LauncherError as error:
             log.info("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
             return {}
-        claims = await self._claims(vmi)
         found = await self._prepared(pod) or Prepared()
-        return described.describe(vmi, xml, found.root_volume, claims, found.sizes)
+        return described.describe(vmi, xml, found.root_volume, await self._claims(vmi), found.sizes)
 
     async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:
         new = copy.deepcopy(vmi.get("status") or {})

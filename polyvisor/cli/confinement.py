@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from polyvisor.agent import decoding
+from polyvisor.agent.confinement import Confinement
 from polyvisor.api import Obj
 
 LAUNCHER = "polyvisor.launcher"
@@ -22,12 +23,21 @@ DECODERS = {
 
 def report(state: Path, proc: Path = Path("/proc")) -> Obj:
     """Return what confines the programs that run guests or decode images, below a state folder."""
-    return {"imageDecoder": decoding.confinement(), "processes": list(_processes(state / "l", proc))}
+    own = Confinement(state)
+    own.open()
+    return {
+        "imageDecoder": decoding.confinement(),
+        "ownUsers": not own.why_not,
+        "whyNoOwnUsers": own.why_not,
+        "processes": list(_processes(state / "l", proc)),
+    }
 
 
 def rows(found: Obj) -> list[list[str]]:
     """Return the rows for people."""
-    rows = [["Image decoder:", DECODERS[found["imageDecoder"]]]]
+    own = "each has a user of its own, where its driver needs no root"
+    users = own if found["ownUsers"] else f"as Polyvisor's own user, as {found['whyNoOwnUsers']}"
+    rows = [["Image decoder:", DECODERS[found["imageDecoder"]]], ["New machines:", users]]
     return rows + [
         ["Confinement:", f"{one['program']} of {one['machine']}: {_words(one)}"] for one in found["processes"]
     ]
@@ -39,8 +49,9 @@ def _words(one: Obj) -> str:
         capabilities += " that hold in a user namespace of its own"
     seccomp = "a filter of system calls" if one["seccomp"] else "no filter of system calls"
     mounts = "mounts of its own" if one["ownMounts"] else "the host's mounts"
+    devices = "its devices alone" if one["ownDevices"] else "no list of devices"
     profile = f"profile {one['profile']}" if one["profile"] else "no profile (AppArmor, SELinux)"
-    return f"user {one['user']}, {capabilities}, {seccomp}, {mounts}, {profile}"
+    return f"user {one['user']}, {capabilities}, {seccomp}, {mounts}, {devices}, {profile}"
 
 
 def _processes(launchers: Path, proc: Path) -> Iterator[Obj]:
@@ -81,9 +92,18 @@ def _confinement(process: Path, proc: Path) -> Obj:
         "seccomp": status.get("Seccomp", "0") != "0",
         "noNewPrivileges": status.get("NoNewPrivs", "0") == "1",
         "ownMounts": (process / "ns/mnt").readlink() != (proc / "self/ns/mnt").readlink(),
+        "ownDevices": _has_own_devices(process),
         "ownUsers": (process / "ns/user").readlink() != (proc / "self/ns/user").readlink(),
         "profile": _profile(process),
     }
+
+
+def _has_own_devices(process: Path) -> bool:
+    """Whether a process is in a control group of its machine's that lists devices (version 1)."""
+    with suppress(OSError):
+        groups = [line.split(":", 2)[1:] for line in (process / "cgroup").read_text().splitlines()]
+        return any("devices" in kinds.split(",") and path.startswith("/polyvisor-") for kinds, path in groups)
+    return False
 
 
 def _user(uid: int) -> str:

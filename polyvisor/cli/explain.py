@@ -23,11 +23,14 @@ from polyvisor.cli.manifests import Manifest, load
 from polyvisor.cli.output import Output, print_structured, say
 from polyvisor.cli.plugins import tell_left_out
 from polyvisor.drivers import registry
+from polyvisor.drivers.base import Place
+from polyvisor.drivers.isolation import told
 from polyvisor.kube.errors import ApiError
 
 if TYPE_CHECKING:
     from polyvisor.admission.context import Lookup
     from polyvisor.cli.client import Client
+    from polyvisor.drivers.base import Driver
     from polyvisor.placement import Placement
 
 KINDS = {resource.kind: resource for resource in (VMS, VMIS, REPLICA_SETS)}
@@ -61,6 +64,7 @@ class Answer:
     def to_obj(self) -> Obj:
         """Return the answer as JSON."""
         obj = {"file": self.manifest.file, "line": self.manifest.line, **self.explanation.to_obj(), "runs": self.runs}
+        obj["isolation"] = {verdict.driver.name: _isolation(verdict.driver) for verdict in self.explanation.drivers}
         if self.placement is not None:
             obj["placement"] = self.placement.to_status()
         return obj
@@ -161,6 +165,11 @@ def _print(answer: Answer, output: Output) -> None:
     if found.drivers:
         console.print(_table(answer))
         for verdict in found.drivers:
+            here = verdict.driver.place is Place.LAUNCHER
+            if here and verdict.allowed and verdict.fit is not Fit.UNSUPPORTED:
+                words = f"Isolation under {verdict.driver.title}: {_isolation(verdict.driver)}"
+                console.print(words, markup=False, soft_wrap=True)
+        for verdict in found.drivers:
             if verdict.fit is not Fit.RUNS and (verdict.allowed or output == Output.WIDE):
                 _details(console, answer.manifest, verdict, output == Output.WIDE)
     say()
@@ -187,6 +196,14 @@ def _table(answer: Answer) -> Any:
         table.caption = "(in parentheses: not named by the manifest)"
         table.caption_justify = "left"
     return table
+
+
+def _isolation(driver: Driver) -> str:
+    """Return in words what keeps a guest of a driver from the node, where it runs in a launcher."""
+    words = told(driver) or "a kernel of the guest's own, and a launcher without privileges"
+    if driver.own_user:
+        words += "; on one machine, if root runs Polyvisor, a user for each machine (`polyvisor status`)"
+    return words
 
 
 def _in_cluster(candidate: Any) -> str:

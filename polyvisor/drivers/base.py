@@ -182,7 +182,8 @@ class LauncherPlan:
     """How a launcher reaches libvirt for one machine; plain data that the launcher reads as JSON.
 
     ``uri`` is libvirt's connection URI. ``files`` are written below the launcher's folder before the connection opens
-    (relative path -> text, in which ``@UID@`` and ``@GID@`` stand for the launcher's own user and group, ``@PYTHON@``
+    (relative path -> text, in which ``@UID@`` and ``@GID@`` stand for the launcher's own user and group, ``@ROOT@``
+    for what makes a line a comment unless that is root, ``@PYTHON@``
     and ``@LAUNCHER@`` for its interpreter and the folder of its modules; one that begins with ``#!`` is a program),
     ``links`` made (relative path -> target), and ``seeds`` copied (relative folder -> folder whose files are copied
     where they lack: a warm cache). If ``daemon`` is set, that program is run in a mount
@@ -259,6 +260,8 @@ class Driver(ABC):
     disk_formats: tuple[str, ...] = ("raw",)
     """Formats of disk images that the hypervisor opens, best first."""
     cards: CardKind = CardKind.NONE
+    own_user: bool = False
+    """Whether a machine's launcher and hypervisor work without root's rights, as a user that no other machine has."""
     own_ids: bool = False
     """Whether a guest's users are users of the node, so that each machine has a range of ids to itself."""
     hides: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from pathlib import Path
 import libvirt
 
 from polyvisor.launcher.files import Taken, lock, now, write_pid
-from polyvisor.launcher.first import reap_orphans
+from polyvisor.launcher.first import become_owner, reap_orphans
 from polyvisor.launcher.plan import Plan, PlanError, read_plan
 from polyvisor.launcher.server import Server
 from polyvisor.launcher.strays import end_strays
@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
         reap_orphans()
         _wait_for(folder / "plan.json")
     try:
+        become_owner(folder)
         plan = read_plan(folder)
         held = lock(folder)
         plan.prepare()

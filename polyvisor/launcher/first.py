@@ -1,4 +1,6 @@
-"""Being the first process of a container: it is the parent of every orphaned process and has to reap them.
+"""What a launcher does before anything else: it becomes who it is to be, and what its place demands of it.
+
+Being the first process of a container, it is the parent of every orphaned process and has to reap them.
 
 libvirt probes a hypervisor with a daemon, which is orphaned, and waits until it has vanished once it has been killed;
 a process vanishes only when its parent reaps it. What isn't obvious: libvirt's threads wait for the children that they
@@ -10,8 +12,21 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 WNOTHREAD = 0x20000000
+
+
+def become_owner(folder: Path) -> None:
+    """Give up root's rights for good if the launcher's folder is another user's. All modules have to be there before.
+
+    The interpreter and this package may lie where that user has no way to.
+    """
+    owner = folder.stat()
+    if os.geteuid() == 0 and owner.st_uid:
+        os.setgroups([])
+        os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+        os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
 
 
 def reap_orphans() -> None:

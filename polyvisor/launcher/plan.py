@@ -123,7 +123,14 @@ def read_plan(folder: Path) -> Plan:
 def _tokens() -> dict[str, str]:
     """What a plan's texts say instead of what the launcher alone knows."""
     here = str(Path(__file__).parent)
-    return {"@UID@": str(os.geteuid()), "@GID@": str(os.getegid()), "@PYTHON@": sys.executable, "@LAUNCHER@": here}
+    of_root = "# " if os.geteuid() else ""
+    return {
+        "@UID@": str(os.geteuid()),
+        "@GID@": str(os.getegid()),
+        "@ROOT@": of_root,
+        "@PYTHON@": sys.executable,
+        "@LAUNCHER@": here,
+    }
 
 
 def _below(folder: Path, relative: str) -> Path:

@@ -241,7 +241,8 @@ class Parts:
     async def _end_launchers(self) -> None:
         """End the launchers whose machine is over or was never started; what they know stays in their folders."""
         networks = self._agent.networks if self._agent is not None else None
-        launchers = Launchers(self._state.launchers, lambda _: None, networks)
+        confinement = self._agent.confinement if self._agent is not None else None
+        launchers = Launchers(self._state.launchers, lambda _: None, networks, confinement)
         for id_ in launchers.ids():
             if not process_of(launchers.folder(id_)):
                 continue

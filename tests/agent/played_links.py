@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from polyvisor.api import Obj
@@ -9,6 +10,8 @@ from polyvisor.api import Obj
 
 class PlayedLink:
     """A launcher whose domain has these devices, by name; a subclass says how each looks."""
+
+    user = os.geteuid()
 
     def __init__(self, **have: str) -> None:
         self.have = have

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,8 @@ DUMP: Obj = {"name": "c", "memoryDump": {"claimName": "c", "hotpluggable": True}
 
 class PlayedLink:
     """A launcher that writes what it shall when it is let."""
+
+    user = os.geteuid()
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

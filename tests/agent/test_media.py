@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def machine(*volumes: Obj, told: list[Obj] | None = None) -> Obj:
 
 class PlayedLink:
     """A launcher whose domain has one drive with this in it."""
+
+    user = os.geteuid()
 
     def __init__(self, path: str = "") -> None:
         source = f"<source file='{path}' index='2'><x/></source><backingStore/>" if path else ""

@@ -65,7 +65,7 @@ def test_trees_in_use_are_known(layout: Layout, places: Places, home: Path, make
     made = prepare(vmi, PlainDriver(), home, places, Inputs())
     assert set(made.trees) == {places.images.tree("a:1").name, places.images.tree("k:1").name}
     (home.parent / "empty").mkdir()
-    assert used_trees(home.parent) == set(made.trees)
+    assert used_trees(home.parent, home.parent) == set(made.trees)
 
 
 def test_raw_only_gets_a_copy(layout: Layout, places: Places, home: Path, make_vmi: Make, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_processes_of_machines_are_found_and_described(tmp_path: Path) -> None:
     assert (one["machine"], one["pid"]) == ("default_m", guest.pid)
     assert one["capabilities"] == int(capabilities, 16).bit_count()
     assert one["user"] == confinement._user(os.geteuid())
-    (decoder, row) = confinement.rows(found)
+    (decoder, users, row) = confinement.rows(found)
+    assert users[0] == "New machines:"
     assert decoder == ["Image decoder:", confinement.DECODERS[decoding.confinement()]]
     assert row[1].startswith(f"{one['program']} of default_m: user {one['user']}, ")
 
@@ -75,17 +76,18 @@ def test_what_is_in_force_is_told(tmp_path: Path) -> None:
     (proc / "self").symlink_to("1")
     pretended(proc, 20, folder)
     (proc / "20/attr/current").write_text("libvirt-abc (enforce)\n")
+    (proc / "20/cgroup").write_text("7:pids:/\n5:devices:/polyvisor-state-abc\n0::/\n")
     pretended(proc, 30, folder, CapEff="1ff", Seccomp="0")
     (proc / "30/ns/mnt").unlink()
     (proc / "30/ns/mnt").symlink_to("mnt:[1]")
     (proc / "30/attr/current").write_text("unconfined\n")
-    said = [row[1] for row in confinement.rows(confinement.report(tmp_path, proc))[1:]]
+    said = [row[1] for row in confinement.rows(confinement.report(tmp_path, proc))[2:]]
     user = confinement._user(64055)
     assert said == [
         f"guest of default_m: user {user}, no capabilities, a filter of system calls, mounts of its own, "
-        "profile libvirt-abc (enforce)",
+        "its devices alone, profile libvirt-abc (enforce)",
         f"guest of default_m: user {user}, 9 capabilities, no filter of system calls, the host's mounts, "
-        "no profile (AppArmor, SELinux)",
+        "no list of devices, no profile (AppArmor, SELinux)",
     ]
 
 
@@ -107,4 +109,4 @@ def test_a_containers_init_is_found_by_who_began_it(tmp_path: Path) -> None:
         (20, "default_m", False),
         (30, "default_m", True),
     ]
-    assert "9 capabilities that hold in a user namespace of its own, a filter" in confinement.rows(found)[2][1]
+    assert "9 capabilities that hold in a user namespace of its own, a filter" in confinement.rows(found)[3][1]

@@ -27,10 +27,12 @@ FOLDERS = ("polyvisor", "tests", "tools", "bench")
 SCRIPTS = ("tools/setup", "tools/demo", "tools/clean", "tools/lint", "tools/lock", "tools/clean-room/steps", ".ci/run")
 UNKNOWN = {
     "tests/agent/endpoint/hosts.py": "programs of the list, behind nsenter",
-    "polyvisor/agent/launchers.py": "a launcher: this Python, behind nsenter where a Pod has networks",
+    "polyvisor/agent/confinement.py": "unshare, to try what a launcher is confined by",
+    "polyvisor/agent/launchers.py": "a launcher: this Python, behind nsenter where a Pod has networks, and unshare",
     "polyvisor/cli/vnc.py": "a viewer out of VIEWERS",
     "polyvisor/kube/credentials.py": "a plug-in that the user's kubeconfig names",
     "polyvisor/prerequisites/__init__.py": "nothing: it looks for a program that a message names",
+    "tests/agent/test_confinement.py": "unshare and a shell",
     "tests/agent/test_hostile_images.py": "bwrap and a shell",
     "tests/e2e/test_virtctl.py": "a virtctl that is built here",
     "tests/test_needs.py": "Python and cat, as another user",
@@ -55,6 +57,7 @@ OTHERS = {
     "/dev/": "a beginning",
     "/sys/devices/virtual/powercap/": "hidden from containers",
     "/sys/firmware/": "hidden from containers",
+    "/sys/module/apparmor/parameters/enabled": "there where the kernel has AppArmor",
     "/dev/data": "inside launcher Pods",
     "/dev/termination-log": "inside Pods",
 }

@@ -55,6 +55,7 @@ class QemuDriver(Driver):
     hotplug_buses = ("scsi", "virtio")
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP
+    own_user = True
 
     @property
     def features(self) -> Mapping[str, Support]:

@@ -26,13 +26,12 @@ security_driver = "none"
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
+@ROOT@swtpm_user = "+@UID@"
+@ROOT@swtpm_group = "+@GID@"
 """
+"""Whose the TPM is has to be told to root alone: as another user libvirt may become nobody, not even who it is."""
 EMULATOR = "qemu-system-"
 SETTINGS = "settings"
-TPM_OWNER = """swtpm_user = "+@UID@"
-swtpm_group = "+@GID@"
-"""
-"""Whose the TPM is where the launcher is root; in a Pod libvirt may become nobody, not even the user that it is."""
 TPM_SETUP = """\
 create_certs_tool = swtpm_localca
 create_certs_tool_config = {folder}/swtpm-localca.conf
@@ -100,7 +99,7 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
     return LauncherPlan(
         uri=f"qemu:///embed?root={folder}/root",
         files={
-            "root/etc/qemu.conf": QEMU_CONF + (TPM_OWNER if scratch else ""),
+            "root/etc/qemu.conf": QEMU_CONF,
             f"{SETTINGS}/swtpm_setup.conf": TPM_SETUP.format(folder=settings),
             f"{SETTINGS}/swtpm-localca.options": TPM_PLATFORM,
             f"{SETTINGS}/swtpm-localca.conf": TPM_AUTHORITY.format(folder=settings),
