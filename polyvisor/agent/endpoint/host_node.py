@@ -199,18 +199,20 @@ def probed(driver: Driver, seen: Observed) -> ProbeResult:
     """Return what a connected host shows of its driver, as a probe would find it on a node."""
     host = seen.host
     assert host is not None
-    offered = driver.offered(_parsed(host.capabilities))
+    offered = driver.offered(parsed(host.capabilities))
     reason = "" if offered else "the host offers no kind of guest that the driver knows"
-    found = ProbeResult(bool(offered), reason, host.hypervisor_version, host.libvirt_version, offered)
+    found = ProbeResult(
+        bool(offered), reason, host.hypervisor_version, host.libvirt_version, offered, cpus=host.guest_cpus
+    )
     return replace(found, facts=shown(at_endpoint(driver), found))
 
 
 def architecture_of(capabilities: str) -> str:
     """Return the architecture of a host, as libvirt calls it; empty if it does not tell."""
-    return (_parsed(capabilities).findtext("host/cpu/arch") or "").strip()
+    return (parsed(capabilities).findtext("host/cpu/arch") or "").strip()
 
 
-def _parsed(capabilities: str) -> etree._Element:
+def parsed(capabilities: str) -> etree._Element:
     """Return what a host says of itself; nothing where that is no XML. No entity is expanded, nothing is opened."""
     try:
         if capabilities and "<!DOCTYPE" not in capabilities:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from polyvisor.drivers.base import Cpus
+
 MAX_NAME = 1024
 STATES = ("running", "paused", "shutdown", "shutoff", "crashed", "unknown")
 ENDINGS = ("shutdown", "destroyed", "crashed", "failed")
@@ -23,7 +25,7 @@ _ATTRIBUTE = re.compile(r"""\b(cluster|machine|adopted)=['"]([^'"<>]{1,128})['"]
 class HostInfo:
     """A host as its connection shows it. Sizes in bytes; ``events``: whether libvirt tells what changes there.
 
-    ``capabilities`` is libvirt's description of the host, in XML.
+    ``capabilities`` is libvirt's description of the host, in XML; ``guest_cpus`` what guests can have there.
     """
 
     type: str = ""
@@ -36,6 +38,7 @@ class HostInfo:
     encrypted: bool = False
     events: bool = False
     capabilities: str = ""
+    guest_cpus: Cpus | None = None
 
 
 @dataclass(frozen=True, slots=True)

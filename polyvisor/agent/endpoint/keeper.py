@@ -19,6 +19,7 @@ from typing import Any
 
 from polyvisor.agent.endpoint import failures
 from polyvisor.agent.endpoint.failures import Failure
+from polyvisor.agent.endpoint.guest_cpus import guest_cpus
 from polyvisor.agent.endpoint.inventory import Domain, HostInfo, domains_of, host_of
 from polyvisor.agent.endpoint.link import HostError, HostLink, NoAnswer
 from polyvisor.agent.endpoint.login import Login, Secret, prepare, read_secret
@@ -238,7 +239,11 @@ class Keeper:
         except BaseException:
             await link.close()
             raise
-        return link, host_of(told)
+        return link, await self._with_cpus(link, host_of(told))
+
+    async def _with_cpus(self, link: HostLink, host: HostInfo) -> HostInfo:
+        driver = self._drivers.get(self.seen.driver)
+        return replace(host, guest_cpus=await guest_cpus(link, driver, host)) if driver is not None else host
 
     async def _list(self) -> float:
         """Read the domains; return the seconds until they are read again."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.endpoint.consoles import Consoles
 from polyvisor.launcher.endpoint.domains import Domains
 from polyvisor.launcher.endpoint.files import PrivateFiles
@@ -76,6 +77,7 @@ class Host:
             "pools": self._pools,
             "volumes": self._volumes,
             "networks": self._networks,
+            "capabilities": self._capabilities,
             **Domains(self._there, _record, self._consoles).operations,
             **self._storage.operations,
         }
@@ -205,6 +207,15 @@ class Host:
     def _networks(self, _: Answer) -> Answer:
         networks = _listed(self._there().listAllNetworks)
         return {"networks": [{"name": one.name(), "active": bool(one.isActive())} for one in networks]}
+
+    def _capabilities(self, asked: Answer) -> Answer:
+        """Return what guests of a virt type can have, in libvirt's XML; nothing where its driver does not tell."""
+        try:
+            return dict(capabilities(self._there(), _text(asked, "virtType")))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in UNSUPPORTED:
+                return {}
+            raise
 
     def _there(self) -> Any:
         if self._connection is None:

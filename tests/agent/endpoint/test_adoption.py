@@ -197,7 +197,11 @@ async def test_a_machine_is_stopped_and_begun_again_as_its_domain_is_defined(ado
     assert adopting.state("web") == "shut off"
     assert (await adopting.management("web", "Managed"))["machine"] == "default/site"
 
+    memory = {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "160Mi"}}}}}}
+    await world.client.patch(VMS, "site", memory, "default")
     await adopting.done("start", "site", "--wait")
+    assert "<memory unit='KiB'>163840</memory>" in host.virsh("dumpxml", "web")
+    assert (await adopting.listed("web"))["uuid"] == UUID
     await adopting.done("unmanage", "site")
     assert adopting.state("web") == "running"
     assert (await adopting.management("web", "Foreign")).get("owner") is None
