@@ -19,6 +19,7 @@ from pathlib import Path
 TOOLS = Path(__file__).parent / "tools"
 KUBERNETES = "k8s.io/kubernetes"
 KUBEVIRT = "kubevirt.io/kubevirt"
+KUBECTL = "k8s.io/kubectl"
 OLDER = "older/"
 """Before a program's name: the oldest release of Kubernetes that is tried."""
 PROGRAMS = {
@@ -26,6 +27,7 @@ PROGRAMS = {
     "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
     "kwok": ("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "virtctl": ("virtctl", f"{KUBEVIRT}/cmd/virtctl"),
+    "kubectl": ("kubectl", "."),
     **{
         name: ("kubernetes", f"{KUBERNETES}/cmd/{name}")
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
@@ -108,11 +110,12 @@ def _versions(source: Path) -> str:
     module = (source / "go.mod").read_text()
     if found := re.search(rf"{KUBEVIRT} (v\d+\.\d+\.\d+)", module):
         return f"-X kubevirt.io/client-go/version.gitVersion={found[1]}"
-    found = re.search(rf"{KUBERNETES} (v(\d+)\.(\d+)\.\d+)", module)
+    found = re.search(rf"^\s{KUBERNETES} v1\.(\d+)\.(\d+)", module, re.MULTILINE)
+    found = found or re.search(rf"^\s{KUBECTL} v0\.(\d+)\.(\d+)$", module, re.MULTILINE)
     if found is None:
         return ""
     base = "k8s.io/component-base/version"
-    said = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
+    said = {"gitVersion": f"v1.{found[1]}.{found[2]}", "gitMajor": "1", "gitMinor": found[1]}
     return " ".join(f"-X {base}.{key}={value}" for key, value in said.items())
 
 
