@@ -93,7 +93,7 @@ class VmiController:
         self._controller = Controller("virt-controller-vmi", self.queue, self.reconcile, workers)
         pods.add_index(OWNER_INDEX, owner_uids)
         vmis.add_index(CLAIM_INDEX, _claim_keys)
-        vmis.on_change(self._machine_changed)
+        vmis.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
         pods.on_change(self._pod_changed)
         nodes.on_change(self._node_changed)
         claims.on_change(self._claim_changed)
@@ -360,9 +360,6 @@ class VmiController:
         allowed = permits(vmi) if self._cluster else anything
         where = spec, parsed, nodes, self._drivers
         return place(*where, unschedulable=tried, alike=alike, permits=allowed, there_already=is_there(vmi))
-
-    def _machine_changed(self, old: Obj | None, new: Obj | None) -> None:
-        self.queue.add(key_of(new or old or {}))
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}
