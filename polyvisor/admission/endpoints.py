@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from ipaddress import ip_network
 
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.values import Findings, amount, items, mapping, text, texts
-from polyvisor.api import HypervisorEndpoint, Obj, check, selectors
+from polyvisor.api import HypervisorEndpoint, Obj, Problem, check, selectors
 from polyvisor.api.metadata import dns_label_error, dns_subdomain_error
 from polyvisor.drivers.uris import LOCAL, SSH, TLS, ConnectionUri, UriScheme, driver_of, example, insecure_part, parse
 
@@ -150,3 +151,13 @@ def _host_name(item: Obj, name: str, path: str, found: Findings) -> None:
     """Check a name that the host gives."""
     if path.rpartition(".")[2] in item and not _HOST_NAME.fullmatch(name):
         found.add(path, f"found {name[:80]!r}; accepted: 1 to 255 printable characters without /")
+
+
+def still_there(name: str, machines: Sequence[Obj]) -> list[Problem]:
+    """Return why an endpoint cannot be deleted: ``machines`` that may have a domain on its host."""
+    if not machines:
+        return []
+    listed = ", ".join(f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in machines[:10])
+    more = f" and {len(machines) - 10} more" if len(machines) > 10 else ""
+    what = f"endpoint {name} has virtual machines on its host: {listed}{more}; delete them, or move them, first"
+    return [Problem("metadata.name", what, "FieldValueForbidden")]

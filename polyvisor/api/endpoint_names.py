@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from polyvisor.api.base import Obj
+
 NODE_PREFIX = "endpoint-"
 ENDPOINT_FINALIZER = "hypervisor.kubevirt.io/endpoint"
 """On a VirtualMachineInstance: its domain may be on the host. It goes when the domain is gone, or is fenced."""
@@ -23,3 +25,10 @@ def node_of_endpoint(name: str) -> str:
 def endpoint_of_node(name: str) -> str:
     """Return the name of the endpoint that a Node of that name stands for, empty if its name is no such Node's."""
     return name.removeprefix(NODE_PREFIX) if name.startswith(NODE_PREFIX) else ""
+
+
+def on_endpoint(vmi: Obj) -> str:
+    """Return the endpoint on whose host a machine may have a domain, empty if it has none there."""
+    if ENDPOINT_FINALIZER not in (vmi["metadata"].get("finalizers") or []):
+        return ""
+    return endpoint_of_node(str((vmi.get("status") or {}).get("nodeName") or ""))

@@ -1,4 +1,4 @@
-"""The commands on hosts without a kubelet: endpoint add, list, show and remove; domains."""
+"""The commands on hosts without a kubelet: endpoint add, list, show, fence and remove; domains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Hypervisor hosts that a libvirt connection reaches.")
     for command, name in ((add, "add"), (show_all, "list"), (show, "show"), (map_to, "map"), (dumpxml, "dumpxml")):
         group.command(name)(command)
-    group.command("remove")(remove)
+    for act in (fence, remove):
+        group.command()(act)
     app.add_typer(group, name="endpoint")
     app.command()(domains)
 
@@ -40,9 +41,16 @@ def add(
     password_file: Annotated[str, typer.Option(help="File with the password; - for standard input.")] = "",
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow a connection that is not encrypted.")] = False,
     observe: Annotated[bool, typer.Option("--observe", help="List domains, change nothing on the host.")] = False,
+    storage: Annotated[
+        list[str] | None, typer.Option(help="Storage class and the host's pool that it stands for, CLASS=POOL.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network of machines and the host's, NAME=NETWORK; pod is the usual one.")
+    ] = None,
     timeout: Timeout = 90,
 ) -> None:
     """Add a host, and wait until it is connected."""
+    from polyvisor.cli.endpoint_usual import given
     from polyvisor.cli.endpoints import Credentials
     from polyvisor.cli.endpoints import add as act
 
@@ -50,7 +58,8 @@ def add(
         raise CliError("--cert and --key go together", ExitCode.USAGE)
     files = {"ssh-privatekey": identity, "known_hosts": known_hosts, "ca.crt": ca, "tls.crt": cert, "tls.key": key}
     credentials = Credentials({name: path for name, path in files.items() if path}, username, password_file)
-    act(_context(ctx), uri, name, credentials, insecure=insecure, observe=observe, timeout=timeout)
+    mapping = given(storage or (), network or ())
+    act(_context(ctx), uri, name, credentials, insecure=insecure, observe=observe, timeout=timeout, mapping=mapping)
 
 
 def show_all(ctx: typer.Context, output: Format = Output.TABLE) -> None:
@@ -99,6 +108,17 @@ def dumpxml(
     from polyvisor.cli.domains import dump
 
     dump(_context(ctx).connect(), domain)
+
+
+def fence(
+    ctx: typer.Context,
+    name: Name,
+    machine: Annotated[str, typer.Argument(metavar="[NAMESPACE/]VMI", help="The machine whose guest does not run.")],
+) -> None:
+    """Say of a machine on a host that is away that its guest does not run, so that it may start elsewhere or go."""
+    from polyvisor.cli.fencing import fence as act
+
+    act(_context(ctx).connect(), name, machine)
 
 
 def remove(ctx: typer.Context, name: Name) -> None:

@@ -19,8 +19,8 @@ def map_to(session: Session, name: str, storage: Sequence[str], networks: Sequen
         raise CliError("nothing to map", ExitCode.USAGE, "For example: --storage images=default --network pod=default")
     client = session.client
     spec = client.get(ENDPOINTS.path(name=name))["spec"]
-    pools = [_pair("--storage", text, "storageClass", "pool") for text in storage]
-    joined = [_pair("--network", text, "name", "network") for text in networks]
+    pools = [pair("--storage", text, "storageClass", "pool") for text in storage]
+    joined = [pair("--network", text, "name", "network") for text in networks]
     change = {}
     if pools:
         change["storage"] = _merged(spec.get("storage") or [], pools, "storageClass")
@@ -32,7 +32,8 @@ def map_to(session: Session, name: str, storage: Sequence[str], networks: Sequen
         _warn(client, name, [one["pool"] for one in pools])
 
 
-def _pair(option: str, text: str, ours: str, theirs: str) -> Obj:
+def pair(option: str, text: str, ours: str, theirs: str) -> Obj:
+    """Return one item of a mapping, from an option's text ``OURS=THEIRS``."""
     name, equals, rest = text.partition("=")
     if not (name and equals and rest):
         raise CliError(

@@ -22,6 +22,7 @@ from polyvisor.api.reading import read_status
 from polyvisor.api.resources import ENDPOINTS, SECRETS
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Context, Session
+from polyvisor.cli.endpoint_usual import complete
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.output import Output, age, columns, print_structured, say
 from polyvisor.kube.errors import ApiError
@@ -67,8 +68,12 @@ def add(
     insecure: bool,
     observe: bool,
     timeout: float,
+    mapping: Obj,
 ) -> None:
-    """Make endpoint and Secret, and wait until the host is connected or it is known why it is not."""
+    """Make endpoint and Secret, and wait until the host is connected or it is known why it is not.
+
+    ``mapping`` are ``storage`` and ``networks`` of the spec; what it leaves out is looked for on the host.
+    """
     data = credentials.read()
     here = context.kubeconfig_path() == context.state.kubeconfig
     if here and not (running(context.state.pid_file) or {}).get("ready"):
@@ -79,6 +84,9 @@ def add(
     client = session.client
     name = name or _free_name(client, uri)
     endpoint = _endpoint(name, uri, insecure=insecure, observe=observe, secret=bool(data))
+    endpoint["spec"] |= mapping
+    if here:  # one user, whose namespaces all are
+        endpoint["spec"]["allowedNamespaces"] = {"selector": {}}
     made = client.request("POST", ENDPOINTS.path(), endpoint)
     if data:
         try:
@@ -88,6 +96,7 @@ def add(
                 client.request("DELETE", ENDPOINTS.path(name=name))
             raise
     _await(client, name, timeout)
+    complete(client, name)
 
 
 def show(session: Session, name: str, output: Output) -> None:

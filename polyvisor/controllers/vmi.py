@@ -265,11 +265,9 @@ class VmiController:
             return None
         if self._hand_over.may_still_run(fresh, self._clock()):
             return AGENT_SECONDS
-        message = "the launcher Pod is gone"
         name = str(read_status(fresh).get("nodeName") or "")
-        if name and self._nodes.get(None, name) is None:
-            message += f", and Node {name} as well"
-        await self._end(fresh, Phase.FAILED, message, Reason.POD_NOT_EXISTS)
+        node = f", and Node {name} as well" if name and self._nodes.get(None, name) is None else ""
+        await self._end(fresh, Phase.FAILED, f"the launcher Pod is gone{node}", Reason.POD_NOT_EXISTS)
         return None
 
     async def _end(self, vmi: Obj, phase: Phase, message: str, reason: str = Reason.FAILED) -> None:

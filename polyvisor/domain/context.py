@@ -83,8 +83,8 @@ class DomainContext:
     shares: Mapping[str, Share] = field(default_factory=dict)
     root: Path | None = None
     root_volume: str = ""
-    kernel: Path | None = None
-    initrd: Path | None = None
+    kernel: Path | HostPath | None = None
+    initrd: Path | HostPath | None = None
     graphics_socket: Path | None = None
     agent_socket: Path | None = None
     usb_sockets: tuple[Path, ...] = ()

@@ -37,11 +37,6 @@ LACKS: Mapping[str, Support] = {
     ),
     **no(
         SOURCE,
-        f"kernels are not brought to the host {LATER}; use a disk image that boots by itself",
-        *("firmware.kernel-boot", "firmware.kernel-args"),
-    ),
-    **no(
-        SOURCE,
         f"state of the firmware and the TPM is not kept {LATER}",
         *("firmware.efi.persistent", "tpm", "tpm.persistent"),
     ),

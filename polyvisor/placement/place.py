@@ -82,6 +82,11 @@ def place(
     there = counted((node for node in nodes if endpoint_of(node) == endpoint), alike)
     if endpoint and not there:
         return _unreached(endpoint, _order(choice, enabled, known))
+    if endpoint:  # its host has one driver, and no other is worth a word
+        known = {
+            name: one for name, one in known.items() if any(driver_label(name) in n.labels for n in there)
+        } or known
+        enabled = {name: one for name, one in enabled.items() if name in known}
     developer = config.developer_configuration
     emulation = bool(developer and developer.use_emulation)
     candidates: list[Candidate] = []

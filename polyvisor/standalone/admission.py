@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from polyvisor.admission import AdmissionContext, admit, guards
+from polyvisor.admission.endpoints import still_there
 from polyvisor.api import Obj, Problem, names
-from polyvisor.api.resources import KUBEVIRTS, PODS, VMIS, Resource
+from polyvisor.api.endpoint_names import on_endpoint
+from polyvisor.api.resources import ENDPOINTS, KUBEVIRTS, PODS, VMIS, Resource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.standalone.apiserver.auth import CURRENT_USER
-from polyvisor.standalone.apiserver.registry import key_of
+from polyvisor.standalone.apiserver.registry import key_of, kind_of
 from polyvisor.standalone.apiserver.store import Store
 
 COMPONENTS = "polyvisor:components"
@@ -34,6 +36,9 @@ def admitter(store: Store, drivers: DriverRegistry) -> Admit:
                 obj = guards.with_old_status(obj, old)
             elif resource == PODS:
                 guarded = guards.pod_problems(obj, old)
+        if operation == "DELETE" and resource == ENDPOINTS and old is not None:
+            name = old["metadata"]["name"]
+            guarded = still_there(name, [one for one in store.select(kind_of(VMIS)) if on_endpoint(one) == name])
         found = admit(operation, resource, obj, old, context)  # type: ignore[arg-type]
         return found.obj, [*guarded, *found.problems, *_accounts(found.obj)], found.warnings
 

@@ -98,7 +98,10 @@ def test_the_first_minute(call) -> None:  # type: ignore[no-untyped-def]
     added = call("endpoint", "add", TEST)
     assert (added.code, added.err) == (0, "")
     assert added.out.startswith("endpoint local added: ")
-    assert added.out.endswith(" is connected and has 1 domain\n")
+    connected, pool, network = added.out.splitlines()
+    assert connected.endswith(" is connected and has 1 domain")
+    assert pool == "pool default-pool of the host is where disks go (storage class local)"
+    assert network == "network default of the host is the network of machines"
     found = call("domains", "local")
     assert rows(found.out)[0] == ["NAME", "STATE", "DRIVER", "VCPUS", "MEMORY", "MANAGEMENT", "ADOPTABLE"]
     assert rows(found.out)[1][:6] == ["test", "running", "test", "2", "2Gi", "Foreign"]

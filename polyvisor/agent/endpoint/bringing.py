@@ -30,8 +30,9 @@ from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
 from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
 from polyvisor.api.quantity import whole
+from polyvisor.api.reading import nested
 from polyvisor.api.volumes import claim_of
-from polyvisor.domain import DiskSource
+from polyvisor.domain import DiskSource, HostPath
 from polyvisor.drivers.base import Driver
 
 PREFIX = "polyvisor-"
@@ -47,10 +48,12 @@ Lookup = Callable[[str], Obj | None]
 
 @dataclass(frozen=True)
 class Brought:
-    """Disks by volume, and their sizes in bytes where these are known."""
+    """Disks by volume, their sizes in bytes where these are known; a kernel and an initrd, if there are any."""
 
     disks: Mapping[str, DiskSource] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    kernel: HostPath | None = None
+    initrd: HostPath | None = None
 
 
 class Bringer:
@@ -71,7 +74,8 @@ class Bringer:
         """
         wanted = [volume for volume in vmi["spec"].get("volumes") or [] if not dump_claim(volume)]
         own = [volume for volume in wanted if not claim_of(volume)]
-        pool = await self._pools.images() if own else Pool("", "", 0)
+        boots = bool(nested(vmi, "spec", "domain", "firmware", "kernelBoot", "container"))
+        pool = await self._pools.images() if own or boots else Pool("", "", 0)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
         try:
@@ -84,11 +88,14 @@ class Bringer:
                     found[volume["name"]] = await self._claimed(vmi, name, inputs, volumes)
                 else:
                     found[volume["name"]] = await making.make(volume)
+            kernel, initrd = await making.kernel()
         finally:
             await asyncio.to_thread(safepath.remove_path, scratch)
         return Brought(
             {name: volume.disk() for name, volume in found.items()},
             {name: volume.capacity for name, volume in found.items() if volume.capacity},
+            kernel,
+            initrd,
         )
 
     async def remove(self, uid: str) -> None:
@@ -120,27 +127,27 @@ class Bringer:
         given = str((csi.get("volumeAttributes") or {}).get("format") or "")
         return Volume(pool, volume, found.path, given or found.format, found.capacity, found.block)
 
-    async def image(
-        self, pool: Pool, image: Image, wanted: str, called: str, scratch: Path, say: Progress
-    ) -> tuple[Volume, int]:
-        """Return the volume that holds an image, uploaded if it is not there, and the disk's size in bytes."""
+    async def kept(
+        self, pool: Pool, image: Image, ending: str, called: str, ready: Callable[[], tuple[Path, int]], say: Progress
+    ) -> Volume:
+        """Return the volume that holds what was made of an image, uploaded if it is not there.
+
+        ``ready`` gives a file to upload, and the size in bytes of the disk in it; it runs in a thread.
+        """
         place = str(image.path).partition(image.tree)[2] if image.tree else str(image.path)
-        digest = hashlib.sha256(f"{image.tree}{place}/{wanted}".encode()).hexdigest()[:20]
-        name, whole_mark = f"{PREFIX}image-{digest}.{wanted}", f"{PREFIX}image-{digest}.whole"
+        digest = hashlib.sha256(f"{image.tree}{place}/{ending}".encode()).hexdigest()[:20]
+        name, whole_mark = f"{PREFIX}image-{digest}.{ending}", f"{PREFIX}image-{digest}.whole"
         async with self._locks[name]:
             there = await self._pools.volume(pool.name, name)
             if there is not None and await self._pools.volume(pool.name, whole_mark) is not None:
-                return there, there.capacity
+                return there
             if there is not None:
                 say(f"{called} was not brought to the host whole; beginning anew")
                 await self._pools.delete(pool.name, name)
-            has = (await asyncio.to_thread(disks.examined, image, called)).format
-            if has != wanted:
-                say(f"converting {called}, which is {has}, to {wanted}")
-            file, size = await asyncio.to_thread(_ready, image, has, scratch, wanted, called)
-            made = await self._bring(pool, name, wanted, size, file, called, say)
+            file, size = await asyncio.to_thread(ready)
+            made = await self._bring(pool, name, ending if ending in FORMATS else "raw", size, file, called, say)
             await self._pools.make(pool, whole_mark, "raw", SECTOR)
-        return made, size
+        return made
 
     async def _bring(
         self, pool: Pool, name: str, format_: str, size: int, file: Path, called: str, say: Progress
@@ -238,10 +245,36 @@ class _Making:
 
     async def _container_disk(self, name: str, source: Obj) -> Volume:
         image = await asyncio.to_thread(self._sources.container_disk, name, source)
-        called = f"the disk image of {source['image']}"
-        form = self._format()
-        base, size = await self._bringer.image(self.pool, image, form, called, self.scratch, self.say)
-        return await self._bringer.own(self.pool, self._name(name, form), form, size, base)
+        called, form = f"the disk image of {source['image']}", self._format()
+
+        def ready() -> tuple[Path, int]:
+            has = disks.examined(image, called).format
+            if has != form:
+                self.say(f"converting {called}, which is {has}, to {form}")
+            return _ready(image, has, self.scratch, form, called)
+
+        base = await self._bringer.kept(self.pool, image, form, called, ready, self.say)
+        return await self._bringer.own(self.pool, self._name(name, form), form, base.capacity, base)
+
+    async def kernel(self) -> tuple[HostPath | None, HostPath | None]:
+        """Return where kernel and initrd are on the host, if the machine has them."""
+        firmware = (self._vmi["spec"].get("domain") or {}).get("firmware") or {}
+        source: Obj = (firmware.get("kernelBoot") or {}).get("container") or {}
+        paths = [str(source.get(key) or "") for key in ("kernelPath", "initrdPath")]
+        found = [await self._boot_file(source, path) if path else None for path in paths]
+        return found[0], found[1]
+
+    async def _boot_file(self, source: Obj, path: str) -> HostPath:
+        if not self.pool.of_files:
+            raise AgentError(f"a kernel is a file, and pool {self.pool.name} of the host has none", retry=False)
+        called = f"{path} of {source['image']}"
+        image = await asyncio.to_thread(self._sources.kernel_file, source, path)
+
+        def ready() -> tuple[Path, int]:
+            file = disks.boot_file(image, called).path
+            return file, file.stat().st_size
+
+        return HostPath((await self._bringer.kept(self.pool, image, "boot", called, ready, self.say)).path)
 
     async def _texts(self, name: str, files: Mapping[str, bytes], label: str) -> Volume:
         doing = f"making volume {name}"

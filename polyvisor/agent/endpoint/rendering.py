@@ -15,7 +15,7 @@ from lxml import etree
 from polyvisor.agent.endpoint import mark
 from polyvisor.agent.errors import AgentError
 from polyvisor.api import Obj, VirtualMachineInstance
-from polyvisor.domain import DiskSource, DomainContext, HostNetwork, domain_name, domain_uuid, render
+from polyvisor.domain import DiskSource, DomainContext, HostNetwork, HostPath, domain_name, domain_uuid, render
 from polyvisor.drivers.base import Driver
 
 POD_NETWORK = "pod"
@@ -25,11 +25,13 @@ SUFFIX = 8
 
 @dataclass(frozen=True)
 class Places:
-    """What a machine's domain names on the host: disks by volume, networks by interface."""
+    """What a machine's domain names on the host: disks by volume, networks by interface, a kernel."""
 
     disks: Mapping[str, DiskSource] = field(default_factory=dict)
     networks: Mapping[str, HostNetwork] = field(default_factory=dict)
     architecture: str = "x86_64"
+    kernel: HostPath | None = None
+    initrd: HostPath | None = None
 
 
 def domain_xml(
@@ -43,7 +45,12 @@ def domain_xml(
     if chosen not in driver.virt_types:
         raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
     context = DomainContext(
-        virt_type=chosen, architecture=places.architecture, disks=places.disks, cards=places.networks
+        virt_type=chosen,
+        architecture=places.architecture,
+        disks=places.disks,
+        cards=places.networks,
+        kernel=places.kernel,
+        initrd=places.initrd,
     )
     root = etree.fromstring(render(VirtualMachineInstance.model_validate(vmi), driver, context))
     mark.add(root, mark.element(cluster, vmi, adopted=bool(adopted)))

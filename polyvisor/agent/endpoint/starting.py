@@ -127,7 +127,7 @@ class Starter:
         host = self._keeper.seen.host
         architecture = architecture_of(host.capabilities) if host is not None else ""
         self.sizes[vmi["metadata"]["uid"]] = brought.sizes
-        return rendering.Places(brought.disks, networks, architecture or "x86_64")
+        return rendering.Places(brought.disks, networks, architecture or "x86_64", brought.kernel, brought.initrd)
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()

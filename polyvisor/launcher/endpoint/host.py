@@ -21,6 +21,7 @@ from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.endpoint.consoles import Consoles
 from polyvisor.launcher.endpoint.domains import Domains
 from polyvisor.launcher.endpoint.files import PrivateFiles
+from polyvisor.launcher.endpoint.networks import about
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Refused, mark_of, owned
 from polyvisor.launcher.endpoint.owned import text_of as _text
 from polyvisor.launcher.endpoint.volumes import Volumes
@@ -206,7 +207,7 @@ class Host:
 
     def _networks(self, _: Answer) -> Answer:
         networks = _listed(self._there().listAllNetworks)
-        return {"networks": [{"name": one.name(), "active": bool(one.isActive())} for one in networks]}
+        return {"networks": [about(one) for one in networks]}
 
     def _capabilities(self, asked: Answer) -> Answer:
         """Return what guests of a virt type can have, in libvirt's XML; nothing where its driver does not tell."""

@@ -32,7 +32,7 @@ from polyvisor.standalone.scheduler import run_scheduler
 from polyvisor.standalone.volume_binder import run_binder
 
 TOKEN = "a-token"
-SECONDS = 120.0
+SECONDS = 60.0
 
 
 class World:
@@ -93,7 +93,12 @@ class World:
     async def create(self, name: str, endpoint: str, **spec: Any) -> Obj:
         """Make a machine on an endpoint."""
         hypervisor = {"endpoint": endpoint, "virtType": "qemu", **spec.pop("hypervisor", {})}
-        domain = {"devices": {}, "memory": {"guest": "64Mi"}, **spec.pop("domain", {})}
+        domain = {
+            "devices": {},
+            "memory": {"guest": "64Mi"},
+            "resources": {"requests": {"cpu": "10m"}},
+            **spec.pop("domain", {}),
+        }
         whole = {"hypervisor": hypervisor, "terminationGracePeriodSeconds": 0, "domain": domain, **spec}
         vmi = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": name}}
         metadata = {"name": name, "namespace": "default"}
@@ -132,12 +137,12 @@ class World:
     async def running(self, name: str) -> Obj:
         return await self.until(VMIS, name, lambda vmi: phase(vmi) == "Running")
 
-    async def gone(self, name: str, seconds: float = SECONDS) -> None:
-        """Wait until a machine's object and its Pods are gone."""
-        async with asyncio.timeout(seconds):
+    async def gone(self, name: str, *, pods: bool = True) -> None:
+        """Wait until a machine's object is gone, and with ``pods`` the Pods of all machines."""
+        async with asyncio.timeout(SECONDS):
             while True:
                 there = [one["metadata"]["name"] for one in await self.client.list(VMIS, "default")]
-                if name not in there and not await self.client.list(PODS, "default"):
+                if name not in there and not (pods and await self.client.list(PODS, "default")):
                     return
                 await asyncio.sleep(0.1)  # an object that is gone has no condition to be awaited
 

@@ -1,0 +1,62 @@
+"""Which pools and networks of a host stand for what in the cluster: as options say, else as libvirt calls them.
+
+A libvirt host usually has a pool and a network ``default``, or just one of each. Without options they are mapped, so
+that the first machine needs no more than a name; what was mapped is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from polyvisor.api.resources import ENDPOINTS
+from polyvisor.cli.client import MERGE, Client, Obj
+from polyvisor.cli.endpoint_mapping import DOORS, pair
+from polyvisor.cli.output import say
+
+USUAL = "default"
+POD_NETWORK = "pod"
+
+
+def given(storage: Iterable[str], networks: Iterable[str]) -> Obj:
+    """Return ``storage`` and ``networks`` of a spec, from options ``CLASS=POOL`` and ``NAME=NETWORK``."""
+    spec: Obj = {}
+    pools = [pair("--storage", text, "storageClass", "pool") for text in storage]
+    if pools:
+        spec["storage"] = [{**one, "defaultForImages": one is pools[0]} for one in pools]
+    joined = [pair("--network", text, "name", "network") for text in networks]
+    return spec | ({"networks": joined} if joined else {})
+
+
+def complete(client: Client, name: str) -> None:
+    """Map the host's usual pool and network where nothing is mapped, and add the addresses of mapped networks."""
+    spec = client.get(ENDPOINTS.path(name=name))["spec"]
+    if spec.get("management") == "Observe":
+        return
+    change: Obj = {}
+    if not spec.get("storage"):
+        pools = client.get(f"{DOORS}/{name}/pools").get("items") or []
+        if pool := _usual(pools):
+            change["storage"] = [{"storageClass": name, "pool": pool, "defaultForImages": True}]
+            say(f"pool {pool} of the host is where disks go (storage class {name})")
+        else:
+            say("no storage pool is mapped: machines with disks need one (--storage CLASS=POOL)")
+    networks = client.get(f"{DOORS}/{name}/networks").get("items") or []
+    cidrs = {one.get("name"): one.get("cidrs") or [] for one in networks}
+    mapped = spec.get("networks") or []
+    if not mapped and (network := _usual(networks)):
+        mapped = [{"name": POD_NETWORK, "network": network}]
+        say(f"network {network} of the host is the network of machines")
+    filled = [
+        {**one, "cidrs": cidrs[one["network"]]} if not one.get("cidrs") and cidrs.get(one["network"]) else one
+        for one in mapped
+    ]
+    if filled != (spec.get("networks") or []):
+        change["networks"] = filled
+    if change:
+        client.request("PATCH", ENDPOINTS.path(name=name), {"spec": change}, content_type=MERGE)
+
+
+def _usual(found: list[Obj]) -> str:
+    """Return the name of the pool or network to take where nobody says which: ``default``, or the only one."""
+    active = [str(one.get("name")) for one in found if one.get("active")]
+    return USUAL if USUAL in active else active[0] if len(active) == 1 else ""

@@ -1,0 +1,34 @@
+"""Drivers as they are on endpoints: the same ones, with less in their tables."""
+
+from __future__ import annotations
+
+from polyvisor.drivers import registry
+from polyvisor.drivers.at_endpoint import LACKS, all_at_endpoints, at_endpoint
+from polyvisor.drivers.base import Verdict
+
+
+def test_an_endpoint_never_adds_to_what_a_driver_can_do() -> None:
+    has = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+    for driver in registry():
+        there = at_endpoint(driver)
+        assert there.features.keys() == driver.features.keys()
+        added = [
+            id_ for id_, one in there.features.items() if one.verdict in has and driver.features[id_].verdict not in has
+        ]
+        assert added == [], driver.name
+
+
+def test_what_is_lacking_says_why_and_the_driver_itself_is_as_it_was() -> None:
+    driver = registry().get("qemu")
+    assert driver is not None
+    before = dict(driver.features)
+    there = at_endpoint(driver)
+    assert there.features["lifecycle.vnc"].reason == LACKS["lifecycle.vnc"].reason
+    assert there.features["network.pod"].verdict is Verdict.SUPPORTED
+    assert driver.features == before
+    assert at_endpoint(there) is there
+    assert (there.name, there.virt_types) == (driver.name, driver.virt_types)
+
+
+def test_all_drivers_keep_their_order() -> None:
+    assert all_at_endpoints(registry()).names() == registry().names()
