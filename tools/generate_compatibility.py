@@ -31,15 +31,16 @@ PATH = ROOT / "docs" / "kubevirt-compatibility.md"
 PLAIN: Obj = {"domain": {"memory": {"guest": "64Mi"}, "devices": {}}}
 DRIVERS = list(registry())
 HEAD = """<!-- Written by tools/generate_compatibility.py from tools/data/compatibility.yaml. Change that. -->
-# KubeVirt's examples and user guide, and what becomes of them
+# KubeVirt's examples and user guide: what is supported
 
 Polyvisor speaks KubeVirt's API. This page goes through what KubeVirt's own examples and the chapters of its user guide
 ask for, one kind of field at a time. Each was made into a small machine and put to admission, as `polyvisor explain`
 does with yours, on a root volume where a driver needs one; the page is generated, and the linters hold it in step.
 
-*runs*: on these drivers; in brackets, those that can under a condition, such as firmware on the node or KVM (the
-[feature matrix](feature-matrix.md) has them). *refused*: with the field and this message, before anything is made. What
-a driver lacks is refused for a machine that names it, and passed over in favour of another driver where none is named.
+*accepted*: on these drivers; in brackets, those that can under a condition, such as firmware on the node or KVM (the
+[feature matrix](feature-matrix.md) has them). What was seen in guests is on [another page](proofs.md). *refused*: with
+the field and this message, before anything is made. What a driver lacks is refused for a machine that names it, and
+passed over in favour of another driver where none is named.
 """
 
 
@@ -47,9 +48,9 @@ def generate() -> str:
     """Return the page."""
     data = yaml.safe_load(DATA.read_text())
     parts = [HEAD]
-    parts += ["## Examples\n", _row(["what it asks for", "examples", "what becomes of it"]), _row(["---"] * 3)]
+    parts += ["## Examples\n", _row(["what it asks for", "examples", "result"]), _row(["---"] * 3)]
     parts += [_row([row["what"], row["of"], _outcome(row)]) for row in data["examples"]]
-    parts += ["\n## User guide\n", _row(["chapter", "", "what becomes of it"]), _row(["---"] * 3)]
+    parts += ["\n## User guide\n", _row(["chapter", "", "result"]), _row(["---"] * 3)]
     parts += [_row([row["what"], row["of"], _outcome(row)]) for row in data["user guide"]]
     return "\n".join(parts) + "\n"
 
@@ -126,14 +127,14 @@ def _by_kind(kind: str) -> str:
         return f"refused: {GIVEN_UP[kind]}"
     if found is None:
         return f"not there: `{kind}` is not a kind that Polyvisor serves"
-    return f"refused: {found.refused}" if found.refused else "runs: on every driver"
+    return f"refused: {found.refused}" if found.refused else "accepted: on every driver"
 
 
 def _drivers(whole: list[Driver], part: list[Driver]) -> str:
     if len(whole) == len(DRIVERS):
-        return "runs: on every driver"
+        return "accepted: on every driver"
     names = [driver.title for driver in whole] + [f"({driver.title})" for driver in part]
-    return f"runs: {', '.join(names)}"
+    return f"accepted: {', '.join(names)}"
 
 
 def _row(cells: list[Any]) -> str:

@@ -51,7 +51,7 @@ def _huge_pages(domain: Obj, path: str, found: Findings) -> None:
         below = guest - guest % size
         message = (
             f"found {format_quantity(guest)}, no multiple of the page size {format_quantity(size)} ({where}); "
-            f"{format_quantity(below)} or {format_quantity(below + size)} would do"
+            f"{format_quantity(below)} or {format_quantity(below + size)} are accepted"
         )
         found.add(place, message)
     for at, value in given[1:]:

@@ -81,7 +81,7 @@ def _memory(domain: Obj, path: str, found: Findings) -> None:
     requested = amount(mapping(domain, "resources", "requests").get("memory"))
     limit = amount(mapping(domain, "resources", "limits").get("memory"))
     if mapping(domain, "memory").get("guest") is None and requested is None and limit is None:
-        message = "required; the guest's memory such as 512Mi (resources.requests.memory would do as well)"
+        message = "required; the guest's memory such as 512Mi (resources.requests.memory is accepted, too)"
         found.required(f"{path}.memory.guest", message)
     if guest is not None:
         _memory_size(guest, f"{path}.memory.guest", found)

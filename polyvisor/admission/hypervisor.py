@@ -139,9 +139,9 @@ def _refusals(
 
 
 def _hint(lack: Lack, whole: Sequence[str], others: Sequence[Driver]) -> str:
-    """Say which drivers would do: for the whole machine, else for this feature."""
+    """Say which drivers support it: the whole machine, else this feature."""
     if whole:
-        return f"; {' or '.join(whole)} would do"
+        return f"; supported by {' or '.join(whole)}"
     if isinstance(lack.feature, Counted | Combined):
         return ""  # whether others take it is known of few, and each of its parts may be lacking there
     having = [d.name for d in others if may_support(d, lack.feature.id)]

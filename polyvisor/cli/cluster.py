@@ -52,7 +52,7 @@ def uninstall(context: Context, namespace: str, *, delete_machines: bool, timeou
     say("Polyvisor is uninstalled.")
     note(
         "left on each node: /var/lib/polyvisor (caches, and host disks and claims' data if they were put there); "
-        "remove it by hand where nothing is wanted of it"
+        "remove it by hand if you no longer need it"
     )
 
 

@@ -89,7 +89,7 @@ def set_password(
         terminal = sys.stdin.isatty()
         password = typer.prompt("Password", hide_input=True) if terminal else sys.stdin.readline().rstrip("\n")
     if not password:
-        raise CliError("an empty password is none", ExitCode.USAGE)
+        raise CliError("the password must not be empty", ExitCode.USAGE)
     found.set_password(user, password, secret)
 
 

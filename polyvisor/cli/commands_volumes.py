@@ -64,8 +64,10 @@ def memory_dump(
     action: Annotated[str, typer.Argument(metavar="get|download|remove", help="What to do.")],
     name: Machine,
     namespace: Namespace = "",
-    claim_name: Annotated[str, typer.Option(help="Claim that takes the dump; the one before if not given.")] = "",
-    create_claim: Annotated[bool, typer.Option(help="Make the claim, of the size that is wanted.")] = False,
+    claim_name: Annotated[
+        str, typer.Option(help="PersistentVolumeClaim for the dump; default: the previous one.")
+    ] = "",
+    create_claim: Annotated[bool, typer.Option(help="Create the PersistentVolumeClaim in the required size.")] = False,
     storage_class: Annotated[str, typer.Option(help="Storage class of what is made.")] = "",
     access_mode: Annotated[str, typer.Option(help="Access mode of what is made.")] = "",
     output: Annotated[str, typer.Option(help="Of virtctl's download, which is not there.")] = "",
@@ -98,7 +100,7 @@ def image_upload(
     storage_class: Annotated[str, typer.Option(help="Storage class of what is made.")] = "",
     access_mode: Annotated[str, typer.Option(help="Access mode of what is made.")] = "",
     volume_mode: Annotated[str, typer.Option(help="Volume mode of what is made: filesystem or block.")] = "",
-    no_create: Annotated[bool, typer.Option(help="Make nothing; fail if it is not there.")] = False,
+    no_create: Annotated[bool, typer.Option(help="Create nothing; fail if it does not exist.")] = False,
     force_bind: Annotated[bool, typer.Option(help="Do not wait for a first consumer.")] = False,
     insecure: Annotated[bool, typer.Option(help="Do not check the upload proxy's certificate.")] = False,
     uploadproxy_url: Annotated[str, typer.Option(help="Address of the upload proxy; by default the cluster's.")] = "",

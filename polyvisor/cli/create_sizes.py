@@ -48,7 +48,7 @@ def instancetype(
             spec[field] = [{"name": one["name"], "deviceName": one["devicename"]} for one in devices]
     if io_threads_policy:
         if io_threads_policy not in IO_THREADS:
-            raise wrong("iothreadspolicy", f"{io_threads_policy!r} is none of {', '.join(IO_THREADS)}")
+            raise wrong("iothreadspolicy", f"{io_threads_policy!r} is not valid; accepted: {', '.join(IO_THREADS)}")
         spec["ioThreadsPolicy"] = io_threads_policy
     return _object(INSTANCETYPES, CLUSTER_INSTANCETYPES, "instancetype", name, namespace, namespaced, spec)
 
@@ -67,7 +67,7 @@ def preference(
     spec: Obj = {}
     if cpu_topology:
         if cpu_topology not in (*TOPOLOGIES, *OLDER):
-            raise wrong("cpu-topology", f"{cpu_topology!r} is none of {', '.join(TOPOLOGIES)}")
+            raise wrong("cpu-topology", f"{cpu_topology!r} is not valid; accepted: {', '.join(TOPOLOGIES)}")
         spec["cpu"] = {"preferredCPUTopology": cpu_topology}
     if machine_type:
         spec["machine"] = {"preferredMachineType": machine_type}

@@ -115,7 +115,7 @@ def manifest(wanted: Wanted) -> Obj:
     if error := dns_subdomain_error(name):
         raise wrong("name", error)
     if wanted.run_strategy not in list(RunStrategy):
-        raise wrong("run-strategy", f"{wanted.run_strategy!r} is none of {', '.join(RunStrategy)}")
+        raise wrong("run-strategy", f"{wanted.run_strategy!r} is not valid; accepted: {', '.join(RunStrategy)}")
     machine = _Machine(name)
     _volumes(machine, wanted)
     _cloud_init(machine, wanted)
@@ -208,7 +208,7 @@ def _size(spec: Obj, domain: Obj, machine: _Machine, wanted: Wanted) -> None:
         if given:
             word, _, name = given.rpartition("/")
             if word and word.lower() not in kinds:
-                raise wrong(kind, f"{word!r} is none of {', '.join(kinds)}")
+                raise wrong(kind, f"{word!r} is not valid; accepted: {', '.join(kinds)}")
             spec[kind] = {"name": name, **({"kind": kinds[word.lower()]} if word else {})}
         elif infer or source:
             volume = source or next((volume["name"] for volume in machine.volumes), "")

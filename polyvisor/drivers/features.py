@@ -146,7 +146,7 @@ def _caches() -> Iterator[Feature]:
 
 def _nics() -> Iterator[Feature]:
     for model in ("virtio", "e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139"):
-        yield _feature(f"interface.model.{model}", f"Network card {model}", (f"{NIC}.model", model))
+        yield _feature(f"interface.model.{model}", f"Network interface {model}", (f"{NIC}.model", model))
 
 
 def _enlightenments() -> Iterator[Feature]:
@@ -174,8 +174,8 @@ def _actions() -> Iterator[Feature]:
         ("save", "Save to a file and restore"),
         ("live-migration", "Live migration"),
         ("snapshot", "Snapshots"),
-        ("hotplug.interface", "Attach and detach network cards while running"),
-        ("hotplug.link", "Set a network card's link up or down while running"),
+        ("hotplug.interface", "Attach and detach network interfaces while running"),
+        ("hotplug.link", "Set a network interface's link up or down while running"),
         ("hotplug.cpu", "Change the number of CPUs while running"),
         ("hotplug.memory", "Change the memory while running"),
     ):
@@ -279,7 +279,7 @@ FEATURES: tuple[Feature, ...] = (
     *_buses(),
     _feature("disk.bus.ide", "IDE disks"),
     _feature("disk.cdrom", "CD-ROM drives", f"{DISK}.cdrom"),
-    _feature("disk.cdrom.empty", "CD-ROM drives without a disc", Whole("domain.devices.disks[].cdrom", _empty_drives)),
+    _feature("disk.cdrom.empty", "CD-ROM drives without media", Whole("domain.devices.disks[].cdrom", _empty_drives)),
     _feature("disk.cdrom.tray", "CD-ROM with its tray open", (f"{DISK}.cdrom.tray", "open")),
     _feature("disk.floppy", "Floppy drives"),
     _feature("disk.lun", "SCSI LUN passed through", f"{DISK}.lun"),
@@ -325,17 +325,17 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _feature("network.multus", "Further networks (Multus)", "networks[].multus"),
     _feature("interface.masquerade", "Network address translation", f"{NIC}.masquerade"),
-    _feature("interface.bridge", "Network card on a bridge", f"{NIC}.bridge"),
-    _feature("interface.passt", "Network card through passt", f"{NIC}.passt_binding"),
-    _feature("interface.sriov", "Network card passed through (SR-IOV)", f"{NIC}.sriov"),
+    _feature("interface.bridge", "Network interface on a bridge", f"{NIC}.bridge"),
+    _feature("interface.passt", "Network interface through passt", f"{NIC}.passt_binding"),
+    _feature("interface.sriov", "Network interface passed through (SR-IOV)", f"{NIC}.sriov"),
     *_nics(),
     _feature(
-        "interface.multiqueue", "Several queues a network card", (f"{DEVICES}.network_interface_multiqueue", True)
+        "interface.multiqueue", "Several queues a network interface", (f"{DEVICES}.network_interface_multiqueue", True)
     ),
     _feature("interface.mac", "MAC address", (f"{NIC}.mac_address", bool)),
-    _feature("interface.mtu", "MTU of a network card"),
-    _feature("interface.pci-address", "PCI address of a network card", (f"{NIC}.pci_address", bool)),
-    _feature("interface.acpi-index", "Network card's name by ACPI index", f"{NIC}.acpi_index"),
+    _feature("interface.mtu", "MTU of a network interface"),
+    _feature("interface.pci-address", "PCI address of a network interface", (f"{NIC}.pci_address", bool)),
+    _feature("interface.acpi-index", "Network interface's name by ACPI index", f"{NIC}.acpi_index"),
     _feature("interface.boot-order", "Boot from the network", f"{NIC}.boot_order"),
     _feature("interface.dhcp-options", "DHCP options", f"{NIC}.dhcp_options"),
     _feature(
@@ -344,8 +344,8 @@ FEATURES: tuple[Feature, ...] = (
         f"{NIC}.ports[].port",
         *(f"{probe}.{way}" for probe in PROBES for way in ("http_get", "tcp_socket")),
     ),
-    _feature("interface.link-down", "Network card with its link down", (f"{NIC}.state", "down")),
-    _feature("interface.absent", "Network card kept out", (f"{NIC}.state", "absent")),
+    _feature("interface.link-down", "Network interface with its link down", (f"{NIC}.state", "down")),
+    _feature("interface.absent", "Network interface kept out", (f"{NIC}.state", "absent")),
     _feature("console.none", "No serial console", (f"{DEVICES}.autoattach_serial_console", False)),
     _feature("rng", "Random number generator", f"{DEVICES}.rng"),
     _feature("watchdog.i6300esb", "Watchdog", f"{DEVICES}.watchdog.i6300esb"),

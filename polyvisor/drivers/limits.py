@@ -1,4 +1,4 @@
-"""What a machine can have too many of: CPUs, disks, network cards; and what counts them in a spec.
+"""What a machine can have too many of: CPUs, disks, network interfaces; and what counts them in a spec.
 
 A driver's limits stand beside its table, each with a source, and are asked where features are: a machine that has more
 than a driver takes lacks that as it would lack a feature. Up to ``everywhere`` no driver's limit is reached, so that
@@ -124,5 +124,5 @@ COUNTABLES = (
     _serial_of("scsi", "SCSI", 36),
     _serial_of("sata", "SATA", 20),
     _serial_of("usb", "USB", 36),
-    Countable("limit.interfaces", "network cards", 4, _cards),
+    Countable("limit.interfaces", "network interfaces", 4, _cards),
 )

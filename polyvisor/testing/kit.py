@@ -251,8 +251,8 @@ class DriverKit:
         assert cause.reason == "FieldValueNotSupported"
         for words in (BY_ID[lacking].title, driver.title, support.reason, link(support.source)):
             assert words in cause.message
-        would_do = [each.name for each in drivers if each is not driver and not unsupported(each, spec)]
-        assert not would_do or cause.message.endswith(f"; {' or '.join(would_do)} would do")
+        others = [each.name for each in drivers if each is not driver and not unsupported(each, spec)]
+        assert not others or cause.message.endswith(f"; supported by {' or '.join(others)}")
 
     def test_what_it_has_is_admitted(self) -> None:
         """Under a condition too: whether a node fulfils it is placement's question."""

@@ -181,7 +181,7 @@ def test_each_feature_that_a_named_driver_lacks_is_a_cause(context: AdmissionCon
     for problem in problems:
         assert "BETA" in problem.message
         assert "(a manual)" in problem.message
-        assert "alpha would do" in problem.message
+        assert "supported by alpha" in problem.message
     assert "there is no SCSI" in str(problems)
 
 

@@ -34,7 +34,7 @@ def pages(size: Any, guest: str | None = None, **resources: Any) -> Obj:
         ({"memory": {"guest": "96Mi", "hugepages": {}}}, "memory.hugepages.pageSize", "required"),
         (pages("1Gi", "96Mi"), "memory.guest", "found 96Mi; with huge pages of 1Gi it is at least one page"),
         (pages("2Mi", "97Mi"), "memory.guest", "found 97Mi, no multiple of the page size 2Mi"),
-        (pages("2Mi", "97Mi"), "memory.guest", "; 96Mi or 98Mi would do"),
+        (pages("2Mi", "97Mi"), "memory.guest", "; 96Mi or 98Mi are accepted"),
         (pages("2Mi", None, requests={"memory": "65Mi"}), "memory.guest", "found 65Mi, no multiple"),
         (pages("2Mi", "96Mi", requests={"memory": "64Mi"}), "resources.requests[memory]", "at least the guest's, 96Mi"),
         (pages("2Mi", "96Mi", limits={"memory": "64Mi"}), "memory.guest", "more than the limit"),

@@ -155,9 +155,9 @@ def test_what_is_fixed_of_a_card_stays(cards: list[Obj]) -> None:
 def test_the_driver_that_runs_it_is_asked() -> None:
     (problem,) = recarded(FIRST, MORE, driver="xen")
     assert problem.startswith("spec.domain.devices.interfaces[1]")
-    assert "Attach and detach network cards while running with Xen" in problem
+    assert "Attach and detach network interfaces while running with Xen" in problem
     (problem,) = recarded(FIRST | {"state": "down"}, driver="lxc")
-    assert "Set a network card's link up or down while running with LXC" in problem
+    assert "Set a network interface's link up or down while running with LXC" in problem
 
 
 @pytest.mark.parametrize("bus", ["sata", "scsi"])

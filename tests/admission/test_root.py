@@ -47,7 +47,7 @@ def bare(*volumes: Obj, driver: str = "rack", disks: list[Obj] | None = None) ->
 def test_what_all_volumes_together_lack_or_have_too_much(obj: Obj, field: str, feature: str) -> None:
     (problem,) = admit("CREATE", VMIS, obj, None, AdmissionContext({}, TREES)).problems
     assert (problem.field, problem.feature) == (field, feature)
-    assert problem.message.endswith("(a manual); alpha would do")
+    assert problem.message.endswith("(a manual); supported by alpha")
     obj["spec"]["hypervisor"] = {"anyOf": ["rack", "alpha"]}
     assert not admit("CREATE", VMIS, obj, None, AdmissionContext({}, TREES)).problems
 

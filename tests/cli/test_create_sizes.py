@@ -69,10 +69,10 @@ def test_a_preference(cli: Cli) -> None:
         (("instancetype", "--cpu", "1"), "--memory: the guest's memory must be given"),
         (("instancetype", "--cpu", "1", "--memory", "lots"), "'lots' is not a size"),
         (("instancetype", *SIZE, "--gpu", "name:g"), "--gpu: devicename must be given"),
-        (("instancetype", *SIZE, "--iothreadspolicy", "some"), "'some' is none of auto, shared"),
+        (("instancetype", *SIZE, "--iothreadspolicy", "some"), "'some' is not valid; accepted: auto, shared"),
         (("instancetype", *SIZE, "--name", "A"), "--name: 'A' is no valid name"),
         (("instancetype", *SIZE, "-n", "team"), "with --namespaced alone"),
-        (("preference", "--cpu-topology", "flat"), "'flat' is none of sockets"),
+        (("preference", "--cpu-topology", "flat"), "'flat' is not valid; accepted: sockets"),
     ],
 )
 def test_wrong_flags(cli: Cli, words: tuple[str, ...], said: str) -> None:

@@ -175,7 +175,7 @@ BAD: dict[str, tuple[Resource, Obj, str, str]] = {
         VMIS,
         chosen({"anyOf": ["lxc", "openvz"]}, devices={"watchdog": {"name": "w", "i6300esb": {"action": "reset"}}}),
         "spec.domain.devices.watchdog.i6300esb",
-        "would do",
+        "supported by",
     ),
     "a quantity that is none": (VMIS, domain(memory={"guest": "lots"}), "spec.domain.memory.guest", "lots"),
     "a quantity below nothing": (

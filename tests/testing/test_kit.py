@@ -169,7 +169,7 @@ def test_a_refusal_is_held_to_what_the_table_says(monkeypatch: pytest.MonkeyPatc
     kit = kit_of(Sound())
     for feature in LACKING:
         kit.test_refusal_names_the_feature_its_field_and_who_would_do(feature)
-    monkeypatch.setattr("polyvisor.admission.hypervisor._hint", lambda *_: "; nobody would do")
+    monkeypatch.setattr("polyvisor.admission.hypervisor._hint", lambda *_: "; supported by nobody")
     with pytest.raises(AssertionError):
         kit.test_refusal_names_the_feature_its_field_and_who_would_do("interface.pci-address")
 
