@@ -7,19 +7,21 @@ firmware, the command line. It takes about a millisecond.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lxml import etree
 
+from polyvisor.drivers.base import LauncherPlan
 from polyvisor.drivers.qemu.plan import QEMU_CONF
+from polyvisor.launcher.plan import read_plan
 
 
 class Judgement(NamedTuple):
@@ -48,9 +50,10 @@ class Judge:
 @contextmanager
 def judge(folder: Path) -> Iterator[Judge]:
     """Have a judge, whose libvirt keeps its files in ``folder``."""
-    conf = folder / "etc" / "qemu.conf"
-    conf.parent.mkdir(parents=True, exist_ok=True)
-    conf.write_text(QEMU_CONF.replace("@UID@", str(os.getuid())).replace("@GID@", str(os.getgid())))
+    plan = LauncherPlan(uri=f"qemu:///embed?root={folder}", files={"etc/qemu.conf": QEMU_CONF})
+    content = {**asdict(plan), "protocol": 1, "domain": {"name": "a", "uuid": "b"}}
+    (folder / "plan.json").write_text(json.dumps(content))
+    read_plan(folder).prepare()
     command = [sys.executable, "-m", __name__, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Judge(process)
