@@ -60,7 +60,7 @@ class LeaderElection:
         changed: Callable[[bool], None] = lambda _: None,
         prepare: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """``prepare`` is done once before the Lease is taken first: while it is held there is no time to lose."""
+        """``prepare`` is done once before another's Lease is taken: while it is held there is no time to lose."""
         self._client = client
         self._namespace = namespace
         self._name = name
@@ -178,9 +178,10 @@ class LeaderElection:
         except ApiError as error:
             if not error.not_found:
                 raise
+            # nobody has led yet, so no work waits: one of several replicas makes ready, which takes much memory
+            self._mine = made = await self._client.create(LEASES, self._made())
             if await self._prepared():
-                return ""
-            self._mine = await self._client.create(LEASES, self._made())
+                await self._hold(made)  # much of its time may be over, and another may have it
             return self.me
         self._look_at(lease)
         spec = lease.get("spec") or {}

@@ -66,6 +66,25 @@ async def test_one_of_two_works_and_the_other_follows_at_once_when_it_leaves(cli
     await end_task(two)
 
 
+async def test_of_replicas_that_begin_together_one_makes_ready(client: KubeClient) -> None:
+    ready: list[str] = []
+
+    def candidate(me: str) -> LeaderElection:
+        async def prepare() -> None:
+            ready.append(me)
+
+        return LeaderElection(client, "default", "lease", me=me, timing=SLOW, prepare=prepare)
+
+    one, two = candidate("one"), candidate("two")
+    following = asyncio.create_task(two.acquire())
+    await within(20, asyncio.wait({asyncio.create_task(one.acquire()), following}, return_when="FIRST_COMPLETED"))
+    held = (await client.get(LEASES, "lease", "default"))["spec"]["holderIdentity"]
+    with pytest.raises(TimeoutError):
+        await within(1, asyncio.Event().wait())
+    assert ready == [held]
+    await end_task(following)
+
+
 async def test_a_leader_that_dies_is_followed_when_its_lease_is_over(client: KubeClient) -> None:
     dead = LeaderElection(client, "default", "lease", me="dead", timing=QUICK)
     await dead.acquire()
