@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,14 @@ FLOOR = """<domain type="qemu"><name>floor</name><memory unit="MiB">64</memory><
 host outside has."""
 
 
-async def bare_pods(client: KubeClient, seen: Sightings, namespace: str, system: str, count: int) -> list[float]:
-    """Return the seconds from a Pod's POST until its container was seen running, of some Pods one by one.
-
-    Their image is one that the node has: that of a Pod in the namespace ``system``.
-    """
-    image = str((await client.list(PODS, system))[0]["spec"]["containers"][0]["image"])
-    found = []
-    for number in range(count + 1):
-        name = f"bare-{number}"
-        begin = now()
-        await client.create(PODS, pod(name, namespace, image))
-        seconds = await seen.until(name, POD_STEPS[-1]) - begin
-        await client.delete(PODS, name, namespace, grace_period_seconds=0)
-        await seen.until(name, POD_GONE)
-        await asyncio.sleep(1)
-        if number:
-            found.append(seconds)
-    return found
+async def bare_pod(client: KubeClient, seen: Sightings, namespace: str, name: str, image: str) -> float:
+    """Return the seconds from a Pod's POST until its container was seen running; the node has its image."""
+    begin = now()
+    await client.create(PODS, pod(name, namespace, image))
+    seconds = await seen.until(name, POD_STEPS[-1]) - begin
+    await client.delete(PODS, name, namespace, grace_period_seconds=0)
+    await seen.until(name, POD_GONE)
+    return seconds
 
 
 def pod(name: str, namespace: str, image: str) -> Obj:
@@ -48,19 +39,21 @@ def pod(name: str, namespace: str, image: str) -> Obj:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
 
 
-def bare_starts(count: int) -> list[float]:
-    """Return the seconds of ``virsh create``, by a daemon that runs already and has probed QEMU."""
-    found = []
+@contextmanager
+def bare_machines() -> Iterator[Callable[[], float]]:
+    """Give what returns the seconds of one ``virsh create``, by a daemon that runs already and has probed QEMU."""
     with tempfile.TemporaryDirectory(prefix="pvf", dir="/tmp") as name:
         folder = Path(name)
         xml = folder / "floor.xml"
         xml.write_text(FLOOR)
         with daemon(folder / "d") as socket:
-            for number in range(count + 1):
+
+            def create() -> float:
                 begin = time.perf_counter()
                 virsh("qemu", socket, "create", xml)
                 seconds = time.perf_counter() - begin
                 virsh("qemu", socket, "destroy", "floor")
-                if number:
-                    found.append(seconds)
-    return found
+                return seconds
+
+            create()
+            yield create

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster import audit
-from bench.cluster.floors import bare_pods, bare_starts
+from bench.cluster.floors import bare_machines, bare_pod
 from bench.cluster.processes import cpu_by_program, of_pod
 from bench.cluster.sightings import GONE, POD_GONE, RUNNING, Sightings, now, watching
 from polyvisor.api.resources import NAMESPACES, PODS, VMIS, VMS, Resource
@@ -88,15 +88,27 @@ class Bench:
         self.figures = figures
 
     async def starts(self, count: int) -> None:
-        """Start machines one by one, of both kinds in turns; the first of each, which warms caches, does not count."""
+        """Start machines one by one, both kinds and the two floors in turns, so that other work here hits all of them.
+
+        The first of each, which warms caches, does not count.
+        """
+        pods = await self._client.list(PODS, self._namespace)
+        image = str(pods[0]["spec"]["containers"][0]["image"])
         self.figures.starts = {kind: [] for kind in KINDS}
-        for number in range(count + 1):
-            for kind in KINDS:
-                name = f"{kind}-{number}"
-                steps = await self._start(name, kind)
-                steps |= await self._end(name)
+        self.figures.floors = {"Pod": [], "virsh": []}
+        with bare_machines() as create:
+            for number in range(count + 1):
+                found = {kind: await self._whole(f"{kind}-{number}", kind) for kind in KINDS}
+                pod = await bare_pod(self._client, self._seen, SPACE, f"bare-{number}", image)
+                virsh = await asyncio.to_thread(create)
                 if number:
-                    self.figures.starts[kind].append(steps)
+                    self.figures.floors["Pod"].append(pod)
+                    self.figures.floors["virsh"].append(virsh)
+                    for kind, steps in found.items():
+                        self.figures.starts[kind].append(steps)
+
+    async def _whole(self, name: str, kind: str) -> dict[str, float]:
+        return await self._start(name, kind) | await self._end(name)
 
     async def _start(self, name: str, kind: str) -> dict[str, float]:
         begin = now()
@@ -229,7 +241,6 @@ async def measure(
                 await bench.idle(given["idle"])
             elif step == "starts":
                 await bench.starts(given["starts"])
-                kept.figures.floors["Pod"] = await bare_pods(client, seen, SPACE, namespace, given["starts"])
             elif step == "memory":
                 await bench.memory(MEMORY_COUNTS)
             elif step == "writes" and log is not None:
@@ -248,8 +259,6 @@ def measure_own(steps: Sequence[str], given: Obj, path: Path) -> Figures:
         nodes.extra["kube-apiserver"] = audit.arguments(nodes.folder)
 
     kept = Kept(path, "Polyvisor")
-    if "starts" in steps:  # before there is a cluster: nothing else takes the machine's time
-        kept.figures.floors["virsh"] = bare_starts(given["starts"])
     with cluster_with_nodes(1, [*images(), demo_guests()], audited) as nodes:
         nodes.install()
 

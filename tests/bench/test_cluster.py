@@ -57,7 +57,7 @@ def test_the_first_sight_of_a_state_counts() -> None:
 def figures(system: str, seconds: float) -> Figures:
     found = Figures(system)
     found.starts = {"kernel": [{"Running": seconds, "gone": 1.0}] * 3}
-    found.floors = {"Pod": [0.8]}
+    found.floors = {"Pod": [0.8], "virsh": [0.4]}
     found.burst = {"machine 1": 1.0, "machine 2": 3.0, "cpu etcd": 2.5, "deleted": 4.0}
     found.memory = {"1": {"polyvisor.launcher": 18.0}}
     found.writes = {"VirtualMachine, start": {"kubevirt-controller: create pods": 1.0}}
@@ -70,6 +70,7 @@ def test_two_systems_stand_side_by_side(tmp_path: Path) -> None:
     text = section([figures("Polyvisor", 2.0), Figures.read(tmp_path / "another.json")], "")
     assert "| state | Polyvisor, kernel from an image | Another, kernel from an image |" in text
     assert "| Running | 2.00 (2.00 to 2.00) | 5.00 (5.00 to 5.00) |" in text
+    assert "| kernel from an image: above both (goal: at most 1.0) | 0.80 | 3.80 |" in text
     assert "| Polyvisor | virt-api-1 polyvisor.server | 2.00 | 2.0 | 60 |" in text, "brought to 180 s"
 
 
