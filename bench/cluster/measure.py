@@ -29,7 +29,7 @@ PAUSE_SECONDS = 3.0
 CPU_REQUEST = "25m"
 """Of each machine, so that a node of two CPUs has room for twenty; by default it would be 100m."""
 QEMU = "hypervisor's process"
-STEPS = ("idle", "starts", "memory", "writes", "burst")
+STEPS = ("idle", "starts", "writes", "burst", "memory")
 """In the order in which they are taken."""
 
 
