@@ -17,7 +17,7 @@ TOGETHER = ("tests/e2e/clients", "tests/e2e/full", "tests/e2e/pods")
 LONG = (
     *("tests/e2e/pods", "tests/e2e/test_faults.py"),
     *("tests/drivers/test_verdicts.py", "tests/drivers/test_real.py", "tests/drivers/test_real_screens.py"),
-    *("tests/drivers/test_taps.py", "tests/drivers/test_real_statistics.py"),
+    *("tests/standalone/test_process.py", "tests/drivers/test_taps.py", "tests/drivers/test_real_statistics.py"),
 )
 """What takes long though its tests are few, the longest first."""
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -43,6 +44,12 @@ class Installation:
 
 @pytest.fixture
 def here() -> Iterator[Installation]:
+    with installed() as installation:
+        yield installation
+
+
+@contextmanager
+def installed() -> Iterator[Installation]:
     root = Path(tempfile.mkdtemp(prefix="pv", dir="/tmp"))
     installation = Installation(root)
     kept.recall_probes(StateFolder(root).probe)
@@ -122,14 +129,9 @@ def test_admission_refuses_with_lines(here_once: Installation, tmp_path: Path, m
 
 @pytest.fixture(scope="module")
 def here_once() -> Iterator[Installation]:
-    root = Path(tempfile.mkdtemp(prefix="pv", dir="/tmp"))
-    installation = Installation(root)
-    try:
+    with installed() as installation:
         assert installation("up").returncode == 0
         yield installation
-    finally:
-        installation("down")
-        shutil.rmtree(root)
 
 
 def test_port_in_use_leaves_nothing(here: Installation) -> None:
