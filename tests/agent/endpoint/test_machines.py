@@ -15,7 +15,7 @@ import pytest
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.streams import ByteStream
 from polyvisor.api import Obj
-from polyvisor.api.resources import ENDPOINTS, NAMESPACES, NODES, PODS, VMIS
+from polyvisor.api.resources import ENDPOINTS, NAMESPACES, NODES, PODS, VMIS, VMS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.qemu import boot_sector
 from polyvisor.kube import ApiError
@@ -359,3 +359,24 @@ async def test_a_guest_is_joined_to_the_network_that_is_mapped_and_shows_its_add
     await world.until(PODS, pod, lambda one: one["status"]["podIP"] == address)
     await world.delete("demo")
     await world.gone("demo")
+
+
+async def test_a_guest_that_somebody_ended_on_the_host_is_begun_again_as_the_same_machine(
+    world: World, host: HypervisorHost, pool: str
+) -> None:
+    await world.add(mapped(by_ssh(host)), ssh_secret(host))
+    domain = {"devices": {}, "memory": {"guest": "64Mi"}, "resources": {"requests": {"cpu": "10m"}}}
+    template = {"spec": {"hypervisor": {"endpoint": "rack4", "virtType": "qemu"}, "domain": domain, "volumes": [DISK]}}
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web", "namespace": "default"}}
+    await world.client.create(VMS, {**vm, "spec": {"runStrategy": "Always", "template": template}})
+    first = await world.running("web")
+    uuid = host.virsh("domuuid", "default_web")
+    host.virsh("destroy", "default_web")
+    uid = first["metadata"]["uid"]
+    second = await world.until(VMIS, "web", lambda one: one["metadata"]["uid"] != uid and phase(one) == "Running")
+    assert host.virsh("domuuid", "default_web") == uuid
+    assert not [name for name in volumes(host) if uid in name]
+    assert [name for name in volumes(host) if second["metadata"]["uid"] in name]
+    await world.client.delete(VMS, "web", "default")
+    await world.gone("web")
+    assert domains(host) == []

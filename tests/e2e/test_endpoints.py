@@ -1,0 +1,91 @@
+"""A user's first machine on a host without a kubelet, by the command line alone: a real libvirt, reached by SSH."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from polyvisor.api.resources import ENDPOINTS
+from polyvisor.cli.client import Client
+from polyvisor.kube.errors import ApiError
+from tests.agent.endpoint.hosts import HypervisorHost
+from tests.folders import short_folder
+from tests.needs import need, need_root
+
+from .guest_shell import shell, true, until
+from .standalone import Standalone, standalone
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+KERNEL = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
+MACHINE = {
+    "apiVersion": "kubevirt.io/v1",
+    "kind": "VirtualMachine",
+    "metadata": {"name": "afar"},
+    "spec": {
+        "runStrategy": "RerunOnFailure",
+        "template": {
+            "spec": {
+                "hypervisor": {"endpoint": "rack4", "virtType": "qemu"},
+                "domain": {
+                    "memory": {"guest": "128Mi"},
+                    "resources": {"requests": {"cpu": "10m"}},
+                    "devices": {},
+                    "firmware": {"kernelBoot": {"kernelArgs": "console=ttyS0 quiet", "container": KERNEL}},
+                },
+                "volumes": [{"name": "data", "containerDisk": {"image": "localhost/polyvisor/demo-disk:1"}}],
+            }
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HypervisorHost]:
+    need_root()
+    need("libvirtd", "virsh", "/usr/sbin/sshd", "ssh-keygen")
+    with short_folder() as folder:
+        found = HypervisorHost(folder)
+        try:
+            found.start()
+            found.virsh("pool-define-as", "images", "dir", "--target", "/var/lib/libvirt/images")
+            found.virsh("pool-build", "images")
+            found.virsh("pool-start", "images")
+            yield found
+        finally:
+            found.stop()
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Standalone]:
+    with standalone() as home:
+        home.run("up")
+        try:
+            yield home
+        finally:
+            home.run("down")
+
+
+def test_a_machine_on_a_host_is_made_used_stopped_and_removed(
+    home: Standalone, host: HypervisorHost, client: Client
+) -> None:
+    (host.folder / "known").write_text(host.known_hosts())
+    uri = f"qemu+ssh://root@127.0.0.1:{host.ssh_port}/system"
+    keys = ("--identity", str(host.folder / "id"), "--known-hosts", str(host.folder / "known"))
+    added = home.run("endpoint", "add", uri, "--name", "rack4", *keys)
+    assert "pool images of the host is where disks go (storage class rack4)" in added
+    home.run_machines(MACHINE)
+    until(client, "afar", lambda status: true(status, "Ready"))
+    assert "afar" in home.run("get", "vmi")
+    assert host.virsh("list", "--name") == "default_afar"
+    with shell(client, "afar") as console:
+        assert console.says("echo $((6 * 7))", rb"42\r")
+    assert "polyvisor-demo: disk vda, 8 MiB" in home.run("logs", "afar")
+    explained = json.loads(home.run("domains", "rack4", "-o", "json"))
+    assert [one["management"] for one in explained["items"]] == ["Managed"]
+    with pytest.raises(ApiError, match="has virtual machines on its host: default/afar"):
+        client.request("DELETE", ENDPOINTS.path(name="rack4"))
+    home.run("delete", "vm", "afar")
+    assert host.virsh("list", "--all", "--name") == ""
+    assert "endpoint rack4 removed" in home.run("endpoint", "remove", "rack4")
