@@ -70,7 +70,14 @@ class LocalNode:
         return self.agent
 
 
-CODES = {"not-connected": 503, "ended": 503, "no-answer": 504, "no-domain": 409, "foreign": 403}
+CODES = {
+    "not-connected": 503,
+    "ended": 503,
+    "no-answer": 504,
+    "no-domain": 409,
+    "foreign": 403,
+    "unreachable-guest": 409,
+}
 """The code of an endpoint's error -> the HTTP code that clients see."""
 
 

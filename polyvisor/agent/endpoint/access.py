@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from polyvisor.agent.endpoint import telling
 from polyvisor.agent.endpoint.keeper import Keeper
 from polyvisor.agent.endpoint.link import HostError, answer_of
 from polyvisor.agent.endpoint.starting import owner_of
-from polyvisor.agent.streams import ByteStream, Stream
+from polyvisor.agent.streams import ByteStream, Stream, dial
 from polyvisor.api import Obj
 from polyvisor.api.names import CONSOLE_CONTAINER
 from polyvisor.api.owners import controller_uid
@@ -38,7 +39,12 @@ class EndpointAccess:
         return {}
 
     async def open(self, vmi: Obj, stream: str, **arguments: Any) -> ByteStream:
-        """Open the console of a machine; there are no other streams."""
+        """Open the console of a machine, or one of its ports (``port``, ``protocol``); there are no other streams.
+
+        Raises :class:`LauncherError` for a port that does not answer.
+        """
+        if stream == "port":
+            return await self._port(vmi, int(arguments["port"]), str(arguments["protocol"]))
         if stream != "console":
             raise HostError(f"{stream} is not possible on an endpoint in this release", "unknown-op")
         reader, writer = await self._keeper.stream(op="console", **owner_of(vmi, self._agent.cluster))
@@ -48,6 +54,25 @@ class EndpointAccess:
             writer.close()
             raise
         return Stream(reader, writer)
+
+    async def _port(self, vmi: Obj, port: int, protocol: str) -> ByteStream:
+        """Open a port of a guest whose network can be reached from here, at an address that its host tells of.
+
+        What the guest says of itself, or a status, is not connected to.
+        """
+        endpoint = self._keeper.endpoint
+        told = await self._keeper.ask("addresses", uuid=telling.uuid_of(vmi), guest=False)
+        address = telling.reachable(vmi, endpoint, told.get("interfaces"))
+        if not address:
+            name = endpoint["metadata"]["name"]
+            raise HostError(
+                "no address of the machine is known that can be reached from here: a network of "
+                f"endpoint {name} has to be reachable: true with cidrs, and its host has to know the guest's lease",
+                "unreachable-guest",
+            )
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+        return await dial(address, port, protocol, socket.socket(family, kind))
 
     async def read_log(
         self, pod: Obj, container: str = "", *, follow: bool = False, tail: int | None = None

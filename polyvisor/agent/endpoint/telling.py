@@ -13,6 +13,7 @@ from polyvisor.agent.endpoint.inventory import Domain, HostInfo
 from polyvisor.api import Obj
 from polyvisor.api.endpoint_names import UNREACHABLE
 from polyvisor.api.names import Phase, VmiCondition
+from polyvisor.api.reading import read_status
 from polyvisor.drivers.base import Driver
 
 ENDS = ("shutdown", "destroyed", "crashed")
@@ -54,7 +55,7 @@ def addressed(new: Obj, vmi: Obj, endpoint: Obj, told: Any) -> str:
 
     What a guest or its host says lies outside of the mapping's ``cidrs`` is nobody's address here.
     """
-    allowed = _allowed(vmi, endpoint)
+    allowed = _allowed(vmi, endpoint["spec"].get("networks") or [])
     entries = {str(entry.get("mac")).lower(): entry for entry in new.get("interfaces") or []}
     first = ""
     for mac, addresses in _told(told):
@@ -69,12 +70,25 @@ def addressed(new: Obj, vmi: Obj, endpoint: Obj, told: Any) -> str:
     return first
 
 
-def _allowed(vmi: Obj, endpoint: Obj) -> dict[str, list[str]]:
+def reachable(vmi: Obj, endpoint: Obj, told: Any) -> str:
+    """Return an address of a machine that the mapping says can be reached from here, empty if there is none."""
+    networks = [one for one in endpoint["spec"].get("networks") or [] if one.get("reachable") is True]
+    allowed = _allowed(vmi, networks)
+    names = {str(one.get("mac")).lower(): str(one["name"]) for one in read_status(vmi).get("interfaces") or []}
+    for mac, addresses in _told(told):
+        nets = allowed.get(names.get(mac, ""), [])
+        for address in addresses:
+            if any(_within(address, net) for net in nets):
+                return address
+    return ""
+
+
+def _allowed(vmi: Obj, networks: list[Obj]) -> dict[str, list[str]]:
     """Return the networks in which an interface's addresses are believed, by the interface's name."""
-    mapped = {one["name"]: one.get("cidrs") or [] for one in endpoint["spec"].get("networks") or []}
+    mapped = {one["name"]: one.get("cidrs") or [] for one in networks}
     namespace = vmi["metadata"]["namespace"]
-    networks = vmi["spec"].get("networks") or []
-    return {one["name"]: mapped.get(rendering.network_named(one, namespace), []) for one in networks}
+    wanted = vmi["spec"].get("networks") or []
+    return {one["name"]: mapped.get(rendering.network_named(one, namespace), []) for one in wanted}
 
 
 def _told(told: Any) -> Iterator[tuple[str, list[str]]]:

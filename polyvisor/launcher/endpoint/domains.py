@@ -226,10 +226,13 @@ class Domains:
         domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, mark, key, MARK, flags)
 
     def _addresses(self, asked: Answer) -> Answer:
-        """Return the addresses that are known of a domain's interfaces, from each source that its driver has."""
+        """Return the addresses that are known of a domain's interfaces, from each source that its driver has.
+
+        Without ``guest`` what the guest itself says is left out.
+        """
         domain = find(self._there(), text_of(asked, "uuid"))
         found: dict[str, Answer] = {}
-        for source in SOURCES:
+        for source in SOURCES if asked.get("guest", True) else SOURCES[1:]:
             try:
                 told = domain.interfaceAddresses(source, 0)
             except libvirt.libvirtError:  # no agent, no leases, no such source: each is usual

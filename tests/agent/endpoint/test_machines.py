@@ -19,6 +19,7 @@ from polyvisor.api.resources import ENDPOINTS, NAMESPACES, NODES, PODS, VMIS, VM
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.qemu import boot_sector
 from polyvisor.kube import ApiError
+from polyvisor.server.node import NodeError
 from polyvisor.standalone.local_node import LocalNode
 from tests import kept
 from tests.agent.conftest import Layout, folder, member, tar
@@ -322,6 +323,16 @@ async def test_a_machine_of_libvirts_test_driver_lives_on_a_host(world: World, h
     assert [one["name"] for one in (await keeper.ask("domains", everything=True))["domains"]] == ["test"]
 
 
+async def dialled(world: World, vmi: Obj, port: int) -> Shell:
+    """Return a port of a guest, once something listens there."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return Shell(await node_of(world).open(vmi, "port", port=port, protocol="tcp"))
+            except NodeError:
+                await asyncio.sleep(0.2)  # nothing tells when a guest's program listens
+
+
 NETWORK = """
 <network><name>lan</name><bridge name='{bridge}' stp='off'/><ip address='{net}.1' netmask='255.255.255.0'>
 <dhcp><range start='{net}.2' end='{net}.9'/></dhcp></ip></network>
@@ -357,6 +368,15 @@ async def test_a_guest_is_joined_to_the_network_that_is_mapped_and_shows_its_add
     assert vmi["status"]["interfaces"][0]["mac"] == listed[-1]
     pod = vmi_pod(vmi, await world.client.list(PODS, "default"))
     await world.until(PODS, pod, lambda one: one["status"]["podIP"] == address)
+    with pytest.raises(NodeError, match="no address of the machine is known that can be reached"):
+        await node_of(world).open(vmi, "port", port=7777, protocol="tcp")
+    networks = [{"name": "pod", "network": "lan", "cidrs": [f"{lan}.0/24"], "reachable": True}]
+    await world.client.patch(ENDPOINTS, "rack4", {"spec": {"networks": networks}})
+    shell = Shell(await node_of(world).open(vmi, "console"))
+    await shell.says("", rb"login: ")
+    await shell.says("root", rb"# ")
+    await shell.says("echo from the guest | nc -l -p 7777 & echo $((1 + 1))", rb"2\r")
+    await (await dialled(world, vmi, 7777)).until(rb"from the guest")
     await world.delete("demo")
     await world.gone("demo")
 
@@ -380,3 +400,33 @@ async def test_a_guest_that_somebody_ended_on_the_host_is_begun_again_as_the_sam
     await world.client.delete(VMS, "web", "default")
     await world.gone("web")
     assert domains(host) == []
+
+
+async def test_an_image_that_was_not_brought_whole_is_brought_anew(
+    world: World, host: HypervisorHost, pool: str
+) -> None:
+    await world.add(mapped(by_ssh(host)), ssh_secret(host))
+    await world.create("web", "rack4", volumes=[DISK])
+    await world.running("web")
+    await world.delete("web")
+    await world.gone("web")
+    found = [name for name in volumes(host) if name.startswith("polyvisor-image-")]
+    for name in found:
+        if name.endswith(".whole"):
+            host.virsh("vol-delete", name, "--pool", "images")
+        else:
+            (host.folder / "lib" / "images" / name).write_bytes(b"cut")
+    await world.create("again", "rack4", volumes=[DISK])
+    vmi = await world.running("again")
+    assert boot_sector.DONE in await console_of(world, vmi, boot_sector.DONE)
+    await world.delete("again")
+    await world.gone("again")
+
+
+async def test_a_pod_that_is_no_machines_does_not_run_there(world: World, host: HypervisorHost) -> None:
+    await world.add(by_socket(host))
+    spec = {"nodeName": "endpoint-rack4", "containers": [{"name": "a", "image": "a"}]}
+    metadata = {"name": "stray", "namespace": "default"}
+    await world.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    pod = await world.until(PODS, "stray", lambda one: phase(one) == "Failed")
+    assert "runs launcher Pods of virtual machines only" in pod["status"]["message"]
