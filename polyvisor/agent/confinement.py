@@ -26,8 +26,10 @@ from polyvisor.prerequisites import not_installed
 PROGRAMS = ("unshare", "mount", "setpriv", "mknod")
 GROUPS = Path("/sys/fs/cgroup/devices")
 ALWAYS = ("null", "zero", "full", "random", "urandom", "ptmx", "tty")
-PLACES = {"volumes": "rw", "hostdisks": "rw", "cache": "ro", "probe": "ro"}
-"""What machines see of the state folder beside their own folder."""
+PLACES = ("volumes", "hostdisks")
+"""What machines see of the state folder, of their namespace alone."""
+READ = ("cache", "probe")
+"""What they can read of it."""
 TERMINALS = "c 136:* rw"
 PROFILE = "polyvisor-machine"
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
@@ -122,7 +124,7 @@ class Confinement:
         self.release("trial")
         return tried.stderr.decode(errors="replace").strip()[-300:] if tried.returncode else ""
 
-    def command(self, folder: Path, user: int, devices: Sequence[str], id_: str) -> list[str]:
+    def command(self, folder: Path, user: int, devices: Sequence[str], id_: str, namespace: str = "") -> list[str]:
         """Return what to begin the command line of a launcher with that root starts in its folder."""
         group = self._group(id_)
         command = ["unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c"]
@@ -131,9 +133,9 @@ class Confinement:
         command += [str(group or ""), self._profile]
         for node in _nodes([device.removeprefix("/dev/") for device in devices]):
             command += map(str, node)
-        places = [f"{rights}:{self.state / name}" for name, rights in PLACES.items() if (self.state / name).is_dir()]
-        places.insert(0, f"rw:{folder}")
-        return [*command, "--", *places, "--"]
+        written = [folder, *(self.state / name / namespace for name in PLACES if namespace)]
+        read = [self.state / name for name in READ if (self.state / name).is_dir()]
+        return [*command, "--", *(f"rw:{place}" for place in written), *(f"ro:{place}" for place in read), "--"]
 
     def release(self, id_: str) -> None:
         """Take away what was made for a launcher that is over."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent import safepath
-from polyvisor.agent.confinement import Confinement
+from polyvisor.agent.confinement import PLACES, Confinement
 from polyvisor.agent.ended_logs import EndedLogs
 from polyvisor.agent.errors import UnsafePath
 from polyvisor.agent.link import ACTIVE, LauncherError, LauncherGone, Link
@@ -36,7 +36,7 @@ PROTOCOL = 1
 MAX_FILE = 4 * 1024 * 1024
 SOCKET = "launcher.sock"
 PLAN = "plan.json"
-WORKSHOPS = "w"
+WORKSHOPS, NAMESPACE = "w", "namespace"
 ROOTS = ("HOME", "TMPDIR", "XDG_RUNTIME_DIR", "USER", "LOGNAME")
 """What is root's in the environment, and no other user's."""
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "USER", "LOGNAME")
@@ -112,8 +112,14 @@ class Launchers:
         """Make a launcher's folder; from then on there may be something of its Pod's (:meth:`over`)."""
         self.folder(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def give(self, id_: str, user: int) -> None:
-        """Make another user a launcher's, before it has a plan."""
+    def give(self, id_: str, user: int, namespace: str) -> None:
+        """Make another user a launcher's, before it has a plan; it sees disks of one namespace."""
+        (name,) = safepath.parts(namespace)
+        for place in PLACES:
+            with safepath.opened_root(self.root.with_name(place) / name, create=True) as of_namespace:
+                os.fchmod(of_namespace, 0o711)
+        with safepath.opened_root(self.root.with_name(WORKSHOPS) / id_, create=True):
+            safepath.write_atomic(self.root.with_name(WORKSHOPS) / id_ / NAMESPACE, name.encode())
         with safepath.opened_root(self.folder(id_)) as folder:
             os.fchown(folder, user, user)
 
@@ -130,7 +136,6 @@ class Launchers:
         else:
             with safepath.opened_root(folder) as at:
                 safepath.put(at, PLAN, text)
-            workshop.mkdir(mode=0o700, parents=True, exist_ok=True)
             safepath.write_atomic(workshop / PLAN, text)
 
     def known(self, id_: str) -> dict[str, Any]:
@@ -201,7 +206,9 @@ class Launchers:
             if self.confinement is None or self.confinement.why_not:
                 why = self.confinement.why_not if self.confinement else "there is no agent"
                 raise LauncherError(f"the launcher in {folder} cannot become user {user}: {why}")
-            confined = self.confinement.command(folder, user, self.known(id_).get("devices") or [], id_)
+            devices = self.known(id_).get("devices") or []
+            namespace = safepath.read_file(self.root.with_name(WORKSHOPS) / id_, NAMESPACE, MAX_FILE).decode()
+            confined = self.confinement.command(folder, user, devices, id_, namespace)
             keep = {key: value for key, value in keep.items() if key not in ROOTS} | {"HOME": str(folder)}
         log = await asyncio.to_thread(_opened_log, folder, user)
         try:

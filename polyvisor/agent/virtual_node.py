@@ -191,7 +191,7 @@ class VirtualNode:
         if user:
             for seed in plan.seeds.values():
                 await asyncio.to_thread(giving.show_tree, self._probe, Path(seed))
-            await asyncio.to_thread(self._launchers.give, id_, user)
+            await asyncio.to_thread(self._launchers.give, id_, user, str(vmi["metadata"]["namespace"]))
         return user
 
     async def _waiting(self, id_: str, pod: Obj, error: Exception) -> float:

@@ -22,7 +22,7 @@ USER = ids.TRIAL
 @pytest.fixture
 def state() -> Iterator[Path]:
     with short_folder() as state:
-        for name in ("l/one", "l/two", "volumes", "cache"):
+        for name in ("l/one", "l/two", "volumes/mine", "volumes/other", "hostdisks/mine", "cache"):
             (state / name).mkdir(parents=True)
         os.chown(state / "l/one", USER, USER)
         (state / "secret").write_text("x")
@@ -42,7 +42,7 @@ def run(state: Path, script: str, devices: tuple[str, ...] = ("/dev/null",)) -> 
     becoming = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "sh", "-c", script]
     try:
         return subprocess.run(
-            [*one.command(state / "l/one", USER, devices, "one"), *becoming], capture_output=True, text=True
+            [*one.command(state / "l/one", USER, devices, "one", "mine"), *becoming], capture_output=True, text=True
         )
     finally:
         one.release("one")
@@ -50,10 +50,9 @@ def run(state: Path, script: str, devices: tuple[str, ...] = ("/dev/null",)) -> 
 
 @pytest.mark.root
 def test_nothing_but_its_own_and_the_disks_is_seen(state: Path) -> None:
-    done = run(
-        state, f"cd {state} && ls -d * l/one l/two cache volumes; echo x >l/one/x; echo x >cache/x; cat {state}/secret"
-    )
-    assert done.stdout.split() == ["cache", "l/one", "volumes"]
+    looks = f"cd {state} && ls -d l/* volumes/* hostdisks/* cache"
+    done = run(state, f"{looks}; ls l/two volumes/other; echo x >l/one/x; echo x >cache/x; cat secret")
+    assert done.stdout.split() == ["cache", "hostdisks/mine", "l/one", "volumes/mine"]
     assert (state / "l/one/x").lstat().st_uid == USER
     for name, what in (("cache/x", "Read-only file system"), ("secret", "No such file")):
         assert any(name in line and what in line for line in done.stderr.splitlines()), done.stderr
@@ -78,7 +77,7 @@ def test_other_devices_are_refused_by_its_control_group(state: Path) -> None:
     if not (GROUPS / "devices.list").exists():
         absent("control groups v1", "there is no devices controller of version 1")
     one = confined(state)
-    command = [*one.command(state / "l/one", USER, ["/dev/null"], "one"), "sh", "-c"]
+    command = [*one.command(state / "l/one", USER, ["/dev/null"], "one", "mine"), "sh", "-c"]
     script = (
         f"mknod {state}/l/one/loop c 10 237; cat {state}/l/one/loop; head -c 1 /dev/zero | wc -c; cat /proc/self/cgroup"
     )

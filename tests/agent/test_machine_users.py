@@ -109,7 +109,7 @@ async def test_nothing_is_left_of_a_machine_that_is_deleted(home: Home) -> None:
 def launchers(tmp_path: Path) -> Launchers:
     found = Launchers(tmp_path / "l", lambda _: None, None, Confinement(tmp_path))
     found.make_folder("one")
-    found.give("one", USER)
+    found.give("one", USER, "default")
     plan = LauncherPlan("test:///default", devices=("/dev/null",))
     found.write_plan("one", plan, name="a", uuid="b", driver="plain")
     return found
@@ -174,7 +174,7 @@ async def test_a_killed_launcher_comes_back_as_the_same_user() -> None:
         assert launchers.confinement
         launchers.confinement.open()
         launchers.make_folder("one")
-        launchers.give("one", USER)
+        launchers.give("one", USER, "default")
         launchers.write_plan("one", LauncherPlan("test:///default"), name="a", uuid=str(uuid4()), driver="plain")
         before = await launchers.ensure("one")
         os.kill(before.pid, signal.SIGKILL)
