@@ -7,7 +7,8 @@ have none, by their place in the guest; network cards, where a driver of libvirt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
 from lxml import etree
 from lxml.etree import _Element
@@ -22,6 +23,11 @@ ALIASES = (CARD_ALIAS, "ua-")
 """What aliases begin with, before the name that the manifest gives: of network cards, and of disks."""
 FOLDERS = "/mnt/"
 MAX_VOLUMES = 256
+MAX_DEVICES = 512
+"""Devices of one kind that are looked at: a domain's XML is what a launcher says."""
+MAX_DIGITS = 5
+MAX_WORD = 100
+"""Characters of a name or an address that are kept."""
 
 
 def described(vmi: Obj) -> bool:
@@ -51,7 +57,7 @@ def describe(vmi: Obj, xml: str, root_volume: str, claims: Mapping[str, Obj], si
         found["volumeStatus"].append(entry)
     kind = domain.find("os/type")
     if kind is not None and (machine := kind.get("machine")):
-        found["machine"] = {"type": machine}
+        found["machine"] = {"type": machine[:MAX_WORD]}
     return found
 
 
@@ -63,17 +69,17 @@ def disks(xml: str) -> dict[str, str]:
 def units(xml: str) -> set[int]:
     """Return the units of a domain's first SCSI controller that its disks have."""
     found = set()
-    for disk in parsed(xml).iterfind("devices/disk"):
+    for disk in _devices(parsed(xml), "disk"):
         target, address = disk.find("target"), disk.find("address[@type='drive'][@controller='0']")
         if target is not None and target.get("bus") == "scsi" and address is not None:
             unit = str(address.get("unit"))
-            found.add(int(unit) if unit.isdecimal() else 0)
+            found.add(int(unit) if unit.isdecimal() and len(unit) <= MAX_DIGITS else 0)
     return found
 
 
 def sources(xml: str) -> set[str]:
     """Return the files and devices that a domain's disks are."""
-    found = parsed(xml).iterfind("devices/disk/source")
+    found = _devices(parsed(xml), "disk/source")
     return {str(source.get("file") or source.get("dev")) for source in found} - {"None"}
 
 
@@ -83,14 +89,14 @@ def cards(xml: str, macs: Mapping[str, str] | None = None) -> dict[str, _Element
     ``macs`` are the names by MAC address, for domains without aliases.
     """
     domain = parsed(xml)
-    nameless = {mac_of(card): card for card in domain.iterfind("devices/interface") if not alias_of(card)}
+    nameless = {mac_of(card): card for card in _devices(domain, "interface") if not alias_of(card)}
     found = {name: nameless[mac] for mac, name in (macs or {}).items() if mac in nameless}
     return found | _by_name(domain)
 
 
 def macs(xml: str) -> set[str]:
     """Return the addresses of all cards of a domain."""
-    return {mac_of(card) for card in parsed(xml).iterfind("devices/interface")}
+    return {mac_of(card) for card in _devices(parsed(xml), "interface")}
 
 
 def text(element: _Element) -> str:
@@ -101,7 +107,7 @@ def text(element: _Element) -> str:
 def mac_of(element: _Element) -> str:
     """Return the address of a domain's card."""
     mac = element.find("mac")
-    return str(mac.get("address") or "").lower() if mac is not None else ""
+    return str(mac.get("address") or "").lower()[:MAX_WORD] if mac is not None else ""
 
 
 def alias_of(element: _Element) -> str:
@@ -119,7 +125,7 @@ def link_state(card: Obj) -> str:
 def element_state(element: _Element) -> str:
     """Return the state of a card's link in a domain."""
     link = element.find("link")
-    return str(link.get("state") or "up") if link is not None else "up"
+    return str(link.get("state") or "up")[:MAX_WORD] if link is not None else "up"
 
 
 def switched(element: _Element, state: str) -> str:
@@ -141,11 +147,13 @@ def parsed(xml: str) -> _Element:
         raise LauncherError(f"the launcher describes its domain with XML that cannot be used: {error}") from None
 
 
+def _devices(domain: _Element, kind: str) -> Iterator[_Element]:
+    return itertools.islice(domain.iterfind(f"devices/{kind}"), MAX_DEVICES)
+
+
 def _by_name(domain: _Element) -> dict[str, _Element]:
     aliases = (
-        (card, str(alias.get("name")))
-        for card in domain.iterfind("devices/interface")
-        for alias in card.iterfind("alias")
+        (card, str(alias.get("name"))) for card in _devices(domain, "interface") for alias in card.iterfind("alias")
     )
     return {name.removeprefix(CARD_ALIAS): card for card, name in aliases if name.startswith(CARD_ALIAS)}
 
@@ -163,16 +171,16 @@ def _name(element: _Element) -> str:
 
 def _disks(domain: _Element) -> dict[str, str]:
     return {
-        _name(disk): str(target.get("dev") or "")
-        for disk in domain.iterfind("devices/disk")
+        _name(disk)[:MAX_WORD]: str(target.get("dev") or "")[:MAX_WORD]
+        for disk in _devices(domain, "disk")
         if (target := disk.find("target")) is not None
     }
 
 
 def _folders(domain: _Element, root_volume: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for filesystem in domain.iterfind("devices/filesystem/target"):
-        place = str(filesystem.get("dir") or "")
+    for filesystem in _devices(domain, "filesystem/target"):
+        place = str(filesystem.get("dir") or "")[:MAX_WORD]
         name = root_volume if place == "/" else place.removeprefix(FOLDERS)
         found[name] = place
     return found
@@ -181,7 +189,7 @@ def _folders(domain: _Element, root_volume: str) -> dict[str, str]:
 def _interfaces(vmi: Obj, domain: _Element) -> list[Obj]:
     found = _by_name(domain)
     return [
-        {"name": card["name"], "mac": str(mac.get("address")), "linkState": element_state(element)}
+        {"name": card["name"], "mac": str(mac.get("address"))[:MAX_WORD], "linkState": element_state(element)}
         for card in _cards(vmi)
         if (element := found.get(card["name"])) is not None and (mac := element.find("mac")) is not None
     ]

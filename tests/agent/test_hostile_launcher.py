@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import threading
@@ -273,3 +274,17 @@ def test_a_state_holds_what_the_agent_knows_and_nothing_else() -> None:
 def test_a_domain_of_nonsense(xml: str) -> None:
     with pytest.raises(LauncherError, match="cannot be used"):
         described.parsed(xml)
+
+
+def test_a_domain_of_very_much_is_cut_to_size() -> None:
+    long = "9" * 5000
+    disk = f"<disk><target dev='{long}' bus='scsi'/><alias name='ua-{{}}'/>{{}}</disk>"
+    address = f"<address type='drive' controller='0' unit='{long}'/>"
+    card = f"<interface><mac address='{long}'/><alias name='ua-nic_net'/></interface>"
+    devices = disk.format("data", address) + card + "".join(disk.format(number, "") for number in range(5000))
+    xml = f"<domain><os><type machine='{long}'/></os><devices>{devices}</devices></domain>"
+    assert len(described.disks(xml)) == described.MAX_DEVICES
+    assert described.units(xml) == {0}
+    spec = {"domain": {"devices": {"interfaces": [{"name": "net"}]}}, "volumes": [{"name": "data"}]}
+    found = described.describe({"metadata": {"name": "a", "namespace": "b"}, "spec": spec}, xml, "", {}, {})
+    assert len(json.dumps(found)) < 1000
