@@ -68,10 +68,9 @@ class NoFilter(PlanError):
 def forbid(names: Iterable[str]) -> None:
     """Have these calls fail from now on, here and in all that this process starts. Call before there are threads.
 
-    Raises :class:`NoFilter`. libvirt sets rules for devices by ``bpf`` where control groups are of version 2, so there
-    that one stays.
+    Raises :class:`NoFilter`.
     """
-    wanted = sorted(set(names) - ({"bpf"} if UNIFIED.exists() else set()))
+    wanted = forbidden_here(names)
     if not wanted:
         return
     program = filter_of(wanted, os.uname().machine)
@@ -81,6 +80,14 @@ def forbid(names: Iterable[str]) -> None:
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, described, 0, 0):
         number = ctypes.get_errno()
         raise NoFilter(f"the kernel takes no filter of system calls: {os.strerror(number)} (errno {number})")
+
+
+def forbidden_here(names: Iterable[str]) -> list[str]:
+    """Return those of the calls that this host's libvirt does without.
+
+    Where control groups are of version 2 alone it sets rules for devices by ``bpf``, so there that one stays.
+    """
+    return sorted(set(names) - ({"bpf"} if UNIFIED.exists() else set()))
 
 
 def filter_of(names: Iterable[str], machine: str) -> bytes:

@@ -95,7 +95,7 @@ def test_the_numbers_are_the_kernels(architecture: str) -> None:
 
 def test_a_process_and_its_children_are_refused_by_every_gate() -> None:
     need_root()
-    names = sorted(set(FORBIDDEN) - ({"bpf"} if syscalls.UNIFIED.exists() else set()))
+    names = syscalls.forbidden_here(FORBIDDEN)
     done = subprocess.run([sys.executable, "-c", TRIAL, json.dumps(names)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -106,6 +106,20 @@ def test_a_process_and_its_children_are_refused_by_every_gate() -> None:
         assert said["x32"] == errno.EPERM
         assert set(said["i386"].values()) == {errno.EPERM}
         assert said["i386 allowed"]
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_rules_for_devices_are_libvirts_to_set_where_control_groups_are_unified(
+    unified: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syscalls, "UNIFIED", tmp_path / "cgroup.controllers")
+    if unified:
+        syscalls.UNIFIED.touch()
+    found = set(syscalls.forbidden_here(FORBIDDEN))
+    assert set(FORBIDDEN) - found == ({"bpf"} if unified else set())
+    number = NUMBERS["bpf"][COLUMNS.index("x86_64")]
+    allowed = run(filter_of(found, "x86_64"), 0xC000003E, number) == syscalls.ALLOW
+    assert allowed is unified
 
 
 def test_a_machine_whose_numbers_are_not_known_gets_no_daemon() -> None:
