@@ -13,9 +13,16 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
+from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import Obj, Problem
+from polyvisor.api.resources import VMIS
+from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver
+from polyvisor.testing.machines import bootable, instance
 from polyvisor.testing.merging import at, merged
 
+ROUNDS = 14
+"""How often what is wrong is left out before a machine is given up."""
 BUSES = ("", "virtio", "sata", "scsi", "usb")
 MODELS = ("", "virtio", "e1000", "e1000e", "ne2k_pci", "pcnet", "rtl8139")
 MACHINES = ("q35", "q35", "q35", "pc", "pc-q35-7.2", "pc-i440fx-7.2", "pc-q35-6.0", "isapc", "microvm")
@@ -45,6 +52,21 @@ def machine(draw: Random) -> Obj:
     return merged(*parts)
 
 
+def admitted(driver: Driver, seed: str, count: int, virt_type: str = "") -> Iterator[tuple[str, Obj]]:
+    """Yield (name, instance) of those of ``count`` draws of which admission leaves something for a driver."""
+    context = AdmissionContext({}, DriverRegistry([driver]))
+    for name, spec in machines(seed, count):
+        obj = instance(driver, bootable(driver, spec))
+        if virt_type:
+            obj["spec"]["hypervisor"]["virtType"] = virt_type
+        for _ in range(ROUNDS):
+            outcome = admit("CREATE", VMIS, obj, None, context)
+            if not outcome.problems:
+                yield name, outcome.obj
+                break
+            obj = mended(obj, outcome.problems)
+
+
 def mended(obj: Obj, problems: Sequence[Problem]) -> Obj:
     """Return the object without the fields that have problems; a device of a list goes whole if it lacks something."""
     whole = copy.deepcopy(obj)
@@ -57,12 +79,16 @@ def _keys(path: str) -> tuple[str | int, ...]:
     return tuple(int(key) if key.isdigit() else key for key in re.split(r"[.\[\]]+", path.strip("]")))
 
 
-def _left_out(value: Any, keys: Sequence[str | int]) -> None:
+def _left_out(whole: Any, keys: Sequence[str | int]) -> None:
     *way, last = keys
+    value = whole
     try:
         for key in way:
             value = value[key]
-        del value[last]
+        if last in value or isinstance(last, int):
+            del value[last]
+        elif keys[-2:-1] and isinstance(keys[-2], int):
+            _left_out(whole, keys[:-1])  # what lacks a field goes
     except (KeyError, IndexError, TypeError):
         return  # it went with something else, or is a default
 

@@ -23,12 +23,10 @@ from polyvisor.testing import corpus
 from polyvisor.testing.machines import context_for, instance
 from tests.drivers.combinations import FAMILIES, combinations
 from tests.drivers.judge import Judge, judge, lost
-from tests.drivers.random_machines import machines, mended
+from tests.drivers.random_machines import admitted
 
 DRIVER = QemuDriver()
 SAMPLE = 700
-ROUNDS = 12
-"""How often what is wrong is left out before a machine is given up."""
 EVERY = bool(os.environ.get("POLYVISOR_EVERY_COMBINATION"))
 SEED = os.environ.get("POLYVISOR_COMBINATIONS_SEED", "1")
 BASE = Path("/nowhere")
@@ -82,20 +80,11 @@ def test_a_rule_keeps_away_what_libvirt_or_the_guest_would_not_take(rule: str) -
 
 def test_machines_of_many_devices_are_taken_and_nothing_is_lost(ask: Judge) -> None:
     """What admission finds wrong is left out; libvirt takes the rest, and understands all that was written."""
-    context = AdmissionContext({}, DriverRegistry([DRIVER]))
     refused, changed, taken = {}, {}, 0
-    for name, spec in machines(SEED, 4000 if EVERY else 250):
-        obj = emulated(spec)
-        for _ in range(ROUNDS):
-            outcome = admit("CREATE", VMIS, obj, None, context)
-            if not outcome.problems:
-                break
-            obj = mended(obj, outcome.problems)
-        else:
-            continue
-        prepared = context_for(DRIVER, outcome.obj, BASE)
+    for name, obj in admitted(DRIVER, SEED, 4000 if EVERY else 250, "qemu"):
+        prepared = context_for(DRIVER, obj, BASE)
         assert prepared
-        ours = render(VirtualMachineInstance.model_validate(outcome.obj), DRIVER, prepared)
+        ours = render(VirtualMachineInstance.model_validate(obj), DRIVER, prepared)
         answer = ask(ours)
         taken += 1
         if answer.refusal:

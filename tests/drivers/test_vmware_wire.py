@@ -12,11 +12,13 @@ from typing import Any
 import libvirt
 import pytest
 
+from polyvisor.api import VirtualMachineInstance
 from polyvisor.domain import DiskSource, DomainContext, domain_name, render
 from polyvisor.drivers.verdict import unsupported
 from polyvisor.drivers.vmware import VmwareDriver
 from polyvisor.testing import bench, machines
 from tests.drivers.kit import machine
+from tests.drivers.random_machines import admitted
 
 DRIVER = VmwareDriver()
 VMRUN = """#!/bin/sh
@@ -169,3 +171,19 @@ def test_libvirt_takes_every_machine_of_the_corpus(workstation: Path, tmp_path: 
         except libvirt.libvirtError as error:
             refused[case.id] = str(error)
     assert refused == {}
+
+
+def test_libvirt_takes_machines_of_many_devices(workstation: Path, tmp_path: Path) -> None:
+    """Drawn by a seed, without what admission finds wrong: the rest is written as a VMX file, as for an ESX host."""
+    connection = libvirt.open("vmwarews:///session")
+    refused, taken = {}, 0
+    for name, obj in admitted(DRIVER, "1", 300):
+        context = machines.context_for(DRIVER, obj, tmp_path)
+        assert context
+        taken += 1
+        try:
+            connection.defineXML(render(VirtualMachineInstance.model_validate(obj), DRIVER, context)).undefine()
+        except libvirt.libvirtError as error:
+            refused[name] = str(error)
+    assert refused == {}
+    assert taken > 50, "most machines are refused, so the test says little"
