@@ -56,7 +56,7 @@ percent of one CPU.
 
 CHOICE = """## Choosing a driver
 
-By `python -m bench choice` on {day}. A typical VM (two disks, a network card, cloud-init) judged against every
+By `python -m bench choice` on {day}. A typical VM (two disks, an interface, cloud-init) judged against every
 driver, by admission and by `explain`, which needs no cluster. The libraries alone: an interpreter that imports what
 the command line is built on, and ends.
 
@@ -84,17 +84,17 @@ SCALE = """## A large cluster
 
 By `python -m bench scale` on {day}, all of it on one machine: {facts}{note}. etcd, kube-apiserver, controller-manager,
 scheduler, virt-controller (one replica, which leads) and virt-api are real, as processes of their own; of virt-api's
-webhooks every creation is judged. kwok plays the kubelets of {nodes} nodes. **The nodes' agents are played by the
-benchmark**: for each machine they write what the real agent writes (one status, two Events), made by the agent's own
-functions, and start nothing. The scheduler may make 500 calls a second (its default of 50 would be what is measured).
-Seconds are from each machine's POST until a watch says `Running`, with {at_once} POSTs under way at a time,
-each over a connection of its own.
+webhooks every creation is judged. kwok simulates the kubelets of {nodes} nodes. **The benchmark simulates the
+nodes' agents**: for each machine it writes what the real agent writes (one status, two Events), made by the agent's
+own functions, and starts nothing. The scheduler may make 500 calls a second (its default of 50
+would be what is measured). Seconds are from each machine's POST until a watch says `Running`, with {at_once} POSTs
+under way at a time, each over a connection of its own.
 
 {goals}
 KubeVirt's figures are those of its own published benchmarks, on other machines, with real guests; they are quoted as
 an anchor and were not measured here.
 
-Requests to the API server a machine, by Polyvisor's parts (virt-controller, virt-api and the agents that are played)
+Requests to the API server a machine, by Polyvisor's parts (virt-controller, virt-api and the simulated agents)
 and by everybody (the scheduler and kwok among them), as the processes' and the API server's own metrics count them:
 
 {requests}

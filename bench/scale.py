@@ -208,7 +208,7 @@ def processes(one: Installation) -> dict[str, int]:
     return found | {
         "virt-controller": one.running["one"].pid,
         "virt-api": one.running["api"].pid,
-        "the agents that are played, and the benchmark itself": os.getpid(),
+        "the simulated agents, and the benchmark itself": os.getpid(),
     }
 
 

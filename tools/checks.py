@@ -1,4 +1,4 @@
-"""The project's own rules, which no common linter knows: ``checks.py names|length|lock``.
+"""The project's own rules, which no common linter knows: ``checks.py names|length|lock|chains``.
 
 A name of a hypervisor outside ``polyvisor/drivers`` means that some part decides by name what the drivers' table
 should say. The exceptions are listed here, each with its reason, and nowhere else.
@@ -32,6 +32,10 @@ ALSO_FIELDS = {
 }
 """Modules in which such a word is KubeVirt's field (``features.kvm``, ``clock.timer.kvm``), libvirt's element of that
 field, or KubeVirt's resource of a node (``devices.kubevirt.io/kvm``)."""
+CHAINS = 120
+"""How many chains there are still; the number only falls."""
+CHAIN = re.compile(r"or \{\}\)\.get\(")
+"""A walk through a plain object, by which each caller answers a question for itself, a little otherwise each time."""
 MAY_NAME = {
     "polyvisor/drivers/": "this is where they belong",
     "polyvisor/api/kubevirt/": "KubeVirt's own field names",
@@ -68,6 +72,22 @@ def length() -> Iterator[str]:
                 yield f"{path.relative_to(ROOT)}: {lines} lines, more than {LONGEST}: it has two subjects"
 
 
+def chains(root: Path = ROOT, most: int = CHAINS) -> Iterator[str]:
+    """Find more chains through plain objects than there were, or fewer than are noted."""
+    found = {
+        path.relative_to(root).as_posix(): count
+        for path in sorted((root / "polyvisor").rglob("*.py"))
+        if (count := len(CHAIN.findall(path.read_text())))
+    }
+    total = sum(found.values())
+    if total > most:
+        yield f"{total} chains of `or {{}}).get(`, and no more than {most} are accepted: ask polyvisor.machine or a"
+        yield "typed model; for parts of a plain object there is polyvisor.api.reading. The chains are in:"
+        yield from (f"  {path}: {count}" for path, count in found.items())
+    elif total < most:
+        yield f"{total} chains of `or {{}}).get(` are left, not {most}: set CHAINS = {total} in tools/checks.py"
+
+
 def lock() -> Iterator[str]:
     """Find dependencies that the lock does not pin."""
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
@@ -83,7 +103,7 @@ def lock() -> Iterator[str]:
 
 def main() -> int:
     """Run one check."""
-    checks: dict[str, Callable[[], Iterator[str]]] = {"names": names, "length": length, "lock": lock}
+    checks: dict[str, Callable[[], Iterator[str]]] = {"names": names, "length": length, "lock": lock, "chains": chains}
     if len(sys.argv) != 2 or sys.argv[1] not in checks:
         sys.stderr.write(f"usage: checks.py {'|'.join(checks)}\n")
         return 2

@@ -13,6 +13,7 @@ from polyvisor.adoption.board import has_agent
 from polyvisor.adoption.draft import Draft, number
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.names import API_VERSION
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import CardSource, DomainContext, render
 from polyvisor.drivers import DriverRegistry
@@ -42,7 +43,7 @@ def rendering(draft: Draft) -> _Element | None:
 def _context(draft: Draft) -> DomainContext:
     domain = draft.domain
     kind, kernel, initrd = domain.find("os/type"), domain.findtext("os/kernel"), domain.findtext("os/initrd")
-    boots = bool((draft.board.get("firmware") or {}).get("kernelBoot"))
+    boots = bool(nested(draft.board, "firmware").get("kernelBoot"))
     return DomainContext(
         draft.virt_type,
         architecture=kind.get("arch", "x86_64") if kind is not None else "x86_64",

@@ -20,6 +20,7 @@ from polyvisor.agent.guests import ask
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType, Reason
+from polyvisor.api.reading import nested
 from polyvisor.kube import EventRecorder, Informer, WorkQueue
 
 INTERVAL_SECONDS = 20.0
@@ -34,8 +35,8 @@ def _credentials(spec: Obj, kind: str, way: str) -> Iterator[tuple[str, Obj]]:
     """Yield the Secret's name and the propagation of each credential of a kind that goes one way."""
     for entry in spec.get("accessCredentials") or []:
         given = entry.get(kind) or {}
-        propagation = (given.get("propagationMethod") or {}).get(way)
-        name = ((given.get("source") or {}).get("secret") or {}).get("secretName")
+        propagation = nested(given, "propagationMethod").get(way)
+        name = nested(given, "source", "secret").get("secretName")
         if propagation is not None and name:
             yield str(name), propagation
 

@@ -50,6 +50,7 @@ from polyvisor.agent.streams import ByteStream, Screens, Stream, UsbSlots
 from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj, node_names
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
@@ -292,7 +293,7 @@ class Agent:
     def _living(self) -> Iterator[tuple[Obj, Link]]:
         """Give the machines whose domain is there, with their launchers."""
         for vmi in self._vmis.items():
-            if (vmi.get("status") or {}).get("nodeName") != self._settings.node_name:
+            if read_status(vmi).get("nodeName") != self._settings.node_name:
                 continue
             link = self._link_of(vmi)
             if link is not None and link.active:

@@ -20,6 +20,7 @@ from polyvisor.agent.network.plan import stable_mac, wanted
 from polyvisor.agent.status import MAX_INTERFACES
 from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT, Phase
+from polyvisor.api.reading import nested, read_status
 from polyvisor.domain import CardSource
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.verdict import supports
@@ -71,11 +72,11 @@ def shown(vmi: Obj, outcome: Outcome | None) -> Obj:
 def known(vmi: Obj) -> dict[str, str]:
     """Return the names of a machine's cards by their MAC addresses: as they were chosen, or told of before."""
     uuid = render.domain_uuid(vmi)
-    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    devices = nested(vmi["spec"], "domain").get("devices") or {}
     chosen = [
         (card, card.get("macAddress") or stable_mac(uuid, card["name"])) for card in devices.get("interfaces") or []
     ]
-    told = [(entry, entry.get("mac")) for entry in (vmi.get("status") or {}).get("interfaces") or []]
+    told = [(entry, entry.get("mac")) for entry in read_status(vmi).get("interfaces") or []]
     return {
         str(mac).replace("-", ":").lower(): str(card["name"])
         for card, mac in (*chosen, *told)

@@ -20,6 +20,7 @@ from polyvisor.agent.errors import AgentError
 from polyvisor.agent.virtual_node import owner_uid
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES, VOLUME_FINALIZER
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PVCS
 from polyvisor.kube import ApiError, Informer, KubeClient, WorkQueue, key_of
 
@@ -82,9 +83,9 @@ class ClaimKeeper:
             version = metadata["resourceVersion"]
             change = {"finalizers": finalizers, "annotations": BOUND, "resourceVersion": version}
             await self._client.patch(PVCS, name, {"metadata": change}, namespace)
-        if (claim.get("status") or {}).get("phase") != "Bound":
+        if read_status(claim).get("phase") != "Bound":
             spec = claim["spec"]
-            requests = (spec.get("resources") or {}).get("requests") or {}
+            requests = nested(spec, "resources").get("requests") or {}
             bound = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": requests}
             await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
 
@@ -110,7 +111,7 @@ class ClaimKeeper:
     def in_use(self, namespace: str, name: str) -> bool:
         """Whether a machine of this node may have a claim open."""
         for pod in self._pods.items():
-            if pod["metadata"]["namespace"] != namespace or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
+            if pod["metadata"]["namespace"] != namespace or read_status(pod).get("phase") in FINAL_PHASES:
                 continue
             machines = self._vmis.by_index("uid", owner_uid(pod))
             if not machines or any(name in storage.needed(vmi).claims for vmi in machines):
@@ -134,7 +135,7 @@ def _leaving(claim: Obj) -> bool:
 def _new(claim: Obj) -> bool:
     if claim["metadata"].get("deletionTimestamp") or _elsewhere(claim):
         return False
-    return (claim.get("status") or {}).get("phase") != "Bound"
+    return read_status(claim).get("phase") != "Bound"
 
 
 def _elsewhere(claim: Obj) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from polyvisor.agent import rootfs
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.iso import write_iso
+from polyvisor.api.reading import nested
 
 MAX_BYTES = 16 * 1024 * 1024
 SEEDS = ["var", "lib", "cloud", "seed"]
@@ -84,7 +85,7 @@ def seed(kind: Kind, source: Mapping[str, Any], identity: Identity, secrets: Sec
     user = _text(kind, source, "userData", "secretRef", ("userdata", "userData"), secrets)
     files[kind.user] = user if user is not None else b""
     network = _text(kind, source, "networkData", "networkDataSecretRef", ("networkdata", "networkData"), secrets)
-    if network is None and (reference := (source.get("secretRef") or {}).get("name")):
+    if network is None and (reference := nested(source, "secretRef").get("name")):
         network = _first(secrets.get(reference) or {}, ("networkdata", "networkData"))
     if network is not None:
         files[kind.network] = network

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polyvisor.api import Obj
+from polyvisor.api.reading import read_status
 
 PROC = Path("/proc")
 _ID = re.compile(r"[a-z0-9-]+://([0-9a-f]{12,128})")
@@ -46,7 +47,7 @@ def groups_of(pid: int) -> str:
 
 def container_id(pod: Obj, name: str) -> str:
     """Return the runtime's id of a container that runs, by the Pod's status; empty if it does not run."""
-    for one in (pod.get("status") or {}).get("containerStatuses") or []:
+    for one in read_status(pod).get("containerStatuses") or []:
         if one.get("name") == name and "running" in (one.get("state") or {}):
             found = _ID.fullmatch(str(one.get("containerID")))
             return found[1] if found else ""

@@ -15,6 +15,7 @@ from typing import Any
 
 from polyvisor.agent.errors import AgentError
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 
 LABEL = "cfgdata"
 SYSPREP_LABEL = "unattendCfg"
@@ -70,7 +71,7 @@ def sysprep(name: str, source: Obj, given: Given) -> Contents:
 def downward_api(name: str, source: Obj, given: Given) -> Contents:
     """Return the files that tell of the launcher Pod, as a kubelet writes them."""
     files = {
-        str(item["path"]): field_of(given.pod, str((item.get("fieldRef") or {}).get("fieldPath") or "")).encode()
+        str(item["path"]): field_of(given.pod, str(nested(item, "fieldRef").get("fieldPath") or "")).encode()
         for item in source.get("fields") or []
     }
     return _sized(name, files, source.get("volumeLabel") or LABEL)
@@ -97,12 +98,12 @@ KINDS: Mapping[str, Callable[[str, Obj, Given], Contents]] = {
 def names_of(volume: Obj) -> tuple[set[str], set[str]]:
     """Return the names of the Secrets and of the ConfigMaps that a volume of these kinds is made of."""
     secrets = {
-        (volume.get("secret") or {}).get("secretName"),
-        ((volume.get("sysprep") or {}).get("secret") or {}).get("name"),
+        nested(volume, "secret").get("secretName"),
+        nested(volume, "sysprep", "secret").get("name"),
     }
     configmaps = {
-        (volume.get("configMap") or {}).get("name"),
-        ((volume.get("sysprep") or {}).get("configMap") or {}).get("name"),
+        nested(volume, "configMap").get("name"),
+        nested(volume, "sysprep", "configMap").get("name"),
     }
     return {str(name) for name in secrets if name}, {str(name) for name in configmaps if name}
 

@@ -19,6 +19,7 @@ from polyvisor.agent.node import now
 from polyvisor.agent.patience import Patience
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PVCS, SECRETS
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue, key_of
 
@@ -74,7 +75,7 @@ class DataVolumeKeeper:
         if volume is None or volume["metadata"].get("deletionTimestamp"):
             self._patience.worked(f"{key}")
             return None
-        if (volume.get("status") or {}).get("phase") in (SUCCEEDED, FAILED):
+        if read_status(volume).get("phase") in (SUCCEEDED, FAILED):
             return None
         uid = str(volume["metadata"]["uid"])
         if left := self._patience.left(uid):
@@ -105,14 +106,14 @@ class DataVolumeKeeper:
         return claim
 
     def _source_claim(self, volume: Obj) -> Obj | None:
-        source = (volume["spec"].get("source") or {}).get("pvc")
+        source = nested(volume["spec"], "source").get("pvc")
         return self._claims.get(source["namespace"], source["name"]) if source else None
 
     async def _fill(self, volume: Obj, claim: Obj) -> None:
         key = key_of(volume)
         kind = kind_of(volume)
         if kind == "upload":
-            if (volume.get("status") or {}).get("phase") != UPLOAD_READY:
+            if read_status(volume).get("phase") != UPLOAD_READY:
                 await self._write(volume, UPLOAD_READY, running=("True", "Pod is running", ""))
             return
         word = WORDS[kind]
@@ -169,7 +170,7 @@ class DataVolumeKeeper:
             return None
         message = str(error)
         log.warning("DataVolume %s/%s: %s", *key_of(volume), message)
-        phase = str((fresh.get("status") or {}).get("phase") or PENDING) if error.retry else FAILED
+        phase = str(read_status(fresh).get("phase") or PENDING) if error.retry else FAILED
         await self._write(volume, phase, running=("False", "Error", message), restarted=True)
         self._events.event(volume, EventType.WARNING, f"{WORDS[kind_of(volume)]}Failed", message)
         return self._patience.failed(uid) if error.retry else None
@@ -217,9 +218,9 @@ def claim_for(volume: Obj, source: Obj | None = None) -> Obj:
     wanted: Obj = copy.deepcopy(spec.get("pvc") or spec.get("storage") or {})
     wanted.setdefault("accessModes", ["ReadWriteOnce"])
     wanted.setdefault("volumeMode", "Filesystem")
-    if not ((wanted.get("resources") or {}).get("requests") or {}).get("storage"):
+    if not nested(wanted, "resources", "requests").get("storage"):
         if source is None:
-            pvc = (spec.get("source") or {}).get("pvc") or {}
+            pvc = nested(spec, "source").get("pvc") or {}
             raise AgentError(f"PersistentVolumeClaim {pvc.get('namespace')}/{pvc.get('name')} does not exist yet")
         wanted["resources"] = {"requests": {"storage": source["spec"]["resources"]["requests"]["storage"]}}
     metadata = volume["metadata"]

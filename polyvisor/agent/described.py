@@ -16,6 +16,7 @@ from lxml.etree import _Element
 from polyvisor.agent.link import LauncherError
 from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.volumes import claim_of
 from polyvisor.domain.devices import CARD_ALIAS
 
@@ -159,7 +160,7 @@ def _by_name(domain: _Element) -> dict[str, _Element]:
 
 
 def _cards(vmi: Obj) -> list[Obj]:
-    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    devices = nested(vmi["spec"], "domain").get("devices") or {}
     return [card for card in devices.get("interfaces") or [] if card.get("state") != ABSENT]
 
 
@@ -198,6 +199,6 @@ def _interfaces(vmi: Obj, domain: _Element) -> list[Obj]:
 def _claim(name: str, claim: Obj) -> Obj:
     spec = claim.get("spec") or {}
     info: Obj = {"claimName": name, "accessModes": spec.get("accessModes"), "volumeMode": spec.get("volumeMode")}
-    info["requests"] = (spec.get("resources") or {}).get("requests")
-    info["capacity"] = (claim.get("status") or {}).get("capacity") or info["requests"]
+    info["requests"] = nested(spec, "resources").get("requests")
+    info["capacity"] = read_status(claim).get("capacity") or info["requests"]
     return {key: value for key, value in info.items() if value}

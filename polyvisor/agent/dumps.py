@@ -20,6 +20,7 @@ from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.node import now
 from polyvisor.api import Obj
 from polyvisor.api.dumps import DumpVolumePhase, dump_claim
+from polyvisor.api.reading import read_status
 from polyvisor.kube.tasks import end_task
 
 DUMP_SECONDS = 3600.0
@@ -151,7 +152,7 @@ def _wanted(vmi: Obj) -> list[Obj]:
 
 
 def _told(vmi: Obj) -> dict[str, Obj]:
-    entries = (vmi.get("status") or {}).get("volumeStatus") or []
+    entries = read_status(vmi).get("volumeStatus") or []
     return {entry["name"]: entry for entry in entries if "memoryDumpVolume" in entry}
 
 

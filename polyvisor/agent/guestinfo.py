@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 
 MOST_TEXT = 256
 MOST_ENTRIES = 64
@@ -106,7 +107,7 @@ def merged(vmi: Obj, cards: list[Obj], said: list[Obj]) -> list[Obj]:
 
     The guest's own addresses are of use to nobody where addresses are translated, so there they are left out.
     """
-    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    devices = nested(vmi["spec"], "domain").get("devices") or {}
     translated = {card["name"] for card in devices.get("interfaces") or [] if card.get("masquerade") is not None}
     by_mac = {card["mac"].lower(): card for card in cards if card.get("mac")}
     more = []

@@ -17,6 +17,7 @@ from polyvisor.agent.errors import AgentError
 from polyvisor.api import Obj
 from polyvisor.api.dumps import DumpVolumePhase, dump_claim
 from polyvisor.api.names import FINAL_PHASES
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.volumes import claim_of, passing
 
 IN_USE = "VolumeInUse"
@@ -96,14 +97,14 @@ class Holds:
 
     def _has(self, vmi: Obj, but: str) -> bool:
         uid = vmi["metadata"]["uid"]
-        if uid == but or (vmi.get("status") or {}).get("phase") in FINAL_PHASES:
+        if uid == but or read_status(vmi).get("phase") in FINAL_PHASES:
             return False
         return uid in self._starting or self._runs(vmi)
 
 
 def uses(vmi: Obj, claims: Mapping[str, Obj], hostdisks: Path) -> dict[Thing, Use]:
     """Return what the volumes of a machine use; ``claims`` are those of its namespace, by name."""
-    told = (vmi.get("status") or {}).get("volumeStatus") or []
+    told = read_status(vmi).get("volumeStatus") or []
     here = {
         one["name"] for one in told if one.get("phase") in HELD and ("memoryDumpVolume" in one or one.get("target"))
     }
@@ -113,7 +114,7 @@ def uses(vmi: Obj, claims: Mapping[str, Obj], hostdisks: Path) -> dict[Thing, Us
 
 
 def _used(vmi: Obj, volumes: Iterable[Obj], claims: Mapping[str, Obj], hostdisks: Path) -> dict[Thing, Use]:
-    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    devices = nested(vmi["spec"], "domain").get("devices") or {}
     disks = {disk["name"]: disk for disk in devices.get("disks") or []}
     found: dict[Thing, Use] = {}
     for volume in volumes:

@@ -26,6 +26,7 @@ from polyvisor.agent.link import LauncherError, LauncherGone, Link
 from polyvisor.agent.sources import Places
 from polyvisor.api import Obj
 from polyvisor.api.quantity import whole
+from polyvisor.api.reading import read_status
 from polyvisor.api.volumes import claim_of, drives, hotpluggable
 from polyvisor.drivers.base import Driver
 
@@ -110,7 +111,7 @@ def due(vmi: Obj, holders: Mapping[str, Mapping[str, str]]) -> bool:
     wanted = {volume["name"] for volume in vmi["spec"].get("volumes") or [] if hotpluggable(volume)}
     told = {
         entry["name"]: entry
-        for entry in (vmi.get("status") or {}).get("volumeStatus") or []
+        for entry in read_status(vmi).get("volumeStatus") or []
         if "hotplugVolume" in entry and "memoryDumpVolume" not in entry
     }
     if told.keys() != wanted:

@@ -10,6 +10,7 @@ from polyvisor.agent.datavolumes import DataVolumeKeeper
 from polyvisor.agent.filling import Filler
 from polyvisor.agent.images import ImageStore
 from polyvisor.agent.uploads import Uploads
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import CDICONFIGS, DATAVOLUMES
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
 
@@ -37,7 +38,7 @@ class Importing:
 
     def insecure(self) -> set[str]:
         """Return the registries that need not prove who they are."""
-        found = [(config.get("spec") or {}).get("insecureRegistries") or [] for config in self._settings.items()]
+        found = [nested(config, "spec").get("insecureRegistries") or [] for config in self._settings.items()]
         return {str(name) for names in found for name in names}
 
     async def start(self, group: TaskGroup) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from polyvisor.agent import containers, safepath
 from polyvisor.agent.probe_inside import DEVICES
 from polyvisor.api import Obj, names
+from polyvisor.api.reading import annotations_of, nested, read_status
 from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult
 from polyvisor.drivers.memory import read
 
@@ -46,7 +47,7 @@ class Warm:
 
 def container_of(pod: Obj, name: str) -> Obj:
     """Return what the kubelet says of a container; empty if it says nothing."""
-    found = (pod.get("status") or {}).get("containerStatuses") or []
+    found = read_status(pod).get("containerStatuses") or []
     return next((one for one in found if one.get("name") == name), {})
 
 
@@ -139,7 +140,7 @@ class LauncherImages:
         warm = self._warm.get(driver.name)
         if warm is None or not self._runs(warm, pod, driver):
             return plan
-        virt_type = (pod["metadata"].get("annotations") or {}).get(VIRT_TYPE_ANNOTATION, "")
+        virt_type = annotations_of(pod).get(VIRT_TYPE_ANNOTATION, "")
         place = warm.without if virt_type in driver.emulated_virt_types else warm.with_devices
         return replace(plan, files={**plan.files, **_seeds(driver, place)})
 
@@ -152,7 +153,7 @@ class LauncherImages:
 
 def image_of(pod: Obj, name: str) -> str:
     """Return which image a container is to run, by the Pod's spec; empty if there is no such container."""
-    found = (pod.get("spec") or {}).get("containers") or []
+    found = nested(pod, "spec").get("containers") or []
     return next((str(one.get("image") or "") for one in found if one.get("name") == name), "")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from polyvisor.api import Obj
 from polyvisor.api.names import APP_LABEL, CREATED_BY_LABEL, LAUNCHER_APP
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import VMIS
 
 
@@ -33,6 +34,6 @@ def recorded(pod: Obj, vmi: Obj) -> bool:
 
     A Pod that had no node when it was recorded is known by its uid alone: the scheduler binds it once and for all.
     """
-    active = (vmi.get("status") or {}).get("activePods") or {}
+    active = read_status(vmi).get("activePods") or {}
     node = pod["spec"].get("nodeName")
     return bool(node) and active.get(pod["metadata"]["uid"]) in (node, "") and marked(pod, vmi)

@@ -19,14 +19,15 @@ from polyvisor.agent.errors import AgentError
 from polyvisor.agent.hotplug import PENDING, NotYet, Outcome, Plugger, Runner, Trouble
 from polyvisor.agent.link import LauncherError, LauncherGone
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.volumes import claim_of, drives, hotpluggable
 
 
 def due(vmi: Obj) -> bool:
     """Whether a drive holds, by what is told, the disc of another claim than the spec names."""
     told = {
-        entry["name"]: (entry.get("persistentVolumeClaimInfo") or {}).get("claimName")
-        for entry in (vmi.get("status") or {}).get("volumeStatus") or []
+        entry["name"]: nested(entry, "persistentVolumeClaimInfo").get("claimName")
+        for entry in read_status(vmi).get("volumeStatus") or []
     }
     return any(told.get(name, claim_of(volume)) != claim_of(volume) for name, volume in _discs(vmi).items())
 

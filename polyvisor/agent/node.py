@@ -24,6 +24,7 @@ from polyvisor.agent.prober import Prober
 from polyvisor.agent.watching import LOOK_SECONDS, changes
 from polyvisor.api import Obj, names, node_names
 from polyvisor.api.quantity import whole
+from polyvisor.api.reading import labels_of
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES
 from polyvisor.api.times import micro_stamp, stamp
 from polyvisor.drivers.base import Driver, ProbeResult
@@ -218,7 +219,7 @@ class NodeKeeper:
         node = await self._node()
         changes = probing.label_changes(node, probing.labels_of(self.results))
         whole_cpus = str("cpu.pinning" in self._more()).lower()
-        if (node["metadata"].get("labels") or {}).get(node_names.CPU_MANAGER_LABEL) != whole_cpus:
+        if labels_of(node).get(node_names.CPU_MANAGER_LABEL) != whole_cpus:
             changes[node_names.CPU_MANAGER_LABEL] = whole_cpus
         report = json.dumps(self.report(), separators=(",", ":"))
         annotations = node["metadata"].get("annotations") or {}

@@ -26,6 +26,7 @@ from polyvisor.agent import safepath
 from polyvisor.agent.compression import decompressed
 from polyvisor.agent.errors import ImageError, NoSuchImage
 from polyvisor.api.problems import nearest
+from polyvisor.api.reading import nested
 
 MAX_JSON = 4 * 1024 * 1024
 CHUNK = 1024 * 1024
@@ -274,7 +275,7 @@ def from_docker_archive(files: Files, reference: str, wanted: str, architecture:
     if has and has != architecture:
         raise ImageError(f"image {reference} is for {has}, not for {architecture}")
     paths = entries[0].get("Layers") or []
-    digests = (config.get("rootfs") or {}).get("diff_ids") or [] if isinstance(config, dict) else []
+    digests = nested(config, "rootfs").get("diff_ids") or [] if isinstance(config, dict) else []
     if len(paths) != len(digests) or not all(_DIGEST.fullmatch(str(digest)) for digest in digests):
         raise ImageError(f"image {reference} is incomplete: its config has no digest for each layer")
     return Image(

@@ -29,6 +29,7 @@ from polyvisor.api import launcher_pods as inside
 from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import COMPUTE_CONTAINER, CONSOLE_CONTAINER, MACHINE_VOLUME, Phase
 from polyvisor.api.owners import controller_uid
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import drives, without
 from polyvisor.drivers.base import Driver
@@ -166,7 +167,7 @@ class PodShelves:
         name = inside.attached_name(volume, disc=volume["name"] in drives(runner.vmi["spec"]))
         holder = self._holder(runner.pod, name, volume)
         if holder is None:
-            bound = (claim.get("status") or {}).get("phase") == "Bound"
+            bound = read_status(claim).get("phase") == "Bound"
             what = f"waiting for a Pod that has claim {claim['metadata']['name']} on this node"
             raise hotplug.NotYet(hotplug.BOUND if bound else hotplug.PENDING, "WaitingForAttachment", what, waits=True)
         return name, holder

@@ -31,6 +31,7 @@ from polyvisor.api import Obj
 from polyvisor.api.consoles import is_logged
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
+from polyvisor.api.reading import read_status
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, LauncherPlan
 from polyvisor.kube import EventRecorder, Informer, WorkQueue
@@ -83,7 +84,7 @@ class PodNode:
     async def reconcile(self, id_: str) -> float | None:
         """Bring one launcher and the agent together, or let go of it."""
         pod = next(iter(self._pods.by_index("id", id_)), None)
-        if pod is None or (pod.get("status") or {}).get("phase") in FINAL_PHASES:
+        if pod is None or read_status(pod).get("phase") in FINAL_PHASES:
             await self._launchers.retire(id_)
             self._forget(id_)
             return None
@@ -160,7 +161,7 @@ class PodNode:
 
 def compute_ended(pod: Obj) -> bool:
     """Whether the launcher's container is over."""
-    found = (pod.get("status") or {}).get("containerStatuses") or []
+    found = read_status(pod).get("containerStatuses") or []
     return any(one.get("name") == COMPUTE_CONTAINER and "terminated" in (one.get("state") or {}) for one in found)
 
 
@@ -173,5 +174,5 @@ def end_others(pod: Obj) -> None:
 
 def container_runs(pod: Obj) -> bool:
     """Whether the launcher's container has been started and goes on."""
-    found = (pod.get("status") or {}).get("containerStatuses") or []
+    found = read_status(pod).get("containerStatuses") or []
     return any(one.get("name") == COMPUTE_CONTAINER and "running" in (one.get("state") or {}) for one in found)

@@ -18,6 +18,7 @@ from polyvisor.agent.status import has_condition, seconds_of
 from polyvisor.agent.streams import Connect, no_way
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType, Phase, Reason, VmiCondition
+from polyvisor.api.reading import read_status
 from polyvisor.kube import EventRecorder, Informer, WorkQueue
 
 LIVENESS = "livenessProbe"
@@ -136,7 +137,7 @@ def _was_ready(vmi: Obj) -> bool:
 
 
 def _started(vmi: Obj) -> float:
-    for stamp in (vmi.get("status") or {}).get("phaseTransitionTimestamps") or []:
+    for stamp in read_status(vmi).get("phaseTransitionTimestamps") or []:
         if stamp.get("phase") == Phase.RUNNING:
             return seconds_of(stamp["phaseTransitionTimestamp"])
     return time.time()

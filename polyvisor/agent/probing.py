@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polyvisor.api import Obj, names, node_names
+from polyvisor.api.reading import annotations_of
 from polyvisor.drivers.base import Cpus, Driver, ProbeResult
 from polyvisor.prerequisites import advice, advised
 
@@ -90,7 +91,7 @@ def report_of(
 def driver_report(node: Obj) -> list[dict[str, Any]]:
     """Read the report on all drivers back from a Node; empty if it has none."""
     try:
-        report = json.loads((node["metadata"].get("annotations") or {}).get(node_names.DRIVERS_ANNOTATION, "[]"))
+        report = json.loads(annotations_of(node).get(node_names.DRIVERS_ANNOTATION, "[]"))
     except ValueError:
         return []
     return report if isinstance(report, list) else []

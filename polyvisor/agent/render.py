@@ -15,6 +15,7 @@ from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.prepared import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
+from polyvisor.api.reading import chosen_hypervisor
 from polyvisor.domain import CardSource, DiskSource, DomainContext
 from polyvisor.domain.disks import letters
 from polyvisor.domain.ids import TRIAL
@@ -46,7 +47,7 @@ def domain_xml(
     cpus: tuple[int, ...] = (),
 ) -> str:
     """Render the domain XML of a machine, with the virt type that placement chose and sockets in its ``folder``."""
-    chosen = ((vmi.get("status") or {}).get("hypervisor") or {}).get("virtType")
+    chosen = chosen_hypervisor(vmi).get("virtType")
     if chosen not in driver.virt_types:
         raise AgentError(f"the status names no virt type of {driver.title}, but {chosen!r}", retry=False)
     if vmi["spec"]["domain"]["devices"].get("autoattachVSOCK") and not vmi["status"].get("VSOCKCID"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from polyvisor.agent import access, cloudinit
 from polyvisor.api import Obj
 from polyvisor.api.host_names import host_name
+from polyvisor.api.reading import nested
 
 
 def seed_of(vmi: Obj, kind: cloudinit.Kind, source: Obj, secrets: cloudinit.Secrets) -> cloudinit.Seed:
     """Gather the seed of a machine's volume. Raises :class:`AgentError` where a Secret is missing."""
     metadata, spec = vmi["metadata"], vmi["spec"]
-    uuid = ((spec.get("domain") or {}).get("firmware") or {}).get("uuid") or ""
+    uuid = nested(spec, "domain", "firmware").get("uuid") or ""
     way = kind.volume.removeprefix("cloudInit")
     keys = tuple(access.seed_keys(spec, way[:1].lower() + way[1:], secrets))
     identity = cloudinit.Identity(f"{metadata['name']}.{metadata['namespace']}", host_name(vmi), uuid, keys)

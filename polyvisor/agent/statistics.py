@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from polyvisor.agent.link import LauncherError, Link
 from polyvisor.api import Obj
+from polyvisor.api.reading import chosen_hypervisor
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.verdict import supports
 from polyvisor.kube.metrics import Families, Family
@@ -116,7 +117,7 @@ class Statistics(Collector):
 
         asked = []
         for vmi, link in self._machines():
-            driver = self._drivers.get(str(((vmi.get("status") or {}).get("hypervisor") or {}).get("driver") or ""))
+            driver = self._drivers.get(str(chosen_hypervisor(vmi).get("driver") or ""))
             if driver is not None and supports(driver, FEATURE):
                 asked.append(ask(vmi, link, driver.name))
         self._told = [found for found in await asyncio.gather(*asked) if found is not None]

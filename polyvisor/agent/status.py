@@ -14,6 +14,7 @@ from polyvisor.api import Obj, conditions
 from polyvisor.api.conditions import drop_condition as drop_condition
 from polyvisor.api.conditions import has_condition as has_condition
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, NODE_TROUBLES, Phase, Reason, VmiCondition
+from polyvisor.api.reading import nested
 from polyvisor.api.times import moment, stamp
 from polyvisor.drivers.base import Driver
 
@@ -108,7 +109,7 @@ def keep_trouble(old: Obj, new: Obj) -> None:
 
 
 def _interfaces(vmi: Obj, status: Obj, read: list[Obj]) -> list[Obj]:
-    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    devices = nested(vmi["spec"], "domain").get("devices") or {}
     known = {entry.get("name"): entry for entry in status.get("interfaces") or []}
     for entry in read:
         known[entry["name"]] = {**known.get(entry["name"], {}), **entry}
@@ -175,7 +176,7 @@ def ended(vmi: Obj, state: State, driver: Driver) -> tuple[Obj, str]:
     """
     status: Obj = copy.deepcopy(vmi.get("status") or {})
     reason = state.get("reason")
-    acpi = ((vmi["spec"].get("domain") or {}).get("features") or {}).get("acpi") or {}
+    acpi = nested(vmi["spec"], "domain", "features").get("acpi") or {}
     graceful = driver.graceful_shutdown and acpi.get("enabled") is not False
     if reason == "shutdown" or (reason == "destroyed" and not graceful):
         phase, message = Phase.SUCCEEDED, "The VirtualMachineInstance was shut down."

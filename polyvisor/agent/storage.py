@@ -29,6 +29,7 @@ from polyvisor.api.dumps import dump_claim
 from polyvisor.api.host_names import host_name
 from polyvisor.api.launcher_pods import is_block
 from polyvisor.api.quantity import whole
+from polyvisor.api.reading import devices_of, nested
 from polyvisor.api.volumes import access_secrets, claim_of, shared
 from polyvisor.domain import Share
 from polyvisor.domain.kept import state_claim
@@ -72,7 +73,7 @@ def needed(vmi: Obj) -> Needed:
     found.secrets.update(access_secrets(vmi["spec"]))
     if state := state_claim(vmi):
         found.claims.add(state)
-    boot = ((vmi["spec"].get("domain") or {}).get("firmware") or {}).get("kernelBoot") or {}
+    boot = nested(vmi["spec"], "domain", "firmware").get("kernelBoot") or {}
     found.secrets.update(_pull_secret(boot.get("container")))
     return found
 
@@ -182,7 +183,7 @@ class _Preparation:
 
     @property
     def _disks(self) -> list[Obj]:
-        return ((self._spec.get("domain") or {}).get("devices") or {}).get("disks") or []
+        return devices_of(self._spec).get("disks") or []
 
     @property
     def _hostname(self) -> str:
@@ -190,7 +191,7 @@ class _Preparation:
 
     def _choose_root(self, volumes: list[Obj]) -> None:
         """The first container disk becomes the root filesystem; without one, the first claim's folder does."""
-        devices = (self._spec.get("domain") or {}).get("devices") or {}
+        devices = nested(self._spec, "domain").get("devices") or {}
         order = [disk["name"] for disk in [*(devices.get("disks") or []), *(devices.get("filesystems") or [])]]
         ranked = sorted(volumes, key=lambda volume: order.index(volume["name"]) if volume["name"] in order else 999)
         for volume in ranked:
@@ -350,8 +351,8 @@ class _Preparation:
             self._own(name, DiskFile(place, "raw"))
 
     def _kernel(self) -> tuple[Path | None, Path | None]:
-        firmware = (self._spec.get("domain") or {}).get("firmware") or {}
-        source: Any = (firmware.get("kernelBoot") or {}).get("container")
+        firmware = nested(self._spec, "domain").get("firmware") or {}
+        source: Any = nested(firmware, "kernelBoot").get("container")
         if not source:
             return None, None
         found = [

@@ -19,6 +19,7 @@ from polyvisor.agent.descriptors import Readers, ask_for_descriptor, ask_for_soc
 from polyvisor.agent.link import LauncherError
 from polyvisor.agent.picture import to_png
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 
 CHUNK = 64 * 1024
 CONNECT_SECONDS = 5.0
@@ -300,7 +301,7 @@ async def dial(address: str, port: int, protocol: str, out: socket.socket) -> By
 
 def _declared(vmi: Obj) -> set[tuple[int, str]]:
     """Return the ports that the first network card declares; none means that all are let through."""
-    devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
+    devices = nested(vmi["spec"], "domain").get("devices") or {}
     cards = devices.get("interfaces") or [{}]
     if "bridge" in cards[0]:
         return set()  # nothing stands between such a guest and its network

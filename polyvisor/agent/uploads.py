@@ -15,6 +15,7 @@ from polyvisor.agent.datavolumes import CONTENT_TYPE, SUCCEEDED, UPLOAD_READY, D
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.filling import ARCHIVE, Filler
 from polyvisor.api import Obj
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PVCS
 from polyvisor.kube import Informer, KubeClient, WorkQueue, key_of
 
@@ -64,7 +65,7 @@ class Uploads:
             raise AgentError(f"PersistentVolumeClaim {namespace}/{name} does not exist")
         volume = self._volumes.get(namespace, name)
         if volume is not None and kind_of(volume) == "upload":
-            if (volume.get("status") or {}).get("phase") == UPLOAD_READY:
+            if read_status(volume).get("phase") == UPLOAD_READY:
                 return claim
         elif _asks(claim) and _annotations(claim).get(PHASE) != SUCCEEDED:
             return claim

@@ -10,6 +10,7 @@ import hashlib
 import json
 
 from polyvisor.api.base import Obj
+from polyvisor.api.reading import annotations_of
 
 DELETION_POLICY_ANNOTATION = "hypervisor.kubevirt.io/deletion-policy"
 """On a VirtualMachine: what happens to its domain when the object is deleted."""
@@ -27,10 +28,10 @@ def digest(template: Obj) -> str:
 
 def unchanged(template: Obj) -> bool:
     """Whether a template is that of an adopted domain and has not been changed since."""
-    given = ((template.get("metadata") or {}).get("annotations") or {}).get(ADOPTED_SPEC_ANNOTATION)
+    given = annotations_of(template).get(ADOPTED_SPEC_ANNOTATION)
     return given is not None and given == digest(template)
 
 
 def retained(vm: Obj) -> bool:
     """Whether the domain of a VirtualMachine outlives it."""
-    return (vm["metadata"].get("annotations") or {}).get(DELETION_POLICY_ANNOTATION) == RETAIN
+    return annotations_of(vm).get(DELETION_POLICY_ANNOTATION) == RETAIN

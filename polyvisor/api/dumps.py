@@ -37,12 +37,12 @@ class DumpVolumePhase(StrEnum):
 
 def dump_claim(volume: Obj) -> str:
     """Return the name of the claim that a volume has the machine's memory dumped into, empty if it does not."""
-    return str((volume.get("memoryDump") or {}).get("claimName") or "")
+    return str(nested(volume, "memoryDump").get("claimName") or "")
 
 
 def dump_size(vmi: Obj) -> int:
     """Return how large a claim has to be to take an instance's memory dump."""
     domain = vmi["spec"]["domain"]
     requested = nested(domain, "resources", "requests").get("memory")
-    memory = (domain.get("memory") or {}).get("guest") or requested or 0
+    memory = nested(domain, "memory").get("guest") or requested or 0
     return int((whole(memory) + DUMP_ROOM) * FILESYSTEM_SHARE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polyvisor.api.base import Obj
+from polyvisor.api.reading import read_status
 
 NODE_PREFIX = "endpoint-"
 ENDPOINT_FINALIZER = "hypervisor.kubevirt.io/endpoint"
@@ -31,4 +32,4 @@ def on_endpoint(vmi: Obj) -> str:
     """Return the endpoint on whose host a machine may have a domain, empty if it has none there."""
     if ENDPOINT_FINALIZER not in (vmi["metadata"].get("finalizers") or []):
         return ""
-    return endpoint_of_node(str((vmi.get("status") or {}).get("nodeName") or ""))
+    return endpoint_of_node(str(read_status(vmi).get("nodeName") or ""))

@@ -11,7 +11,7 @@ import hashlib
 from polyvisor.api.base import Obj
 from polyvisor.api.dumps import dump_claim
 from polyvisor.api.names import APP_LABEL, LAUNCHER_VOLUME, MACHINE_VOLUME, PRIVATE_FOLDER, PROGRAMS_VOLUME
-from polyvisor.api.reading import annotations_of, labels_of, read_status
+from polyvisor.api.reading import annotations_of, labels_of, nested, read_status
 from polyvisor.api.volumes import claim_of, drives, passing
 
 DRIVER_ANNOTATION = "hypervisor.kubevirt.io/driver"
@@ -125,7 +125,7 @@ def attached_claims(pod: Obj) -> dict[str, str]:
     """Return which claims a Pod has, by the names of its volumes."""
     found = {}
     for volume in pod["spec"].get("volumes") or []:
-        if claim := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+        if claim := nested(volume, "persistentVolumeClaim").get("claimName"):
             found[str(volume["name"])] = str(claim)
     return found
 
@@ -138,4 +138,4 @@ def attachment_holds(pod: Obj) -> bool:
 
 def is_block(claim: Obj) -> bool:
     """Whether a claim is a block device."""
-    return (claim.get("spec") or {}).get("volumeMode") == "Block"
+    return nested(claim, "spec").get("volumeMode") == "Block"

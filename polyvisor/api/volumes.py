@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from polyvisor.api.base import Obj
-from polyvisor.api.reading import devices_of
+from polyvisor.api.reading import devices_of, nested
 
 
 def claim_of(volume: Obj) -> str:
     """Return the name of the claim behind a volume, empty if there is none; a DataVolume's claim has its name."""
-    ephemeral = (volume.get("ephemeral") or {}).get("persistentVolumeClaim") or {}
+    ephemeral = nested(volume, "ephemeral").get("persistentVolumeClaim") or {}
     claim = volume.get("persistentVolumeClaim") or ephemeral
-    return str(claim.get("claimName") or (volume.get("dataVolume") or {}).get("name") or "")
+    return str(claim.get("claimName") or nested(volume, "dataVolume").get("name") or "")
 
 
 def claims_of(spec: Obj) -> list[str]:
@@ -27,7 +27,7 @@ def access_secrets(spec: Obj) -> list[str]:
     for entry in spec.get("accessCredentials") or []:
         for kind in ("sshPublicKey", "userPassword"):
             source = (entry.get(kind) or {}).get("source") or {}
-            if name := (source.get("secret") or {}).get("secretName"):
+            if name := nested(source, "secret").get("secretName"):
                 found[str(name)] = None
     return list(found)
 

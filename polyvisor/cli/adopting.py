@@ -20,6 +20,7 @@ from polyvisor.adoption import Note, Outcome
 from polyvisor.api import adopted
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.names import RunStrategy
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resource import Resource
 from polyvisor.api.resources import PVCS, VMIS, VMS
 from polyvisor.cli.client import MERGE, Client, Obj
@@ -201,8 +202,8 @@ def _left_over(client: Client, volume: Obj) -> bool:
         if error.not_found:
             return False
         raise
-    same = (there["spec"].get("csi") or {}).get("volumeHandle") == volume["spec"]["csi"]["volumeHandle"]
-    return same and (there.get("status") or {}).get("phase") in FREE
+    same = nested(there["spec"], "csi").get("volumeHandle") == volume["spec"]["csi"]["volumeHandle"]
+    return same and read_status(there).get("phase") in FREE
 
 
 def _create(client: Client, plan: Plan) -> None:

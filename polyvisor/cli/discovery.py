@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from polyvisor.api.reading import nested
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.errors import CliError, ExitCode
 
@@ -117,11 +118,11 @@ class Discovery:
 
 
 def _aggregated(item: Obj) -> list[Kind]:
-    group = (item.get("metadata") or {}).get("name") or ""
+    group = nested(item, "metadata").get("name") or ""
     found: list[Kind] = []
     for version in item.get("versions", ()):
         for r in version.get("resources", ()):
-            kind = (r.get("responseKind") or {}).get("kind") or ""
+            kind = nested(r, "responseKind").get("kind") or ""
             if kind and r.get("scope") and not group.startswith("subresources."):
                 found.append(
                     Kind(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from polyvisor.api.names import KUBEVIRT_NAMESPACE
 from polyvisor.api.node_names import ENDPOINT_LABEL
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import ENDPOINTS, SECRETS
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Context, Session
@@ -228,7 +228,7 @@ def _free_name(client: Client, uri: str) -> str:
     word = host if re.fullmatch(r"[0-9a-fA-F.:]+", host) else host.partition(".")[0]
     base = re.sub(r"[^a-z0-9]+", "-", word.lower()).strip("-")[:MAX_NAME] or LOCAL
     taken = {one["metadata"]["name"]: one for one in client.get(ENDPOINTS.path()).get("items") or []}
-    if base not in taken or (taken[base].get("spec") or {}).get("uri") == uri:
+    if base not in taken or nested(taken[base], "spec").get("uri") == uri:
         return base
     return f"{base}-{parts.scheme.partition('+')[0]}"[:MAX_NAME]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from polyvisor.api.reading import nested
 from polyvisor.kube.errors import ApiError
 
 
@@ -66,8 +67,8 @@ def explain(error: ApiError, where: str = "") -> CliError:
     hint = ""
     if error.unreachable:
         hint = "Is it running? `polyvisor status` tells, `polyvisor up` starts it."
-    elif error.not_found and (error.status.get("details") or {}).get("kind") in INSTANCES:
-        name = (error.status.get("details") or {}).get("name") or "NAME"
+    elif error.not_found and nested(error.status, "details").get("kind") in INSTANCES:
+        name = nested(error.status, "details").get("name") or "NAME"
         hint = (
             f"A virtual machine that is not running has no instance: `polyvisor describe vm {name}` says why, "
             f"`polyvisor start {name}` starts it."

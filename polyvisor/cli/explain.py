@@ -16,6 +16,7 @@ from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit, fil
 from polyvisor.admission.explanation import explain as judge
 from polyvisor.api import Obj
 from polyvisor.api.names import CandidateVerdict
+from polyvisor.api.reading import nested
 from polyvisor.api.refused import why_not
 from polyvisor.api.resources import KUBEVIRTS, NODES, REPLICA_SETS, VMIS, VMS, Resource
 from polyvisor.cli.errors import CliError, ExitCode
@@ -127,7 +128,7 @@ def _cluster(kubeconfig: Path) -> Cluster:
     if context.local:
         try_again(client)  # the Node's report may be older than what the user has just installed
     kubevirts = client.get(f"/apis/{KUBEVIRTS.group}/{KUBEVIRTS.version}/{KUBEVIRTS.plural}").get("items") or [{}]
-    config = (kubevirts[0].get("spec") or {}).get("configuration") or {}
+    config = nested(kubevirts[0], "spec").get("configuration") or {}
     return Cluster(config, client.get(f"/api/v1/{NODES.plural}").get("items") or [], client)
 
 

@@ -7,6 +7,7 @@ a time, and refused where the endpoint's agent can see for itself.
 from __future__ import annotations
 
 from polyvisor.api.endpoint_names import FENCED_ANNOTATION
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import ENDPOINTS, VMIS
 from polyvisor.cli.client import MERGE
 from polyvisor.cli.context import Session
@@ -21,7 +22,7 @@ def fence(session: Session, name: str, machine: str) -> None:
     namespace, slash, short = machine.rpartition("/")
     path = VMIS.path(namespace if slash else session.namespace, short)
     vmi = session.client.get(path)
-    hypervisor = (vmi.get("status") or {}).get("hypervisor") or {}
+    hypervisor = read_status(vmi).get("hypervisor") or {}
     if hypervisor.get("endpoint") != name:
         raise CliError(f"machine {machine} has no domain on endpoint {name}", ExitCode.CONFLICT)
     if condition(endpoint, "Ready").get("status") == "True":

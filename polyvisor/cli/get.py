@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from polyvisor.api.reading import nested
 from polyvisor.cli.client import TABLE, Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.discovery import Kind
@@ -83,7 +84,7 @@ def list_all(session: Session, kind: Kind, path: str, selectors: Obj, chunk: int
     while True:
         answer = session.client.get(path, {**selectors, "limit": chunk, "continue": token})
         items += [{"apiVersion": kind.api_version, "kind": kind.kind, **o} for o in answer.get("items") or []]
-        token = (answer.get("metadata") or {}).get("continue") or ""
+        token = nested(answer, "metadata").get("continue") or ""
         if not token:
             return items
 
@@ -135,7 +136,7 @@ def _watch(session: Session, target: tuple[Kind, str], namespace: str, selectors
     while True:
         if not version:
             answer = session.client.request("GET", path, query=selectors, accept=accept)
-            version = (answer.get("metadata") or {}).get("resourceVersion", "")
+            version = nested(answer, "metadata").get("resourceVersion", "")
             if name and not (answer.get("rows") or answer.get("items")):
                 raise CliError(f"{kind.label} {name!r} not found", ExitCode.NOT_FOUND)
             if tabular:
@@ -156,7 +157,7 @@ def _watch(session: Session, target: tuple[Kind, str], namespace: str, selectors
                     for line in columns(rows, widths):
                         say(line)
                     first = (value.get("rows") or [{}])[0].get("object") or {}
-                    version = (first.get("metadata") or {}).get("resourceVersion", version)
+                    version = nested(first, "metadata").get("resourceVersion", version)
                 else:
                     _print_event(value, kind, output)
                     version = value["metadata"].get("resourceVersion", version)
@@ -238,7 +239,7 @@ def _events(session: Session, obj: Obj) -> None:
         when = age(e.get("lastTimestamp") or e.get("eventTime"))
         if (e.get("count") or 1) > 1:
             when += f" (x{e['count']})"
-        source = (e.get("source") or {}).get("component") or e.get("reportingComponent") or ""
+        source = nested(e, "source").get("component") or e.get("reportingComponent") or ""
         rows.append([e.get("type", ""), e.get("reason", ""), when, source, " ".join(str(e.get("message", "")).split())])
     say("Events:")
     for line in columns(rows):

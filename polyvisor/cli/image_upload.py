@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
@@ -162,7 +162,7 @@ def _annotations(obj: Obj) -> Obj:
 def _proxy(client: Client) -> str:
     with suppress(ApiError):
         config = client.get(CONFIG)
-        found = (config.get("spec") or {}).get("uploadProxyURLOverride")
+        found = nested(config, "spec").get("uploadProxyURLOverride")
         if found := found or read_status(config).get("uploadProxyURL"):
             return str(found) if "://" in str(found) else f"https://{found}"
     raise CliError("the cluster names no upload proxy; give its address with --uploadproxy-url", ExitCode.USAGE)

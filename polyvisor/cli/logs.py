@@ -34,7 +34,7 @@ def logs(session: Session, namespace: str, name: str, *, follow: bool, tail: int
         _last_log(session, namespace, name, query)
         return
     if not written:
-        phase = (vmi.get("status") or {}).get("phase", "Pending")
+        phase = read_status(vmi).get("phase", "Pending")
         sys.stderr.write(f"machine {name!r} has written nothing yet (phase {phase})\n")
 
 

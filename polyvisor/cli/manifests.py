@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from polyvisor.api.reading import nested
 from polyvisor.cli.errors import CliError, ExitCode
 
 MAX_BYTES = 3 * 1024 * 1024
@@ -37,7 +38,7 @@ class Manifest:
     @property
     def where(self) -> str:
         """``demo.yaml:12: document 2 (VirtualMachine demo)``."""
-        name = (self.obj.get("metadata") or {}).get("name") or (self.obj.get("metadata") or {}).get("generateName", "")
+        name = nested(self.obj, "metadata").get("name") or nested(self.obj, "metadata").get("generateName", "")
         return f"{self.file}:{self.line}: document {self.number} ({self.obj.get('kind')} {name})".replace(" )", ")")
 
     def line_of(self, path: str) -> int:

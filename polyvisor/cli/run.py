@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from polyvisor import prerequisites
+from polyvisor.api.reading import nested
 from polyvisor.cli.change import apply
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Context, Session
@@ -70,7 +71,7 @@ def tell_unavailable(session: Session, machine: Obj, deadline: Deadline) -> None
     They are tried again first, as the user may just have installed what was missing. One that only did not work yet is
     waited for.
     """
-    spec = (machine.get("spec") or {}).get("template", machine).get("spec") or {}
+    spec = nested(machine, "spec").get("template", machine).get("spec") or {}
     asked = spec.get("hypervisor") or {}
     names = [asked["driver"]] if asked.get("driver") else asked.get("anyOf") or []
     known = lacking(of_nodes(session.client.get(NODES).get("items") or []), names)
@@ -141,7 +142,7 @@ class _Teller:
         phase = status.get("phase") or "Pending"
         if phase != self.phase:
             self.phase = phase
-            driver = (status.get("hypervisor") or {}).get("driver")
+            driver = nested(status, "hypervisor").get("driver")
             on = f" under {driver}" if driver else ""
             note(f"{self._name}: {phase}{on} ({time.monotonic() - self._started:.1f} s)")
         if phase in ("Failed", "Succeeded"):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from polyvisor.api import adopted
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
+from polyvisor.api.reading import nested
 from polyvisor.api.resource import Resource
 from polyvisor.api.resources import PVCS, VMIS, VMS
 from polyvisor.api.volumes import claims_of
@@ -40,7 +41,7 @@ def unmanage(session: Session, namespace: str, words: Sequence[str], timeout: fl
 
 
 def _endpoint(vm: Obj) -> str:
-    return str((vm["spec"]["template"]["spec"].get("hypervisor") or {}).get("endpoint") or "")
+    return str(nested(vm["spec"]["template"]["spec"], "hypervisor").get("endpoint") or "")
 
 
 def _let_go(client: Client, vm: Obj, timeout: float) -> None:
@@ -73,7 +74,7 @@ def _domain(client: Client, path: str) -> str:
         if error.not_found:
             return ""
         raise
-    return str(((status.get("hypervisor") or {}).get("domain") or {}).get("name") or "")
+    return str(nested(status, "hypervisor", "domain").get("name") or "")
 
 
 def _static(client: Client, vm: Obj) -> tuple[list[str], list[str]]:
@@ -84,7 +85,7 @@ def _static(client: Client, vm: Obj) -> tuple[list[str], list[str]]:
         with suppress(ApiError):
             claim = client.get(PVCS.path(namespace, name))
             volume = client.get(PVS.path(name=str(claim["spec"].get("volumeName") or "none")))
-            ours = (volume["spec"].get("csi") or {}).get("driver") == ENDPOINT_CSI_DRIVER
+            ours = nested(volume["spec"], "csi").get("driver") == ENDPOINT_CSI_DRIVER
             if ours and volume["spec"].get("persistentVolumeReclaimPolicy") == "Retain":
                 claims.append(name)
                 volumes.append(volume["metadata"]["name"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import adopted
 from polyvisor.api.endpoint_names import ADOPT_ANNOTATION, UNMANAGE_ANNOTATION
+from polyvisor.api.reading import nested
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -31,7 +32,7 @@ def let_go(vm: Obj, vmi: Obj) -> Obj | None:
     None if it ends with its VirtualMachine, or has the word already.
     """
     annotations = vmi["metadata"].get("annotations") or {}
-    endpoint = ((vmi.get("spec") or {}).get("hypervisor") or {}).get("endpoint")
+    endpoint = nested(vmi, "spec", "hypervisor").get("endpoint")
     if not adopted.retained(vm) or not endpoint or UNMANAGE_ANNOTATION in annotations:
         return None
     changed = copy.deepcopy(vmi)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.names import FINAL_PHASES, VIRTUAL_NODE_TAINT, EventType, Reason
 from polyvisor.api.owners import controller_of
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import drives
 from polyvisor.controllers import data_volumes
@@ -96,7 +96,7 @@ class Attachments:
     def _is_virtual(self, node: str) -> bool:
         """Whether a Node has no kubelet, which would mount claims: its agent finds them by itself."""
         found = self._nodes.get(None, node) or {}
-        return any(taint.get("key") == VIRTUAL_NODE_TAINT for taint in (found.get("spec") or {}).get("taints") or [])
+        return any(taint.get("key") == VIRTUAL_NODE_TAINT for taint in nested(found, "spec").get("taints") or [])
 
     async def _wanted(self, vmi: Obj, launcher: Obj, found: list[Obj]) -> tuple[dict[str, str], float | None]:
         """Return the volumes that Pods are to have, by their names there, with their claims."""
@@ -118,7 +118,7 @@ class Attachments:
         alone, together = [], {}
         for name, claim in wanted.items():
             found = self._claims.get(launcher["metadata"]["namespace"], claim) or {}
-            if ONE_POD in ((found.get("spec") or {}).get("accessModes") or []):
+            if ONE_POD in (nested(found, "spec").get("accessModes") or []):
                 alone.append({name: claim})
             else:
                 together[name] = claim
@@ -172,7 +172,7 @@ def _in_use(vmi: Obj, name: str, claim: str) -> bool:
                 return True
             continue
         volume = {"name": entry["name"], "persistentVolumeClaim": {"claimName": claim}}
-        told = (entry.get("persistentVolumeClaimInfo") or {}).get("claimName")
+        told = nested(entry, "persistentVolumeClaimInfo").get("claimName")
         if name == inside.attached_name(volume, disc=True) and (entry.get("phase") != READY or told == claim):
             return True
     return False

@@ -13,6 +13,7 @@ from polyvisor.api import names
 from polyvisor.api.cluster_resources import DISRUPTION_BUDGETS
 from polyvisor.api.names import FINAL_PHASES, EventType, EvictionStrategy, Reason, VmiCondition
 from polyvisor.api.owners import controller_of
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS
 from polyvisor.controllers.objects import (
     condition_is,
@@ -68,7 +69,7 @@ class BudgetController:
 
     def _strategy(self) -> str:
         found = sorted(self._kubevirts.items(), key=lambda k: str(k["metadata"].get("creationTimestamp")))
-        configuration = (found[0].get("spec") or {}).get("configuration") or {} if found else {}
+        configuration = nested(found[0], "spec").get("configuration") or {} if found else {}
         return str(configuration.get("evictionStrategy") or EvictionStrategy.NONE)
 
     async def _make(self, vmi: Obj) -> None:

@@ -29,7 +29,7 @@ async def refusal(client: KubeClient, vm: Obj, template: Obj) -> str:
         return "a sourceRef cannot be checked; name the source itself"
     namespace = vm["metadata"]["namespace"]
     for kind in COPIED:
-        source = (spec.get("source") or {}).get(kind)
+        source = nested(spec, "source").get(kind)
         origin = str((source or {}).get("namespace") or namespace)
         if source is None or origin == namespace:
             continue
@@ -46,7 +46,7 @@ async def refusal(client: KubeClient, vm: Obj, template: Obj) -> str:
 def account_of(vm: Obj) -> str:
     """Return the name of a machine's service account."""
     volumes = nested(vm["spec"], "template", "spec").get("volumes") or []
-    named = [str((one.get("serviceAccount") or {}).get("serviceAccountName") or "") for one in volumes]
+    named = [str(nested(one, "serviceAccount").get("serviceAccountName") or "") for one in volumes]
     return next((name for name in reversed(named) if name), DEFAULT_ACCOUNT)
 
 

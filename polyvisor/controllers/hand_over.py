@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import COMPUTE_CONTAINER, VIRTUAL_NODE_TAINT, ConditionStatus, Phase
+from polyvisor.api.reading import nested, read_status
 from polyvisor.controllers.nodes import may_hold, may_run, node_of
 from polyvisor.controllers.objects import condition, moment, phase_of, uid
 
@@ -47,7 +48,7 @@ class HandOver:
         """Return for how many seconds nothing is to be written of a Pod, because its node may be known any moment."""
         _, since = self._made.get(uid(vmi), (None, 0.0))
         said = (condition(pod, "PodScheduled") or {}).get("status") == ConditionStatus.FALSE
-        if not since or said or (pod.get("spec") or {}).get("nodeName"):
+        if not since or said or nested(pod, "spec").get("nodeName"):
             return 0.0
         return max(0.0, since + BIND_SECONDS - self._clock())
 
@@ -80,7 +81,7 @@ class HandOver:
 
 
 def _running_since(pod: Obj) -> datetime | None:
-    for one in (pod.get("status") or {}).get("containerStatuses") or []:
+    for one in read_status(pod).get("containerStatuses") or []:
         if one.get("name") == COMPUTE_CONTAINER:
-            return moment(((one.get("state") or {}).get("running") or {}).get("startedAt"))
+            return moment(nested(one, "state", "running").get("startedAt"))
     return None

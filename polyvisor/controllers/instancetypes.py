@@ -22,7 +22,7 @@ from polyvisor.admission.instancetypes import (
 )
 from polyvisor.admission.values import Findings
 from polyvisor.api.names import Reason
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import CONTROLLER_REVISIONS, VMS
 from polyvisor.controllers.revisions import UnexpectedData, keep_source
 from polyvisor.kube import ApiError, KubeClient
@@ -75,7 +75,7 @@ async def upgrade(client: KubeClient, vm: Obj, current: set[str]) -> Obj:
     replaced: list[str] = []
     for field in FIELDS:
         reference = status.get(f"{field}Ref") or {}
-        name = (reference.get("controllerRevisionRef") or {}).get("name")
+        name = nested(reference, "controllerRevisionRef").get("name")
         resource = kind_of(field, str(reference.get("kind") or ""))
         given = vm["spec"].get(field) or {}
         if not name or name in current or resource is None or not given or given.get("revisionName"):

@@ -21,6 +21,7 @@ from polyvisor.api import names, node_names
 from polyvisor.api.consoles import is_logged
 from polyvisor.api.host_names import host_name
 from polyvisor.api.launcher_pods import DRIVER_ANNOTATION, made_for
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers import console_log, pod_networks
@@ -74,7 +75,7 @@ def pod_name(vmi: Obj, driver: str) -> str:
 def is_launcher(pod: Obj, vmi: Obj) -> bool:
     """Whether a Pod is one that :func:`build_pod` makes for a machine, by all of its marks: an owner alone is not."""
     metadata = pod["metadata"]
-    mark = (metadata.get("labels") or {}).get(names.CREATED_BY_LABEL)
+    mark = nested(metadata, "labels").get(names.CREATED_BY_LABEL)
     named = metadata["name"] == pod_name(vmi, driver_of(pod)[0])
     return owned_by(pod, vmi) and mark == uid(vmi) and named
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from polyvisor.admission.configuration import overhead_ratio
 from polyvisor.api import node_names
 from polyvisor.api.quantity import format_quantity, parse_quantity, whole
+from polyvisor.api.reading import nested
 from polyvisor.machine import Machine
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def resources_of(
         if "cpu" in limits:
             requests["cpu"] = limits["cpu"]
         else:
-            parts = (config.get("developerConfiguration") or {}).get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
+            parts = nested(config, "developerConfiguration").get("cpuAllocationRatio") or CPU_ALLOCATION_RATIO
             share = (Decimal(machine.vcpus.count) / Decimal(parse_quantity(parts))).quantize(Decimal("0.001"))
             requests["cpu"] = format_quantity(share, binary=False)
     if cpu_limit and "cpu" not in limits:

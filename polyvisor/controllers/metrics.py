@@ -90,7 +90,7 @@ class MachineMetrics(Collector):
         for vm in self._vms.items():
             _machine(found, vm)
         found.add("kubevirt_vmi_number_of_outdated", len(outdated))
-        emulation = (configuration.get("developerConfiguration") or {}).get("useEmulation") is True
+        emulation = nested(configuration, "developerConfiguration").get("useEmulation") is True
         found.add("kubevirt_configuration_emulation_enabled", int(emulation))
         for (driver, virt_type), count in self._advertised().items():
             found.add("polyvisor_driver_nodes", count, hypervisor=driver, virt_type=virt_type)
@@ -130,7 +130,7 @@ class MachineMetrics(Collector):
 
     def _configuration(self) -> Obj:
         found = self._kubevirts.items()
-        configuration: Obj = (found[0].get("spec") or {}).get("configuration") or {} if found else {}
+        configuration: Obj = nested(found[0], "spec").get("configuration") or {} if found else {}
         return configuration
 
     def _outdated(self, configuration: Obj) -> set[str]:
@@ -139,7 +139,7 @@ class MachineMetrics(Collector):
         found = set()
         for pod in self._pods.items():
             owner, (driver, _) = controller_of(pod), driver_of(pod)
-            containers = (pod.get("spec") or {}).get("containers") or []
+            containers = nested(pod, "spec").get("containers") or []
             images = {one.get("image") for one in containers if one.get("name") == names.COMPUTE_CONTAINER}
             if owner and driver and images - {launcher_image(driver, given.get(driver, ""))}:
                 found.add(str(owner.get("uid")))
@@ -162,7 +162,7 @@ class MachineMetrics(Collector):
             return
         status, metadata = new.get("status") or {}, new["metadata"]
         passed = status.get("phaseTransitionTimestamps") or []
-        driver = str((status.get("hypervisor") or {}).get("driver") or "")
+        driver = str(nested(status, "hypervisor").get("driver") or "")
         known = len(read_status(old).get("phaseTransitionTimestamps") or [])
         for number in range(known, len(passed)):  # one write may tell of several phases
             self._took(metadata, driver, passed[number], passed[number - 1] if number else None)
@@ -183,7 +183,7 @@ def _machine(found: Families, vm: Obj) -> None:
     where = {"namespace": metadata["namespace"], "name": metadata["name"]}
     word = str(status.get("printableStatus") or "")
     group = GROUPS.get(PrintableStatus(word), ERROR) if word in list(PrintableStatus) else ""
-    template: Obj = (spec.get("template") or {}).get("spec") or {}
+    template: Obj = nested(spec, "template").get("spec") or {}
     found.add(
         "kubevirt_vm_info",
         1,
@@ -213,7 +213,7 @@ def _resources(found: Families, where: Obj, domain: Obj) -> None:
     given: list[tuple[str, str, str, Any]] = [("requests", "memory", "guest", memory.get("guest"))]
     for what in ("requests", "limits"):
         for resource in ("cpu", "memory"):
-            given.append((what, resource, what, ((domain.get("resources") or {}).get(what) or {}).get(resource)))
+            given.append((what, resource, what, (nested(domain, "resources").get(what) or {}).get(resource)))
     for what, resource, source, quantity in given:
         if quantity is None:
             continue
@@ -239,14 +239,14 @@ def _cards(found: Families, name: str, metadata: Obj, spec: Obj) -> None:
             vnic_name=card.get("name"),
             binding_type="plugin" if plugin else "core",
             binding_name=card["binding"].get("name") if plugin else next(iter(kinds), None),
-            network=(network.get("multus") or {}).get("networkName") or ("pod networking" if network else None),
+            network=nested(network, "multus").get("networkName") or ("pod networking" if network else None),
             model=card.get("model"),
         )
 
 
 def _about(obj: Obj) -> dict[str, Any]:
     """Return what annotations say of a machine, as KubeVirt's figures tell it."""
-    annotations = (obj.get("metadata") or {}).get("annotations") or {}
+    annotations = nested(obj, "metadata").get("annotations") or {}
     found = {word: annotations.get(f"vm.kubevirt.io/{word}") for word in INFO_ANNOTATIONS}
     for word in ("instancetype", "preference"):
         given = annotations.get(f"kubevirt.io/{word}-name") or annotations.get(f"kubevirt.io/cluster-{word}-name")

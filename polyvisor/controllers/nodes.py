@@ -28,7 +28,7 @@ from polyvisor.api.names import (
     Reason,
     VmiCondition,
 )
-from polyvisor.api.reading import annotations_of, labels_of, read_status
+from polyvisor.api.reading import annotations_of, labels_of, nested, read_status
 from polyvisor.api.resources import NODES, VMIS
 from polyvisor.controllers.objects import (
     condition,
@@ -127,12 +127,12 @@ def trouble(name: str, node: Obj | None, at: datetime) -> tuple[Reason, str] | N
 def shown(node: Obj) -> tuple[object, ...]:
     """Return what of a node counts for placement and for what is said of it."""
     report = annotations_of(node).get(node_names.DRIVERS_ANNOTATION)
-    return node["metadata"].get("labels"), (node.get("spec") or {}).get("unschedulable"), report
+    return node["metadata"].get("labels"), nested(node, "spec").get("unschedulable"), report
 
 
 def is_open(node: Obj) -> bool:
     """Whether a launcher Pod, which asks for the label, may go to the node at all."""
-    return _takes_machines(node) and not (node.get("spec") or {}).get("unschedulable")
+    return _takes_machines(node) and not nested(node, "spec").get("unschedulable")
 
 
 def is_silent(node: Obj, at: datetime) -> bool:
@@ -151,7 +151,7 @@ def may_hold(node: Obj | None, at: datetime) -> bool:
     is gone, so it is waited for. Nobody waits for a node that was deleted, that carries the out-of-service taint, or
     that has been silent for long: there, who deleted the Pod answers for the guest being dead.
     """
-    if node is None or any(t.get("key") == OUT_OF_SERVICE_TAINT for t in (node.get("spec") or {}).get("taints") or []):
+    if node is None or any(t.get("key") == OUT_OF_SERVICE_TAINT for t in nested(node, "spec").get("taints") or []):
         return False
     heard = annotations_of(node).get(names.HEARTBEAT_ANNOTATION)
     return moment(heard) is not None and not is_silent(node, at)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from polyvisor.api import names
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.controllers.leading import leading, lease_options
 from polyvisor.kube import Informer, KubeClient
@@ -119,7 +120,7 @@ def missing(kind: str, name: str, obj: Obj | None) -> str:
     if kind == DAEMON_SET:
         wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
     else:
-        wanted, ready = (obj.get("spec") or {}).get("replicas", 1), status.get("readyReplicas", 0)
+        wanted, ready = nested(obj, "spec").get("replicas", 1), status.get("readyReplicas", 0)
     return f"{kind} {name} has {ready} of {wanted} Pods ready" if ready < wanted else ""
 
 

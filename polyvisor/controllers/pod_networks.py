@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import ABSENT, NETWORKS_ANNOTATION, pod_interface
-from polyvisor.api.reading import annotations_of, read_status
+from polyvisor.api.reading import annotations_of, nested, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ _OURS = re.compile(r"pod[0-9a-f]{11}")
 
 def wanted(vmi: Obj) -> list[Obj]:
     """Return what Multus is to join the Pod to; the agent finds the interfaces by the same names."""
-    cards = {card["name"]: card for card in (vmi["spec"]["domain"].get("devices") or {}).get("interfaces") or []}
+    cards = {card["name"]: card for card in nested(vmi["spec"]["domain"], "devices").get("interfaces") or []}
     told = {entry.get("name") for entry in read_status(vmi).get("interfaces") or []}
     found = []
     for network in vmi["spec"].get("networks") or []:

@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 from polyvisor.api import names
 from polyvisor.api.names import EventType, Phase, PrintableStatus, Reason, RunStrategy, StateChangeAction
 from polyvisor.api.owners import controller_of
-from polyvisor.api.reading import chosen_hypervisor, read_status
+from polyvisor.api.reading import chosen_hypervisor, nested, read_status
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.controllers import live_cards, live_media, memory_dump
 from polyvisor.controllers import template as template_of
@@ -351,7 +351,7 @@ def instance_of(vm: Obj, expansion: Expansion) -> Obj:
     firmware = spec.setdefault("domain", {}).setdefault("firmware", {})
     firmware.setdefault("uuid", str(uuid5(FIRMWARE_NAMESPACE, uid(vm))))
     request = first_request(vm) or {}
-    if (request.get("data") or {}).get("paused") == "true":
+    if nested(request, "data").get("paused") == "true":
         spec["startStrategy"] = "Paused"
     annotations = annotations_of_start(vm, dict(expansion.annotations))
     annotations |= {names.INSTANCETYPE_ANNOTATIONS[s.resource.kind]: s.name for s in expansion.sources.values()}

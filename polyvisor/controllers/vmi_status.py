@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import names
 from polyvisor.api.names import CandidateVerdict, ConditionStatus, Phase, PodPhase, Reason, VmiCondition
-from polyvisor.api.reading import chosen_hypervisor, read_status
+from polyvisor.api.reading import chosen_hypervisor, nested, read_status
 from polyvisor.controllers.launcher_pod import driver_of
 from polyvisor.controllers.objects import (
     condition,
@@ -132,7 +132,7 @@ def _bound(vmi: Obj, pod: Obj) -> None:
 
     A Pod that has no node yet is recorded by its uid alone.
     """
-    status, node = vmi["status"], (pod.get("spec") or {}).get("nodeName") or ""
+    status, node = vmi["status"], nested(pod, "spec").get("nodeName") or ""
     active = status.get("activePods") or {}
     if uid(pod) not in active or node:
         status["activePods"] = {uid(pod): node}
@@ -206,7 +206,7 @@ def pod_lost(pod: Obj) -> str:
 def pod_at_work(pod: Obj) -> bool:
     """Whether the launcher runs, so that the machine can be handed over to the node's agent."""
     status = pod.get("status") or {}
-    if not (pod.get("spec") or {}).get("nodeName") or status.get("phase") != PodPhase.RUNNING:
+    if not nested(pod, "spec").get("nodeName") or status.get("phase") != PodPhase.RUNNING:
         return False
     for container in status.get("containerStatuses") or []:
         if container.get("name") == names.COMPUTE_CONTAINER:
@@ -220,7 +220,7 @@ def pod_failure(pod: Obj) -> str:
     disrupted: Obj = next((c for c in status.get("conditions") or [] if c.get("type") == "DisruptionTarget"), {})
     parts = [status.get("message") or disrupted.get("message") or status.get("reason") or ""]
     for container in status.get("containerStatuses") or []:
-        ended = (container.get("state") or {}).get("terminated") or {}
+        ended = nested(container, "state").get("terminated") or {}
         if ended.get("message") or ended.get("exitCode"):
             what = ended.get("message") or ended.get("reason") or "ended"
             parts.append(f"container {container.get('name')}: {what} (exit code {ended.get('exitCode', '?')})")
@@ -231,7 +231,7 @@ def container_trouble(pod: Obj) -> tuple[Reason, str] | None:
     """Return what keeps a container from starting: its image, or what the node makes of it."""
     status = pod.get("status") or {}
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        waiting = (container.get("state") or {}).get("waiting") or {}
+        waiting = nested(container, "state").get("waiting") or {}
         reason = WAITING_FOR.get(str(waiting.get("reason")))
         if reason is not None:
             message = waiting.get("message") or f"{container.get('image')}: {waiting['reason']}"
@@ -247,7 +247,7 @@ def gate_conditions(vmi: Obj, pod: Obj, at: datetime) -> list[Obj]:
         names.READY_GATE: () if _is_true(vmi, VmiCondition.READY) else ("NotReady", "the virtual machine is not ready"),
     }
     status: Obj = {}
-    for gate in (pod.get("spec") or {}).get("readinessGates") or []:
+    for gate in nested(pod, "spec").get("readinessGates") or []:
         type_ = gate.get("conditionType")
         if type_ not in wanted:
             continue

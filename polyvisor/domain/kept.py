@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 
 TPM = "tpm"
 FIRMWARE = "firmware"
@@ -19,8 +20,8 @@ MAX_NAME = 253
 def kept_state(spec: Obj) -> list[str]:
     """Return which parts of a machine's state shall be kept."""
     domain = spec.get("domain") or {}
-    tpm = (domain.get("devices") or {}).get("tpm") or {}
-    efi = ((domain.get("firmware") or {}).get("bootloader") or {}).get("efi") or {}
+    tpm = nested(domain, "devices").get("tpm") or {}
+    efi = nested(domain, "firmware", "bootloader").get("efi") or {}
     kept = [TPM] if tpm.get("persistent") and tpm.get("enabled") is not False else []
     return [*kept, FIRMWARE] if efi.get("persistent") else kept
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from polyvisor.api import Obj, names
 from polyvisor.api import cluster_resources as cluster
+from polyvisor.api.reading import labels_of, read_status
 from polyvisor.api.resources import CRDS, NAMESPACES
 from polyvisor.installation.render import OWN_NAMESPACE, resource_of
 from polyvisor.kube.client import KubeClient
@@ -57,7 +58,7 @@ async def _check_foreign(client: KubeClient, objects: Sequence[Obj]) -> None:
             if error.not_found:
                 continue
             raise
-        if (found["metadata"].get("labels") or {}).get(names.PART_OF_LABEL) != names.MANAGER:
+        if labels_of(found).get(names.PART_OF_LABEL) != names.MANAGER:
             raise InstallError(
                 f"the cluster has a {obj['metadata']['name']} that is not Polyvisor's",
                 "KubeVirt itself is installed, or was: both serve the same API, and only one can. Remove it first; "
@@ -114,7 +115,7 @@ async def _until(client: KubeClient, objects: Sequence[Obj], deadline: float, sa
 
 def _condition(obj: Obj, kind: str) -> str:
     """Return what a condition says against an object; empty if it is true."""
-    for condition in (obj.get("status") or {}).get("conditions") or []:
+    for condition in read_status(obj).get("conditions") or []:
         if condition.get("type") == kind:
             if condition.get("status") == "True":
                 return ""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from polyvisor.api import Obj, names, node_names
 from polyvisor.api import cluster_resources as cluster
+from polyvisor.api.reading import annotations_of, read_status
 from polyvisor.api.resources import LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, VMIS, VMS, Resource
 from polyvisor.installation.apply import POLL_SECONDS, InstallError, Say
 from polyvisor.installation.render import OWN_NAMESPACE, resource_of
@@ -65,7 +66,7 @@ async def _machines(client: KubeClient, say: Say, deadline: float, delete: bool)
     if not owners and not vmis:
         return
     if not delete:
-        running = [vmi for vmi in vmis if (vmi.get("status") or {}).get("phase") not in names.FINAL_PHASES]
+        running = [vmi for vmi in vmis if read_status(vmi).get("phase") not in names.FINAL_PHASES]
         named = [f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in running or owners or vmis]
         listed = ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
         what = f"{len(running)} machines run" if running else f"{len(named)} machines are there, none of them running"
@@ -152,4 +153,4 @@ async def _own(client: KubeClient, namespace: str) -> bool:
         if error.not_found:
             return False
         raise
-    return (found["metadata"].get("annotations") or {}).get(OWN_NAMESPACE) == "true"
+    return annotations_of(found).get(OWN_NAMESPACE) == "true"

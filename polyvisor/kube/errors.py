@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from polyvisor.api.reading import nested
+
 UNREACHABLE = "Unreachable"
 MAX_TEXT = 400
 
@@ -36,7 +38,7 @@ class ApiError(Exception):
     @property
     def causes(self) -> list[Mapping[str, Any]]:
         """The single problems of an ``Invalid`` answer: ``field``, ``reason`` and ``message`` of each."""
-        return list((self.status.get("details") or {}).get("causes") or [])
+        return list(nested(self.status, "details").get("causes") or [])
 
     @property
     def not_found(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import HYPERVISOR_PREFIX
+from polyvisor.api.reading import nested
 from polyvisor.drivers.isolation import isolated
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def record(obj: Obj, drivers: Iterable[str]) -> None:
 
 def recorded(obj: Obj) -> list[str]:
     """Return which weaker drivers are allowed."""
-    written = (obj.get("metadata") or {}).get("annotations") or {}
+    written = nested(obj, "metadata").get("annotations") or {}
     return [name for name in str(written.get(ANNOTATION) or "").split(",") if name]
 
 

@@ -21,6 +21,7 @@ from polyvisor.api.names import (
 )
 from polyvisor.api.node_names import ENDPOINT_LABEL
 from polyvisor.api.problems import Problem
+from polyvisor.api.reading import labels_of
 from polyvisor.drivers import enablement
 from polyvisor.drivers.at_endpoint import at_endpoint
 from polyvisor.drivers.base import Driver, Support, Verdict
@@ -119,7 +120,7 @@ def place(
 
 def endpoint_of(node: Obj) -> str:
     """Return the endpoint whose host a node stands for, empty for a node of the cluster's own."""
-    return str((node["metadata"].get("labels") or {}).get(ENDPOINT_LABEL) or "")
+    return str(labels_of(node).get(ENDPOINT_LABEL) or "")
 
 
 def _unreached(endpoint: str, names: Iterable[str]) -> Placement:

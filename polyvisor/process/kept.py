@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable
 
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import SECRETS, Resource
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
@@ -30,7 +31,7 @@ def named(client: KubeClient, resource: Resource, namespace: str, name: str) -> 
 def value(secret: Obj, key: str) -> bytes:
     """Return a value of a Secret, empty if there is none or it is no base64."""
     try:
-        return base64.b64decode((secret.get("data") or {}).get(key) or "", validate=True)
+        return base64.b64decode(nested(secret, "data").get(key) or "", validate=True)
     except (binascii.Error, ValueError):
         return b""
 

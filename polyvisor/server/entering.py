@@ -18,7 +18,7 @@ from polyvisor.admission.context import Access
 from polyvisor.admission.isolation import GROUP, RESOURCE, VERB
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import CREATED_BY_LABEL
-from polyvisor.api.reading import labels_of
+from polyvisor.api.reading import labels_of, nested
 from polyvisor.api.resources import PODS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.isolation import isolated
@@ -89,4 +89,4 @@ class Entering:
 def _privileged(pod: Obj) -> Iterator[bool]:
     for kind in CONTAINERS:
         for container in pod["spec"].get(kind) or []:
-            yield bool((container.get("securityContext") or {}).get("privileged"))
+            yield bool(nested(container, "securityContext").get("privileged"))

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from polyvisor.api.launcher_pods import is_attachment
 from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
 from polyvisor.api.owners import controller_of
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.process.webhook_paths import EVICT
@@ -77,7 +77,7 @@ class Evictions:
         vmi = await self._machine(pod)
         if vmi is None:
             return ""
-        strategy = (vmi.get("spec") or {}).get("evictionStrategy") or self._configuration().get("evictionStrategy")
+        strategy = nested(vmi, "spec").get("evictionStrategy") or self._configuration().get("evictionStrategy")
         name, namespace = vmi["metadata"]["name"], vmi["metadata"]["namespace"]
         movable, reason = _movable(vmi)
         if strategy == EvictionStrategy.LIVE_MIGRATE and not movable:
@@ -130,7 +130,7 @@ class Evictions:
 
         Whatever a review says, what is true is read here: the Pod was, and the machine's status names its launchers.
         """
-        status, node = vmi.get("status") or {}, (pod.get("spec") or {}).get("nodeName")
+        status, node = vmi.get("status") or {}, nested(pod, "spec").get("nodeName")
         launchers = status.get("activePods") or {}
         if not node or status.get("nodeName") != node or launchers.get(pod["metadata"]["uid"]) != node:
             return
@@ -148,5 +148,5 @@ def _movable(vmi: Obj) -> tuple[bool, str]:
 
 
 def _is_dry(request: Obj) -> bool:
-    options = (request.get("object") or {}).get("deleteOptions") or {}
+    options = nested(request, "object").get("deleteOptions") or {}
     return bool(request.get("dryRun") or options.get("dryRun"))

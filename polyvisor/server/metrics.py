@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import SUBRESOURCES_GROUP, VMIS, VMS
 from polyvisor.kube import metrics
 
@@ -61,7 +62,7 @@ def reviewed(webhook: str, allowed: bool, request: Obj | None = None) -> None:
     """Count an admission review, and the virtual machine that it lets come into being."""
     REVIEWS.labels(webhook.strip("/"), str(allowed).lower()).inc()
     request = request or {}
-    made = request.get("operation") == "CREATE" and (request.get("resource") or {}).get("resource") == VMS.plural
+    made = request.get("operation") == "CREATE" and nested(request, "resource").get("resource") == VMS.plural
     if allowed and made and webhook == "/validate" and not request.get("dryRun"):
         CREATED.labels(str(request.get("namespace") or "")).inc()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyvisor.api.names import FINAL_PHASES, RunStrategy
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.server.errors import Refusal, conflict
 
 Obj = dict[str, Any]
@@ -84,7 +84,7 @@ def stop(vm: Obj, vmi: Obj | None, body: Obj) -> Decision:
     if vmi is None or is_final(vmi):
         raise conflict(VM, name, NOT_RUNNING)
     if strategy == RunStrategy.HALTED:
-        old = (vmi.get("spec") or {}).get("terminationGracePeriodSeconds")
+        old = nested(vmi, "spec").get("terminationGracePeriodSeconds")
         wanted = body.get("gracePeriod")
         if wanted is None or (old is not None and wanted >= old):
             raise conflict(VM, name, f"{strategy} only supports manual stop requests with a shorter graceperiod")

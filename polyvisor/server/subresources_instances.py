@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from polyvisor.api.names import Phase, VmiCondition
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import SUBRESOURCES_GROUP
 from polyvisor.drivers import DriverRegistry
 from polyvisor.server import requests
@@ -111,5 +112,5 @@ def allowed(vmi: Obj, action: str) -> None:
 
 
 def _acpi(vmi: Obj) -> bool:
-    features = (vmi["spec"].get("domain") or {}).get("features") or {}
-    return (features.get("acpi") or {}).get("enabled") is not False
+    features = nested(vmi["spec"], "domain").get("features") or {}
+    return nested(features, "acpi").get("enabled") is not False

@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
@@ -74,7 +75,7 @@ def is_true(vmi: Obj, condition: str) -> bool:
 
 def devices(vmi: Obj) -> Obj:
     """Return what the machine's spec says of devices."""
-    return (vmi["spec"].get("domain") or {}).get("devices") or {}
+    return nested(vmi["spec"], "domain").get("devices") or {}
 
 
 async def body_of(request: Request) -> Obj:

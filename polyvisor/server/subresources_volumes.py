@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from polyvisor.api import AddVolumeOptions
 from polyvisor.api.checking import check_spec
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import VMIS, VMS, Resource
 from polyvisor.api.volumes import hotpluggable
 from polyvisor.drivers import DriverRegistry
@@ -173,7 +173,7 @@ def _not_leaving(vmi: Obj, volume: str) -> None:
 def _claim(volume: Obj) -> str:
     """Return the name of the claim or DataVolume behind a volume, empty for other volumes."""
     source = volume.get("dataVolume") or {}
-    return str(source.get("name") or (volume.get("persistentVolumeClaim") or {}).get("claimName") or "")
+    return str(source.get("name") or nested(volume, "persistentVolumeClaim").get("claimName") or "")
 
 
 def _added(spec: Obj, options: Obj, kind: str, machine: str, again: bool = False) -> Obj:

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from polyvisor.admission import AdmissionContext, Admitted, Operation, admit, guards
 from polyvisor.api.problems import invalid_status
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import (
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
@@ -134,7 +135,7 @@ def _patch(obj: Obj, found: Admitted) -> list[Obj]:
 
 
 def _name(request: Obj, obj: Obj) -> str:
-    return str(request.get("name") or (obj.get("metadata") or {}).get("name") or "")
+    return str(request.get("name") or nested(obj, "metadata").get("name") or "")
 
 
 def _resource(request: Obj) -> Resource:

@@ -8,6 +8,7 @@ from polyvisor.admission import AdmissionContext, admit, guards
 from polyvisor.admission.endpoints import still_there
 from polyvisor.api import Obj, Problem, names
 from polyvisor.api.endpoint_names import on_endpoint
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import ENDPOINTS, KUBEVIRTS, PODS, VMIS, Resource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.standalone.apiserver.auth import CURRENT_USER
@@ -29,7 +30,7 @@ def admitter(store: Store, drivers: DriverRegistry) -> Admit:
         operation: str, resource: Resource, obj: Obj, old: Obj | None
     ) -> tuple[Obj, Sequence[Problem], Sequence[str]]:
         kubevirt = store.get(*key_of(KUBEVIRTS, names.KUBEVIRT_NAMESPACE, names.KUBEVIRT_NAME)) or {}
-        context = AdmissionContext((kubevirt.get("spec") or {}).get("configuration") or {}, drivers, lookup)
+        context = AdmissionContext(nested(kubevirt, "spec").get("configuration") or {}, drivers, lookup)
         guarded: list[Problem] = []
         if operation != "DELETE" and not _ours(CURRENT_USER.get()):
             if resource == VMIS:

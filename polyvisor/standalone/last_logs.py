@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from polyvisor.api.names import CONSOLE_CONTAINER
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, VMS
 from polyvisor.kube import KubeClient
 from polyvisor.server import log_options
@@ -53,4 +54,4 @@ class LastLogs:
 
 def _uuid(vm: dict[str, Any]) -> str:
     domain = vm["spec"]["template"]["spec"].get("domain") or {}
-    return str((domain.get("firmware") or {}).get("uuid") or "")
+    return str(nested(domain, "firmware").get("uuid") or "")

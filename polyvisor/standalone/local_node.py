@@ -16,6 +16,7 @@ from polyvisor.agent.link import LauncherError
 from polyvisor.agent.serving import code_of
 from polyvisor.api import Obj
 from polyvisor.api.endpoint_names import endpoint_of_node
+from polyvisor.api.reading import read_status
 from polyvisor.server.node import ByteStream, NodeError
 
 
@@ -82,7 +83,7 @@ CODES = {
 
 
 def _node(vmi: Obj) -> str:
-    return str((vmi.get("status") or {}).get("nodeName") or "")
+    return str(read_status(vmi).get("nodeName") or "")
 
 
 def _name(vmi: Obj) -> tuple[str, str]:

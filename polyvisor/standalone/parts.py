@@ -28,6 +28,7 @@ from polyvisor.agent.settings import Settings
 from polyvisor.agent.uploads import Uploads
 from polyvisor.api import Obj, node_names
 from polyvisor.api.names import KUBEVIRT_NAME, KUBEVIRT_NAMESPACE
+from polyvisor.api.reading import read_status
 from polyvisor.api.resources import KUBEVIRTS, NODES
 from polyvisor.controllers import run_controllers
 from polyvisor.controllers.metrics import MachineMetrics
@@ -195,7 +196,7 @@ class Parts:
                     return
 
     def _tell_node(self, node: Obj) -> bool:
-        conditions = (node.get("status") or {}).get("conditions") or []
+        conditions = read_status(node).get("conditions") or []
         probed = node_names.DRIVERS_ANNOTATION in (node["metadata"].get("annotations") or {})
         if not (probed and any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)):
             return False

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from polyvisor.api.names import ConditionStatus, EventType, Reason
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import NODES, PODS
 from polyvisor.api.times import stamp
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, key_of
@@ -33,7 +34,7 @@ class Scheduler:
         self._bound: dict[str, tuple[str, Obj]] = {}
         self.queue: WorkQueue[Key] = WorkQueue()
         self._controller = Controller("scheduler", self.queue, self.reconcile, workers=1)
-        pods.add_index(NODE_INDEX, lambda pod: [(pod.get("spec") or {}).get("nodeName") or ""])
+        pods.add_index(NODE_INDEX, lambda pod: [nested(pod, "spec").get("nodeName") or ""])
         pods.on_change(self._pod_changed)
         nodes.on_change(self._node_changed)
 
@@ -83,7 +84,7 @@ class Scheduler:
         self._recorder.event(pod, EventType.NORMAL, Reason.SCHEDULED, what)
 
     async def _unschedulable(self, pod: Obj, message: str) -> None:
-        for condition in (pod.get("status") or {}).get("conditions") or []:
+        for condition in read_status(pod).get("conditions") or []:
             if condition.get("type") == "PodScheduled" and condition.get("message") == message:
                 return
         told = {
@@ -111,7 +112,7 @@ class Scheduler:
         self._recorder.event(pod, EventType.WARNING, Reason.FAILED_SCHEDULING, message)
 
     def _since(self, pod: Obj) -> str:
-        for condition in (pod.get("status") or {}).get("conditions") or []:
+        for condition in read_status(pod).get("conditions") or []:
             if condition.get("type") == "PodScheduled" and condition.get("status") == ConditionStatus.FALSE:
                 return str(condition.get("lastTransitionTime"))
         return stamp()
@@ -123,7 +124,7 @@ class Scheduler:
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}
-        if new is None or (new.get("spec") or {}).get("nodeName"):
+        if new is None or nested(new, "spec").get("nodeName"):
             self._bound.pop(pod["metadata"].get("uid"), None)
         if new is not None and _waits(new):
             self.queue.add(key_of(new))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import node_names
 from polyvisor.api.quantity import parse_quantity, whole
+from polyvisor.api.reading import nested, read_status
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
@@ -40,7 +41,7 @@ def requests_of(pod: Obj) -> dict[str, Decimal]:
 
 def is_final(pod: Obj) -> bool:
     """Whether the Pod no longer takes up room."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return read_status(pod).get("phase") in ("Succeeded", "Failed")
 
 
 def room(node: Obj, pods: Iterable[Obj]) -> dict[str, Decimal]:
@@ -64,7 +65,7 @@ def why_not(pod: Obj, node: Obj, left: Mapping[str, Decimal]) -> list[str]:
         {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}, tolerations
     ):
         return ["node(s) were unschedulable"]
-    ready = [c for c in (node.get("status") or {}).get("conditions") or [] if c.get("type") == "Ready"]
+    ready = [c for c in read_status(node).get("conditions") or [] if c.get("type") == "Ready"]
     if ready and ready[0].get("status") != "True":
         return ["node(s) were not ready"]
     for taint in node_spec.get("taints") or []:
@@ -85,7 +86,7 @@ def selects(pod: Obj, node: Obj) -> bool:
     labels = node["metadata"].get("labels") or {}
     if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
         return False
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    affinity = nested(spec, "affinity").get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
         return True
@@ -94,7 +95,7 @@ def selects(pod: Obj, node: Obj) -> bool:
 
 def preference(pod: Obj, node: Obj) -> int:
     """Return the weight of the Pod's preferred terms that the node meets."""
-    affinity = ((pod.get("spec") or {}).get("affinity") or {}).get("nodeAffinity") or {}
+    affinity = nested(pod, "spec", "affinity").get("nodeAffinity") or {}
     preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or []
     return sum(int(p.get("weight") or 0) for p in preferred if _term(p.get("preference") or {}, node))
 
@@ -108,7 +109,7 @@ def summary(reasons: Sequence[Sequence[str]]) -> str:
 
 def advice(pod: Obj, node: Obj, left: Mapping[str, Decimal]) -> str:
     """Say how a node comes to have the huge pages that the Pod lacks there; empty if it lacks none."""
-    has = (node.get("status") or {}).get("allocatable") or {}
+    has = read_status(node).get("allocatable") or {}
     for name, amount in requests_of(pod).items():
         size = name.removeprefix(node_names.HUGE_PAGES_PREFIX)
         lacking = amount - left.get(name, Decimal(0))

@@ -15,6 +15,7 @@ from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.names import FINAL_PHASES, EventType
 from polyvisor.api.quantity import parse_quantity
+from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.api.volumes import claims_of
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue
@@ -45,7 +46,7 @@ def match(volume: Obj, claim: Obj | None) -> Match:
         return Match("Available")
     if bound:
         return Match("Bound", claim)
-    taken = (claim.get("status") or {}).get("phase") == "Bound" and not claim["spec"].get("volumeName")
+    taken = read_status(claim).get("phase") == "Bound" and not claim["spec"].get("volumeName")
     if claim["metadata"].get("deletionTimestamp") or taken:  # taken: it has a folder on this machine
         return Match("Available")
     if why := mismatch(volume, claim):
@@ -63,8 +64,8 @@ def mismatch(volume: Obj, claim: Obj) -> str:
     lacking = [mode for mode in wants.get("accessModes") or [] if mode not in (has.get("accessModes") or [])]
     if lacking:
         return f"the volume does not have access mode {lacking[0]}"
-    size = (has.get("capacity") or {}).get("storage", "0")
-    wanted = ((wants.get("resources") or {}).get("requests") or {}).get("storage", "0")
+    size = nested(has, "capacity").get("storage", "0")
+    wanted = nested(wants, "resources", "requests").get("storage", "0")
     if parse_quantity(size) < parse_quantity(wanted):
         return f"the volume has {size}, and the claim requests {wanted}"
     return ""
@@ -140,7 +141,7 @@ class VolumeBinder:
             if not self._used(claim):
                 await self._release(PVCS, claim, CLAIM_FINALIZER)
             return
-        if not (spec.get("claimRef") or {}).get("uid"):
+        if not nested(spec, "claimRef").get("uid"):
             reference = {
                 "apiVersion": "v1",
                 "kind": PVCS.kind,
@@ -164,7 +165,7 @@ class VolumeBinder:
 
     async def _lost(self, claim: Obj, name: str) -> None:
         """Say of a bound claim that its volume is gone."""
-        if (claim.get("status") or {}).get("phase") == "Bound":
+        if read_status(claim).get("phase") == "Bound":
             message = f"Bound claim has lost its PersistentVolume {name!r}"
             self._recorder.event(claim, EventType.WARNING, "ClaimLost", message)
             await self._status(PVCS, claim, {"phase": "Lost"})
@@ -178,7 +179,7 @@ class VolumeBinder:
         return any(
             name in claims_of(one.get("spec") or {})
             for one in users
-            if (one.get("status") or {}).get("phase") not in FINAL_PHASES
+            if read_status(one).get("phase") not in FINAL_PHASES
         )
 
     async def _status(self, resource: Any, obj: Obj, status: Obj) -> None:

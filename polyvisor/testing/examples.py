@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyvisor.api import Obj, VirtualMachineInstanceSpec
+from polyvisor.api.reading import nested
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.features import BY_ID
 from polyvisor.drivers.verdict import may_support
@@ -260,7 +261,7 @@ def example(feature: str, driver: Driver | None = None) -> Example:
         parts.append({"volumes": [{"name": "disk", **SOURCES[behind]}]})
         companions |= {behind}
     spec = merged(*parts, sketch.fragment)
-    if (spec["domain"].get("firmware") or {}).get("kernelBoot"):
+    if nested(spec["domain"], "firmware").get("kernelBoot"):
         companions -= {"boot.without-kernel"}
     if driver and feature != NO_ROOT and without_root(spec) and not has(driver, NO_ROOT):
         spec = merged({"volumes": [{"name": "boot", **numbered(SOURCES[behind], "boot")}]}, spec)

@@ -16,6 +16,7 @@ from typing import Any
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.api import Obj, VirtualMachineInstance, VirtualMachineInstanceSpec
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import shared
 from polyvisor.domain import DiskSource, DomainContext, Share
@@ -91,7 +92,7 @@ def bootable(driver: Driver, spec: Obj) -> Obj:
     """Return the spec with something to boot from, as the driver needs it."""
     if needs_kernel(driver):
         spec = merged(KERNEL, spec)
-    kernel = ((spec["domain"].get("firmware") or {}).get("kernelBoot") or {}).get("container")
+    kernel = nested(spec["domain"], "firmware", "kernelBoot").get("container")
     if kernel and not needs_kernel(driver):
         return spec
     if without_root(spec) and (driver.root is RootKind.FILESYSTEM or has(driver, "boot.disk")):
@@ -138,7 +139,7 @@ def context_for(driver: Driver, obj: Obj, base: Path) -> DomainContext | None:
         elif not SEEDS & volume.keys():
             folders[name] = base / name
     firmware = obj["spec"]["domain"].get("firmware") or {}
-    kernel: Obj = (firmware.get("kernelBoot") or {}).get("container") or {}
+    kernel: Obj = nested(firmware, "kernelBoot").get("container") or {}
     return DomainContext(
         virt_type,
         architecture=_architecture(driver, spec),

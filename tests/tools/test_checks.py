@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from checks import named
+from checks import chains, named
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,15 @@ def test_a_hypervisors_name_is_found_as_a_part_of_any_word(line: str, word: str)
 
 def test_a_field_of_the_api_may_be_named_where_it_is_listed() -> None:
     assert named("if wanted.kvm and wanted.qemu:", {"kvm"}) == "qemu"
+
+
+def test_chains_through_plain_objects_only_grow_fewer(tmp_path: Path) -> None:
+    folder = tmp_path / "polyvisor"
+    folder.mkdir()
+    (folder / "one.py").write_text('(x.get("a") or {}).get("b")\n((x.get("a") or {}).get("b") or {}).get("c")\n')
+    assert list(chains(tmp_path, 3)) == []
+    *words, place = chains(tmp_path, 2)
+    assert words[0].startswith("3 chains of `or {}).get(`, and no more than 2 are accepted")
+    assert place == "  polyvisor/one.py: 3"
+    (left,) = chains(tmp_path, 4)
+    assert left.endswith("set CHAINS = 3 in tools/checks.py")

@@ -25,6 +25,7 @@ from polyvisor.agent.network.plan import stable_mac, wanted
 from polyvisor.agent.network.pods import PodNetworks
 from polyvisor.api import Obj
 from polyvisor.api.names import POD_INTERFACE, pod_interface
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import NETWORK_ATTACHMENTS
 from polyvisor.drivers.base import CardKind, Driver
 from polyvisor.kube import ApiError, KubeClient
@@ -209,7 +210,7 @@ class BridgedNetworks(PodNetworks):
 
 def definition(what: str, found: Obj) -> tuple[str, int]:
     """Return bridge and MTU of a NetworkAttachmentDefinition, or refuse one that asks for more than a bridge."""
-    text = (found.get("spec") or {}).get("config") or ""
+    text = nested(found, "spec").get("config") or ""
     try:
         config = json.loads(text)
         if isinstance(config.get("plugins"), list):

@@ -12,11 +12,12 @@ from dataclasses import replace
 from polyvisor.agent.network.facts import Facts
 from polyvisor.api import Obj
 from polyvisor.api.names import NETWORK_STATUS_ANNOTATION, POD_INTERFACE_PREFIX
+from polyvisor.api.reading import annotations_of
 
 
 def told(pod: Obj) -> set[str] | None:
     """Return the interfaces that Multus tells of; None: it tells nothing."""
-    text = (pod["metadata"].get("annotations") or {}).get(NETWORK_STATUS_ANNOTATION)
+    text = annotations_of(pod).get(NETWORK_STATUS_ANNOTATION)
     try:
         found = json.loads(text or "null")
     except ValueError:

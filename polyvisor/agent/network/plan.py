@@ -18,6 +18,7 @@ from polyvisor.agent.network.facts import Device, Facts, Route
 from polyvisor.api import Obj
 from polyvisor.api.addresses import ipv4_network
 from polyvisor.api.names import POD_INTERFACE, pod_interface
+from polyvisor.api.reading import devices_of, nested
 from polyvisor.machine import Vcpus
 
 DEFAULT_CIDR = "10.0.2.0/24"
@@ -98,7 +99,7 @@ def wanted(vmi: Obj) -> Iterator[tuple[Obj, Obj]]:
     """Give each card that a machine has now, with its network."""
     spec = vmi["spec"]
     networks = {network["name"]: network for network in spec.get("networks") or []}
-    for card in ((spec.get("domain") or {}).get("devices") or {}).get("interfaces") or []:
+    for card in devices_of(spec).get("interfaces") or []:
         if card.get("state") != "absent" and card["name"] in networks:
             yield card, networks[card["name"]]
 
@@ -184,7 +185,7 @@ def _missing(network: Obj, outer: str) -> str:
 
 def _queues(vmi: Obj, card: Obj) -> int:
     domain = vmi["spec"].get("domain") or {}
-    if not (domain.get("devices") or {}).get("networkInterfaceMultiqueue") or card.get("model") not in (None, "virtio"):
+    if not nested(domain, "devices").get("networkInterfaceMultiqueue") or card.get("model") not in (None, "virtio"):
         return 1
     return Vcpus.read(domain).count
 

@@ -31,6 +31,7 @@ from polyvisor.agent.network.rules import ruleset
 from polyvisor.agent.render import domain_uuid
 from polyvisor.api import Obj
 from polyvisor.api.host_names import host_name
+from polyvisor.api.reading import nested, read_status
 from polyvisor.domain import CardSource
 from polyvisor.drivers.base import CardKind, Driver
 from polyvisor.prerequisites import not_installed
@@ -79,7 +80,7 @@ class Networks:
 
     def addresses(self, id_: str, pod: Obj) -> list[str]:
         """Return the addresses by which others reach a Pod."""
-        said = (pod.get("status") or {}).get("podIPs") or []
+        said = read_status(pod).get("podIPs") or []
         return [str(one["ip"]) for one in said if one.get("ip")]
 
     def socket(self, id_: str, kind: socket.SocketKind) -> tuple[socket.socket, str] | None:
@@ -179,8 +180,8 @@ class PodNetworks(Networks):
     def _has_tun(self, pod: Obj) -> bool:
         """Whether a launcher may open the device behind taps: its container was given it, or all devices."""
         for container in pod["spec"].get("containers") or []:
-            limits = (container.get("resources") or {}).get("limits") or {}
-            if TUN in limits or (container.get("securityContext") or {}).get("privileged"):
+            limits = nested(container, "resources").get("limits") or {}
+            if TUN in limits or nested(container, "securityContext").get("privileged"):
                 return True
         return False
 

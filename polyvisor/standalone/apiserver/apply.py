@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from polyvisor.api.reading import annotations_of
 from polyvisor.api.resources import Resource
 
 from .clock import now
@@ -118,7 +119,7 @@ def apply(resource: Resource, live: Obj | None, wanted: Obj, manager: str, force
 
 def _last_applied(resource: Resource, live: Obj) -> Fields:
     """Return what the user applied on the client's side; kubectl may take that over without a conflict."""
-    text = (live["metadata"].get("annotations") or {}).get(_LAST_APPLIED)
+    text = annotations_of(live).get(_LAST_APPLIED)
     try:
         found = json.loads(text) if text else {}
     except ValueError:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from polyvisor.api.metadata import dns_label_error, label_key_error
 from polyvisor.api.problems import Problem
 from polyvisor.api.quantity import parse_quantity
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import CONFIGMAPS, PODS, PVCS, SECRETS, Resource
 
 from .errors import Obj
@@ -55,7 +56,7 @@ def _finalizers(obj: Obj, old: Obj | None) -> Iterator[Problem]:
 def _claim(obj: Obj, old: Obj | None) -> Iterator[Problem]:
     spec = obj.get("spec") or {}
     yield from storage_modes(spec)
-    wanted = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    wanted = nested(spec, "resources", "requests").get("storage")
     path = "spec.resources.requests.storage"
     if wanted is None:
         yield Problem(path, "the size of the volume is required, such as 1Gi", "FieldValueRequired")
@@ -71,9 +72,7 @@ def _claim_update(obj: Obj, old: Obj) -> Iterator[Problem]:
         if old_spec.get(name) is not None and new_spec.get(name) != old_spec[name]:
             message = f"cannot be changed from {json.dumps(old_spec[name])}; only the size can, upwards"
             yield Problem(f"spec.{name}", message, "FieldValueForbidden")
-    new_size, old_size = (
-        ((spec.get("resources") or {}).get("requests") or {}).get("storage") for spec in (new_spec, old_spec)
-    )
+    new_size, old_size = (nested(spec, "resources", "requests").get("storage") for spec in (new_spec, old_spec))
     if new_size is not None and old_size is not None and parse_quantity(new_size) < parse_quantity(old_size):
         message = f"cannot be less than the present {old_size}, not {new_size}"
         yield Problem("spec.resources.requests.storage", message, "FieldValueForbidden")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polyvisor.api.problems import Problem
+from polyvisor.api.reading import nested
 from polyvisor.api.resources import Resource
 
 from .errors import Obj, bad_request, invalid
@@ -46,7 +47,7 @@ async def rescale(
         scale = wanted(scale_of(old))
         new: Obj = clone(old)
         new["spec"]["replicas"] = _replicas(resource, name, scale)
-        version = (scale.get("metadata") or {}).get("resourceVersion")
+        version = nested(scale, "metadata").get("resourceVersion")
         new["metadata"]["resourceVersion"] = version or old["metadata"]["resourceVersion"]
         return new
 

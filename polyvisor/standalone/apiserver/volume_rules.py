@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from polyvisor.api.metadata import dns_subdomain_error, label_key_error
 from polyvisor.api.problems import Problem
 from polyvisor.api.quantity import parse_quantity
+from polyvisor.api.reading import nested
 
 from .core_fields import fields_of
 from .errors import Obj
@@ -90,7 +91,7 @@ def _source(spec: Obj) -> Iterator[Problem]:
         path = PurePosixPath(local.get("path") or "")
         if not path.is_absolute() or ".." in path.parts:
             yield Problem("spec.local.path", f"an absolute path without '..' is expected, not {str(path)!r}")
-        if not (spec.get("nodeAffinity") or {}).get("required"):
+        if not nested(spec, "nodeAffinity").get("required"):
             message = "the node that has the volume is required"
             yield Problem("spec.nodeAffinity", message, "FieldValueRequired")
 
