@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 NOT_SHOWN = "(not shown)"
 """In place of a screen's password, which no object may hold."""
+OWNER = "http://hypervisor.kubevirt.io/owner/1.0"
+"""The namespace of the mark that an installation writes into the metadata of its domains."""
 MAX_KEPT = 200 * 1024
 """Bytes of an object's annotations that what is kept may fill; Kubernetes takes 256 KiB in all."""
 
@@ -81,6 +83,7 @@ def convert_domain(domain: _Element, mapping: Mapping, drivers: DriverRegistry) 
         raise ConversionError("has no <name>")
     for graphics in domain.iterfind("devices/graphics[@passwd]"):
         graphics.set("passwd", NOT_SHOWN)
+    _without_mark(domain)
     shared = copy.deepcopy(domain)
     driver.generalize(shared)
     best: tuple[tuple[int, int], Draft, list[Note]] | None = None
@@ -97,6 +100,15 @@ def convert_domain(domain: _Element, mapping: Mapping, drivers: DriverRegistry) 
             break
     assert best is not None
     return _conversion(best[1], best[2], name)
+
+
+def _without_mark(domain: _Element) -> None:
+    """Take away whose the domain was: a machine that is made of it has another owner."""
+    for metadata in domain.findall("metadata"):
+        for mark in metadata.findall(f"{{{OWNER}}}owner"):
+            metadata.remove(mark)
+        if not len(metadata):
+            domain.remove(metadata)
 
 
 def _read(draft: Draft, way: Way) -> None:

@@ -124,6 +124,11 @@ async def test_what_is_in_use_stays_until_it_is_not(cluster: Cluster) -> None:
         lambda all_: (found := all_.get("default", "web")) and found["metadata"].get("deletionTimestamp") and found
     )
     assert leaving["status"]["phase"] == "Bound"
+    late = {**VOLUME, "metadata": {"name": "late"}, "spec": {**VOLUME["spec"], "claimRef": None}}
+    await cluster.create(PVS, late)
+    await cluster.create(PVCS, claim("late", "late"))
+    await cluster.claim("Bound", "late")  # what was to be done before it has been done
+    assert cluster.claims.get("default", "web") is not None
     assert (await cluster.client.get(PVS, "web-vda"))["metadata"]["deletionTimestamp"]
     await cluster.client.delete(VMIS, "user", "default")
     await cluster.gone(cluster.claims, "default", "web")

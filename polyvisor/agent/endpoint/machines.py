@@ -247,6 +247,8 @@ class Machines:
     async def _over(self, vmi: Obj, pod: Obj | None, domain: Domain | None, driver: Driver) -> float | None:
         """Record how the machine ended, then take away what is left of it."""
         new, message = telling.ended(vmi, domain, driver)
+        if _is_let_go(vmi):
+            new["phase"], message = Phase.SUCCEEDED, "The domain was let go of, and is as it was on its host."
         await self._write(vmi, new)
         kind = EventType.WARNING if new["phase"] == Phase.FAILED else EventType.NORMAL
         self._events.event(vmi, kind, Reason.STOPPED, message)

@@ -67,6 +67,7 @@ class Starter:
         vmi = await self._held(vmi)
         adopting = (vmi["metadata"].get("annotations") or {}).get(ADOPT_ANNOTATION)
         paused = vmi["spec"].get("startStrategy") == START_PAUSED
+        running = domain is not None and domain.active and adopting == domain.uuid
         if domain is not None and (domain.adopted or adopting == domain.uuid):
             if not is_its(domain, vmi, self._cluster):
                 await self._take_over(vmi, domain)
@@ -80,6 +81,10 @@ class Starter:
         told = domain_of(await self._keeper.ask("start", START_SECONDS, **owner_of(vmi, self._cluster), paused=paused))
         if told is None or not told.active:
             raise AgentError("the domain is not running after it was started")
+        if running:
+            what = f"Domain {domain.name} was running and is taken over as it is."
+            self._events.event(vmi, EventType.NORMAL, "Adopted", what)
+            return
         self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
         self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
 

@@ -92,6 +92,13 @@ class Adopting:
         pid = (self.host.folder / "run" / "qemu" / f"{name}.pid").read_text().strip()
         return pid, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
+    async def stop(self, name: str) -> None:
+        """Stop a machine, and wait until it could be started again."""
+        await self.done("stop", name, "--force", "--wait")
+        await self.world.until(
+            VMS, name, lambda vm: not vm["status"].get("stateChangeRequests") and not vm["status"].get("created")
+        )
+
     def state(self, name: str) -> str:
         return self.host.virsh("domstate", name)
 
@@ -193,7 +200,7 @@ async def test_a_machine_is_stopped_and_begun_again_as_its_domain_is_defined(ado
     await world.until(VMIS, "site", lambda vmi: condition(vmi, "Paused") == "True")
     assert adopting.state("web") == "paused"
     await adopting.done("unpause", "site")
-    await adopting.done("stop", "site", "--force", "--wait")
+    await adopting.stop("site")
     assert adopting.state("web") == "shut off"
     assert (await adopting.management("web", "Managed"))["machine"] == "default/site"
 
@@ -216,7 +223,7 @@ async def test_a_guest_that_virsh_created_and_that_nobody_defined(adopting: Adop
     assert adopting.process("passing") == process
     assert not (await adopting.listed("passing"))["persistent"]
     assert 'adopted="yes"' in host.virsh("dumpxml", "passing").replace("'", '"')
-    await adopting.done("stop", "passing", "--force", "--wait")
+    await adopting.stop("passing")
     assert host.virsh("list", "--all", "--name").split() == []  # as without Polyvisor
     await adopting.done("start", "passing", "--wait")
     vmi = await world.running("passing")
