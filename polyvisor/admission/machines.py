@@ -30,7 +30,7 @@ from polyvisor.admission import (
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.updates import warn_of_restart
 from polyvisor.admission.values import Findings, items, mapping, text
-from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, check
+from polyvisor.api import Obj, VirtualMachine, VirtualMachineInstance, adopted, check
 from polyvisor.api.metadata import check_metadata, dns_subdomain_error
 from polyvisor.api.names import RunStrategy
 from polyvisor.api.volumes import claim_of
@@ -51,6 +51,7 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
     if old is None:
         defaults.new_machine(vm)
     defaults.machine(vm)
+    _deletion_policy(vm, found)
     if old is not None and vm.get("spec") == old.get("spec"):
         found.problems += check_metadata(vm.get("metadata"))
         return
@@ -71,6 +72,20 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
     found.problems += [expansion.explained(one) for one in expanded.problems] if expansion else expanded.problems
     if old is not None:
         warn_of_restart(vm, old, context.configuration, context.drivers, found)
+
+
+def _deletion_policy(vm: Obj, found: Findings) -> None:
+    """Refuse a policy that has no effect: on a node a domain ends with its Pod."""
+    annotations, name = mapping(vm, "metadata", "annotations"), adopted.DELETION_POLICY_ANNOTATION
+    if name not in annotations:
+        return
+    path = f"metadata.annotations[{name}]"
+    if annotations[name] != adopted.RETAIN:
+        message = f"found {text(annotations[name])[:64]!r}; accepted: {adopted.RETAIN}, or no such annotation"
+        found.add(path, message, "FieldValueNotSupported")
+    elif not endpoint_choice.named(mapping(vm, "spec", "template", "spec")):
+        message = "only a machine on an endpoint (spec.template.spec.hypervisor.endpoint) can be outlived by its domain"
+        found.add(path, message, "FieldValueForbidden")
 
 
 def _leave_to_instance(found: Findings) -> None:
