@@ -73,11 +73,14 @@ def _address() -> str:
             return "127.0.0.1"
 
 
+DISPENSABLE = ("tun", "vhost-net")
+"""Devices that launcher Pods of a cluster ask for, and that launchers on this machine do without."""
+
+
 def capacity(folder: Path) -> dict[str, str]:
     """Return what this machine has to give, with the room of the file system that ``folder`` is on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024
-    # taps are not scarce here: a launcher is given none, but what it can do without
-    there = [name for name, path in node_names.DEVICES.items() if name == "tun" or Path(path).exists()]
+    there = [name for name, path in node_names.DEVICES.items() if name in DISPENSABLE or Path(path).exists()]
     devices = {f"{node_names.DEVICE_PREFIX}{name}": "1k" for name in there}
     cpus = len(os.sched_getaffinity(0))
     room = os.statvfs(folder)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from polyvisor.agent import node as nodes
-from polyvisor.agent.node import NodeKeeper
+from polyvisor.agent.node import NodeKeeper, capacity
 from polyvisor.agent.watching import changes
+from polyvisor.api import node_names
 from polyvisor.drivers.base import ProbeResult
 from polyvisor.kube.backoff import Backoff
 from polyvisor.kube.errors import UNREACHABLE, ApiError
@@ -126,3 +127,20 @@ async def test_changes_of_files_and_folders_are_noticed(tmp_path: Path, how: str
         path.write_text("something new")
     async with asyncio.timeout(30):
         await noticed
+
+
+def test_a_device_that_launchers_here_do_without_need_not_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host has /dev/vhost-net when its module is loaded, which no virtual machine of this node waits for."""
+    places = {
+        "kvm": tmp_path / "kvm",
+        "tun": tmp_path / "tun",
+        "vhost-net": tmp_path / "v",
+        "vhost-vsock": tmp_path / "s",
+    }
+    monkeypatch.setattr(node_names, "DEVICES", {name: str(path) for name, path in places.items()})
+    prefix = node_names.DEVICE_PREFIX
+    assert {name for name in capacity(tmp_path) if name.startswith(prefix)} == {f"{prefix}tun", f"{prefix}vhost-net"}
+    (tmp_path / "kvm").touch()
+    assert capacity(tmp_path)[f"{prefix}kvm"] == "1k"
