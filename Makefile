@@ -37,6 +37,9 @@ clean-room: setup ## try this tree on a minimal Debian; DEBIAN=13 for that relea
 proof: setup ## what need not run for each change; resumes; LANES="..." for some
 	@$(BIN)/python tools/lanes.py proof $(LANES) $(OPTIONS)
 
+lab: setup ## real hypervisors in emulated machines (root); LANES="..." for some
+	@$(BIN)/python -m tests.lab $(LANES) $(OPTIONS)
+
 release: setup ## write wheel, sdist, chart, images and checksums into dist/
 	@$(BIN)/python tools/release.py
 
@@ -47,4 +50,4 @@ clean: ## stop the demo and remove what was built
 	@tools/clean
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo images guest-images test e2e clients lint clean-room proof release bench clean
+.PHONY: help setup demo images guest-images test e2e clients lint clean-room proof lab release bench clean

@@ -32,7 +32,7 @@ GUEST = HERE / "guest"
 PREFIX = "localhost/polyvisor/"
 MODULES = (
     "virtio_pci virtio_blk virtio_net virtio_scsi sd_mod sr_mod isofs vfat nls_cp437 nls_ascii button evdev "
-    "virtio_balloon virtio_console virtiofs"
+    "virtio_balloon virtio_console virtiofs xen_blkfront xen_netfront"
 ).split()
 APPLETS = (
     "ash awk basename cat chmod chown clear cp cut date dd df dmesg du echo env expr false find findfs free getty "

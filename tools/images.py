@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ INCLUDED = (
     *(f"/usr/lib/*/gconv/{name}*" for name in ("gconv-modules", "UTF-", "ISO8859-1.")),
 )
 """Files of Debian's packages that are left out of all images, and those of them that are not."""
-NOT_THEIRS = {"libvirt-python", "rich", "typer"}
+NOT_THEIRS = frozenset({"libvirt-python", "rich", "typer"})
 """What Polyvisor depends on and images do not get: libvirt's bindings are Debian's, which fit its libvirt; and no image
 runs the command line."""
 ENDINGS = (".list", ".sources")
@@ -80,13 +80,13 @@ def reference(name: str) -> str:
 # --- what goes in -----------------------------------------------------------------------------------------------------
 
 
-def runtime_packages() -> list[importlib.metadata.Distribution]:
+def runtime_packages(without: Set[str] = NOT_THEIRS) -> list[importlib.metadata.Distribution]:
     """Return what Polyvisor needs at run time, itself included, as it is installed beside this interpreter."""
     found: dict[str, importlib.metadata.Distribution] = {}
     wanted = ["polyvisor"]
     while wanted:
         name = _plain(wanted.pop())
-        if name in found or name in NOT_THEIRS:
+        if name in found or name in without:
             continue
         found[name] = importlib.metadata.distribution(name)
         for requirement in found[name].requires or []:
@@ -94,6 +94,16 @@ def runtime_packages() -> list[importlib.metadata.Distribution]:
             if "extra" not in marker and _holds(marker) and (match := _NAME.match(needed.strip())):
                 wanted.append(match[0])
     return [found[name] for name in sorted(found)]
+
+
+def copy_package(package: importlib.metadata.Distribution, folder: Path) -> None:
+    """Copy a package's files into a folder of packages; of one that is installed as a link, its metadata."""
+    for file in package.files or []:
+        if ".." in file.parts or "__pycache__" in file.parts or file.parts[0].startswith("__editable__"):
+            continue
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(file.locate()), target)
 
 
 def _holds(marker: str) -> bool:
@@ -113,12 +123,7 @@ def make_context(folder: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(TOP / "polyvisor", folder / "polyvisor", ignore=skip)
     for package in runtime_packages():
-        for file in package.files or []:
-            if ".." in file.parts or "__pycache__" in file.parts or file.parts[0].startswith("__editable__"):
-                continue
-            target = folder / "site" / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(str(file.locate()), target)
+        copy_package(package, folder / "site")
     for path in folder.rglob("*"):  # so that the same content is the same layer
         os.utime(path, (0, 0))
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -1,0 +1,1 @@
+"""One module a lane: its host, and what is done with it."""
