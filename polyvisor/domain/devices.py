@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from polyvisor.domain.context import HostNetwork
 from polyvisor.domain.dialect import CardKind
 from polyvisor.domain.xml import add, add_pci_address
-from polyvisor.machine import Memory, Vcpus
+from polyvisor.machine import Interface, Memory, Vcpus
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -27,12 +27,13 @@ CARD_ALIAS = "ua-nic_"
 
 def add_interfaces(devices: _Element, spec: DomainSpec, context: DomainContext, kind: CardKind) -> None:
     """Write the network cards: joined to what the node made for them, else a user-mode network of the hypervisor's."""
-    for interface in spec.devices.interfaces or []:
-        if interface.state == "absent":
+    for number, interface in enumerate(spec.devices.interfaces or []):
+        read = Interface.of(interface, number)
+        if not read.present:
             continue
         source = context.cards.get(interface.name)
         element = add(devices, "interface", type=_joined_by(source, kind))
-        mac = source.mac if source is not None else interface.mac_address
+        mac = source.mac if source is not None else read.mac
         if mac:
             add(element, "mac", address=mac.replace("-", ":").lower())
         if source is not None:

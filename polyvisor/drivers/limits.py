@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polyvisor.machine import Disk, Vcpus
+from polyvisor.machine import Disk, Vcpus, interfaces_of
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -103,8 +103,7 @@ def _cached(spec: VirtualMachineInstanceSpec) -> Count:
 
 
 def _cards(spec: VirtualMachineInstanceSpec) -> Count:
-    cards = enumerate(spec.domain.devices.interfaces or [])
-    fields = [f"spec.domain.devices.interfaces[{number}]" for number, card in cards if card.state != "absent"]
+    fields = [interface.field for interface in interfaces_of(spec.domain) if interface.present]
     return len(fields), fields
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polyvisor.machine import Disk, Vcpus
+from polyvisor.machine import Disk, Vcpus, interfaces_of
 
 if TYPE_CHECKING:
     from polyvisor.api import VirtualMachineInstanceSpec
@@ -62,9 +62,9 @@ def _addresses(spec: VirtualMachineInstanceSpec) -> Iterator[tuple[str, str]]:
     for number, disk in enumerate(devices.disks or []):
         if disk.disk and disk.disk.pci_address:
             yield f"{DISKS}[{number}].disk.pciAddress", disk.disk.pci_address.lower()
-    for number, card in enumerate(devices.interfaces or []):
-        if card.pci_address and card.state != "absent":
-            yield f"spec.domain.devices.interfaces[{number}].pciAddress", card.pci_address.lower()
+    for interface in interfaces_of(spec.domain):
+        if interface.pci_address and interface.present:
+            yield f"{interface.field}.pciAddress", interface.pci_address
 
 
 def _no_place(spec: VirtualMachineInstanceSpec) -> list[str]:

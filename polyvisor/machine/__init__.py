@@ -7,8 +7,9 @@ user left open is filled in later, by the driver.
 
 from polyvisor.machine.choice import Choice
 from polyvisor.machine.disks import Disk
+from polyvisor.machine.interfaces import Interface, interfaces_of
 from polyvisor.machine.memory import Memory
 from polyvisor.machine.model import Machine
 from polyvisor.machine.vcpus import Vcpus
 
-__all__ = ["Choice", "Disk", "Machine", "Memory", "Vcpus"]
+__all__ = ["Choice", "Disk", "Interface", "Machine", "Memory", "Vcpus", "interfaces_of"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.machine.choice import Choice
 from polyvisor.machine.disks import Disk
+from polyvisor.machine.interfaces import Interface, interfaces_of
 from polyvisor.machine.memory import Memory
 from polyvisor.machine.vcpus import Vcpus
 
@@ -22,6 +23,7 @@ class Machine:
     memory: Memory
     choice: Choice
     disks: tuple[Disk, ...]
+    interfaces: tuple[Interface, ...]
 
     @classmethod
     def of(cls, spec: VirtualMachineInstanceSpec) -> Machine:
@@ -31,6 +33,7 @@ class Machine:
             Memory.of(spec.domain),
             Choice.of(spec),
             tuple(Disk.of(disk) for disk in spec.domain.devices.disks or []),
+            interfaces_of(spec.domain),
         )
 
     @classmethod
