@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound=Hashable)
 COMPONENT = "virt-handler"
 WORKERS = 4
+SLOW_SECONDS = 5.0
+"""How long a machine may keep a worker from the others: its launcher may take a minute for each answer."""
 ASKERS = 16
 """Workers that do nothing but wait for launchers and guests, so that a few slow ones do not keep them all."""
 PROBERS = 32
@@ -391,4 +393,5 @@ def _controller(
     name: str, queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | None]], workers: int
 ) -> Controller[K]:
     """Make a controller of the agent's: launchers end when they like, and what they refuse is no defect."""
-    return Controller(name, queue, reconcile, workers, expected=(LauncherError,))
+    slow = SLOW_SECONDS if workers > 1 else None  # one alone is one at a time
+    return Controller(name, queue, reconcile, workers, expected=(LauncherError,), slow=slow)

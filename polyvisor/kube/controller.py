@@ -30,13 +30,19 @@ class Controller(Generic[K]):
         reconcile: Callable[[K], Awaitable[float | None]],
         workers: int = 2,
         expected: tuple[type[Exception], ...] = (),
+        slow: float | None = None,
     ) -> None:
-        """``expected`` are errors that happen where nothing is broken: a line in the log, without a traceback."""
+        """``expected`` are errors that happen where nothing is broken: a line in the log, without a traceback.
+
+        A worker that has been with one key for ``slow`` seconds gets a substitute, so that objects whose other end does
+        not answer hold nobody else up.
+        """
         self.name = name
         self.queue = queue
         self._reconcile = reconcile
         self._workers = workers
         self._expected = expected
+        self._slow = slow
         self._log = logging.getLogger(f"polyvisor.{name}")
         watch_queue(name, queue)
 
@@ -44,15 +50,23 @@ class Controller(Generic[K]):
         """Work until cancelled or until the queue is shut down."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._workers):
-                group.create_task(self._work(), name=f"{self.name}-{number}")
+                group.create_task(self._work(group), name=f"{self.name}-{number}")
 
-    async def _work(self) -> None:
-        while True:
+    async def _work(self, group: asyncio.TaskGroup) -> None:
+        replaced = False
+
+        def replace() -> None:
+            nonlocal replaced
+            replaced = True
+            group.create_task(self._work(group), name=f"{self.name}-more")
+
+        while not replaced:
             try:
                 key = await self.queue.get()
             except ShutDown:
                 return
             about.work_on(self.name, key)
+            timer = asyncio.get_running_loop().call_later(self._slow, replace) if self._slow is not None else None
             try:
                 again = await self._reconcile(key)
             except ApiError as error:
@@ -70,4 +84,6 @@ class Controller(Generic[K]):
                 if again is not None:
                     self.queue.add_after(key, again)
             finally:
+                if timer is not None:
+                    timer.cancel()
                 self.queue.done(key)

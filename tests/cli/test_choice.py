@@ -55,6 +55,19 @@ def test_examples_can_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "VirtualMachine tiny" in shown
 
 
+def test_what_keeps_a_guest_from_its_node_is_told(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest.write_text(MACHINE.format(hypervisor="{driver: qemu}"))
+    assert run(["explain", str(manifest)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Isolation under ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("Isolation under QEMU: a kernel of the guest's own, and a launcher without privileges; ")
+    assert "a user for each machine" in lines[0]
+    assert run(["explain", str(manifest), "-o", "json"]) == 0
+    isolation = json.loads(capsys.readouterr().out)["machines"][0]["isolation"]
+    assert "a user for each machine" in isolation["qemu"]
+    assert "a user for each machine" not in isolation["lxc"]
+
+
 def test_a_machine_is_judged_with_the_preference_beside_it(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (EXAMPLES / "instancetype.yaml").read_text()
     manifest.write_text(text.replace("  devices:\n    preferred", "  devices:\n    preferredTPM: {}\n    preferred"))
