@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ def try_again(client: Client, timeout: float | None = None) -> list[Obj]:
     """Have the agent of this machine's installation try the drivers again; return their report as it is then.
 
     What works is remembered by what it depends on, so that takes long only where something has changed, or fails
-    slowly. ``timeout`` is in seconds. A process of an earlier release, which cannot be asked, has the Node's report.
+    slowly. ``timeout`` is in seconds. A process that cannot be asked, since it is of an earlier release or its agent is
+    still starting, has the Node's report. Raises :class:`ApiError`.
     """
     from polyvisor.cli.client import Client
 
@@ -67,7 +69,7 @@ def try_again(client: Client, timeout: float | None = None) -> list[Obj]:
     try:
         report: list[Obj] = asking.request("POST", node_names.DRIVERS_PATH)["drivers"]
     except ApiError as error:
-        if not error.not_found:
+        if error.code not in (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE):
             raise
         return of_nodes(client.get(NODES.path()).get("items") or [])
     finally:
