@@ -19,7 +19,9 @@ from polyvisor.agent import safepath, storage
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.virtual_node import owner_uid
 from polyvisor.api import Obj
+from polyvisor.api.cluster_resources import STORAGE_CLASSES
 from polyvisor.api.names import FINAL_PHASES, VOLUME_FINALIZER
+from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
 from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PVCS
 from polyvisor.kube import ApiError, Informer, KubeClient, WorkQueue, key_of
@@ -93,7 +95,8 @@ class ClaimKeeper:
         """Bind a new claim; remove the folder of one that is being deleted and that no Pod uses, and let go of it."""
         claim = self._claims.get(*key)
         if claim is not None and self._at_once and _new(claim):
-            await self.bind(claim)
+            if not await self._made_on_a_host(claim):
+                await self.bind(claim)
             return
         if claim is None or not _leaving(claim) or self.in_use(*key):
             return
@@ -107,6 +110,19 @@ class ClaimKeeper:
         except ApiError as error:
             if not error.not_found:
                 raise
+
+    async def _made_on_a_host(self, claim: Obj) -> bool:
+        """Whether volumes of a claim's class are made on endpoints' hosts, so that this node has no folder for it."""
+        name = claim["spec"].get("storageClassName")
+        if not name or claim["metadata"].get("ownerReferences"):
+            return False
+        try:
+            found = await self._client.get(STORAGE_CLASSES, name)
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        return bool(found.get("provisioner") == ENDPOINT_CSI_DRIVER)
 
     def in_use(self, namespace: str, name: str) -> bool:
         """Whether a machine of this node may have a claim open."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from polyvisor.api.cluster_resources import STORAGE_CLASSES
+from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
 from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.client import MERGE, Client, Obj
 from polyvisor.cli.endpoint_mapping import DOORS, pair
 from polyvisor.cli.output import say
+from polyvisor.kube.errors import ApiError
 
 USUAL = "default"
 POD_NETWORK = "pod"
@@ -54,6 +57,25 @@ def complete(client: Client, name: str) -> None:
         change["networks"] = filled
     if change:
         client.request("PATCH", ENDPOINTS.path(name=name), {"spec": change}, content_type=MERGE)
+    for one in change.get("storage") or spec.get("storage") or []:
+        _make_class(client, one["storageClass"])
+
+
+def _make_class(client: Client, name: str) -> None:
+    """Make a storage class whose volumes are made on endpoints' hosts, unless there is one of that name."""
+    made = {
+        "apiVersion": STORAGE_CLASSES.api_version,
+        "kind": STORAGE_CLASSES.kind,
+        "metadata": {"name": name},
+        "provisioner": ENDPOINT_CSI_DRIVER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+    }
+    try:
+        client.request("POST", STORAGE_CLASSES.path(), made)
+    except ApiError as error:
+        if not error.already_exists:
+            raise
 
 
 def _usual(found: list[Obj]) -> str:

@@ -20,12 +20,14 @@ from polyvisor.agent.endpoint.keeper import Keeper, folder_name
 from polyvisor.agent.endpoint.link import HostError
 from polyvisor.agent.endpoint.machines import Machines
 from polyvisor.agent.endpoint.plan import Observed, is_managed, status_of
+from polyvisor.agent.endpoint.provisioner import Provisioner
 from polyvisor.agent.images import ImageStore
 from polyvisor.api import Obj, names
+from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.endpoint_names import endpoint_of_node
 from polyvisor.api.names import EventType
 from polyvisor.api.owners import controller_uid
-from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, SECRETS, VMIS, VMS
+from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, PVCS, SECRETS, VMIS, VMS
 from polyvisor.api.times import stamp
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
@@ -87,6 +89,7 @@ class EndpointAgent:
         self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
         self._vms = Informer(client, VMS)
         adopted.prepare(self._vms)
+        self._claims, self._volumes = Informer(client, PVCS), Informer(client, PVS)
         self._pods.add_index("node", lambda pod: [str((pod.get("spec") or {}).get("nodeName") or "")])
         self._pods.add_index("owner", lambda pod: [controller_uid(pod, VMIS.kind)])
         self._vmis.add_index("node", lambda vmi: [str((vmi.get("status") or {}).get("nodeName") or "")])
@@ -112,6 +115,8 @@ class EndpointAgent:
                 group.create_task(self._pods.run(), name="endpoint-pods")
                 group.create_task(self._vmis.run(), name="endpoint-machines")
                 group.create_task(self._vms.run(), name="endpoint-vms")
+                group.create_task(self._claims.run(), name="endpoint-claims")
+                group.create_task(self._volumes.run(), name="endpoint-volumes")
                 needed = (self._secrets, self._pods, self._vmis, self._vms)
                 await asyncio.gather(*(one.synced() for one in needed))
                 self._vms.on_change(self._vm_changed)
@@ -121,9 +126,24 @@ class EndpointAgent:
                 self._secrets.on_change(self._secret_changed)
                 await asyncio.to_thread(self._sweep)
                 group.create_task(self._endpoints.run(), name="endpoints")
+                group.create_task(self._provisioning(), name="endpoint-provisioner")
         finally:
             await asyncio.gather(*(one.stop() for one in self._served.values()))
             await asyncio.gather(*(keeper.stop() for keeper in self._keepers.values()), *self._stopping)
+
+    async def _provisioning(self) -> None:
+        """Make the volumes that claims of mapped classes wait for."""
+        await asyncio.gather(*(one.synced() for one in (self._endpoints, self._claims, self._volumes)))
+        provisioner = Provisioner(
+            self._client,
+            self._events,
+            self._drivers,
+            self.keeper,
+            claims=self._claims,
+            volumes=self._volumes,
+            endpoints=self._endpoints,
+        )
+        await Controller("endpoint-provisioner", provisioner.queue, provisioner.reconcile, 1).run()
 
     def _sweep(self) -> None:
         """Remove what a former process left: logs of endpoints that are gone, keys of connections that it opened."""

@@ -112,7 +112,9 @@ class Bringer:
         claim = inputs.claims.get(name)
         if claim is None:
             raise NoSuchClaim(namespace, name)
-        bound = volumes.get(str(claim["spec"].get("volumeName") or "")) or {}
+        if not claim["spec"].get("volumeName"):
+            raise AgentError(f"claim {namespace}/{name} is not bound to a volume yet; waiting for it")
+        bound = volumes.get(str(claim["spec"]["volumeName"])) or {}
         csi = (bound.get("spec") or {}).get("csi") or {}
         place, _, rest = str(csi.get("volumeHandle") or "").partition("/")
         pool, _, volume = rest.partition("/")

@@ -44,14 +44,10 @@ PVS = replace(
     ),
 )
 """Disks on endpoints; the agent makes room on this machine for a claim without one."""
-STORAGE_CLASSES = Resource(
-    "storage.k8s.io",
-    "v1",
-    "storageclasses",
-    "StorageClass",
-    "storageclass",
-    ("sc",),
-    namespaced=False,
+STORAGE_CLASSES = replace(
+    cluster.STORAGE_CLASSES,
+    singular="storageclass",
+    short_names=("sc",),
     columns=(
         Column("Provisioner", ".provisioner"),
         Column("ReclaimPolicy", ".reclaimPolicy"),

@@ -39,6 +39,15 @@ def host() -> Iterator[HypervisorHost]:
 
 
 @pytest.fixture(scope="session")
+def pool(host: HypervisorHost) -> str:
+    """A storage pool of the host."""
+    host.virsh("pool-define-as", "images", "dir", "--target", "/var/lib/libvirt/images")
+    host.virsh("pool-build", "images")
+    host.virsh("pool-start", "images")
+    return "images"
+
+
+@pytest.fixture(scope="session")
 def drivers() -> DriverRegistry:
     """All drivers and, from the package of the plug-in's tests, that of libvirt's test driver."""
     sys.path.insert(0, str(PLUGIN))

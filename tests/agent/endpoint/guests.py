@@ -41,15 +41,6 @@ DISK = {"name": "root", "containerDisk": {"image": IMAGE}}
 POOL = {"storageClass": "images", "pool": "images", "defaultForImages": True}
 
 
-@pytest.fixture(scope="session")
-def pool(host: HypervisorHost) -> str:
-    """A storage pool of the host."""
-    host.virsh("pool-define-as", "images", "dir", "--target", "/var/lib/libvirt/images")
-    host.virsh("pool-build", "images")
-    host.virsh("pool-start", "images")
-    return "images"
-
-
 @pytest.fixture(autouse=True)
 def clean(host: HypervisorHost) -> Iterator[None]:
     """Leave no domain to the next test, whatever became of this one."""

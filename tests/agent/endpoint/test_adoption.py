@@ -19,7 +19,6 @@ from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.resources import PVCS, VMIS, VMS
 from polyvisor.cli.app import run
 from polyvisor.drivers import DriverRegistry, registry
-from tests.agent.endpoint.guests import pool as pool
 from tests.agent.endpoint.hosts import HypervisorHost
 from tests.agent.endpoint.test_hosts import by_socket
 from tests.agent.endpoint.world import World, condition, installed

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from polyvisor.api import Obj
-from polyvisor.api.resources import ENDPOINTS, PODS, VMIS, VMS
+from polyvisor.api.cluster_resources import PVS
+from polyvisor.api.resources import ENDPOINTS, PODS, PVCS, VMIS, VMS
 from polyvisor.drivers.qemu import boot_sector
+from polyvisor.kube.tasks import end_task
 from polyvisor.server.node import NodeError
+from polyvisor.standalone.volume_binder import run_binder
 from tests.agent.endpoint.guests import DEMO, DISK, Shell, console_of, domains, mapped, node_of, vmi_pod, volumes
 from tests.agent.endpoint.guests import clean as clean
-from tests.agent.endpoint.guests import pool as pool
 from tests.agent.endpoint.guests import world as world
 from tests.agent.endpoint.hosts import HypervisorHost
 from tests.agent.endpoint.test_hosts import by_socket, by_ssh, ssh_secret
@@ -146,3 +148,37 @@ async def test_a_pod_that_is_no_machines_does_not_run_there(world: World, host: 
     await world.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     pod = await world.until(PODS, "stray", lambda one: phase(one) == "Failed")
     assert "runs launcher Pods of virtual machines only" in pod["status"]["message"]
+
+
+async def test_a_claim_of_a_mapped_class_is_a_volume_on_the_host_that_outlives_machines(
+    world: World, host: HypervisorHost, pool: str
+) -> None:
+    binder = asyncio.create_task(run_binder(world.client))
+    try:
+        await world.add(mapped(by_ssh(host)), ssh_secret(host))
+        spec: Obj = {"accessModes": ["ReadWriteOnce"], "storageClassName": "images"}
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data", "namespace": "default"},
+        }
+        made = {**claim, "spec": {**spec, "resources": {"requests": {"storage": "20Mi"}}}}
+        uid = (await world.client.create(PVCS, made))["metadata"]["uid"]
+        await world.until(PVCS, "data", lambda one: phase(one) == "Bound")
+        assert f"polyvisor-pvc-{uid}.qcow2" in volumes(host)
+        data = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+        await world.create("web", "rack4", volumes=[DISK, data])
+        await world.running("web")
+        assert f"polyvisor-pvc-{uid}.qcow2" in host.virsh("domblklist", "default_web")
+        await world.delete("web")
+        await world.gone("web")
+        assert f"polyvisor-pvc-{uid}.qcow2" in volumes(host)
+        _, version = await world.client.list_with_version(PVS)
+        await world.client.delete(PVCS, "data", "default")
+        async with asyncio.timeout(60):
+            async for event in world.client.watch(PVS, resource_version=version):
+                if event.type == "DELETED":
+                    break
+        assert f"polyvisor-pvc-{uid}.qcow2" not in volumes(host)
+    finally:
+        await end_task(binder)

@@ -9,7 +9,6 @@ from polyvisor.drivers.qemu import boot_sector
 from polyvisor.kube import ApiError
 from tests.agent.endpoint.guests import DEMO, DISK, Shell, console_of, domains, mapped, node_of, vmi_pod, volumes
 from tests.agent.endpoint.guests import clean as clean
-from tests.agent.endpoint.guests import pool as pool
 from tests.agent.endpoint.guests import world as world
 from tests.agent.endpoint.hosts import GUEST, HypervisorHost
 from tests.agent.endpoint.test_hosts import by_socket, by_ssh, by_tls, ssh_secret, tls_secret
