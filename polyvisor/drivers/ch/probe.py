@@ -38,7 +38,7 @@ def probe(scratch: Path) -> ProbeResult:
         return ProbeResult(False, "neither /dev/kvm nor /dev/mshv is there; Cloud Hypervisor needs one of them")
     kernel = find_kernel(scratch)
     if kernel is None:
-        return ProbeResult(False, "no Linux kernel is at hand to prove anything (POLYVISOR_PROBE_KERNEL names one)")
+        return ProbeResult(False, "no Linux kernel to try it with; set POLYVISOR_PROBE_KERNEL to the path of one")
     key = [os.uname().release, stamp(Path(binary)), *map(stamp, libvirt), str(kernel)]
     return recall(scratch, key) or keep(scratch, key, _try(scratch, there[0], kernel))
 
