@@ -16,6 +16,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ GROUPS = Path("/sys/fs/cgroup/devices")
 ALWAYS = ("null", "zero", "full", "random", "urandom", "ptmx", "tty")
 PLACES = ("volumes", "hostdisks")
 """What machines see of the state folder, of their namespace alone."""
+RELEASE_SECONDS = 2.0
+"""How long a control group is waited for; one that is left is swept at the next start."""
 READ = ("cache", "probe")
 """What they can read of it."""
 TERMINALS = "c 136:* rw"
@@ -105,7 +108,8 @@ class Confinement:
         """Why launchers cannot be users of their own; empty if they can."""
 
     def open(self) -> None:
-        """Find out what this machine permits. Blocking."""
+        """Find out what this machine permits, and clear away what nothing runs in any more. Blocking."""
+        self.sweep()
         self.why_not = self._tried()
         if not self.why_not:
             self._profile = load_profile()
@@ -120,7 +124,8 @@ class Confinement:
             if Path(ours).is_relative_to(cover):
                 return f"Polyvisor is installed below {cover}, which is closed to others and holds the state"
         command = self.command(self.state, ids.TRIAL, ["/dev/null"], "trial")
-        tried = subprocess.run([*command, "true"], capture_output=True, check=False)
+        becoming = ["setpriv", f"--reuid={ids.TRIAL}", f"--regid={ids.TRIAL}", "--clear-groups", "true"]
+        tried = subprocess.run([*command, *becoming], capture_output=True, check=False)
         self.release("trial")
         return tried.stderr.decode(errors="replace").strip()[-300:] if tried.returncode else ""
 
@@ -139,15 +144,27 @@ class Confinement:
 
     def release(self, id_: str) -> None:
         """Take away what was made for a launcher that is over."""
-        if group := self._group(id_):
+        group, deadline = self._group(id_), time.monotonic() + RELEASE_SECONDS
+        while group is not None and group.exists() and time.monotonic() < deadline:
+            try:
+                group.rmdir()
+            except OSError:
+                time.sleep(0.01)  # nothing tells when the last of its processes has gone
+
+    def sweep(self) -> None:
+        """Take away the control groups of this folder's launchers in which nothing runs."""
+        for group in GROUPS.glob(self._name("*")):
             with suppress(OSError):
                 group.rmdir()
+
+    def _name(self, id_: str) -> str:
+        return f"polyvisor{self.state}-{id_}".replace("/", "-")
 
     def _group(self, id_: str) -> Path | None:
         """Return the control group of a launcher; None where it can have none that holds its devices."""
         if not (GROUPS / "devices.deny").exists() and not (GROUPS / "devices.list").exists():
             return None
-        return GROUPS / f"polyvisor{self.state}-{id_}".replace("/", "-")
+        return GROUPS / self._name(id_)
 
 
 def closed(state: Path) -> Path:

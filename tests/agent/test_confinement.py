@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,18 @@ def test_other_devices_are_refused_by_its_control_group(state: Path) -> None:
     assert f"/polyvisor{state}-one".replace("/", "-").lstrip("-") in done.stdout
     one.release("one")
     assert not list(GROUPS.glob(f"polyvisor{state}*".replace("/", "-")))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("lacking", ["sys_admin", "setuid", "setgid", "chown"])
+def test_a_root_that_lacks_a_right_for_it_is_told(state: Path, lacking: str) -> None:
+    program = (
+        "from pathlib import Path\nfrom polyvisor.agent.confinement import Confinement\n"
+        f"one = Confinement(Path({str(state)!r}))\none.open()\nprint(one.why_not)"
+    )
+    without = ["setpriv", f"--bounding-set=-{lacking}", f"--inh-caps=-{lacking}"]
+    done = subprocess.run([*without, sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "ermitted" in done.stdout or "failed" in done.stdout, done.stdout
 
 
 def test_who_is_not_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from polyvisor.agent import render
-from polyvisor.agent.confinement import Confinement
+from polyvisor.agent.confinement import GROUPS, Confinement
 from polyvisor.agent.errors import UnsafePath
 from polyvisor.agent.launchers import Launchers, process_of
 from polyvisor.agent.link import LauncherError
@@ -46,6 +46,15 @@ async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
                 yield home
             finally:
                 home.kill_all()
+                swept(state)
+
+
+def swept(state: Path) -> None:
+    """Take away the control groups of launchers that were killed, once these are gone."""
+    one = Confinement(state)
+    while left := list(GROUPS.glob(one._name("*"))):
+        if not any((group / "cgroup.procs").read_text() for group in left):
+            one.sweep()
 
 
 def users(pid: int) -> set[str]:
