@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.answers import below, no, yes
+from polyvisor.drivers.answers import Table, below, no, yes
 from polyvisor.drivers.base import Driver, RootKind, Verdict
 from polyvisor.drivers.features import BY_ID
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SOURCE = "docs/endpoints.md"
 LATER = "on an endpoint in this release"
-LACKS: Mapping[str, Support] = {
+LACKS: Table = {
     **no(SOURCE, f"a machine that runs is not changed {LATER}", *below("lifecycle.hotplug")),
     **no(SOURCE, f"there is no guest agent channel {LATER}", "lifecycle.guest-agent"),
     **no(
@@ -65,12 +65,12 @@ LACKS: Mapping[str, Support] = {
     ),
 }
 """Feature -> why it is not there on endpoints, whatever the driver."""
-OF_TREES: Mapping[str, Support] = no(
+OF_TREES: Table = no(
     SOURCE,
     f"trees of files are not brought to the host {LATER}",
     *(id_ for id_ in BY_ID if id_.startswith("volume.")),
 )
-MAPPED: Mapping[str, Support] = yes(
+MAPPED: Table = yes(
     f"{SOURCE} (spec.networks)", "network.pod", "network.multus", "interface.masquerade", "interface.bridge"
 )
 """What an endpoint's mapping of networks stands for, where the driver has it at all."""
@@ -78,14 +78,14 @@ HAS = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
 
 
 class _AtEndpoint(Driver):
-    """Mixed into a driver's own class, whose instance ``own`` is."""
+    """Mixed into a driver's own class; ``table`` is what is left of its table."""
 
-    own: Driver
+    table: Mapping[str, Support]
 
     @property
     def features(self) -> Mapping[str, Support]:
         """The driver's table, less what is not there on endpoints."""
-        return _limited(type(self.own), self.root, self.own.features)
+        return self.table
 
 
 def at_endpoint(driver: Driver) -> Driver:
@@ -93,7 +93,7 @@ def at_endpoint(driver: Driver) -> Driver:
     if isinstance(driver, _AtEndpoint):
         return driver
     found = object.__new__(_class(type(driver)))
-    found.__dict__.update({**driver.__dict__, "own": driver})
+    found.__dict__.update({**driver.__dict__, "table": _limited(driver)})
     return found
 
 
@@ -107,14 +107,8 @@ def _class(kind: type[Driver]) -> type[Driver]:
     return type(f"{kind.__name__}AtEndpoint", (_AtEndpoint, kind), {})
 
 
-_TABLES: dict[type, Mapping[str, Support]] = {}
-
-
-def _limited(kind: type, root: RootKind, own: Mapping[str, Support]) -> Mapping[str, Support]:
-    """Return the table of a class, made once."""
-    if kind not in _TABLES:
-        lacks = {**LACKS, **(OF_TREES if root is RootKind.FILESYSTEM else {})}
-        mapped = {id_: support for id_, support in MAPPED.items() if id_ in own and own[id_].verdict in HAS}
-        lacking = {id_: support for id_, support in lacks.items() if id_ in own and own[id_].verdict in HAS}
-        _TABLES[kind] = {**own, **mapped, **lacking}
-    return _TABLES[kind]
+def _limited(driver: Driver) -> Mapping[str, Support]:
+    """Return a driver's table with what endpoints map, and without what they lack."""
+    own = driver.features
+    lacks = {**LACKS, **(OF_TREES if driver.root is RootKind.FILESYSTEM else {})}
+    return {**own, **{id_: one for id_, one in (MAPPED | lacks).items() if id_ in own and own[id_].verdict in HAS}}
