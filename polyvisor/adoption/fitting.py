@@ -120,7 +120,11 @@ def _remove(spec: Any, field: str) -> None:
     steps = [int(index) if index else name for name, index in _STEP.findall(field)][1:]
     above = [spec]
     for step in steps[:-1]:
+        if isinstance(step, str) and step not in above[-1]:
+            return  # it went with another field
         above.append(above[-1][step])
+    if isinstance(steps[-1], str) and steps[-1] not in above[-1]:
+        return
     del above[-1][steps[-1]]
     for step, outer, inner in zip(steps[-2::-1], above[-2::-1], above[:0:-1], strict=True):
         if inner != {} or not field.startswith(GROUPS):

@@ -42,11 +42,12 @@ def read_interfaces(draft: Draft) -> None:
             why = "a device of the host is given to machines by sriov: {} and a network of that kind"
             draft.leave_out(element, why)
             continue
-        found = _joined(draft, element, kind)
+        found = _joined(draft, element, kind, bool(pod))
         if found is None:
             continue
         if found.name == POD and pod:
-            draft.refuse(element, f"a machine joins the Pod's network once, and {pod} does; map this one to another")
+            message = f"a machine joins the Pod's network once, and {pod} does"
+            draft.refuse(element, f"{message}; {remedies.of_second(draft.mapping, found.network)}")
             continue
         name = _name(element, found, {one["name"] for one in interfaces})
         interface: Obj = {"name": name}
@@ -67,13 +68,17 @@ def read_interfaces(draft: Draft) -> None:
         draft.devices["autoattachPodInterface"] = False
 
 
-def _joined(draft: Draft, element: _Element, kind: str) -> NetworkMapping | None:
-    """Return the mapping of what an interface joins; a network in user mode is the Pod's."""
+def _joined(draft: Draft, element: _Element, kind: str, pod_taken: bool) -> NetworkMapping | None:
+    """Return the mapping of what an interface joins; a network in user mode is the Pod's.
+
+    A network of the host can stand for the Pod's and for another one, for machines that join it twice.
+    """
     source, target = element.find("source"), element.find("target")
     names = [str(source.get(key)) for key in SOURCES.get(kind, ()) if source is not None and source.get(key)]
     if kind == "ethernet" and target is not None and target.get("dev"):
         names = [str(target.get("dev"))]
-    found = next((one for name in names for one in draft.mapping.networks if one.network == name), None)
+    fitting = [one for name in names for one in draft.mapping.networks if one.network == name]
+    found = next((one for one in fitting if not (pod_taken and one.name == POD)), next(iter(fitting), None))
     if found is None and kind == USER:
         found = NetworkMapping(POD, USER)
     if found is None:

@@ -52,6 +52,15 @@ def of_network(mapping: Mapping, network: str) -> str:
     return f"map it: {_endpoint(mapping)} --network {shlex.quote(f'{where}={network}')}"
 
 
+def of_second(mapping: Mapping, network: str) -> str:
+    """Return how to map a network that stands for the Pod's and that a machine joins a second time."""
+    name = _name(network)
+    if mapping.pools is None:
+        return f"map this one to another network as well: --network {name}={network}"
+    also = shlex.quote(f"{mapping.namespace}/{name}={network}")
+    return f"map this one to another network as well: {_endpoint(mapping)} --network {also}"
+
+
 def _endpoint(mapping: Mapping) -> str:
     return f"polyvisor endpoint map {mapping.endpoint}"
 

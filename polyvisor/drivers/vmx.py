@@ -243,6 +243,7 @@ def _adapt_disks(devices: _Element, scsi_disks: int, name: Callable[[str], str])
         target.attrib.clear()
         target.set("dev", place)
         target.set("bus", "scsi" if place.startswith("sd") else "ide")
-        source.set("file", name(path))
+        if path:  # a device of the host has none
+            source.set("file", name(path))
     if devices.find("disk/target[@bus='scsi']") is not None:
         devices.append(devices.makeelement("controller", {"type": "scsi", "index": "0", "model": CONTROLLER}))
