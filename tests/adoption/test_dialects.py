@@ -242,3 +242,13 @@ def test_models_of_network_cards_are_called_by_the_apis_names() -> None:
         interface = converted(DIALECTS[id_]).machine["spec"]["template"]["spec"]["domain"]["devices"]["interfaces"][0]
         models[id_] = interface.get("model")
     assert models == {"ESX": None, "VMware Workstation": "pcnet", "VirtualBox": "e1000", "whole machine of Xen": None}
+
+
+def test_a_disc_outside_of_datastores_does_not_make_a_host_a_desktop() -> None:
+    disk = "<disk type='file' device='{}'><source file='{}'/><target dev='{}' bus='{}'/></disk>"
+    disks = disk.format("disk", "[store1] m/m.vmdk", "sda", "scsi")
+    disks += disk.format("cdrom", "/vmimages/tools-isoimages/linux.iso", "hda", "ide")
+    system = "<vcpu>1</vcpu><os><type arch='x86_64'>hvm</type></os>"
+    found = convert(f"<domain type='vmware'>{HEAD}{system}<devices>{disks}</devices></domain>", Mapping(storage=POOLS))
+    assert found.driver == "esx"
+    assert "/vmimages/tools-isoimages/linux.iso" in found.problems[0].message

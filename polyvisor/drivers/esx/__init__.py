@@ -77,10 +77,10 @@ class EsxDriver(Driver):
         vmx.adapt(domain, spec, SCSI_DISKS, datastore_path)
 
     def recognizes(self, domain: _Element) -> str:
-        """Take domains whose images are in datastores; others of the type are a desktop's."""
+        """Take domains of which an image is in a datastore; the CD-ROM of VMware's tools is not. Others are a desktop's."""
         sources = [source.get("file", "") for source in domain.iterfind("devices/disk/source[@file]")]
-        plain = any(not source.startswith("[") for source in sources)
-        return "" if plain else super().recognizes(domain)
+        plain = not any(source.startswith("[") for source in sources)
+        return "" if sources and plain else super().recognizes(domain)
 
     def generalize(self, domain: _Element) -> None:
         """Write images as paths below the folder where a host mounts its datastores."""
