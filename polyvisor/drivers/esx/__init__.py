@@ -77,7 +77,7 @@ class EsxDriver(Driver):
         vmx.adapt(domain, spec, SCSI_DISKS, datastore_path)
 
     def recognizes(self, domain: _Element) -> str:
-        """Take domains of which an image is in a datastore; the CD-ROM of VMware's tools is not. Others are a desktop's."""
+        """Take domains of which an image is in a datastore; others of the type are a desktop's."""
         sources = [source.get("file", "") for source in domain.iterfind("devices/disk/source[@file]")]
         plain = not any(source.startswith("[") for source in sources)
         return "" if sources and plain else super().recognizes(domain)
