@@ -5,6 +5,7 @@ from __future__ import annotations
 from polyvisor.drivers import registry
 from polyvisor.drivers.at_endpoint import LACKS, all_at_endpoints, at_endpoint
 from polyvisor.drivers.base import Verdict
+from tests.drivers_for_tests import FakeDriver, no
 
 
 def test_an_endpoint_never_adds_to_what_a_driver_can_do() -> None:
@@ -32,3 +33,9 @@ def test_what_is_lacking_says_why_and_the_driver_itself_is_as_it_was() -> None:
 
 def test_all_drivers_keep_their_order() -> None:
     assert all_at_endpoints(registry()).names() == registry().names()
+
+
+def test_two_drivers_of_one_class_keep_tables_of_their_own() -> None:
+    one, other = FakeDriver("one"), FakeDriver("other", table={"rng": no("other has none")})
+    assert at_endpoint(one).features["rng"].verdict is Verdict.SUPPORTED
+    assert at_endpoint(other).features["rng"].reason == "other has none"
