@@ -33,6 +33,8 @@ from polyvisor.cli.output import Output, columns, note, say
 from polyvisor.kube.errors import ApiError
 
 LOOK_SECONDS = 0.3
+MAX_NAMED = 10
+"""Domains that a message names."""
 FREE = ("Available", "Released")
 """Phases of volumes that nothing is bound to."""
 
@@ -120,7 +122,8 @@ def _targets(client: Client, words: Sequence[str], selector: str) -> list[tuple[
     fitting = [one for one in listed if fnmatchcase(one["name"], selector)]
     free = [(words[0], str(one["uuid"])) for one in fitting if one["management"] != "Managed"]
     if not free:
-        why = "those that it fits are managed already" if fitting else f"there are {len(listed)} domains"
+        named = ", ".join(plain(one["name"]) for one in listed[:MAX_NAMED])
+        why = "those that it fits are managed already" if fitting else f"it has {named or 'no domains'}"
         message = f"no domain of endpoint {words[0]} to adopt has a name like {selector!r}: {why}"
         raise CliError(message, ExitCode.NOT_FOUND, f"`polyvisor domains {words[0]}` lists them.")
     return free

@@ -206,3 +206,42 @@ def test_a_removed_endpoint_is_gone_with_its_launcher(call, kubeconfig: Path) ->
     call("endpoint", "add", TEST, "--name", "gone")
     assert call("endpoint", "remove", "gone").out == "endpoint gone removed; nothing changes on its host\n"
     assert call("endpoint", "show", "gone").code == 4
+
+
+def test_pools_and_networks_are_mapped_one_after_the_other(call) -> None:  # type: ignore[no-untyped-def]
+    call("endpoint", "add", TEST, "--name", "one")
+    assert call("endpoint", "map", "one").code == 2
+    wrong = call("endpoint", "map", "one", "--storage", "fast")
+    assert (wrong.code, wrong.err.splitlines()[0]) == (2, "polyvisor: --storage 'fast': expected CLASS=POOL")
+    mapped = call("endpoint", "map", "one", "--storage", "fast=default-pool", "--network", "pod=default")
+    assert mapped.out == "endpoint one maps fast=default-pool, pod=default\n"
+    assert mapped.err == ""
+    there = call("endpoint", "map", "one", "--storage", "fast=other", "--storage", "slow=default-pool")
+    assert "The host has no pool 'other': it has default-pool." in there.err
+    spec = json.loads(call("endpoint", "show", "one", "-o", "json").out)["spec"]
+    pools = {item["storageClass"]: item["pool"] for item in spec["storage"]}
+    assert (pools["fast"], pools["slow"]) == ("other", "default-pool")
+    assert {"name": "pod", "network": "default"} in spec["networks"]
+
+
+def test_what_is_to_be_adopted_is_named(call) -> None:  # type: ignore[no-untyped-def]
+    call("endpoint", "add", TEST, "--name", "one")
+    assert "is not ENDPOINT/DOMAIN" in call("adopt", "one").err
+    assert call("adopt", "one/none").code == 4
+    assert call("adopt", "one/test", "--selector", "*").code == 2
+    unfit = call("adopt", "one", "--selector", "web-*")
+    assert (unfit.code, "has a name like 'web-*': it has test" in unfit.err) == (4, True)
+    assert call("adopt", "one/test", "one/other", "--name", "x").code == 2
+
+
+def test_only_what_is_on_an_endpoint_can_be_let_go_of(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert call("unmanage", "none").code == 4
+    machine = tmp_path / "vm.yaml"
+    machine.write_text(
+        "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\nmetadata: {name: here}\nspec:\n  runStrategy: Halted\n"
+        "  template: {spec: {domain: {devices: {}, memory: {guest: 64Mi}}}}\n"
+    )
+    assert call("create", "-f", str(machine)).code == 0
+    refused = call("unmanage", "here")
+    assert (refused.code, "is not on an endpoint" in refused.err) == (3, True)
+    assert call("get", "vm", "here").code == 0
