@@ -79,11 +79,16 @@ def examined(image: Image, called: str) -> Examined:
         return examining.examine(descriptor, called)
 
 
-def boot_file(image: Image, called: str) -> Image:
-    """Return a kernel or initrd after a look at it: an empty file, a disk image or a document is refused."""
+def boot_file(image: Image, called: str, key: str) -> Image:
+    """Return a kernel or initrd after a look at it: an empty file, a disk image or a document is refused.
+
+    ``key`` says which of the two it is, ``kernelPath`` or ``initrdPath``; the other one is refused as well.
+    """
     with image.opened() as descriptor:
         if what := examining.not_to_boot(descriptor):
             raise ImageError(f"{called} is {what}, not a kernel or initrd", retry=False)
+        if what := examining.mistaken(descriptor, key):
+            raise ImageError(f"{called} is {what}: see {key} of firmware.kernelBoot.container", retry=False)
         size = os.fstat(descriptor).st_size
     if size > MAX_KERNEL:
         raise ImageError(f"{called} has {size} bytes; a kernel or initrd may have {MAX_KERNEL}", retry=False)

@@ -356,10 +356,11 @@ class _Preparation:
         if not source:
             return None, None
         found = [
-            self._boot_file(source, path) if (path := source.get(key)) else None for key in ("kernelPath", "initrdPath")
+            self._boot_file(source, path, key) if (path := source.get(key)) else None
+            for key in ("kernelPath", "initrdPath")
         ]
         return found[0], found[1]
 
-    def _boot_file(self, source: Obj, path: str) -> Path:
+    def _boot_file(self, source: Obj, path: str, key: str) -> Path:
         image = self._image(self._sources.kernel_file(source, path))
-        return disks.boot_file(image, f"{path} of {source['image']}").seen_at
+        return disks.boot_file(image, f"{path} of {source['image']}", key).seen_at

@@ -166,6 +166,27 @@ def test_kernel_boot(
 
 
 @pytest.mark.parametrize(
+    ("kernel", "initrd", "words"),
+    [
+        (b"070701" + bytes(600), b"\x1f\x8b" + bytes(600), "/k of k:1 is an initrd, not a kernel: see kernelPath"),
+        (
+            b"MZ" + bytes(600),
+            bytes(0x202) + b"HdrS" + bytes(99),
+            "/i of k:1 is a Linux kernel, not an initrd: see init",
+        ),
+    ],
+)
+def test_kernel_and_initrd_in_each_others_place(
+    kernel: bytes, initrd: bytes, words: str, layout: Layout, places: Places, home: Path, make_vmi: Make
+) -> None:
+    layout.image("k:1", tar(member("k", kernel), member("i", initrd)))
+    container = {"image": "k:1", "kernelPath": "/k", "initrdPath": "/i"}
+    vmi = make_vmi(domain={"firmware": {"kernelBoot": {"container": container}}})
+    with pytest.raises(ImageError, match=words):
+        prepare(vmi, PlainDriver(), home, places, Inputs())
+
+
+@pytest.mark.parametrize(
     ("format_", "options"),
     [
         *((format_, ()) for format_ in ("qcow2", "vmdk", "vdi", "vhdx", "vpc")),

@@ -262,18 +262,19 @@ class _Making:
         """Return where kernel and initrd are on the host, if the machine has them."""
         firmware = (self._vmi["spec"].get("domain") or {}).get("firmware") or {}
         source: Obj = (firmware.get("kernelBoot") or {}).get("container") or {}
-        paths = [str(source.get(key) or "") for key in ("kernelPath", "initrdPath")]
-        found = [await self._boot_file(source, path) if path else None for path in paths]
+        keys = ("kernelPath", "initrdPath")
+        found = [await self._boot_file(source, key) if source.get(key) else None for key in keys]
         return found[0], found[1]
 
-    async def _boot_file(self, source: Obj, path: str) -> HostPath:
+    async def _boot_file(self, source: Obj, key: str) -> HostPath:
         if not self.pool.of_files:
             raise AgentError(f"a kernel is a file, and pool {self.pool.name} of the host has none", retry=False)
+        path = str(source[key])
         called = f"{path} of {source['image']}"
         image = await asyncio.to_thread(self._sources.kernel_file, source, path)
 
         def ready() -> tuple[Path, int]:
-            file = disks.boot_file(image, called).path
+            file = disks.boot_file(image, called, key).path
             return file, file.stat().st_size
 
         return HostPath((await self._bringer.kept(self.pool, image, "boot", called, ready, self.say)).path)

@@ -33,6 +33,9 @@ REFUSED = (
     (b"QED\0", "a QED image"),
     (b"# Disk DescriptorFile", "a VMDK description, which names its data in other files"),
 )
+LINUX, LINUX_MAGIC = 0x202, b"HdrS"
+"""Where a Linux kernel for x86 says that it is one (https://docs.kernel.org/arch/x86/boot.html)."""
+CPIO = (b"070701", b"070702", b"070707")
 EMPTY = "an empty file"
 _EXAMINERS: Mapping[str, Callable[[Reading], int]] = {
     "qcow2": qcow2.size_of,
@@ -81,6 +84,15 @@ def examine(descriptor: int, called: str) -> Examined:
     except Unfit as error:
         raise ImageError(f"{called}, a {format_} image, is refused: {error}", retry=False) from None
     return Examined(format_, size, f"a {format_} image")
+
+
+def mistaken(descriptor: int, key: str) -> str:
+    """Return what a file is instead if it is the kernel where ``key`` (of ``kernelBoot``) wants an initrd, or a cpio
+    archive where it wants a kernel."""
+    head = Reading(descriptor).head(LINUX + len(LINUX_MAGIC))
+    if key == "initrdPath" and head[LINUX:] == LINUX_MAGIC:
+        return "a Linux kernel, not an initrd"
+    return "an initrd, not a kernel" if key == "kernelPath" and head.startswith(CPIO) else ""
 
 
 def not_to_boot(descriptor: int) -> str:
