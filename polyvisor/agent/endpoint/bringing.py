@@ -30,7 +30,7 @@ from polyvisor.api import Obj
 from polyvisor.api.dumps import dump_claim
 from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
 from polyvisor.api.quantity import whole
-from polyvisor.api.reading import nested
+from polyvisor.api.reading import nested, phase_of
 from polyvisor.api.volumes import claim_of
 from polyvisor.domain import DiskSource, HostPath
 from polyvisor.drivers.base import Driver
@@ -113,6 +113,11 @@ class Bringer:
         if claim is None:
             raise NoSuchClaim(namespace, name)
         if not claim["spec"].get("volumeName"):
+            if phase_of(claim) == "Bound":
+                what = f"claim {namespace}/{name} is a folder of this machine, not a disk on the host of endpoint"
+                raise AgentError(
+                    f"{what} {endpoint}; use a claim of a storage class that the endpoint maps", retry=False
+                )
             raise AgentError(f"claim {namespace}/{name} is not bound to a volume yet; waiting for it")
         bound = volumes.get(str(claim["spec"]["volumeName"])) or {}
         csi = (bound.get("spec") or {}).get("csi") or {}
