@@ -30,6 +30,8 @@ WHOLE = 1 << 20
 """Raw images are made a multiple of this long: some hypervisors refuse others where the host's cache is bypassed."""
 MAX_CAPACITY = 1 << 50
 MAX_KERNEL = 1 << 30
+MAX_DEPTH = 32
+"""Of a host disk's path: those of a namespace are looked through whenever one is made."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,8 @@ def host_disk(
         raise UnsafePath(f"host disk: {error}") from None
     if not names:
         raise UnsafePath(f"host disk {path}: a file below {root} is needed")
+    if len(names) > MAX_DEPTH:
+        raise UnsafePath(f"host disk {path[:80]}: {len(names)} folders deep; {MAX_DEPTH} are accepted")
     doing = f"preparing host disk {path}"
     with translated(root, doing):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)

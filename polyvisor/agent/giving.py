@@ -13,7 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polyvisor.agent import safepath
+from polyvisor.agent.errors import UnsafePath
 
+MAX_DEPTH, MAX_ENTRIES = 8, 1000
+"""Of folders in each other, and of files in one, in what a TPM or firmware keeps; a handful of files, as they come."""
 PASSED = stat.S_IXOTH
 READ = stat.S_IROTH | stat.S_IRGRP
 
@@ -41,12 +44,24 @@ def show_file(top: Path, path: Path) -> None:
 def give_folder(top: Path, path: Path, user: int) -> None:
     """Make a user the owner of a folder below ``top`` and of all in it but files that have other names elsewhere."""
     with _reached(top, path.relative_to(top).parts[:-1]) as parent, safepath.walk(parent, [path.name]) as folder:
-        for _, folders, files, at in os.fwalk(".", dir_fd=folder):
-            for name in (*folders, *files):
-                found = os.stat(name, dir_fd=at, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
-                    os.chown(name, user, user, dir_fd=at, follow_symlinks=False)
-        os.fchown(folder, user, user)
+        _give_all(folder, user, 0)
+
+
+def _give_all(folder: int, user: int, depth: int) -> None:
+    """Give an open folder and what is in it. It may have been another hypervisor's, who may have made it anything."""
+    if depth > MAX_DEPTH:
+        raise UnsafePath(f"the state of a machine has more than {MAX_DEPTH} folders in each other")
+    names = os.listdir(folder)
+    if len(names) > MAX_ENTRIES:
+        raise UnsafePath(f"the state of a machine has more than {MAX_ENTRIES} files in a folder")
+    for name in names:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            with safepath.walk(folder, [name]) as inner:
+                _give_all(inner, user, depth + 1)
+        elif found.st_nlink == 1:
+            os.chown(name, user, user, dir_fd=folder, follow_symlinks=False)
+    os.fchown(folder, user, user)
 
 
 def show_tree(top: Path, path: Path) -> None:

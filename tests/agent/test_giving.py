@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent import giving
+from polyvisor.agent import giving, safepath
 from polyvisor.agent.errors import UnsafePath
 
 pytestmark = pytest.mark.root
@@ -88,3 +88,23 @@ def test_a_tree_is_shown_and_need_not_be_there(top: Path) -> None:
     giving.show_tree(top, top / "ns/missing")
     assert mode(top / "ns/claim/a") & 0o005 == 0o005
     assert (mode(top / "ns/claim/a/b.xml"), owner(top / "ns/claim/a/b.xml")) == (0o644, os.geteuid())
+
+
+@pytest.mark.parametrize(("deep", "many"), [(1500, 1), (1, 20000)])
+def test_a_folder_that_no_state_of_a_machine_can_be_is_refused(top: Path, deep: int, many: int) -> None:
+    state = top / "ns/claim/tpm"
+    state.mkdir()
+    at = os.open(state, os.O_RDONLY)
+    for _ in range(deep):
+        os.mkdir("d", dir_fd=at)
+        inner = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    for number in range(many):
+        os.mknod(str(number), dir_fd=at)
+    os.close(at)
+    try:
+        with pytest.raises(UnsafePath, match="more than"):
+            giving.give_folder(top, state, USER)
+    finally:  # pytest's own removal goes down by recursion
+        safepath.remove_path(state)

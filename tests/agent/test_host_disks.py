@@ -44,3 +44,10 @@ def test_no_host_disk_is_larger_than_the_file_system(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="host disks of a namespace may have"):
         disks.host_disk(tmp_path, "big.img", "DiskOrCreate", 1 << 50)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_disks_path_is_no_maze(tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="33 folders deep; 32 are accepted"):
+        disks.host_disk(tmp_path, f"{'a/' * 32}disk.img", "DiskOrCreate", MIB)
+    assert list(tmp_path.iterdir()) == []
+    disks.host_disk(tmp_path, f"{'a/' * 31}disk.img", "DiskOrCreate", MIB)
