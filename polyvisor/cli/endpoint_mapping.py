@@ -43,10 +43,12 @@ def pair(option: str, text: str, ours: str, theirs: str) -> Obj:
 
 
 def _merged(there: Sequence[Obj], new: Sequence[Obj], key: str) -> list[Obj]:
-    """Return both; of two with one key the later one's fields count."""
+    """Return both; what is said of a network of the host goes with it when another takes its place."""
     found = {one[key]: one for one in there}
     for one in new:
-        found[one[key]] = {**found.get(one[key], {}), **one}
+        before = found.get(one[key], {})
+        another = "network" in one and before.get("network") != one["network"]
+        found[one[key]] = one if another else {**before, **one}
     return list(found.values())
 
 

@@ -221,7 +221,10 @@ def test_pools_and_networks_are_mapped_one_after_the_other(call) -> None:  # typ
     spec = json.loads(call("endpoint", "show", "one", "-o", "json").out)["spec"]
     pools = {item["storageClass"]: item["pool"] for item in spec["storage"]}
     assert (pools["fast"], pools["slow"]) == ("other", "default-pool")
-    assert {"name": "pod", "network": "default"} in spec["networks"]
+    assert [item["network"] for item in spec["networks"] if item["name"] == "pod"] == ["default"]
+    call("endpoint", "map", "one", "--network", "pod=lab")  # what is said of the other network is not said of this one
+    spec = json.loads(call("endpoint", "show", "one", "-o", "json").out)["spec"]
+    assert spec["networks"] == [{"name": "pod", "network": "lab"}]
 
 
 def test_what_is_to_be_adopted_is_named(call) -> None:  # type: ignore[no-untyped-def]
