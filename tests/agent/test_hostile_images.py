@@ -6,14 +6,12 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from polyvisor.agent import decoding, disks
 from polyvisor.agent.disks import Image
-from polyvisor.agent.endpoint.bringing import Bringer
-from polyvisor.agent.endpoint.pools import Pool
+from polyvisor.agent.endpoint.bringing import to_upload
 from polyvisor.agent.errors import AgentError, ImageError
 from polyvisor.agent.incoming import Incoming
 from polyvisor.agent.sources import Places
@@ -83,24 +81,15 @@ def test_import_and_upload(hostile: Hostile, tmp_path: Path, secret: Path) -> No
     assert not list((tmp_path / "v/ns/c").iterdir())
 
 
-class NothingThere:
-    """The pools of an endpoint's host, to which nothing may be brought."""
-
-    async def volume(self, pool: str, name: str) -> None:
-        return None
-
-
 @EACH
 @pytest.mark.usefixtures("nothing_decodes")
 @pytest.mark.parametrize("wanted", ["raw", "qcow2", "vmdk"])
-async def test_upload_to_the_host_of_an_endpoint(hostile: Hostile, wanted: str, tmp_path: Path, secret: Path) -> None:
+def test_upload_to_the_host_of_an_endpoint(hostile: Hostile, wanted: str, tmp_path: Path, secret: Path) -> None:
     image, scratch = tmp_path / "in-the-cache", tmp_path / "scratch"
     image.write_bytes(hostile.make(tmp_path, secret))
     scratch.mkdir()
-    bringer = Bringer(cast(Any, None), scratch)
-    bringer._pools = cast(Any, NothingThere())
     with pytest.raises(ImageError, match=hostile.words):
-        await bringer.image(Pool("pool", "dir", 0), Image.here(image), wanted, "it", scratch, lambda _: None)
+        to_upload(Image.here(image), scratch, wanted, "it", lambda _: None)
     assert not list(scratch.iterdir())
 
 

@@ -255,10 +255,7 @@ class _Making:
         called, form = f"the disk image of {source['image']}", self._format()
 
         def ready() -> tuple[Path, int]:
-            has = disks.examined(image, called).format
-            if has != form:
-                self.say(f"converting {called}, which is {has}, to {form}")
-            return _ready(image, has, self.scratch, form, called)
+            return to_upload(image, self.scratch, form, called, self.say)
 
         base = await self._bringer.kept(self.pool, image, form, called, ready, self.say)
         return await self._bringer.own(self.pool, self._name(name, form), form, base.capacity, base)
@@ -294,8 +291,14 @@ def _length(file: Path) -> int:
     return file.stat().st_size
 
 
-def _ready(image: Image, has: str, folder: Path, wanted: str, called: str) -> tuple[Path, int]:
-    """Return a file to upload, in the format that is wanted, and the size of the disk in it."""
+def to_upload(image: Image, folder: Path, wanted: str, called: str, say: Progress) -> tuple[Path, int]:
+    """Return an image as a file to upload, in the format that is wanted, and the size in bytes of the disk in it.
+
+    The image is examined before anything else reads it. Raises :class:`ImageError` if it is refused.
+    """
+    has = disks.examined(image, called).format
+    if has != wanted:
+        say(f"converting {called}, which is {has}, to {wanted}")
     if has == wanted and has in disks.LAYERED:
         return image.path, disks.capacity(disks.size_of(image, has) or 0, called, SECTOR)
     place = folder / f"image.{wanted}"
