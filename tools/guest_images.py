@@ -162,6 +162,8 @@ def userland(busybox: bytes) -> Tree:
     tree: Tree = {"bin/busybox": Entry(0o755, busybox)}
     for applet in APPLETS:
         tree[f"bin/{applet}"] = Entry(0o777, link="busybox")
+    for name in ("poweroff", "reboot"):  # where a kernel looks that its hypervisor asks for one
+        tree[f"sbin/{name}"] = Entry(0o777, link=f"../bin/{name}")
     for folder in ("dev", "mnt", "proc", "root", "run", "sbin", "sys", "usr/bin", "usr/sbin", "var/log"):
         tree[folder] = Entry(0o755)
     tree["tmp"] = Entry(0o1777)
