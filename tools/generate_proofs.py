@@ -1,8 +1,8 @@
 """Write ``docs/proofs.md`` from the drivers' ``proofs.toml``: ``python tools/generate_proofs.py [--check]``.
 
 A proof file has one table for each level. ``status`` is ``done``, ``partly``, ``todo`` or ``exempt``. What is done says
-what was proved and by which command, the rest says why not. ``[[real.lab]]`` are results of a laboratory that no test
-here can repeat. A command that names a test which is not there fails, so that a proof cannot outlive its test.
+what was proved and by which command, the rest says why not. ``[[real.lab]]`` are results of ``make lab`` and of
+machines elsewhere. A command that names a test which is not there fails, so that a proof cannot outlive its test.
 """
 
 from __future__ import annotations

@@ -13,17 +13,25 @@ from tests.lab.results import Result
 
 DRIVERS = Path(__file__).resolve().parents[2] / "polyvisor" / "drivers"
 HEAD = "[[real.lab]]"
+MAX_SEEN = 90
+"""Characters of a step's output in a proof."""
 
 
 def entry(result: Result, date: str) -> str:
     """Return the entry in TOML; ``date`` is as in 2026-12-01. Strings of JSON are strings of TOML, too."""
     against = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    what = "; ".join(f"{step.name}: {step.seen}" if step.seen else step.name for step in result.steps)
+    what = "; ".join(f"{step.name}: {_short(step.seen)}" if step.seen else step.name for step in result.steps)
     values = {
         "lane": result.lane, "date": date, "against": f"{against} (emulated machine)",
         "what": f"{what} (`make lab LANES={result.lane}`, {result.seconds:.0f} s)",
     }  # fmt: skip
     return "\n".join([HEAD, *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items())])
+
+
+def _short(text: str) -> str:
+    """Return a line of output without its gaps, cut where it is long."""
+    words = " ".join(text.split())
+    return words if len(words) <= MAX_SEEN else f"{words[:MAX_SEEN].rstrip()} ..."
 
 
 def recorded(text: str, result: Result, date: str) -> str:

@@ -36,6 +36,13 @@ def test_a_result_becomes_an_entry_beside_the_others() -> None:
     assert labs[1]["what"] == 'boot: says "login:"; stop (`make lab LANES=kvm`, 61 s)'
 
 
+def test_what_was_seen_is_cut_where_it_is_long() -> None:
+    long = Result("kvm", "qemu", steps=(Step("list", 1.0, f"Domain-0   running {'x' * 200}"),))
+    (lab,) = tomllib.loads(recorded("[real]\n", long, "2026-12-01"))["real"]["lab"]
+    assert lab["what"].startswith("list: Domain-0 running xxx")
+    assert "xxx ... (`make lab" in lab["what"]
+
+
 def test_the_next_result_of_a_lane_takes_the_place_of_its_last() -> None:
     once = recorded(FILE, DONE, "2026-12-01")
     assert recorded(once, DONE, "2026-12-01") == once

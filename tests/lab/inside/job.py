@@ -151,7 +151,7 @@ def boot() -> None:
 def use() -> None:
     client = Client(from_kubeconfig(STATE / "kubeconfig"))
     with step("console") as seen, shell(client, NAME) as console:
-        seen(console.says("grep -m1 'model name' /proc/cpuinfo", rb"model name\s*: [^\r\n]*")[0].decode())
+        seen(console.says("grep -m1 'model name' /proc/cpuinfo", rb"model name\s*: [^\r\n]+(?=[\r\n])")[0].decode())
     with step("pause and unpause") as seen, shell(client, NAME) as console:
         polyvisor("pause", "vmi", NAME)
         console.type("echo again-$((40+3))")
