@@ -46,7 +46,13 @@ _PATTERNS: tuple[tuple[str, Aspect, str, str, bool], ...] = (
     ),
     (r"Host key for .* has changed", "Authenticated", "HostKeyChanged", _KNOWN_HOSTS, True),
     (r"Host key verification failed", "Authenticated", "HostKeyNotKnown", _KNOWN_HOSTS, True),
-    (r"incorrect user name or password", "Authenticated", "CredentialsRefused", _REFUSED, False),
+    (
+        r"incorrect user name or password|call to 'Login'.*[Ll]ogin failure",
+        "Authenticated",
+        "CredentialsRefused",
+        _REFUSED,
+        False,
+    ),
     (r"Permission denied \([a-z,-]+\)", "Authenticated", "CredentialsRefused", _REFUSED, False),
     (r"Our own certificate", "Authenticated", "ClientCertificateInvalid", "Replace tls.crt and tls.key.", False),
     (

@@ -23,6 +23,8 @@ from polyvisor.kube.tasks import end_task
 VERSIONS = [1]
 GREETING_SECONDS = 40.0
 END_SECONDS = 10.0
+QUIET = {"LIBVIRT_LOG_OUTPUTS": "4:stderr"}
+"""Errors alone: some drivers warn of each property of an answer that they do not know, with each look at the host."""
 
 
 class HostError(Exception):
@@ -87,7 +89,7 @@ class HostLink:
                 stdout=descriptor,
                 stderr=descriptor,
                 cwd="/",
-                env=keep,
+                env={**keep, **QUIET},
                 start_new_session=True,
             )
         except BaseException:

@@ -122,9 +122,8 @@ class Pools:
 
     async def names(self, pool: str) -> list[str]:
         """Return the names of a pool's volumes."""
-        found = (await self._keeper.ask("volumes", pool=pool)).get("volumes")
-        listed = found if isinstance(found, list) else []
-        return [str(one["name"]) for one in listed if isinstance(one, dict) and isinstance(one.get("name"), str)]
+        found = (await self._keeper.ask("volume-names", pool=pool)).get("names")
+        return [one for one in (found if isinstance(found, list) else []) if isinstance(one, str)]
 
     async def upload(self, pool: str, name: str, file: Path, progress: Callable[[int], None]) -> None:
         """Write a file of this machine into a volume of ours; ``progress`` is told how many bytes have gone."""

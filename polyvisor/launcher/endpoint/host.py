@@ -53,7 +53,6 @@ CLOSED = {
     libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "it was asked for",
 }
 _UUID = re.compile(r"<host>.*?<uuid>([0-9a-fA-F-]{36})</uuid>", re.DOTALL)
-_PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
 Answer = dict[str, Any]
 
 
@@ -75,8 +74,6 @@ class Host:
             "connect": self._connect,
             "domains": self._list,
             "describe": self._describe,
-            "pools": self._pools,
-            "volumes": self._volumes,
             "networks": self._networks,
             "capabilities": self._capabilities,
             **Domains(self._there, _record, self._consoles).operations,
@@ -185,25 +182,6 @@ class Host:
         if domain.isPersistent():
             answer["defined"] = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         return answer
-
-    def _pools(self, _: Answer) -> Answer:
-        pools = []
-        for pool in _listed(self._there().listAllStoragePools):
-            state, capacity, allocation, available = pool.info()
-            active = state == libvirt.VIR_STORAGE_POOL_RUNNING
-            sizes = {"capacity": capacity, "allocation": allocation, "available": available}
-            path = _PATH.search(pool.XMLDesc(0))
-            pools.append({"name": pool.name(), "active": active, "path": path[1] if path else "", **sizes})
-        return {"pools": pools}
-
-    def _volumes(self, asked: Answer) -> Answer:
-        pool = self._there().storagePoolLookupByName(_text(asked, "pool"))
-        volumes = []
-        for volume in pool.listAllVolumes(0):
-            _, capacity, allocation = volume.info()
-            sizes = {"capacity": capacity, "allocation": allocation}
-            volumes.append({"name": volume.name(), "path": volume.path(), **sizes})
-        return {"volumes": volumes}
 
     def _networks(self, _: Answer) -> Answer:
         networks = _listed(self._there().listAllNetworks)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import socket
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import libvirt
 
-from polyvisor.launcher.endpoint.owned import Answer, Refused, text_of
+from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Answer, Refused, text_of
 
 OURS = re.compile(r"polyvisor-[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 CHUNK = 1024 * 1024
+_PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
 
 
 class Volumes:
@@ -26,11 +27,39 @@ class Volumes:
     def __init__(self, there: Callable[[], Any]) -> None:
         self._there = there
         self.operations: Mapping[str, Callable[[Answer], Answer]] = {
+            "pools": self._pools,
             "pool": self._pool,
+            "volumes": self._volumes,
+            "volume-names": self._names,
             "volume": self._volume,
             "create-volume": self._create,
             "delete-volume": self._delete,
         }
+
+    def _pools(self, _: Answer) -> Answer:
+        """Return all pools with folder and room."""
+        connection = self._there()
+        names = (connection.listStoragePools, connection.listDefinedStoragePools)
+        pools = []
+        for pool in _all(connection.listAllStoragePools, names, connection.storagePoolLookupByName):
+            state, capacity, allocation, available = pool.info()
+            active = state == libvirt.VIR_STORAGE_POOL_RUNNING
+            sizes = {"capacity": capacity, "allocation": allocation, "available": available}
+            path = _PATH.search(pool.XMLDesc(0))
+            pools.append({"name": pool.name(), "active": active, "path": path[1] if path else "", **sizes})
+        return {"pools": pools}
+
+    def _volumes(self, asked: Answer) -> Answer:
+        """Return the volumes of a pool with path and size."""
+        pool, volumes = self._find(text_of(asked, "pool")), []
+        for volume in _all(pool.listAllVolumes, (pool.listVolumes,), pool.storageVolLookupByName):
+            _, capacity, allocation = volume.info()
+            sizes = {"capacity": capacity, "allocation": allocation}
+            volumes.append({"name": volume.name(), "path": volume.path(), **sizes})
+        return {"volumes": volumes}
+
+    def _names(self, asked: Answer) -> Answer:
+        return {"names": self._find(text_of(asked, "pool")).listVolumes()}
 
     def _pool(self, asked: Answer) -> Answer:
         """Return a pool's kind, folder and room; it is looked at again first, as others may write to it."""
@@ -104,6 +133,23 @@ class Volumes:
             if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise Refused("no-volume", f"there is no volume {name} in pool {pool}") from None
             raise
+
+
+def _all(
+    objects: Callable[[int], list[Any]], names: Iterable[Callable[[], list[str]]], look_up: Callable[[str], Any]
+) -> list[Any]:
+    """Return what a host lists, name by name where its driver lists no more; nothing where it has no such thing."""
+    try:
+        return objects(0)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in UNSUPPORTED:
+            raise
+    try:
+        return [look_up(name) for listed in names for name in listed()]
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in UNSUPPORTED:
+            return []
+        raise
 
 
 def _copy(stream: Any, connection: socket.socket, first: bytes, length: int) -> None:

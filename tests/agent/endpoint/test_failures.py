@@ -52,6 +52,13 @@ UNKNOWN = (
             "CredentialsRefused",
             False,
         ),
+        (
+            "internal error: HTTP response code 500 for call to 'Login'. Fault: ServerFaultCode - Login failure",
+            1,
+            "Authenticated",
+            "CredentialsRefused",
+            False,
+        ),
         ("authentication unavailable: no polkit agent available", 80, "Privileged", "NotAuthorized", True),
         (
             "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied",

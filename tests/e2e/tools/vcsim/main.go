@@ -1,11 +1,14 @@
 // Command vcsim plays an ESX host for libvirt's ESX driver: VMware's own simulator, with what libvirt misses put in.
 //
-// libvirt's reader of SOAP wants a type on every item of a list, and the simulator registers a machine without reading
-// its VMX file; both are mended on the way through. It prints its address and serves until its input ends. User and
-// password are those given; with -datastore the files of the host's datastore are below that folder, for a test to see.
+// libvirt's reader of SOAP wants a type on every item of a list; the simulator registers a machine without reading its
+// VMX file, tells of disks without their size, and finds no file where no pattern is given. All that is mended on the way through. It prints its address and
+// serves until its input ends. A line "expire" ends all sessions, and is answered by "expired"; "login" is printed for
+// each attempt to log in. User and password are those given; with -datastore the files of the host's datastore are below
+// that folder, for a test to see.
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"flag"
@@ -24,7 +27,9 @@ import (
 
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/find"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -32,6 +37,12 @@ var (
 	listType   = regexp.MustCompile(`:type="ArrayOf(\w+)"`)
 	registered = regexp.MustCompile(`<RegisterVM_Task.*<path[^>]*>\[[^\]]*\] ([^<]*)</path>`)
 	entry      = regexp.MustCompile(`(?m)^([\w.:]+) = "(.*)"$`)
+	login      = regexp.MustCompile(`<Login[ >]`)
+	unlimited  = regexp.MustCompile(`(?s)(<SearchDatastoreSubFolders_Task.*)</searchSpec>`)
+	below      = regexp.MustCompile(`(<folderPath>\[[^\]]*\])/`)
+	searched   = regexp.MustCompile(`<folderPath>\[[^\]]*\] ?([^<]*)</folderPath>`)
+	disk       = regexp.MustCompile(`<file [^>]*type="VmDiskFileInfo"[^>]*><path>([^<]*)</path>`)
+	extent     = regexp.MustCompile(`(?m)^RW (\d+) `)
 )
 
 func main() {
@@ -56,9 +67,42 @@ func main() {
 	front := httptest.NewTLSServer(mended(inner.URL, *folder))
 	defer front.Close()
 	fmt.Println(front.URL)
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
-		log.Fatal(err)
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		if lines.Text() == "expire" {
+			if err := expire(inner.URL); err != nil {
+				log.Fatal(err)
+			}
+			fmt.Println("expired")
+		}
 	}
+}
+
+// expire ends all sessions but the one that it is done with, as a host does with those that are idle.
+func expire(simulator *url.URL) error {
+	ctx := context.Background()
+	client, err := govmomi.NewClient(ctx, simulator, true)
+	if err != nil {
+		return err
+	}
+	var all mo.SessionManager
+	manager := *client.ServiceContent.SessionManager
+	err = property.DefaultCollector(client.Client).RetrieveOne(ctx, manager, []string{"sessionList"}, &all)
+	if err != nil {
+		return err
+	}
+	own, err := client.SessionManager.UserSession(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range all.SessionList {
+		if one.Key != own.Key {
+			if err := client.SessionManager.TerminateSession(ctx, []string{one.Key}); err != nil {
+				return err
+			}
+		}
+	}
+	return client.Logout(ctx)
 }
 
 // moveTo puts a datastore's files below folder, and says where the host mounts it: the simulator leaves that out.
@@ -80,7 +124,7 @@ func mended(simulator *url.URL, folder string) http.Handler {
 		if err != nil {
 			return err
 		}
-		setBody(response, typed(body))
+		setBody(response, sized(typed(body), folder))
 		if found := response.Request.Context().Value(registration{}); found != nil {
 			return adopt(simulator, filepath.Join(folder, found.(string)))
 		}
@@ -92,7 +136,14 @@ func mended(simulator *url.URL, folder string) http.Handler {
 			http.Error(writer, err.Error(), http.StatusBadRequest)
 			return
 		}
+		if !bytes.Contains(body, []byte("<matchPattern")) {
+			body = unlimited.ReplaceAll(body, []byte("$1<matchPattern>*</matchPattern></searchSpec>"))
+			request.ContentLength = int64(len(body))
+		}
 		request.Body = io.NopCloser(bytes.NewReader(body))
+		if login.Match(body) {
+			fmt.Println("login")
+		}
 		if found := registered.FindSubmatch(bytes.ReplaceAll(body, []byte("\n"), nil)); found != nil {
 			path := string(found[1])
 			if err := accompany(filepath.Join(folder, path)); err != nil {
@@ -126,6 +177,27 @@ func typed(body []byte) []byte {
 		body = plain.ReplaceAll(body, []byte(`<`+name+`$1 xsi:type="`+name+`">`))
 	}
 	return body
+}
+
+// sized adds the size to each disk of the folders that were searched, as its descriptor has it, and names the folders
+// as a host does.
+func sized(body []byte, folder string) []byte {
+	body = below.ReplaceAll(body, []byte("$1 "))
+	var out []byte
+	starts := append(searched.FindAllSubmatchIndex(body, -1), []int{len(body), len(body), 0, 0})
+	out = append(out, body[:starts[0][0]]...)
+	for i, at := range starts[:len(starts)-1] {
+		path := filepath.Join(folder, string(body[at[2]:at[3]]))
+		out = append(out, disk.ReplaceAllFunc(body[at[0]:starts[i+1][0]], func(item []byte) []byte {
+			text, _ := os.ReadFile(filepath.Join(path, string(disk.FindSubmatch(item)[1])))
+			sectors := 0
+			if size := extent.FindSubmatch(text); size != nil {
+				sectors, _ = strconv.Atoi(string(size[1]))
+			}
+			return []byte(fmt.Sprintf("%s<capacityKb>%d</capacityKb>", item, sectors/2))
+		})...)
+	}
+	return out
 }
 
 func setBody(response *http.Response, body []byte) {
