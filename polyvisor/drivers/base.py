@@ -273,6 +273,9 @@ class Driver(ABC):
     graceful_shutdown: bool = True
     enabled_by_default: bool = False
     """Whether a cluster has the driver whose administrator lists none."""
+    own_domain: str = ""
+    """UUID of the domain that is the host itself, for a hypervisor that lists one; its CPUs are not taken from guests,
+    its memory is."""
     watched: tuple[str, ...] = ()
     """Device nodes, files and folders whose coming, going or change is a reason to probe again at once."""
     no_image: str = ""

@@ -9,11 +9,14 @@ PASSING = ("shutdown", "unknown")
 """States that a domain does not stay in."""
 
 
-def obstacles(domain: Domain, endpoint: Obj, cluster: str, machine: str) -> list[str]:
+def obstacles(domain: Domain, endpoint: Obj, cluster: str, machine: str, itself: str = "") -> list[str]:
     """Return why a domain cannot be adopted, each with what to do; empty if nothing but its XML can prevent it.
 
-    ``machine`` is whose the domain is by its mark, empty if that machine is gone.
+    ``machine`` is whose the domain is by its mark, empty if that machine is gone; ``itself`` is the UUID of the domain
+    that is the host itself, where the hypervisor lists one.
     """
+    if domain.uuid == itself:
+        return ["it is the host itself, which its hypervisor lists as a domain"]
     name = endpoint["metadata"]["name"]
     found = []
     if domain.owner and domain.owner != cluster:

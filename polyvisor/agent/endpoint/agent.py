@@ -169,7 +169,8 @@ class EndpointAgent:
 
     def obstacles(self, name: str, domain: Domain) -> list[str]:
         """Return why a domain of an endpoint cannot be adopted, beside what its XML says."""
-        return obstacles(domain, self._keepers[name].endpoint, self._cluster, self.owner(domain))
+        keeper = self._keepers[name]
+        return obstacles(domain, keeper.endpoint, self._cluster, self.owner(domain), keeper.seen.itself)
 
     def keeper(self, name: str) -> Keeper | None:
         """Return the keeper of an endpoint, if there is such an endpoint."""

@@ -139,7 +139,8 @@ class Keeper:
             self._fail(Failure("Supported", "DriverMissing", what, "Install the package that has the driver."))
             return RESYNC_SECONDS
         driver, scheme = pair
-        self.seen = replace(self.seen, driver=driver.name, insecure=_insecure(uri, scheme, spec))
+        insecure = _insecure(uri, scheme, spec)
+        self.seen = replace(self.seen, driver=driver.name, insecure=insecure, itself=driver.own_domain)
         secret = read_secret(self._endpoint, self._found)
         if isinstance(secret, Secret):
             self.seen = replace(self.seen, tried=secret)

@@ -47,6 +47,7 @@ class Observed:
 
     ``domains`` is None until they were listed; they and ``host`` may be older than a failure. ``refused`` is what the
     host said of new credentials while the connection goes on with older ones. ``insecure`` says what is not secure.
+    ``itself`` is the UUID of the domain that is the host itself, where the hypervisor lists one.
     """
 
     driver: str
@@ -56,6 +57,7 @@ class Observed:
     failure: Failure | None = None
     refused: Failure | None = None
     insecure: str = ""
+    itself: str = ""
     good: Secret | None = None
     tried: Secret | None = None
 
@@ -162,11 +164,16 @@ def _schedulable(spec: Obj, failure: Failure | None) -> Condition:
 
 
 def resources_of(spec: Obj, host: HostInfo, seen: Observed) -> Obj:
-    """Return capacity and allocatable: as declared, else as measured; less what foreign domains have."""
+    """Return capacity and allocatable: as declared, else as measured; less what foreign domains have.
+
+    The domain that is the host itself has memory of its own, but shares its CPUs with guests: by default it has all.
+    """
     declared = spec.get("capacity") or {}
     measured: dict[str, Any] = {"cpu": host.cpus, "memory": host.memory, "pods": MAX_PODS}
     capacity = {key: parse_quantity(declared[key]) if key in declared else measured[key] for key in measured}
-    cpus, memory = used(one for one in seen.domains or () if not is_managed(one, seen.cluster))
+    foreign = [one for one in seen.domains or () if not is_managed(one, seen.cluster)]
+    cpus = used(one for one in foreign if one.uuid != seen.itself)[0]
+    memory = used(foreign)[1]
     taken = {"cpu": 0 if "cpu" in declared else cpus, "memory": 0 if "memory" in declared else memory, "pods": 0}
     left = {key: max(capacity[key] - taken[key], 0) for key in capacity}
     return {"capacity": _written(capacity), "allocatable": _written(left)}

@@ -46,6 +46,7 @@ class XenDriver(Driver):
     links = ("https://libvirt.org/drvxen.html", "https://xenproject.org/")
     uris = (URI, "xen+ssh://root@HOST/system")
     schemes = (UriScheme("xen", paths=("/system", "/")),)
+    own_domain = "00000000-0000-0000-0000-000000000000"
     watched = ("/dev/xen/privcmd",)
     virt_types = tuple(KINDS)
     os_types = tuple(kind for kind, _ in KINDS.values())

@@ -48,6 +48,11 @@ def test_why_not_and_what_to_do(found: Domain, machine: str, spec: Obj, said: st
     assert all(said in reason for reason in reasons)
 
 
+def test_the_host_itself_is_not_adopted() -> None:
+    [reason] = obstacles(domain(), endpoint(URI), "ours", "", itself=UUID)
+    assert "it is the host itself" in reason
+
+
 class Copy:
     """An informer without a server."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from polyvisor.agent.endpoint.link import HostError
+from polyvisor.drivers.base import Driver
 from tests.agent.endpoint.conftest import Watched, endpoint, secret
 
 TEST = "test:///default"
@@ -104,3 +105,9 @@ async def test_the_loop_goes_on_while_a_host_is_slow(watched: Watched) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert watched.saved == []  # the connection is still being tried, and this line is reached
+
+
+async def test_a_driver_says_which_domain_is_the_host_itself(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driver, "own_domain", "the-host")
+    watched.start(endpoint(TEST))
+    assert (await watched.connected()).itself == "the-host"

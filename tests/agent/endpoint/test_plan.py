@@ -62,6 +62,12 @@ def test_a_declared_capacity_is_not_lessened() -> None:
     assert found["allocatable"] == {"cpu": "4", "memory": "14Gi", "pods": "20"}
 
 
+def test_the_cpus_of_the_host_itself_are_not_taken_from_it() -> None:
+    itself = Domain("0", "itself", 0, "running", 8, 2 * GIB)
+    found = status(host=HOST, domains=(itself, *DOMAINS), itself="0")
+    assert found["allocatable"] == {"cpu": "6", "memory": "12Gi", "pods": "1k"}
+
+
 def test_nothing_is_known_before_the_first_answer() -> None:
     found = conditions(status())
     assert found["Ready"] == ("False", "Connecting")
