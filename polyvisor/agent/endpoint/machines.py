@@ -46,6 +46,8 @@ from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQu
 STARTING_LOOK_SECONDS = 3.0
 ADDRESS_LOOK_SECONDS = 30.0
 """How often a running guest's addresses are asked for: soon while none is known, else now and then."""
+CONSOLE_LOOK_SECONDS = 30.0
+"""When a console that could not be opened is tried again."""
 Key = tuple[str, str]
 log = logging.getLogger("polyvisor.endpoints")
 
@@ -130,7 +132,7 @@ class Machines:
         try:
             return await self._step(vmi, pod)
         except HostError as error:
-            if self._keeper.seen.failure is not None or error.code in ("not-connected", "ended", "no-answer"):
+            if self._is_away(error):
                 return await self._away(vmi)
             return await self._failed(vmi, AgentError(f"the host of endpoint {self.name}: {error}"))
         except AgentError as error:
@@ -202,7 +204,7 @@ class Machines:
             raise
 
     async def _is_running(self, vmi: Obj, pod: Obj | None, domain: Domain, driver: Driver) -> float | None:
-        await self._keeper.ask("follow", **self._owner(vmi))
+        without_console = await self._follow(vmi)
         found: Obj = {}
         if not described.described(vmi):
             told = await self._keeper.ask("describe", uuid=domain.uuid)
@@ -211,12 +213,33 @@ class Machines:
         new = telling.running(vmi, domain, driver, found, self._keeper.seen.host, self.name)
         addresses = await self._keeper.ask("addresses", uuid=domain.uuid) if telling.interfaces(vmi) else {}
         shown = telling.addressed(new, vmi, self._keeper.endpoint, addresses.get("interfaces"))
+        if without_console:
+            status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", Reason.SYNC_FAILED, without_console)
         await self._write(vmi, new)
         if pod is not None:
             await self._host_pods.running(pod, shown)
         if not telling.interfaces(vmi):
-            return None
+            return CONSOLE_LOOK_SECONDS if without_console else None
         return ADDRESS_LOOK_SECONDS if shown else STARTING_LOOK_SECONDS
+
+    async def _follow(self, vmi: Obj) -> str:
+        """Have the console of a guest that runs be read; return why it is not. The guest runs without it, too."""
+        try:
+            await self._keeper.ask("follow", **self._owner(vmi))
+        except HostError as error:
+            if self._is_away(error):
+                raise
+            why = f"the console cannot be opened: {error}"
+            known = vmi["status"].get("conditions") or []
+            if not any(one["type"] == VmiCondition.SYNCHRONIZED and one.get("message") == why for one in known):
+                log.warning("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], why)
+                self._events.event(vmi, EventType.WARNING, Reason.SYNC_FAILED, why)
+            return why
+        return ""
+
+    def _is_away(self, error: HostError) -> bool:
+        """Whether an error means that the host cannot be reached, not that it refused."""
+        return self._keeper.seen.failure is not None or error.code in ("not-connected", "ended", "no-answer")
 
     async def _power_down(self, vmi: Obj, domain: Domain, driver: Driver, deadline: float) -> float:
         """Take one step towards a domain that is down; return after how many seconds to take the next."""
