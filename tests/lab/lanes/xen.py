@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
+import yaml
 
-from polyvisor.api import VirtualMachineInstance
-from polyvisor.domain import DiskSource, DomainContext, render
-from polyvisor.drivers.xen import XenDriver
+from polyvisor.cli.client import Client
+from polyvisor.drivers.qemu import boot_sector
+from polyvisor.kube.config import from_kubeconfig
 from polyvisor.standalone.state import StateFolder
 from tests import kept
+from tests.e2e.guest_shell import shell
 from tests.lab import roots, staging
 from tests.lab.errors import LabError
 from tests.lab.host import Hardware, Host, command
@@ -48,8 +49,18 @@ KERNEL_LINE = "quiet mitigations=off console=hvc0"
 SECONDS = 1500.0
 END_SECONDS = 60.0
 ENDPOINT = "dom0"
-IMAGES = Path("/var/lib/libvirt/images")
-UUID = "3c5f1d7e-52a0-4e0e-9c2b-6c6f79766901"
+POOL = "default"
+VM = "portable"
+VETERAN = "veteran"
+VETERAN_XML = f"""
+<domain type='xen'><name>{VETERAN}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='xenfv'>hvm</type><boot dev='hd'/></os>
+<devices><disk type='file' device='disk'><driver name='qemu' type='raw'/>
+<source file='/var/lib/libvirt/images/{VETERAN}.img'/><target dev='hda' bus='ide'/></disk>
+<serial type='pty'><target port='0'/></serial><console type='pty'><target type='serial' port='0'/></console>
+</devices></domain>
+"""
+"""A whole machine that boots a sector from its disk; no VirtualMachine can name a kernel that lies on the host."""
 
 Command = Callable[..., str]
 
@@ -75,7 +86,7 @@ def _run(root: roots.Root, shared: Path, work: Path) -> Result:
     shutil.copy(staging.INSIDE / "xen-init", shared / "init")
     port = _free_port()
     _make_keys(shared, work, port)
-    _guest_files(shared)
+    boot_sector.write_disk(shared / f"{VETERAN}.img")
     hardware = Hardware(CPU, 3072, {port: 22}, HYPERVISOR_LINE, KERNEL_LINE, "pc")
     recorder = Recorder(NAME, DRIVER)
     with Host(command(root, hardware, shared), shared) as host:
@@ -83,7 +94,7 @@ def _run(root: roots.Root, shared: Path, work: Path) -> Result:
             with recorder.step("dom0 with libvirt's daemon and SSH") as seen:
                 host.wait_for("ready", SECONDS)
                 seen.append(_version(shared))
-            _use(recorder, shared, work, port)
+            _use(recorder, work, port)
         (shared / "stop").touch()
         with suppress(LabError):  # its logs are wanted all the same; what is left ends with the block
             host.wait(host.seconds + END_SECONDS)
@@ -104,68 +115,145 @@ def _version(shared: Path) -> str:
 # --- from outside -----------------------------------------------------------------------------------------------------
 
 
-def _use(recorder: Recorder, shared: Path, work: Path, port: int) -> None:
-    """Connect to the host as an endpoint, and run a guest there."""
+def _use(recorder: Recorder, work: Path, port: int) -> None:
+    """Connect to the host as an endpoint, run a guest there, and adopt one that was there before."""
     uri = f"xen+ssh://root@127.0.0.1:{port}/system"
     with _standalone(work) as polyvisor:
         with recorder.step("polyvisor endpoint add") as seen:
             polyvisor("endpoint", "add", uri, "--name", ENDPOINT, "--identity", str(work / "key"),
                       "--known-hosts", str(work / "known_hosts"), "--timeout", "300")  # fmt: skip
-            shown = json.loads(polyvisor("get", "hypervisorendpoint", ENDPOINT, "-o", "json"))["status"]
-            seen.append(f"{shown['driver']} {shown['hypervisorVersion']}, libvirt {shown['libvirtVersion']}")
+            shown = json.loads(polyvisor("get", "hypervisorendpoint", ENDPOINT, "-o", "json"))
+            pool, status = shown["spec"]["storage"][0]["pool"], shown["status"]
+            seen.append(f"{status['driver']} {status['hypervisorVersion']}, libvirt {status['libvirtVersion']}, "
+                        f"pool {pool}")  # fmt: skip
         with recorder.step("polyvisor domains") as seen:
             seen.append(_line(polyvisor("domains", ENDPOINT), "Domain-0"))
-        with recorder.step("connect with libvirt"):
-            connection = libvirt.open(f"{uri}?command={_ssh(work)}&no_tty=1")
+        connection = libvirt.open(f"{uri}?command={_ssh(work)}&no_tty=1")
         try:
-            _run_guest(recorder, shared, connection, polyvisor)
+            guest = Guest(recorder, polyvisor, connection, Client(from_kubeconfig(work / "state/kubeconfig")))
+            guest.run(work)
+            guest.use()
+            guest.end()
+            _adopt(recorder, polyvisor, connection)
         finally:
             connection.close()
 
 
-def _run_guest(recorder: Recorder, shared: Path, connection: Any, polyvisor: Command) -> None:
-    """Boot the portable VM by Polyvisor's own XML, and use what libvirt's driver has for it."""
-    with recorder.step("paravirtual guest created from Polyvisor's XML") as seen:
-        domain = connection.createXML(portable_xml("xenpv"))
-        seen.append(f"domain {domain.ID()}, {domain.name()}")
-    console = shared / "console" / f"guest-{domain.name()}.log"
-    with recorder.step("login prompt") as seen:
-        seen.append(_until(lambda: _line(_text(console), "login:"), 400))
-    with recorder.step("cloud-init applied") as seen:
-        seen.append(_until(lambda: _line(_text(console), "hello from runcmd"), 60))
-    with recorder.step("listed by polyvisor domains") as seen:
-        seen.append(_until(lambda: _line(polyvisor("domains", ENDPOINT), domain.name()), 60))
-    with recorder.step("pause and resume") as seen:
-        domain.suspend()
-        paused = domain.state()[0]
-        domain.resume()
-        if (paused, domain.state()[0]) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_RUNNING):
-            raise StepError(f"states {paused} and {domain.state()[0]}")
-        seen.append("paused, then running")
-    with recorder.step("power off when asked") as seen:
-        name = domain.name()
-        domain.shutdown()
-        seen.append(_until(lambda: "" if name in _names(connection) else f"{name} is gone", 120))
+class Guest:
+    """The portable VM on the endpoint, by the command line; libvirt, from outside, is asked what the host has of it."""
+
+    def __init__(self, recorder: Recorder, polyvisor: Command, connection: Any, client: Client) -> None:
+        self._step = recorder.step
+        self._polyvisor = polyvisor
+        self._connection = connection
+        self._client = client
+        self._uid = ""
+
+    def run(self, work: Path) -> None:
+        """Boot it."""
+        manifest = staging.without_networks(staging.portable())  # the driver has no networks yet
+        manifest["spec"]["template"]["spec"]["hypervisor"] = {
+            "driver": DRIVER, "endpoint": ENDPOINT, "virtType": "xenpv",
+        }  # fmt: skip
+        (work / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+        with self._step("polyvisor run on the endpoint") as seen:
+            seen.append(self._polyvisor("run", str(work / "manifest.yaml"), "--timeout", "300").splitlines()[-1])
+        with self._step("status and domain") as seen:
+            found = json.loads(self._polyvisor("get", "vmi", VM, "-o", "json"))
+            self._uid, status = found["metadata"]["uid"], found["status"]["hypervisor"]
+            domain = self._connection.lookupByUUIDString(status["domain"]["uuid"])
+            seen.append(
+                f"virtType {status['virtType']}, endpoint {status['endpoint']}, domain {domain.ID()} {domain.name()}"
+            )
+        with self._step("volumes in the pool") as seen:
+            seen.append(", ".join(name.replace(self._uid, "UID") for name in self._volumes()))
+        with self._step("login prompt") as seen:
+            seen.append(_until(lambda: _line(self._polyvisor("logs", VM), "login:"), 400))
+        with self._step("cloud-init applied") as seen:
+            seen.append(_until(lambda: _line(self._polyvisor("logs", VM), "hello from runcmd"), 60))
+
+    def use(self) -> None:
+        """Type in its console, pause and unpause it."""
+        with self._step("console") as seen, shell(self._client, VM) as console:
+            command, wanted = "grep -m1 'model name' /proc/cpuinfo", rb"model name\s*: [^\r\n]+(?=[\r\n])"
+            seen.append(console.says(command, wanted)[0].decode())
+        with self._step("pause and unpause") as seen, shell(self._client, VM) as console:
+            said = _pause_and_unpause(self._polyvisor, VM, self._connection.lookupByName(f"default_{VM}"))
+            heard = console.says("echo again-$((40+3))", rb"again-43")[0].decode()
+            seen.append(f"{said}; {heard}")
+
+    def end(self) -> None:
+        """Have it power off, and delete it with what it had on the host."""
+        with self._step("power off when asked") as seen:
+            self._polyvisor("stop", VM, "--wait", "--timeout", "300")
+            status = json.loads(self._polyvisor("get", "vm", VM, "-o", "json"))["status"]["printableStatus"]
+            if status != "Stopped":
+                raise StepError(f"the VM is {status}")
+            seen.append(f"printableStatus {status}")
+        with self._step("delete") as seen:
+            self._polyvisor("delete", "vm", VM)
+            seen.append(_until(self._gone, 120))
+
+    def _gone(self) -> str:
+        """Return what is left on the host once domain and volumes of the machine are gone."""
+        left = self._volumes()
+        if f"default_{VM}" in _names(self._connection) or any(self._uid in name for name in left):
+            return ""
+        return f"domain and its volumes gone, images kept: {len([name for name in left if name.endswith('.whole')])}"
+
+    def _volumes(self) -> list[str]:
+        """Return the names of Polyvisor's volumes on the host."""
+        pool = self._connection.storagePoolLookupByName(POOL)
+        pool.refresh(0)
+        return sorted(name for name in pool.listVolumes() if name.startswith("polyvisor-"))
 
 
-def portable_xml(virt_type: str) -> str:
-    """Return Polyvisor's domain XML of the portable VM without its network, which the driver does not have yet."""
-    template = staging.without_networks(staging.portable())["spec"]["template"]["spec"]
-    metadata = {"name": "portable", "namespace": "default", "uid": UUID}
-    vmi = VirtualMachineInstance.model_validate({"metadata": metadata, "spec": template})
-    driver = XenDriver()
-    driver.defaults(vmi.spec)
-    disks = {name: DiskSource(IMAGES / f"{name}.img", "raw") for name in ("data", "cloudinit")}
-    context = DomainContext(virt_type, disks=disks, kernel=IMAGES / "vmlinuz", initrd=IMAGES / "initrd.img")
-    return render(vmi, driver, context)
+def _adopt(recorder: Recorder, polyvisor: Command, connection: Any) -> None:
+    """Take over a domain that somebody defined and started with libvirt alone, use it and let go of it."""
+    with recorder.step("domain defined and started without Polyvisor") as seen:
+        domain = connection.defineXML(VETERAN_XML)
+        domain.create()
+        number = domain.ID()
+        seen.append(_until(lambda: _line(polyvisor("domains", ENDPOINT), f"{VETERAN}    running"), 60))
+    with recorder.step("polyvisor adopt") as seen:
+        said = polyvisor("adopt", f"{ENDPOINT}/{VETERAN}").splitlines()[-1]
+        phase = json.loads(polyvisor("get", "vmi", VETERAN, "-o", "json"))["status"]["phase"]
+        _same(domain, number)
+        seen.append(f"{said}; phase {phase}, domain {number} as before")
+    with recorder.step("pause and unpause the adopted") as seen:
+        seen.append(_pause_and_unpause(polyvisor, VETERAN, domain))
+    with recorder.step("polyvisor unmanage") as seen:
+        said = polyvisor("unmanage", VETERAN).splitlines()[-1]
+        _same(domain, number)
+        seen.append(f"{said}; domain {number} as before")
+
+
+def _pause_and_unpause(polyvisor: Command, name: str, domain: Any) -> str:
+    """Return what libvirt says of a machine's domain meanwhile. Raises StepError."""
+
+    def paused() -> bool:
+        conditions = json.loads(polyvisor("get", "vmi", name, "-o", "json"))["status"]["conditions"]
+        return any(one["type"] == "Paused" for one in conditions)
+
+    polyvisor("pause", "vmi", name)
+    _until(lambda: "shown" if paused() else "", 60)
+    states = [domain.state()[0]]
+    polyvisor("unpause", "vmi", name)
+    _until(lambda: "" if paused() else "shown", 60)
+    states.append(domain.state()[0])
+    if states != [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_RUNNING]:
+        raise StepError(f"libvirt's states are {states}")
+    return "libvirt: paused, then running"
+
+
+def _same(domain: Any, number: int) -> None:
+    """Raise StepError if a domain does not run as the one that it was."""
+    if (domain.ID(), domain.state()[0]) != (number, libvirt.VIR_DOMAIN_RUNNING):
+        raise StepError(f"domain {number} is {domain.ID()} now, in state {domain.state()[0]}")
 
 
 def _names(connection: Any) -> list[str]:
     return [domain.name() for domain in connection.listAllDomains()]
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode(errors="replace").replace("\r", "") if path.exists() else ""
 
 
 def _line(text: str, word: str) -> str:
@@ -197,6 +285,7 @@ def _standalone(work: Path) -> Iterator[Command]:
         return done.stdout
 
     kept.recall_probes(StateFolder(state).probe)
+    shutil.copytree(kept.guest_images(), state / "images")
     try:
         yield polyvisor
     finally:
@@ -222,23 +311,6 @@ def _ssh(work: Path) -> Path:
     script.write_text(f'#!/bin/sh\nexec ssh -F none -i {work}/key -o UserKnownHostsFile={work}/known_hosts "$@"\n')
     script.chmod(0o755)
     return script
-
-
-def _guest_files(shared: Path) -> None:
-    """Take the guest's kernel and disk out of the images, and make its cloud-init disk."""
-    wanted = {"boot/vmlinuz": "vmlinuz", "boot/initrd.img": "initrd.img", "disk/demo.img": "data.img"}
-    for blob in (kept.guest_images() / "blobs/sha256").iterdir():
-        with suppress(tarfile.TarError), tarfile.open(blob) as layer:
-            for member in layer:
-                if member.name in wanted and (data := layer.extractfile(member)):
-                    (shared / wanted[member.name]).write_bytes(data.read())
-    volumes = staging.portable()["spec"]["template"]["spec"]["volumes"]
-    user_data = next(volume["cloudInitNoCloud"]["userData"] for volume in volumes if "cloudInitNoCloud" in volume)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "user-data").write_text(user_data)
-        (Path(folder) / "meta-data").write_text("local-hostname: portable\n")
-        subprocess.run(["genisoimage", "-quiet", "-J", "-r", "-V", "cidata", "-o", shared / "cloudinit.img", folder],
-                       check=True)  # fmt: skip
 
 
 def _free_port() -> int:
