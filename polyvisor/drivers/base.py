@@ -271,6 +271,10 @@ class Driver(ABC):
     hotplug_buses: tuple[str, ...] = ()
     """Buses of disks that can be attached while a machine runs (``lifecycle.hotplug.disk``), the usual one first."""
     graceful_shutdown: bool = True
+    keeps_metadata: bool = True
+    """Whether libvirt keeps a domain's ``<metadata>``; else an endpoint has the owner's mark in its description."""
+    redefines: bool = True
+    """Whether libvirt takes a definition of a domain that is there; where not, that one is undefined before."""
     enabled_by_default: bool = False
     """Whether a cluster has the driver whose administrator lists none."""
     own_domain: str = ""
@@ -340,6 +344,10 @@ class Driver(ABC):
 
     def domain_name(self, name: str, uuid: str) -> str:
         """Return the domain's name in libvirt, for a hypervisor that has rules for names."""
+        return name
+
+    def volume_name(self, name: str) -> str:
+        """Return how a volume that Polyvisor makes in a pool of an endpoint is called there; ``name`` has no folder."""
         return name
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:

@@ -29,8 +29,8 @@ PLAIN: Obj = {"domain": {"memory": {"guest": "64Mi"}, "devices": {"autoattachPod
 KERNEL = at("domain.firmware.kernelBoot.container", {"image": IMAGE, "kernelPath": "/boot/vmlinuz"})
 SOURCES: Mapping[str, Obj] = {
     "volume.container-disk": {"containerDisk": {"image": IMAGE}},
-    "volume.empty-disk": {"emptyDisk": {"capacity": "1Mi"}},
     "volume.claim": {"persistentVolumeClaim": {"claimName": "claim"}},
+    "volume.empty-disk": {"emptyDisk": {"capacity": "1Mi"}},
     "volume.host-disk": {"hostDisk": {"path": "/disks/disk.img", "type": "Disk"}},
 }
 """What can be behind a disk, and the feature that this is; the first is taken where nothing speaks against it."""

@@ -126,10 +126,7 @@ CORPUS = {
         refused=("spec.template.spec.domain",),
     ),
     "a-lun-on-a-host-of-vmware": Without(
-        refused=(
-            "spec.template.spec.domain.devices.disks[1].lun",
-            "spec.template.spec.volumes[0].persistentVolumeClaim",
-        ),
+        refused=("spec.template.spec.domain.devices.disks[1].lun",),
         driver="esx",
     ),
 }

@@ -10,6 +10,8 @@ from queue import SimpleQueue
 from threading import Thread
 from urllib.parse import urlsplit
 
+import libvirt
+
 from polyvisor.api import Obj
 from tests.agent.endpoint.conftest import endpoint, secret
 from tests.e2e.goprograms import NoGo, program
@@ -55,6 +57,17 @@ class EsxHost:
 
     def secret(self, version: int = 1, password: str = PASSWORD) -> Obj:
         return secret(version, username="root", password=password)
+
+    def connect(self) -> libvirt.virConnect:
+        """Open a connection of the test's own, as somebody who knows nothing of Polyvisor."""
+
+        def answer(questions: list[list[object]], _: object) -> int:
+            for question in questions:
+                question[4] = PASSWORD if question[0] == libvirt.VIR_CRED_NOECHOPROMPT else "root"
+            return 0
+
+        kinds = [libvirt.VIR_CRED_AUTHNAME, libvirt.VIR_CRED_NOECHOPROMPT]
+        return libvirt.openAuth(f"esx://root@{self.address}/?no_verify=1", [kinds, answer, None], 0)
 
     def expire(self) -> None:
         """End all sessions, as a host does with those that are idle."""

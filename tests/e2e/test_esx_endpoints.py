@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 
+from polyvisor.agent.endpoint import keeper
 from polyvisor.agent.endpoint.link import HostError
 from polyvisor.agent.endpoint.plan import Observed, status_of
+from polyvisor.agent.images import ImageStore
 from polyvisor.api import Obj
+from polyvisor.api.cluster_resources import PVS
+from polyvisor.api.resources import ENDPOINTS, PVCS, VMIS
+from polyvisor.drivers import DriverRegistry
+from tests.agent.conftest import Layout
 from tests.agent.endpoint.conftest import Watched
 from tests.agent.endpoint.conftest import drivers as drivers
 from tests.agent.endpoint.conftest import watched as watched
+from tests.agent.endpoint.world import World, installed, phase
+from tests.agent.endpoint.world import condition as condition_of
 from tests.e2e.esx import PASSWORD, STORE, EsxHost, esx_host
+from tests.folders import short_folder
 
 pytestmark = pytest.mark.e2e
 FOREIGN = """
@@ -94,7 +105,7 @@ async def test_a_session_that_expired_is_opened_anew_without_a_failure(esx: EsxH
     assert all(seen.failure is None for seen in watched.saved)
 
 
-def define(keeper: Any, **asked: str) -> Any:
+def define(keeper: Any, **asked: Any) -> Any:
     return keeper.ask("define", cluster="ours", machine="m", **asked)
 
 
@@ -111,3 +122,149 @@ async def test_a_domain_of_others_is_listed_and_left_alone(esx: EsxHost, watched
             await watched.keeper.ask(operation, uuid=UUID, cluster="ours", machine="m")
     with pytest.raises(HostError, match="is not this machine's"):
         await define(watched.keeper, xml=FOREIGN.format(uuid=UUID, disk="theirs/root.vmdk"))
+
+
+@pytest.fixture
+async def world(drivers: DriverRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(keeper, "POLL_SECONDS", 0.5)
+    Layout(tmp_path / "images")
+    images = ImageStore(tmp_path / "images", tmp_path / "cache")
+    with short_folder() as short:
+        async with installed(short, drivers, images) as found:
+            yield found
+
+
+def mapped(esx: EsxHost) -> Obj:
+    return esx.endpoint(storage=[{"storageClass": "slow", "pool": STORE, "defaultForImages": True}])
+
+
+async def claim(world: World, name: str = "data", **spec: Any) -> str:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "16Mi"}}, **spec}
+    metadata = {"name": name, "namespace": "default"}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+    uid = (await world.client.create(PVCS, made))["metadata"]["uid"]
+    await world.until(PVCS, name, lambda one: phase(one) == "Bound")
+    return str(uid)
+
+
+async def claim_of(world: World, disk: str) -> None:
+    """Make a volume of a disk that is in the datastore, and a claim of it."""
+    spec: Obj = {"accessModes": ["ReadWriteOnce"], "storageClassName": "slow", "capacity": {"storage": "16Mi"}}
+    spec |= {"persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "default", "name": "data"}}
+    csi = {"driver": "endpoint.hypervisor.kubevirt.io", "volumeHandle": f"rack4/{STORE}/{disk}"}
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "there"}}
+    await world.client.create(PVS, {**volume, "spec": {**spec, "csi": csi}})
+    await claim(world, storageClassName="slow", volumeName="there")
+
+
+async def create(world: World, *volumes: Obj, **spec: Any) -> Obj:
+    devices = {"autoattachPodInterface": False, "disks": [{"name": one["name"], "disk": {}} for one in volumes]}
+    return await world.create(
+        "web",
+        "rack4",
+        hypervisor={"virtType": "vmware"},
+        domain={"devices": devices},
+        volumes=list(volumes),
+        **spec,
+    )
+
+
+DATA = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+
+
+async def test_a_machine_whose_disk_is_there_is_switched_on_and_off_and_its_disk_stays(
+    world: World, esx: EsxHost
+) -> None:
+    disk = esx.disk("theirs")
+    await world.add(mapped(esx), esx.secret())
+    await claim_of(world, disk)
+    await create(world, DATA)
+    vmi = await world.running("web")
+    hypervisor = vmi["status"]["hypervisor"]
+    assert (hypervisor["driver"], hypervisor["endpoint"], hypervisor["version"]) == ("esx", "rack4", "6.5.0")
+    assert condition_of(vmi, "Ready") == "True"
+    written = (esx.datastore / "theirs" / "default_web.vmx").read_text().splitlines()
+    assert 'scsi0:0.fileName = "/vmfs/volumes/LocalDS_0/theirs/root.vmdk"' in written
+    host = esx.connect()
+    domain = host.lookupByName("default_web")
+    assert domain.isActive()
+    await world.delete("web")
+    await world.gone("web")
+    assert host.listAllDomains(0) == []
+    assert (esx.datastore / disk).exists()
+
+
+async def test_a_guest_that_ended_on_the_host_is_seen_without_events(world: World, esx: EsxHost) -> None:
+    disk = esx.disk("theirs")
+    await world.add(mapped(esx), esx.secret())
+    await claim_of(world, disk)
+    await create(world, DATA)
+    await world.running("web")
+    esx.connect().lookupByName("default_web").destroy()
+    vmi = await world.until(VMIS, "web", lambda vmi: phase(vmi) == "Failed")
+    assert condition_of(vmi, "Ready") == "False"
+    await world.delete("web")
+    await world.gone("web")
+    assert esx.connect().listAllDomains(0) == []
+
+
+async def test_a_guest_is_asked_to_power_down(world: World, esx: EsxHost) -> None:
+    await world.add(mapped(esx), esx.secret())
+    await claim_of(world, esx.disk("theirs"))
+    scratch = {"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}
+    await create(world, DATA, scratch, terminationGracePeriodSeconds=60)
+    vmi = await world.running("web")
+    folder = f"polyvisor-{vmi['metadata']['uid']}-scratch"
+    assert (esx.datastore / folder / f"{folder}.vmdk").exists()
+    await world.delete("web")
+    await world.gone("web")
+    assert not (esx.datastore / folder / f"{folder}.vmdk").exists()
+    assert esx.connect().listAllDomains(0) == []
+
+
+async def test_a_claim_of_a_mapped_class_becomes_a_disk_of_the_datastore(world: World, esx: EsxHost) -> None:
+    await world.add(mapped(esx), esx.secret())
+    name = f"polyvisor-pvc-{await claim(world, storageClassName='slow')}"
+    assert "RW 32768 VMFS" in (esx.datastore / name / f"{name}.vmdk").read_text()
+    await create(world, DATA)
+    await world.running("web")
+    await world.delete("web")
+    await world.gone("web")
+    assert (esx.datastore / name / f"{name}.vmdk").exists()
+    _, version = await world.client.list_with_version(PVS)
+    await world.client.delete(PVCS, "data", "default")
+    async with asyncio.timeout(60):
+        async for event in world.client.watch(PVS, resource_version=version):
+            if event.type == "DELETED":
+                break
+    assert not (esx.datastore / name / f"{name}.vmdk").exists()
+
+
+async def test_a_machine_goes_on_without_the_agent_and_with_an_expired_session(world: World, esx: EsxHost) -> None:
+    await world.add(mapped(esx), esx.secret())
+    await claim_of(world, esx.disk("theirs"))
+    await create(world, DATA)
+    before = await world.running("web")
+    await world.stop_agent()
+    assert esx.connect().lookupByName("default_web").isActive()
+    await world.start_agent()
+    esx.expire()
+    await world.until(ENDPOINTS, "rack4", lambda one: condition_of(one, "Ready") == "True", None)
+    after = await world.client.get(VMIS, "web", "default")
+    assert after["status"]["phaseTransitionTimestamps"] == before["status"]["phaseTransitionTimestamps"]
+    await world.delete("web")
+    await world.gone("web")
+
+
+async def test_a_definition_that_was_interrupted_is_made_anew(esx: EsxHost, watched: Watched) -> None:
+    watched.start(esx.endpoint(), esx.secret())
+    await watched.connected()
+    mark = "<p:owner xmlns:p='http://hypervisor.kubevirt.io/owner/1.0' cluster='ours' machine='m'/>"
+    text = FOREIGN.format(uuid=UUID, disk=esx.disk("ours"))
+    xml = text.replace("<memory", f"<description>{escape(mark)}</description><memory")
+    for _ in range(2):
+        assert (await define(watched.keeper, xml=xml, anew=True))["uuid"] == UUID
+    owner = {"uuid": UUID, "cluster": "ours", "machine": "m"}
+    assert (await watched.keeper.ask("start", **owner))["state"] == "running"
+    with pytest.raises(HostError, match="domain theirs runs"):
+        await define(watched.keeper, xml=xml, anew=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from polyvisor.launcher.endpoint.consoles import Consoles
 from polyvisor.launcher.endpoint.domains import Domains
-from polyvisor.launcher.endpoint.owned import MARK, Refused
+from polyvisor.launcher.endpoint.owned import MARK, Refused, owner_of
 from polyvisor.launcher.endpoint.volumes import Volumes
 
 OURS = {"cluster": "ours", "machine": "m1"}
@@ -123,6 +124,14 @@ def test_volumes_of_others_are_neither_made_over_nor_deleted(ask: Asked) -> None
     ask.connection.storagePoolLookupByName("default-pool").createXML(volume.format("theirs.img"), 0)
     assert ask.refused("delete-volume", pool="default-pool", name="theirs.img") == "foreign"
     assert ask.refused("create-volume", pool="default-pool", xml=volume.format("theirs2.img")) == "foreign"
+    for name in (
+        "polyvisor-a/../theirs.img",
+        "polyvisor-a/theirs.img",
+        "theirs/polyvisor-a",
+        "polyvisor-a/polyvisor-b/c",
+    ):
+        assert ask.refused("delete-volume", pool="default-pool", name=name) == "foreign"
+    assert ask("delete-volume", pool="default-pool", name="polyvisor-a/polyvisor-a.vmdk") == {}
     made = ask("create-volume", pool="default-pool", xml=volume.format("polyvisor-a.raw"))
     assert (made["name"], made["capacity"]) == ("polyvisor-a.raw", 1 << 20)
     assert ask("volume", pool="default-pool", name="polyvisor-a.raw")["path"] == made["path"]
@@ -130,3 +139,35 @@ def test_volumes_of_others_are_neither_made_over_nor_deleted(ask: Asked) -> None
     assert ask("delete-volume", pool="default-pool", name="polyvisor-a.raw") == {}
     assert ask.refused("volume", pool="default-pool", name="polyvisor-a.raw") == "no-volume"
     assert ask.refused("pool", pool="none") == "no-pool"
+
+
+@pytest.mark.parametrize(
+    ("description", "owner"),
+    [
+        (f"<p:owner xmlns:p='{MARK}' cluster='ours' machine='m1'/>", {"cluster": "ours", "machine": "m1"}),
+        ("the web server", {}),
+        ("<b>the web server</b>", {}),
+        ("<owner cluster='ours' machine='m1'/>", {}),
+        (f"<!DOCTYPE a><p:owner xmlns:p='{MARK}' cluster='ours'/>", {}),
+        ("<owner", {}),
+        (None, {}),
+    ],
+)
+def test_where_libvirt_has_no_metadata_the_mark_is_the_description(
+    description: str | None, owner: dict[str, str]
+) -> None:
+    class Domain:
+        """As much of a domain of such a driver as is asked for its mark."""
+
+        def metadata(self, *_: Any) -> str:
+            error = libvirt.libvirtError("no metadata")
+            error.err = (libvirt.VIR_ERR_NO_SUPPORT, 0, "", 2, "", "", "", 0, 0)
+            raise error
+
+        def XMLDesc(self, _: int) -> str:
+            root = ET.Element("domain")
+            if description is not None:
+                ET.SubElement(root, "description").text = description
+            return ET.tostring(root, encoding="unicode")
+
+    assert owner_of(Domain()) == owner

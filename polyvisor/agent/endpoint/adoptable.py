@@ -9,11 +9,14 @@ PASSING = ("shutdown", "unknown")
 """States that a domain does not stay in."""
 
 
-def obstacles(domain: Domain, endpoint: Obj, cluster: str, machine: str, itself: str = "") -> list[str]:
+def obstacles(
+    domain: Domain, endpoint: Obj, cluster: str, machine: str, itself: str = "", *, marks: bool = True
+) -> list[str]:
     """Return why a domain cannot be adopted, each with what to do; empty if nothing but its XML can prevent it.
 
     ``machine`` is whose the domain is by its mark, empty if that machine is gone; ``itself`` is the UUID of the domain
-    that is the host itself, where the hypervisor lists one.
+    that is the host itself, where the hypervisor lists one; ``marks``: whether libvirt can mark a domain of this
+    hypervisor that is there already.
     """
     if domain.uuid == itself:
         return ["it is the host itself, which its hypervisor lists as a domain"]
@@ -26,6 +29,11 @@ def obstacles(domain: Domain, endpoint: Obj, cluster: str, machine: str, itself:
         )
     elif machine:
         found.append(f"it is managed already, as VirtualMachine {machine}")
+    if not marks:
+        found.append(
+            "libvirt cannot mark a domain of this hypervisor without defining it anew; shut it off and write a machine "
+            "with claims of its disks"
+        )
     if endpoint["spec"].get("management") == "Observe":
         found.append(
             "the endpoint is only observed (spec.management); allow changes on its host: kubectl patch "

@@ -169,8 +169,10 @@ class EndpointAgent:
 
     def obstacles(self, name: str, domain: Domain) -> list[str]:
         """Return why a domain of an endpoint cannot be adopted, beside what its XML says."""
-        keeper = self._keepers[name]
-        return obstacles(domain, keeper.endpoint, self._cluster, self.owner(domain), keeper.seen.itself)
+        keeper, owner = self._keepers[name], self.owner(domain)
+        driver = self._drivers.get(keeper.seen.driver)
+        marks = driver is None or driver.keeps_metadata
+        return obstacles(domain, keeper.endpoint, self._cluster, owner, keeper.seen.itself, marks=marks)
 
     def keeper(self, name: str) -> Keeper | None:
         """Return the keeper of an endpoint, if there is such an endpoint."""

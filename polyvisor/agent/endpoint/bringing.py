@@ -220,6 +220,7 @@ class _Making:
         self._bringer = bringer
         self._vmi = vmi
         self._formats = driver.disk_formats
+        self._named = driver.volume_name
         self._sources = sources
 
     def _format(self) -> str:
@@ -227,7 +228,7 @@ class _Making:
         return next((one for one in self._formats if one == "raw" or self.pool.of_files), "raw")
 
     def _name(self, volume: str, ending: str) -> str:
-        return f"{PREFIX}{self._vmi['metadata']['uid']}-{volume}.{ending}"
+        return self._named(f"{PREFIX}{self._vmi['metadata']['uid']}-{volume}.{ending}")
 
     async def make(self, volume: Obj) -> Volume:
         name = str(volume["name"])

@@ -1,4 +1,4 @@
-"""The mark of ownership in a domain's metadata: which installation's it is, and which machine's.
+"""The mark of ownership in a domain's metadata, or its description: which installation's it is, and which machine's.
 
 The launcher compares it before it does anything to a domain (:mod:`polyvisor.launcher.endpoint.owned`).
 """
@@ -27,8 +27,17 @@ def text(cluster: str, vmi: Obj, *, adopted: bool = False) -> str:
     return etree.tostring(element(cluster, vmi, adopted=adopted), encoding="unicode")
 
 
-def add(domain: etree._Element, mark: etree._Element) -> None:
-    """Write a mark into a domain that is to be defined."""
+def add(domain: etree._Element, mark: etree._Element, *, metadata: bool = True) -> None:
+    """Write a mark into a domain that is to be defined: into its metadata, else as its description, on one line."""
+    if not metadata:
+        description = domain.makeelement("description", {})
+        description.text = etree.tostring(mark, encoding="unicode")
+        domain.insert(2, description)
+        return
+    _add_metadata(domain, mark)
+
+
+def _add_metadata(domain: etree._Element, mark: etree._Element) -> None:
     metadata = domain.find("metadata")
     if metadata is None:
         metadata = domain.makeelement("metadata", {})

@@ -104,7 +104,7 @@ class Provisioner:
         form = next((one for one in driver.disk_formats if one == "raw" or pool.of_files), "raw")
         requests = nested(claim, "spec", "resources", "requests")
         size = disks.capacity(whole(requests.get("storage", 0)), "the claim")
-        name = f"{PREFIX}pvc-{claim['metadata']['uid']}.{form}"
+        name = driver.volume_name(f"{PREFIX}pvc-{claim['metadata']['uid']}.{form}")
         volume = await pools.volume(pool.name, name) or await pools.make(pool, name, form, size)
         try:
             await self._client.create(PVS, _persistent_volume(claim, endpoint["metadata"]["name"], volume, form, size))

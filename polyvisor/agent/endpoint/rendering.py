@@ -53,7 +53,7 @@ def domain_xml(
         initrd=places.initrd,
     )
     root = etree.fromstring(render(VirtualMachineInstance.model_validate(vmi), driver, context))
-    mark.add(root, mark.element(cluster, vmi, adopted=bool(adopted)))
+    mark.add(root, mark.element(cluster, vmi, adopted=bool(adopted)), metadata=driver.keeps_metadata)
     name = root.find("name")
     if adopted and name is not None:
         name.text = adopted

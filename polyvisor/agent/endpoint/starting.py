@@ -112,7 +112,7 @@ class Starter:
                 rendering.domain_xml, vmi, driver, places, self._cluster, suffix=suffix, adopted=adopted
             )
             try:
-                told = await self._keeper.ask("define", xml=xml, **owner)
+                told = await self._keeper.ask("define", xml=xml, anew=not driver.redefines, **owner)
             except HostError as error:
                 if error.code != "name-taken" or suffix:
                     raise

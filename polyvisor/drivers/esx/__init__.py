@@ -2,6 +2,7 @@
 
 Nothing of the hypervisor is on this machine. Images are files in datastores, which an ESX host mounts below
 ``/vmfs/volumes``; libvirt names them ``[datastore] folder/disk.vmdk``. There are no events, so the launcher looks.
+Metadata is not written into a VMX file, the description is.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class EsxDriver(Driver):
     virt_types = ("vmware",)
     place = Place.HOST
     disk_formats = ("vmdk",)
+    keeps_metadata = False
+    redefines = False
 
     @property
     def features(self) -> Mapping[str, Support]:
@@ -86,6 +89,10 @@ class EsxDriver(Driver):
         """Write images as paths below the folder where a host mounts its datastores."""
         vmx.generalize(domain, host_path)
 
+    def volume_name(self, name: str) -> str:
+        """Put each volume into a folder of its own; libvirt makes none outside of folders."""
+        return f"{PurePosixPath(name).stem}/{name}"
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory is its host's."""
         return 40 * MIB
@@ -102,8 +109,10 @@ def host_path(name: str) -> str:
 def datastore_path(path: str) -> str:
     """Write ``/vmfs/volumes/store/folder/disk.vmdk`` as ``[store] folder/disk.vmdk``.
 
-    The first folder of any other path counts as the datastore.
+    The first folder of any other path counts as the datastore; what is named by its datastore stays.
     """
+    if path.startswith("["):
+        return path
     image = PurePosixPath(path)
     parts = image.relative_to(VOLUMES).parts if image.is_relative_to(VOLUMES) else image.parts[1:]
     return f"[{parts[0]}] {'/'.join(parts[1:])}"

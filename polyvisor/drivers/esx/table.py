@@ -9,6 +9,7 @@ from polyvisor.drivers.answers import Table, below, no, yes
 from polyvisor.drivers.vmx import COMMON, ETHERNET
 
 DRIVER = "libvirt 9.0.0 src/esx/esx_driver.c"
+STORAGE = "libvirt 9.0.0 src/esx/esx_storage_backend_vmfs.c"
 NO_CALLBACK = f"{DRIVER} esxHypervisorDriver (the operation is not in its table)"
 VMX = "libvirt 9.0.0 src/vmx/vmx.c"
 VERSIONS = "libvirt 9.0.0 src/esx/esx_vi.c esxVI_ProductVersionToDefaultVirtualHWVersion"
@@ -59,17 +60,16 @@ FEATURES: Table = {
     ),
     **no(
         f"{DRIVER} esxDomainDefineXMLFlags (the datastore follows from the first hard disk)",
-        "libvirt puts the machine's own file beside its first hard disk; add a volume with hostDisk",
+        "libvirt puts the machine's own file beside its first hard disk; add a disk",
         "boot.without-root",
     ),
-    **yes(f"{DRIVER} esxFormatVMXFileName (an image in a datastore)", "volume.host-disk"),
+    **yes(f"{DRIVER} esxFormatVMXFileName (an image in a datastore)", "volume.host-disk", "volume.claim"),
+    **yes(f"{STORAGE} esxStorageVolCreateXML (CreateVirtualDisk_Task)", "volume.empty-disk"),
     **no(
         f"{DRIVER} esxFormatVMXFileName (images in datastores)",
-        "bringing images into a datastore comes later; use a hostDisk that is there",
+        "bringing images into a datastore comes later; use a claim of a disk that is there",
         "volume.container-disk",
         "volume.container-disk.further",
-        "volume.empty-disk",
-        "volume.claim",
         "volume.cloud-init",
         "volume.data-volume",
         "volume.ephemeral",

@@ -74,7 +74,10 @@ class Domains:
         }
 
     def _define(self, asked: Answer) -> Answer:
-        """Define a domain that has the mark of its owner in it; again, if it is there and is the same one's."""
+        """Define a domain that has the mark of its owner in it; again, if it is there and is the same one's.
+
+        With ``anew`` the one that is there is undefined before, where libvirt does not change a definition.
+        """
         connection, xml = self._there(), text_of(asked, "xml")
         if "<!" in xml:
             raise Refused("bad-request", "xml: a domain without document type is expected")
@@ -87,6 +90,8 @@ class Domains:
             if there.UUIDString() != uuid:
                 raise Refused("name-taken", f"the name {name} is another domain's on the host")
             check(there, asked)
+            if asked.get("anew") is True and what == uuid:
+                self._forget(there)
         domain = connection.defineXML(xml)
         return {"uuid": domain.UUIDString(), "name": domain.name()}
 
@@ -186,18 +191,21 @@ class Domains:
             if refusal.code == "no-domain":
                 return {}
             raise
+        self._forget(domain)
+        return {}
+
+    def _forget(self, domain: Any) -> None:
         if domain.isActive():
             raise Refused("active", f"domain {domain.name()} runs")
         self._consoles.forget(domain.UUIDString())
         if not domain.isPersistent():
-            return {}
+            return
         try:
             domain.undefineFlags(UNDEFINE)
         except libvirt.libvirtError as error:
             if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, *UNSUPPORTED):
                 raise
             domain.undefine()
-        return {}
 
     def _mark(self, asked: Answer) -> Answer:
         """Write the owner's mark into a domain that has none, or that is marked for the same installation."""

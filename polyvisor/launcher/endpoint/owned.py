@@ -1,5 +1,7 @@
 """Whose a domain is: the mark in its metadata, which is looked at before anything is done to it.
 
+Where libvirt has no metadata for a hypervisor the domain's description is the mark.
+
 A domain is known by its UUID, but a UUID can be anybody's. So whoever asks for a change says for which installation and
 which machine, and is refused where the mark says something else or is not there.
 """
@@ -26,14 +28,27 @@ class Refused(Exception):
 
 
 def mark_of(domain: Any) -> str:
-    """Return the XML of the owner's mark, empty if there is none or the driver has no metadata."""
+    """Return the XML of the owner's mark, empty if there is none."""
     try:
         text: str = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK, 0)
     except libvirt.libvirtError as error:
-        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_INVALID_ARG, *UNSUPPORTED):
+        if error.get_error_code() in UNSUPPORTED:
+            return _described(domain)
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_INVALID_ARG):
             return ""
         raise
     return text
+
+
+def _described(domain: Any) -> str:
+    """Return the mark that a domain's description is, empty if it is another text."""
+    text = ET.fromstring(domain.XMLDesc(0)).findtext("description") or ""
+    if not text.startswith("<") or "<!" in text:
+        return ""
+    try:
+        return text if ET.fromstring(text).tag == f"{{{MARK}}}owner" else ""
+    except ET.ParseError:
+        return ""
 
 
 def owner_of(domain: Any) -> dict[str, str]:

@@ -16,7 +16,9 @@ import libvirt
 
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Answer, Refused, text_of
 
-OURS = re.compile(r"polyvisor-[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+_OUR_NAME = "polyvisor-[A-Za-z0-9][A-Za-z0-9._-]{0,200}"
+OURS = re.compile(f"{_OUR_NAME}(/{_OUR_NAME})?")
+"""Names that Polyvisor gives; some hosts have each volume in a folder."""
 CHUNK = 1024 * 1024
 _PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
 
@@ -127,12 +129,14 @@ class Volumes:
             raise
 
     def _lookup(self, pool: str, name: str) -> Any:
+        found = self._find(pool)
         try:
-            return self._find(pool).storageVolLookupByName(name)
+            return found.storageVolLookupByName(name)
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
-                raise Refused("no-volume", f"there is no volume {name} in pool {pool}") from None
-            raise
+            # Where volumes are in folders a driver may fail in another way if the folder is not there.
+            if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL and name in found.listVolumes():
+                raise
+        raise Refused("no-volume", f"there is no volume {name} in pool {pool}")
 
 
 def _all(

@@ -22,6 +22,11 @@ def domain(owner: str = "", machine: str = "", state: str = "shutoff") -> Domain
     return Domain(UUID, "web", -1, state, 1, 1, True, owner, machine, bool(machine))
 
 
+def test_what_libvirt_cannot_mark_is_not_adopted() -> None:
+    (reason,) = obstacles(domain(), endpoint(URI), "ours", "", marks=False)
+    assert reason.startswith("libvirt cannot mark a domain of this hypervisor")
+
+
 def vm(uid: str = "vm-1", *, leaving: bool = False, host: str = "rack4") -> Obj:
     metadata = {"name": "web", "namespace": "default", "uid": uid, **({"deletionTimestamp": "now"} if leaving else {})}
     template = {

@@ -1,0 +1,24 @@
+"""How an ESX host's files are named: as paths, by their datastore, and those that Polyvisor makes there."""
+
+from __future__ import annotations
+
+import pytest
+
+from polyvisor.drivers.esx import EsxDriver, datastore_path, host_path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/vmfs/volumes/store1/web/root.vmdk", "[store1] web/root.vmdk"),
+        ("/store1/web/root.vmdk", "[store1] web/root.vmdk"),
+        ("[store1] web/root.vmdk", "[store1] web/root.vmdk"),
+    ],
+)
+def test_a_disk_is_named_by_its_datastore(path: str, name: str) -> None:
+    assert datastore_path(path) == name
+    assert host_path(name) == "/vmfs/volumes/store1/web/root.vmdk"
+
+
+def test_a_volume_that_is_made_has_a_folder_of_its_own() -> None:
+    assert EsxDriver().volume_name("polyvisor-pvc-1.vmdk") == "polyvisor-pvc-1/polyvisor-pvc-1.vmdk"
