@@ -308,6 +308,7 @@ class Agent:
 
     async def _running(self, namespace: str, name: str) -> tuple[Obj, Link]:
         """Return a machine and the link to its launcher; one that is being started again is waited for."""
+        await self.synced.wait()  # an agent that has just begun does not know yet what runs here
         vmi = self._vmis.get(namespace, name)
         pod = self._machines.pod_of(vmi) if vmi is not None else None
         found = await self._reached(pod_id(pod)) if pod is not None else None

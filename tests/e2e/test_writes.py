@@ -35,8 +35,8 @@ NODE = "here"
 SPACE = "default"
 DEFINITIONS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
-KUBELETS = {("agent", "PUT pods/status"), ("agent", "DELETE pods")}
-"""What a kubelet writes of a Pod, and the agent in its place."""
+KUBELETS = {("agent", "PUT pods/status"), ("agent", "DELETE pods"), ("agent", "DELETE pods 404")}
+"""What a kubelet writes of a Pod, and the agent in its place; without a grace period the Pod may be gone before."""
 ASIDE = ("events", "leases", "nodes", "nodes/status")
 
 
