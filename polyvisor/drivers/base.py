@@ -350,6 +350,13 @@ class Driver(ABC):
         """Return how a volume that Polyvisor makes in a pool of an endpoint is called there; ``name`` has no folder."""
         return name
 
+    def upload_url(self, uri: str, pool: str, volume: str) -> str:
+        """Return where the raw content of a volume is written by HTTPS, for hosts to which libvirt uploads nothing.
+
+        ``uri`` is the endpoint's. Empty: libvirt uploads, in the volume's own format.
+        """
+        return ""
+
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Return the memory that a machine needs beside the guest's own: launcher and hypervisor process."""
         return 40 * MIB

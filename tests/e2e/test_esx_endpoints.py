@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.resources import ENDPOINTS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
-from tests.agent.conftest import Layout
+from polyvisor.drivers.esx import EsxDriver
+from polyvisor.launcher.endpoint.https import Access, put
+from polyvisor.launcher.endpoint.owned import Refused
+from tests.agent.conftest import Layout, folder, member, tar
 from tests.agent.endpoint.conftest import Watched
 from tests.agent.endpoint.conftest import drivers as drivers
 from tests.agent.endpoint.conftest import watched as watched
@@ -34,6 +38,9 @@ FOREIGN = """
 <disk type='file' device='disk'><source file='[LocalDS_0] {disk}'/><target dev='sda' bus='scsi'/></disk>
 <controller type='scsi' index='0' model='lsilogic'/></devices></domain>
 """
+IMAGE = "localhost/tests/disk:1"
+CONTENT = bytes(range(256)) * 8192
+"""A raw disk of 2 MiB."""
 UUID = "11111111-2222-4333-8444-555555555555"
 
 
@@ -127,7 +134,8 @@ async def test_a_domain_of_others_is_listed_and_left_alone(esx: EsxHost, watched
 @pytest.fixture
 async def world(drivers: DriverRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(keeper, "POLL_SECONDS", 0.5)
-    Layout(tmp_path / "images")
+    layout = Layout(tmp_path / "images")
+    layout.image(IMAGE, tar(folder("disk"), member("disk/disk.img", CONTENT)))
     images = ImageStore(tmp_path / "images", tmp_path / "cache")
     with short_folder() as short:
         async with installed(short, drivers, images) as found:
@@ -268,3 +276,45 @@ async def test_a_definition_that_was_interrupted_is_made_anew(esx: EsxHost, watc
     assert (await watched.keeper.ask("start", **owner))["state"] == "running"
     with pytest.raises(HostError, match="domain theirs runs"):
         await define(watched.keeper, xml=xml, anew=True)
+
+
+ROOT = {"name": "root", "containerDisk": {"image": IMAGE}}
+
+
+def content(disk: Path) -> bytes:
+    """Return what a guest reads of a disk, by its descriptor."""
+    command = ["qemu-img", "dd", "-f", "vmdk", "-O", "raw", "bs=1M", f"if={disk}", f"of={disk}.raw"]
+    subprocess.run(command, check=True)
+    return Path(f"{disk}.raw").read_bytes()
+
+
+async def test_an_image_is_brought_to_the_datastore_once_and_each_machine_has_a_copy(
+    world: World, esx: EsxHost
+) -> None:
+    await world.add(mapped(esx), esx.secret())
+    for _ in range(2):
+        await create(world, ROOT)
+        vmi = await world.running("web")
+        name = f"polyvisor-{vmi['metadata']['uid']}-root"
+        copied = esx.datastore / name / f"{name}-flat.vmdk"
+        assert copied.read_bytes() == CONTENT  # the simulator copies the descriptor as it is, with the image's name
+        (image,) = esx.datastore.glob("polyvisor-image-*/polyvisor-image-????????????????????.vmdk")
+        assert await asyncio.to_thread(content, image) == CONTENT
+        brought = image.stat().st_mtime_ns
+        await world.delete("web")
+        await world.gone("web")
+        assert not copied.exists()
+        assert image.stat().st_mtime_ns == brought
+    assert len(list(esx.datastore.glob("polyvisor-image-*/*.whole.vmdk"))) == 1
+
+
+def test_an_upload_that_the_host_refuses_or_to_a_host_that_is_not_verified_says_so(esx: EsxHost) -> None:
+    url = EsxDriver().upload_url(f"esx://root@{esx.address}/", STORE, "polyvisor-a/polyvisor-a.vmdk")
+    uri = f"esx://root@{esx.address}/"
+    with pytest.raises(Refused, match="certificate verify failed"):
+        put(Access(uri, password=PASSWORD), url, iter([b"a"]), 1)
+    with pytest.raises(Refused, match="refused the upload: HTTP 401 Unauthorized"):
+        put(Access(f"{uri}?no_verify=1", password="wrong"), url, iter([b"a"]), 1)
+    assert list(esx.datastore.iterdir()) == []
+    put(Access(f"{uri}?no_verify=1", password=PASSWORD), url, iter([b"a", b"bc"]), 3)
+    assert (esx.datastore / "polyvisor-a" / "polyvisor-a-flat.vmdk").read_bytes() == b"abc"

@@ -65,6 +65,11 @@ class Bringer:
         self._pools = Pools(keeper)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    @property
+    def uri(self) -> str:
+        """The endpoint's URI."""
+        return str(self._keeper.endpoint["spec"]["uri"])
+
     async def bring(
         self, vmi: Obj, driver: Driver, images: ImageStore, inputs: Inputs, volumes: Mapping[str, Obj], say: Progress
     ) -> Brought:
@@ -135,7 +140,14 @@ class Bringer:
         return Volume(pool, volume, found.path, given or found.format, found.capacity, found.block)
 
     async def kept(
-        self, pool: Pool, image: Image, ending: str, called: str, ready: Callable[[], tuple[Path, int]], say: Progress
+        self,
+        driver: Driver,
+        pool: Pool,
+        image: Image,
+        ending: str,
+        called: str,
+        ready: Callable[[], tuple[Path, int]],
+        say: Progress,
     ) -> Volume:
         """Return the volume that holds what was made of an image, uploaded if it is not there.
 
@@ -143,7 +155,7 @@ class Bringer:
         """
         place = str(image.path).partition(image.tree)[2] if image.tree else str(image.path)
         digest = hashlib.sha256(f"{image.tree}{place}/{ending}".encode()).hexdigest()[:20]
-        name, whole_mark = f"{PREFIX}image-{digest}.{ending}", f"{PREFIX}image-{digest}.whole"
+        name, whole_mark = (driver.volume_name(f"{PREFIX}image-{digest}.{end}") for end in (ending, "whole"))
         async with self._locks[name]:
             there = await self._pools.volume(pool.name, name)
             if there is not None and await self._pools.volume(pool.name, whole_mark) is not None:
@@ -152,12 +164,13 @@ class Bringer:
                 say(f"{called} was not brought to the host whole; beginning anew")
                 await self._pools.delete(pool.name, name)
             file, size = await asyncio.to_thread(ready)
-            made = await self._bring(pool, name, ending if ending in FORMATS else "raw", size, file, called, say)
-            await self._pools.make(pool, whole_mark, "raw", SECTOR)
+            form, url = ending if ending in FORMATS else "raw", driver.upload_url(self.uri, pool.name, name)
+            made = await self._bring(pool, name, form, size, file, called, say, url)
+            await self._pools.make(pool, whole_mark, form if url else "raw", disks.WHOLE if url else SECTOR)
         return made
 
     async def _bring(
-        self, pool: Pool, name: str, format_: str, size: int, file: Path, called: str, say: Progress
+        self, pool: Pool, name: str, format_: str, size: int, file: Path, called: str, say: Progress, url: str = ""
     ) -> Volume:
         length = await asyncio.to_thread(_length, file)
         need_room(pool, length, called)
@@ -172,7 +185,7 @@ class Bringer:
                 say(f"uploading {called} to pool {pool.name}: {percent}%")
 
         try:
-            await self._pools.upload(pool.name, name, file, progress)
+            await self._pools.upload(pool.name, name, file, progress, url)
         except BaseException:
             await self._give_up(pool, name)
             raise
@@ -219,8 +232,8 @@ class _Making:
     def __init__(self, bringer: Bringer, vmi: Obj, driver: Driver, sources: NodeSources) -> None:
         self._bringer = bringer
         self._vmi = vmi
+        self._driver = driver
         self._formats = driver.disk_formats
-        self._named = driver.volume_name
         self._sources = sources
 
     def _format(self) -> str:
@@ -228,7 +241,7 @@ class _Making:
         return next((one for one in self._formats if one == "raw" or self.pool.of_files), "raw")
 
     def _name(self, volume: str, ending: str) -> str:
-        return self._named(f"{PREFIX}{self._vmi['metadata']['uid']}-{volume}.{ending}")
+        return self._driver.volume_name(f"{PREFIX}{self._vmi['metadata']['uid']}-{volume}.{ending}")
 
     async def make(self, volume: Obj) -> Volume:
         name = str(volume["name"])
@@ -254,11 +267,12 @@ class _Making:
     async def _container_disk(self, name: str, source: Obj) -> Volume:
         image = await asyncio.to_thread(self._sources.container_disk, name, source)
         called, form = f"the disk image of {source['image']}", self._format()
+        direct = self._driver.upload_url(self._bringer.uri, self.pool.name, name)
 
         def ready() -> tuple[Path, int]:
-            return to_upload(image, self.scratch, form, called, self.say)
+            return to_upload(image, self.scratch, "raw" if direct else form, called, self.say)
 
-        base = await self._bringer.kept(self.pool, image, form, called, ready, self.say)
+        base = await self._bringer.kept(self._driver, self.pool, image, form, called, ready, self.say)
         return await self._bringer.own(self.pool, self._name(name, form), form, base.capacity, base)
 
     async def kernel(self) -> tuple[HostPath | None, HostPath | None]:
@@ -280,7 +294,8 @@ class _Making:
             file = disks.boot_file(image, called, key).path
             return file, file.stat().st_size
 
-        return HostPath((await self._bringer.kept(self.pool, image, "boot", called, ready, self.say)).path)
+        kept = await self._bringer.kept(self._driver, self.pool, image, "boot", called, ready, self.say)
+        return HostPath(kept.path)
 
     async def _texts(self, name: str, files: Mapping[str, bytes], label: str) -> Volume:
         doing = f"making volume {name}"

@@ -125,10 +125,14 @@ class Pools:
         found = (await self._keeper.ask("volume-names", pool=pool)).get("names")
         return [one for one in (found if isinstance(found, list) else []) if isinstance(one, str)]
 
-    async def upload(self, pool: str, name: str, file: Path, progress: Callable[[int], None]) -> None:
-        """Write a file of this machine into a volume of ours; ``progress`` is told how many bytes have gone."""
+    async def upload(self, pool: str, name: str, file: Path, progress: Callable[[int], None], url: str = "") -> None:
+        """Write a file of this machine into a volume of ours; ``progress`` is told how many bytes have gone.
+
+        With ``url`` it goes there by HTTPS, with the credentials of the connection, else through libvirt.
+        """
         length = (await asyncio.to_thread(file.stat)).st_size
-        reader, writer = await self._keeper.stream(op="upload", pool=pool, name=name, length=length)
+        asked = {"op": "upload", "pool": pool, "name": name, "length": length, **({"url": url} if url else {})}
+        reader, writer = await self._keeper.stream(**asked)
         sent = 0
         try:
             with file.open("rb") as source, suppress(OSError):  # a launcher that refuses says why

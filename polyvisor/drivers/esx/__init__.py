@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from polyvisor.drivers import vmx
 from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, Place, ProbeResult, Rule, Support
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 URI = "esx://localhost/"
 VOLUMES = PurePosixPath("/vmfs/volumes")
 SCSI_DISKS = 15
+DATACENTER = "ha-datacenter"
+"""What a host that no vCenter manages calls its one datacenter."""
 OPTIONS = {"transport": "https|http", "vcenter": r"\*|[A-Za-z0-9.-]+", "auto_answer": "0|1"}
 SCHEMES = tuple(
     UriScheme(name, ("",), paths, OPTIONS, host=True, insecure={"transport": "http"}, unverified={"no_verify": "1"})
@@ -90,8 +93,21 @@ class EsxDriver(Driver):
         vmx.generalize(domain, host_path)
 
     def volume_name(self, name: str) -> str:
-        """Put each volume into a folder of its own; libvirt makes none outside of folders."""
-        return f"{PurePosixPath(name).stem}/{name}"
+        """Put each volume into a folder of its own, as a VMDK; libvirt makes no other."""
+        stem = name.removesuffix(".vmdk")
+        return f"{stem}/{stem}.vmdk"
+
+    def upload_url(self, uri: str, pool: str, volume: str) -> str:
+        """Return the address of the file beside a VMDK that has the disk's content, at the host's datastore access.
+
+        The datacenter of a host alone has a name of its own; with a vCenter it is the beginning of the URI's path.
+        """
+        found = urlsplit(uri)
+        parts = [] if found.scheme == "esx" else unquote(found.path).strip("/").split("/")
+        datacenter = "/".join(parts[:-2] or parts[:1]) or DATACENTER
+        query = urlencode({"dcPath": datacenter, "dsName": pool}, quote_via=quote)
+        place = quote(f"/folder/{volume.removesuffix('.vmdk')}-flat.vmdk")
+        return f"https://{found.netloc.rpartition('@')[2]}{place}?{query}"
 
     def overhead_bytes(self, spec: VirtualMachineInstanceSpec) -> int:
         """Count the launcher; the hypervisor's memory is its host's."""

@@ -64,12 +64,13 @@ FEATURES: Table = {
         "boot.without-root",
     ),
     **yes(f"{DRIVER} esxFormatVMXFileName (an image in a datastore)", "volume.host-disk", "volume.claim"),
-    **yes(f"{STORAGE} esxStorageVolCreateXML (CreateVirtualDisk_Task)", "volume.empty-disk"),
+    **yes(
+        f"{STORAGE} esxStorageVolCreateXML (CreateVirtualDisk_Task)",
+        *("volume.empty-disk", "volume.container-disk", "volume.container-disk.further"),
+    ),
     **no(
         f"{DRIVER} esxFormatVMXFileName (images in datastores)",
-        "bringing images into a datastore comes later; use a claim of a disk that is there",
-        "volume.container-disk",
-        "volume.container-disk.further",
+        "bringing it into a datastore comes later",
         "volume.cloud-init",
         "volume.data-volume",
         "volume.ephemeral",

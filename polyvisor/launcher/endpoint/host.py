@@ -21,6 +21,7 @@ from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.endpoint.consoles import Consoles
 from polyvisor.launcher.endpoint.domains import Domains
 from polyvisor.launcher.endpoint.files import PrivateFiles
+from polyvisor.launcher.endpoint.https import Access
 from polyvisor.launcher.endpoint.networks import about
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Refused, mark_of, owned
 from polyvisor.launcher.endpoint.owned import text_of as _text
@@ -69,7 +70,8 @@ class Host:
         self._domains: dict[str, Answer] = {}
         self._complete = False
         self._consoles = Consoles(logs, lambda: self._there().newStream(libvirt.VIR_STREAM_NONBLOCK))
-        self._storage = Volumes(self._there)
+        self._access = Access()
+        self._storage = Volumes(self._there, lambda: self._access)
         self.operations: Mapping[str, Callable[[Answer], Answer]] = {
             "connect": self._connect,
             "domains": self._list,
@@ -93,6 +95,7 @@ class Host:
         finally:
             self._files.remove()  # keys and certificates were read
         self._connection, self._complete = connection, False
+        self._access = Access(uri, *questions.given)
         connection.registerCloseCallback(self._closed, None)
         with suppress(libvirt.libvirtError):  # a connection without a daemon has nobody to ask
             connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)
@@ -234,6 +237,11 @@ class Questions:
         self._username = username if isinstance(username, str) else ""
         self._password = password if isinstance(password, str) else ""
         self.kinds = [*self.NAMES, *self.SECRETS]
+
+    @property
+    def given(self) -> tuple[str, str]:
+        """User name and password."""
+        return self._username, self._password
 
     def answer(self, questions: list[list[Any]], _: Any) -> int:
         """Fill the answers in, as libvirt's callback wants it; -1 if there is none."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import socket
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.endpoint.https import Access, put
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Answer, Refused, text_of
 
 _OUR_NAME = "polyvisor-[A-Za-z0-9][A-Za-z0-9._-]{0,200}"
@@ -24,10 +25,11 @@ _PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
 
 
 class Volumes:
-    """The operations; ``there`` gives the connection."""
+    """The operations; ``there`` gives the connection, ``access`` how it was opened."""
 
-    def __init__(self, there: Callable[[], Any]) -> None:
+    def __init__(self, there: Callable[[], Any], access: Callable[[], Access] = Access) -> None:
         self._there = there
+        self._access = access
         self.operations: Mapping[str, Callable[[Answer], Answer]] = {
             "pools": self._pools,
             "pool": self._pool,
@@ -104,12 +106,18 @@ class Volumes:
         return {}
 
     def upload(self, asked: Answer, connection: socket.socket, first: bytes) -> Answer:
-        """Write ``length`` bytes that come over a socket into a volume; ``first`` are those that were read already."""
+        """Write ``length`` bytes that come over a socket into a volume; ``first`` are those that were read already.
+
+        With ``url`` they go there by HTTPS; it has to be the address of the volume's content.
+        """
         pool, name, length = text_of(asked, "pool"), text_of(asked, "name"), asked.get("length")
         _check_ours(name)
         if not isinstance(length, int) or length <= 0:
             raise Refused("bad-request", "length: a number above 0 is expected")
         volume = self._lookup(pool, name)
+        if asked.get("url") is not None:
+            put(self._access(), text_of(asked, "url"), _pieces(connection, first, length), length)
+            return {}
         stream = self._there().newStream(0)
         volume.upload(stream, 0, length, 0)
         try:
@@ -156,13 +164,20 @@ def _all(
         raise
 
 
-def _copy(stream: Any, connection: socket.socket, first: bytes, length: int) -> None:
+def _pieces(connection: socket.socket, first: bytes, length: int) -> Iterator[bytes]:
+    """Give what is to be uploaded as it comes."""
     left, data = length, first
     while left:
         if not data and not (data := connection.recv(min(CHUNK, left))):
             raise Refused("cut", f"the upload ended {left} bytes early")
         data = data[:left]
         left -= len(data)
+        yield data
+        data = b""
+
+
+def _copy(stream: Any, connection: socket.socket, first: bytes, length: int) -> None:
+    for data in _pieces(connection, first, length):
         while data:
             sent = stream.send(data)
             if sent < 0:

@@ -64,7 +64,7 @@ func main() {
 	inner := model.Service.NewServer()
 	defer inner.Close()
 
-	front := httptest.NewTLSServer(mended(inner.URL, *folder))
+	front := httptest.NewTLSServer(mended(inner.URL, *folder, *user, *password))
 	defer front.Close()
 	fmt.Println(front.URL)
 	lines := bufio.NewScanner(os.Stdin)
@@ -115,8 +115,8 @@ func moveTo(store *simulator.Datastore, folder string) {
 	}
 }
 
-// mended passes requests on to the simulator, and its answers back as libvirt reads them.
-func mended(simulator *url.URL, folder string) http.Handler {
+// mended asks who writes a file, which the simulator does not, and passes requests on to the simulator, and its answers back as libvirt reads them.
+func mended(simulator *url.URL, folder, user, password string) http.Handler {
 	inner := &url.URL{Scheme: simulator.Scheme, Host: simulator.Host}
 	proxy := httputil.NewSingleHostReverseProxy(inner)
 	proxy.ModifyResponse = func(response *http.Response) error {
@@ -131,6 +131,12 @@ func mended(simulator *url.URL, folder string) http.Handler {
 		return nil
 	}
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		name, word, _ := request.BasicAuth()
+		known := len(request.Cookies()) > 0 || (name == user && word == password)
+		if request.Method == http.MethodPut && !known {
+			http.Error(writer, "who are you?", http.StatusUnauthorized)
+			return
+		}
 		body, err := io.ReadAll(request.Body)
 		if err != nil {
 			http.Error(writer, err.Error(), http.StatusBadRequest)

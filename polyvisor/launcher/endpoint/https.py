@@ -1,0 +1,65 @@
+"""Uploads by HTTPS, for hosts to which libvirt has no upload: to the host of the connection, with its credentials.
+
+The host is verified as libvirt verifies it: by the authorities of this machine, unless the connection is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from polyvisor.launcher.endpoint.owned import Refused
+
+SECONDS = 60.0
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True)
+class Access:
+    """The connection's URI, and who connects."""
+
+    uri: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    @property
+    def user(self) -> str:
+        """The user of the URI, else the one that was given."""
+        return unquote(urlsplit(self.uri).username or "") or self.username
+
+    @property
+    def verified(self) -> bool:
+        """Whether the connection verifies its host."""
+        return parse_qs(urlsplit(self.uri).query).get("no_verify", ["0"])[-1] != "1"
+
+
+def put(access: Access, url: str, pieces: Iterator[bytes], length: int) -> None:
+    """Write ``length`` bytes to an address of the connection's host. Raises :class:`Refused`."""
+    parts, host = urlsplit(url), urlsplit(access.uri).hostname
+    if parts.scheme != "https" or parts.hostname != host:
+        raise Refused("bad-request", f"url: an https address of the host {host} is expected")
+    context = ssl.create_default_context()
+    if not access.verified:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    token = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
+    client = http.client.HTTPSConnection(host or "", parts.port, context=context, timeout=SECONDS)
+    try:
+        client.putrequest("PUT", f"{parts.path}?{parts.query}")
+        client.putheader("Authorization", f"Basic {token}")
+        client.putheader("Content-Type", "application/octet-stream")
+        client.putheader("Content-Length", str(length))
+        client.endheaders()
+        for piece in pieces:
+            client.send(piece)
+        answer = client.getresponse()
+        answer.read(MAX_TEXT)
+    except (OSError, http.client.HTTPException) as error:
+        raise Refused("upload", f"the upload to {host} failed: {error}") from None
+    finally:
+        client.close()
+    if answer.status not in (200, 201, 204):
+        raise Refused("upload", f"{host} refused the upload: HTTP {answer.status} {answer.reason[:MAX_TEXT]}")
