@@ -18,6 +18,7 @@ from polyvisor.agent.images import ImageStore
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.resources import ENDPOINTS, PVCS, VMIS
+from polyvisor.cli.app import run
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.esx import EsxDriver
 from polyvisor.launcher.endpoint.https import Access, put
@@ -318,3 +319,15 @@ def test_an_upload_that_the_host_refuses_or_to_a_host_that_is_not_verified_says_
     assert list(esx.datastore.iterdir()) == []
     put(Access(f"{uri}?no_verify=1", password=PASSWORD), url, iter([b"a", b"bc"]), 3)
     assert (esx.datastore / "polyvisor-a" / "polyvisor-a-flat.vmdk").read_bytes() == b"abc"
+
+
+async def test_the_command_line_adds_a_host_and_maps_its_datastore(
+    world: World, esx: EsxHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    words = ["--name", "rack4", "--password-file", str(tmp_path / "password"), "--insecure"]
+    command = ["--kubeconfig", str(world.kubeconfig), "endpoint", "add", f"esx://root@{esx.address}/", *words]
+    code = await asyncio.to_thread(run, command)
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    assert f"pool {STORE} of the host is where disks go (storage class rack4)" in told.out
