@@ -24,6 +24,7 @@ PLACES = {
     "/var/log/libvirt": "log",
     "/var/cache/libvirt": "cache",
     "/etc/libvirt": "etc",
+    "/run/lock": "lock",
 }
 SCRIPT = """
 umount /sys/fs/cgroup/unified 2>/dev/null
