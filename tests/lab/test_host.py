@@ -12,7 +12,7 @@ from tests.lab.host import Hardware, Host, command
 from tests.lab.roots import Root
 
 ROOT = Root(Path("/cache/root"))
-SHARED = Path("/work/lab")
+SHARED = Path("/shared/lab")
 
 
 def after(words: list[str], option: str) -> str:
@@ -37,9 +37,9 @@ def test_a_host_of_another_hypervisor_boots_that_with_linux_as_its_module() -> N
 
 
 def test_no_disk_is_ever_written_to() -> None:
-    words = command(ROOT, Hardware("max", 1024), SHARED, (Path("/work/tree.img"),))
+    words = command(ROOT, Hardware("max", 1024), SHARED, (Path("/shared/tree.img"),))
     drives = [words[place + 1] for place, word in enumerate(words) if word == "-drive"]
-    assert [drive.split(",")[0] for drive in drives] == ["file=/cache/root/root.img", "file=/work/tree.img"]
+    assert [drive.split(",")[0] for drive in drives] == ["file=/cache/root/root.img", "file=/shared/tree.img"]
     assert "snapshot=on" in drives[0]
     assert "readonly=on" in drives[1]
 
