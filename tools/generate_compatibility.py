@@ -6,7 +6,6 @@ becomes of each is asked of admission and of the drivers' tables, so the page sa
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pages import write_page
 
 from polyvisor.admission import AdmissionContext
 from polyvisor.admission.explanation import Explanation, Fit, explain
@@ -142,17 +142,8 @@ def _row(cells: list[Any]) -> str:
 
 
 def main() -> int:
-    """Write the page, or with ``--check`` say whether it is in step."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the page is not in step")
-    text = generate()
-    if parser.parse_args().check:
-        if not PATH.exists() or PATH.read_text() != text:
-            sys.stderr.write(f"{PATH} is not in step: run tools/generate_compatibility.py\n")
-            return 1
-        return 0
-    PATH.write_text(text)
-    return 0
+    """Write the page, or with ``--check`` say that it is out of step."""
+    return write_page(PATH, generate, __doc__)
 
 
 if __name__ == "__main__":

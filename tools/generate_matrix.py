@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
+
+from pages import write_page
 
 from polyvisor.drivers import registry
 from polyvisor.drivers.answers import link
@@ -98,17 +99,7 @@ def _row(cells: list[str]) -> str:
 
 def main() -> int:
     """Write the page, or with ``--check`` say that it is out of step."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of step")
-    check = parser.parse_args().check
-    text = generate()
-    if check:
-        if not PATH.exists() or PATH.read_text() != text:
-            sys.stderr.write(f"{PATH.name} is out of step; run {Path(__file__).name}\n")
-            return 1
-        return 0
-    PATH.write_text(text)
-    return 0
+    return write_page(PATH, generate, __doc__)
 
 
 if __name__ == "__main__":

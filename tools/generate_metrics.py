@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from itertools import groupby
 from pathlib import Path
+
+from pages import write_page
 
 from polyvisor.api.figures import FIGURES, Figure
 
@@ -77,17 +78,8 @@ def _row(figure: Figure) -> str:
 
 
 def main() -> int:
-    """Write the page, or with ``--check`` say whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    page = generate()
-    if not parser.parse_args().check:
-        PATH.write_text(page)
-        return 0
-    if not PATH.exists() or PATH.read_text() != page:
-        sys.stderr.write(f"{PATH} is not what the list makes; run tools/generate_metrics.py\n")
-        return 1
-    return 0
+    """Write the page, or with ``--check`` say that it is out of step."""
+    return write_page(PATH, generate, __doc__)
 
 
 if __name__ == "__main__":

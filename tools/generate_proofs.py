@@ -7,11 +7,12 @@ machines elsewhere. A command that names a test which is not there fails, so tha
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from pages import write_page
 
 from polyvisor.drivers import registry
 
@@ -87,21 +88,11 @@ def _row(cells: tuple[str, ...]) -> str:
 
 def main() -> int:
     """Write the page, or with ``--check`` say that it is out of step."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of step")
-    check = parser.parse_args().check
     try:
-        text = generate()
+        return write_page(PATH, generate, __doc__)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if check:
-        if not PATH.exists() or PATH.read_text() != text:
-            sys.stderr.write(f"{PATH.name} is out of step; run {Path(__file__).name}\n")
-            return 1
-        return 0
-    PATH.write_text(text)
-    return 0
 
 
 if __name__ == "__main__":

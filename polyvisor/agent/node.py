@@ -19,20 +19,19 @@ from typing import Any
 
 from polyvisor import __version__
 from polyvisor.agent import huge_pages, probing
+from polyvisor.agent.leases import renew_lease
 from polyvisor.agent.oci import host_architecture
 from polyvisor.agent.prober import Prober
 from polyvisor.agent.watching import LOOK_SECONDS, changes
 from polyvisor.api import Obj, names, node_names
 from polyvisor.api.quantity import whole
 from polyvisor.api.reading import labels_of
-from polyvisor.api.resources import LEASES, NAMESPACES, NODES
-from polyvisor.api.times import micro_stamp, stamp
+from polyvisor.api.resources import NODES
+from polyvisor.api.times import stamp
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.kube.backoff import Backoff
 
-LEASE_NAMESPACE = "kube-node-lease"
-LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
 HEARTBEAT_SECONDS = 60.0
 PROBE_SECONDS = 600.0
@@ -327,25 +326,4 @@ class NodeKeeper:
 
     async def renew_lease(self) -> None:
         """Renew the Lease by which others tell that this node is alive."""
-        try:
-            await self._client.patch(LEASES, self._name, {"spec": {"renewTime": micro_stamp()}}, LEASE_NAMESPACE)
-            return
-        except ApiError as error:
-            if not error.not_found:
-                raise
-        node = await self._node()
-        owner = {"apiVersion": "v1", "kind": "Node", "name": self._name, "uid": node["metadata"]["uid"]}
-        lease = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": self._name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
-            "spec": {"holderIdentity": self._name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micro_stamp()},
-        }
-        try:
-            await self._client.create(LEASES, lease)
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": LEASE_NAMESPACE}}
-            await self._client.create(NAMESPACES, space)
-            await self._client.create(LEASES, lease)
+        await renew_lease(self._client, self._name, self._node)

@@ -18,13 +18,13 @@ from lxml import etree
 from polyvisor import __version__
 from polyvisor.agent import probing
 from polyvisor.agent.endpoint.plan import Observed, resources_of
-from polyvisor.agent.node import HEARTBEAT_SECONDS, LEASE_NAMESPACE, LEASE_SECONDS, RENEW_SECONDS, now
+from polyvisor.agent.leases import renew_lease
+from polyvisor.agent.node import HEARTBEAT_SECONDS, RENEW_SECONDS, now
 from polyvisor.agent.oci import ARCHITECTURES
 from polyvisor.api import Obj, names
 from polyvisor.api.endpoint_names import node_of_endpoint
 from polyvisor.api.node_names import DRIVERS_ANNOTATION, ENDPOINT_LABEL
-from polyvisor.api.resources import LEASES, NODES
-from polyvisor.api.times import micro_stamp
+from polyvisor.api.resources import NODES
 from polyvisor.drivers.at_endpoint import at_endpoint
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.drivers.verdict import shown
@@ -97,7 +97,7 @@ class HostNode:
             log.error("there is a Node %s that is not this endpoint's; it is left alone", self.name)
             return
         await self._write(node, seen)
-        await self._renew(node)
+        await renew_lease(self._client, self.name, lambda: self._client.get(NODES, self.name))
 
     def _is_ours(self, node: Obj) -> bool:
         labels = node["metadata"].get("labels") or {}
@@ -173,26 +173,6 @@ class HostNode:
             "systemUUID": seen.host.uuid,
         }
         return status | resources_of(self._endpoint["spec"], seen.host, seen)
-
-    async def _renew(self, node: Obj) -> None:
-        """Renew the Lease by which others tell that the agent is alive."""
-        try:
-            await self._client.patch(LEASES, self.name, {"spec": {"renewTime": micro_stamp()}}, LEASE_NAMESPACE)
-        except ApiError as error:
-            if not error.not_found:
-                raise
-            owner = {"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": node["metadata"]["uid"]}
-            lease = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": self.name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
-                "spec": {
-                    "holderIdentity": self.name,
-                    "leaseDurationSeconds": LEASE_SECONDS,
-                    "renewTime": micro_stamp(),
-                },
-            }
-            await self._client.create(LEASES, lease)
 
 
 def probed(driver: Driver, seen: Observed) -> ProbeResult:
