@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from polyvisor.admission.context import AdmissionContext, nothing
 from polyvisor.admission.values import Findings, mapping, text, texts
-from polyvisor.api import Obj, selectors
+from polyvisor.api import Obj
+from polyvisor.api.endpoint_names import allows
 from polyvisor.api.resources import ENDPOINTS, NAMESPACES
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.at_endpoint import all_at_endpoints, at_endpoint
@@ -56,7 +57,7 @@ def validate(spec: Obj, path: str, namespace: str, context: AdmissionContext, fo
     if mapping(endpoint, "spec").get("management") == "Observe":
         message = f"endpoint {name} is only observed (spec.management is Observe); nothing is created there"
         found.add(where, message, "FieldValueForbidden")
-    if not _allows(endpoint, namespace, context):
+    if not allows(endpoint, context.lookup(NAMESPACES, "", namespace) or {}):
         message = (
             f"namespace {namespace} may not use endpoint {name}; an administrator allows namespaces by their labels in "
             "spec.allowedNamespaces.selector of the endpoint"
@@ -77,12 +78,6 @@ def maps_pod_network(endpoint: Obj | None) -> bool:
     """Whether machines on an endpoint have the Pod's network: if the endpoint says which network of the host it is."""
     networks = mapping(endpoint, "spec").get("networks")
     return any(one.get("name") == POD_NETWORK for one in networks if isinstance(one, dict)) if networks else False
-
-
-def _allows(endpoint: Obj, namespace: str, context: AdmissionContext) -> bool:
-    selector = mapping(endpoint, "spec", "allowedNamespaces").get("selector")
-    space = context.lookup(NAMESPACES, "", namespace) or {}
-    return selectors.matches(selector, mapping(space, "metadata", "labels"))
 
 
 def _driver(endpoint: Obj, drivers: DriverRegistry) -> Driver | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from polyvisor.admission import endpoint_rights, pod_networks
 from polyvisor.admission.context import Access, Requester
 from polyvisor.admission.values import Findings, items, mapping, text
 from polyvisor.api import Obj
@@ -36,6 +37,7 @@ def validate(obj: Obj, old: Obj | None, requester: Requester, found: Findings) -
     if requester.ours:
         return
     _labels(obj, old, found)
+    _unreadable(obj, found)
     before = {need for _, need in _needs(old)} if old is not None else set()
     if old is not None and machine_of(obj) != machine_of(old):
         before = {need for need in before if need[0][0].resource != "pods"}
@@ -52,6 +54,14 @@ def _labels(obj: Obj, old: Obj | None, found: Findings) -> None:
         if new.get(name) != before.get(name):
             message = f"reserved for Polyvisor's components; leave it as it is, {before.get(name, 'absent')!r}"
             found.add(f"{'.'.join(place)}.labels[{name}]", message, "FieldValueNotSupported")
+
+
+def _unreadable(obj: Obj, found: Findings) -> None:
+    """Refuse networks that cannot be looked at, since Multus may read them otherwise."""
+    for where, _, name in pod_networks.asked(obj, ""):
+        if not name:
+            message = f"expected at most {pod_networks.MAX_NETWORKS} networks as Multus reads them: NAMESPACE/NAME, "
+            found.add(where, f"{message}separated by commas, or a JSON list of objects with name and namespace")
 
 
 def machine_of(obj: Obj) -> Obj:
@@ -79,6 +89,13 @@ def _needs(obj: Obj) -> Iterator[tuple[str, Need]]:
     for where, network in items(spec.get("networks"), f"{path}.networks"):
         space, slash, name = text(mapping(network, "multus").get("networkName")).rpartition("/")
         if slash and space not in (namespace, SHARED_NAMESPACE):
-            access = Access("get", NETWORK_ATTACHMENTS.group, NETWORK_ATTACHMENTS.plural, space, name)
-            message = f"NetworkAttachmentDefinition {space}/{name} of another namespace has to be readable"
-            yield f"{where}.multus.networkName", ((access,), message)
+            yield f"{where}.multus.networkName", _network(space, name)
+    for where, space, name in pod_networks.asked(obj, namespace):
+        if name and space not in (namespace, SHARED_NAMESPACE):
+            yield where, _network(space, name)
+    yield from endpoint_rights.needs(obj)
+
+
+def _network(space: str, name: str) -> Need:
+    access = Access("get", NETWORK_ATTACHMENTS.group, NETWORK_ATTACHMENTS.plural, space, name)
+    return (access,), f"NetworkAttachmentDefinition {space}/{name} of another namespace has to be readable"

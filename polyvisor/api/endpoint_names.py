@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from polyvisor.api import selectors
 from polyvisor.api.base import Obj
-from polyvisor.api.reading import read_status
+from polyvisor.api.reading import nested, read_status
 
 NODE_PREFIX = "endpoint-"
 ENDPOINT_FINALIZER = "hypervisor.kubevirt.io/endpoint"
@@ -33,3 +34,9 @@ def on_endpoint(vmi: Obj) -> str:
     if ENDPOINT_FINALIZER not in (vmi["metadata"].get("finalizers") or []):
         return ""
     return endpoint_of_node(str(read_status(vmi).get("nodeName") or ""))
+
+
+def allows(endpoint: Obj, namespace: Obj) -> bool:
+    """Whether an endpoint is for a namespace, by the namespace's labels; without a selector it is for none."""
+    selector = nested(endpoint, "spec", "allowedNamespaces").get("selector")
+    return selectors.matches(selector, nested(namespace, "metadata", "labels"))

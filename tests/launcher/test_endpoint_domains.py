@@ -171,3 +171,15 @@ def test_where_libvirt_has_no_metadata_the_mark_is_the_description(
             return ET.tostring(root, encoding="unicode")
 
     assert owner_of(Domain()) == owner
+
+
+def test_the_mark_of_another_machine_is_replaced_only_where_the_agent_says_that_its_time_is_over(
+    ask: Asked, id_: str
+) -> None:
+    domain = ask.connection.defineXML(xml("a", id_, machine="m2"))
+    mark = "<owner cluster='ours' machine='m1'/>"
+    assert ask.refused("mark", uuid=id_, mark=mark, **OURS) == "foreign"
+    assert ask.refused("mark", uuid=id_, mark=mark, before="m3", **OURS) == "foreign"
+    assert owner_of(domain)["machine"] == "m2"
+    ask("mark", uuid=id_, mark=mark, before="m2", **OURS)
+    assert owner_of(domain)["machine"] == "m1"

@@ -6,6 +6,7 @@ import copy
 import struct
 from collections.abc import Iterator
 
+from polyvisor.admission.instancetypes import reserved
 from polyvisor.admission.instancetypes.cpu import topology
 from polyvisor.admission.values import amount, mapping, number
 from polyvisor.api import Obj
@@ -42,7 +43,7 @@ def conflicts(given: Obj, spec: Obj, annotations: Obj) -> Iterator[str]:
         for key in keys:
             if _set(given, key) and _set(here, key):
                 yield f"{where}.{key}"
-    for key, value in mapping(given, "annotations").items():
+    for key, value in reserved.given(given).items():
         if annotations.get(key, value) != value:
             yield f"metadata.annotations[{key}]"
 
@@ -78,4 +79,4 @@ def apply(given: Obj, preference: Obj, spec: Obj, annotations: Obj) -> None:
     if overcommit and guest is not None:
         asked = int(_single(_single(int(guest)) * _single(1 - _single(overcommit / 100))))
         domain.setdefault("resources", {}).setdefault("requests", {})["memory"] = format_quantity(asked)
-    annotations.update(mapping(given, "annotations"))
+    annotations.update(reserved.given(given))

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from polyvisor.admission import defaults
+from polyvisor.admission.instancetypes import reserved
 from polyvisor.admission.values import items, mapping, text
 from polyvisor.api import Obj
 from polyvisor.api.shapes import members
@@ -60,7 +61,7 @@ def fill(preference: Obj, spec: Obj, annotations: Obj) -> None:
     _disks(devices, spec)
     _interfaces(devices, spec)
     _others(devices, mapping(spec, "domain", "devices"))
-    for key, value in mapping(preference, "annotations").items():
+    for key, value in reserved.given(preference).items():
         annotations.setdefault(key, value)
 
 

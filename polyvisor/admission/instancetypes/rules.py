@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.hypervisor import validate_choice
+from polyvisor.admission.instancetypes import reserved
 from polyvisor.admission.instancetypes.cpu import OLDER, SPREAD, THREADS_A_CORE, preferred, ratio_of
 from polyvisor.admission.values import Findings, amount, mapping, number, text
 from polyvisor.api import Obj, check
@@ -21,6 +22,7 @@ def admit_instancetype(obj: Obj, old: Obj | None, context: AdmissionContext, fou
     """Check an instance type."""
     if not _changed(obj, old, found):
         return
+    reserved.refuse(mapping(obj, "spec"), found)
     cpu, memory = mapping(obj, "spec", "cpu"), mapping(obj, "spec", "memory")
     for path, value in (("guest", cpu.get("guest")), ("maxSockets", cpu.get("maxSockets"))):
         count = number(value)
@@ -42,6 +44,7 @@ def admit_preference(obj: Obj, old: Obj | None, context: AdmissionContext, found
     if not _changed(obj, old, found):
         return
     spec = mapping(obj, "spec")
+    reserved.refuse(spec, found)
     for path, value in (
         ("spec.preferSpreadSocketToCoreRatio", spec.get("preferSpreadSocketToCoreRatio")),
         ("spec.cpu.spreadOptions.ratio", mapping(spec, "cpu", "spreadOptions").get("ratio")),

@@ -81,7 +81,9 @@ class AdoptedDomains:
     async def _mark(self, vm: Obj, domain: Domain) -> None:
         owner = {"uuid": domain.uuid, "cluster": self._cluster, "machine": vm["metadata"]["uid"]}
         try:
-            await self._keeper.ask("mark", **owner, mark=mark.text(self._cluster, vm, adopted=True))
+            await self._keeper.ask(
+                "mark", **owner, mark=mark.text(self._cluster, vm, adopted=True), before=domain.machine
+            )
         except HostError as error:
             if self._keeper.seen.failure is None:
                 what = f"domain {domain.name} cannot be marked as this machine's: {error}"

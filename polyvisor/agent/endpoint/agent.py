@@ -93,7 +93,7 @@ class EndpointAgent:
         self._pods.add_index("node", lambda pod: [str((pod.get("spec") or {}).get("nodeName") or "")])
         self._pods.add_index("owner", lambda pod: [controller_uid(pod, VMIS.kind)])
         self._vmis.add_index("node", lambda vmi: [str((vmi.get("status") or {}).get("nodeName") or "")])
-        self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
+        self._vmis.add_index(adopted.UID_INDEX, lambda vmi: [vmi["metadata"]["uid"]])
         self._drivers = drivers
         self._root = root
         self._endpoints = Informer(client, ENDPOINTS)
@@ -210,6 +210,7 @@ class EndpointAgent:
             keeper,
             self._pods,
             self._vmis,
+            self._vms,
             cluster=self._cluster,
             folder=folder / "making",
             images=self._images,

@@ -63,6 +63,7 @@ class Machines:
         keeper: Keeper,
         pods: Informer,
         vmis: Informer,
+        vms: Informer,
         *,
         cluster: str,
         folder: Path,
@@ -78,7 +79,7 @@ class Machines:
         self._cluster = cluster
         self._bringer = Bringer(keeper, folder)
         self._starter = Starter(
-            client, events, keeper, vmis, self._bringer, self._write, cluster=cluster, images=images
+            client, events, keeper, vmis, vms, self._bringer, self._write, cluster=cluster, images=images
         )
         self._host_pods = HostPods(client, pods, lambda: address)
         self._patience = Patience()

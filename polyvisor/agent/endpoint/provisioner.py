@@ -17,11 +17,12 @@ from polyvisor.agent.endpoint.pools import Pools, Volume
 from polyvisor.agent.errors import AgentError
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
+from polyvisor.api.endpoint_names import allows
 from polyvisor.api.names import EventType
 from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER, ENDPOINT_LABEL
 from polyvisor.api.quantity import format_quantity, whole
 from polyvisor.api.reading import annotations_of, nested, phase_of
-from polyvisor.api.resources import DATAVOLUMES, PVCS
+from polyvisor.api.resources import DATAVOLUMES, NAMESPACES, PVCS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
@@ -95,6 +96,13 @@ class Provisioner:
             names = ", ".join(sorted(endpoint["metadata"]["name"] for endpoint, _ in found))
             raise AgentError(f"storage class {wanted} is mapped by several endpoints: {names}; one is expected")
         endpoint, pool_name = found[0]
+        namespace = claim["metadata"]["namespace"]
+        if not allows(endpoint, await self._client.get(NAMESPACES, namespace)):
+            name = endpoint["metadata"]["name"]
+            raise AgentError(
+                f"namespace {namespace} may not use endpoint {name}, which maps storage class {wanted}; an "
+                "administrator allows namespaces by their labels in spec.allowedNamespaces.selector of the endpoint"
+            )
         keeper = self._keeper(endpoint["metadata"]["name"])
         driver = self._drivers.get(keeper.seen.driver) if keeper is not None else None
         if keeper is None or driver is None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 from polyvisor.agent.endpoint import mark, rendering, telling
+from polyvisor.agent.endpoint.adopted import UID_INDEX
 from polyvisor.agent.endpoint.bringing import Bringer
 from polyvisor.agent.endpoint.given import Given
 from polyvisor.agent.endpoint.host_node import architecture_of
@@ -40,6 +42,7 @@ class Starter:
         events: EventRecorder,
         keeper: Keeper,
         vmis: Informer,
+        vms: Informer,
         bringer: Bringer,
         write: Callable[[Obj, Obj], Awaitable[None]],
         *,
@@ -49,7 +52,7 @@ class Starter:
         self._client = client
         self._events = events
         self._keeper = keeper
-        self._vmis = vmis
+        self._vmis, self._vms = vmis, vms
         self._bringer = bringer
         self._write = write
         self._cluster = cluster
@@ -68,7 +71,7 @@ class Starter:
         adopting = (vmi["metadata"].get("annotations") or {}).get(ADOPT_ANNOTATION)
         paused = vmi["spec"].get("startStrategy") == START_PAUSED
         running = domain is not None and domain.active and adopting == domain.uuid
-        if domain is not None and (domain.adopted or adopting == domain.uuid):
+        if domain is not None and (adopting == domain.uuid or (domain.adopted and self._is_mine(domain, vmi))):
             if not is_its(domain, vmi, self._cluster):
                 await self._take_over(vmi, domain)
             if not domain.active and not _unchanged(vmi):
@@ -88,20 +91,32 @@ class Starter:
         self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
         self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
 
+    def _is_mine(self, domain: Domain, vmi: Obj) -> bool:
+        """Whether a domain has the mark of an instance or of its VirtualMachine, which has the instance's name."""
+        if domain.owner != self._cluster or not domain.machine:
+            return False
+        vms = self._vms.by_index(UID_INDEX, domain.machine)
+        return domain.machine == vmi["metadata"]["uid"] or any(key_of(vm) == key_of(vmi) for vm in vms)
+
+    def _is_alive(self, domain: Domain) -> bool:
+        """Whether there is a machine that a mark names: an instance or a VirtualMachine."""
+        copies = (self._vmis, self._vms) if domain.machine else ()
+        return any(copy.by_index(UID_INDEX, domain.machine) for copy in copies)
+
     def _refuse_foreign(self, domain: Domain) -> None:
-        if domain.owner == self._cluster and domain.machine and not self._vmis.by_index("uid", domain.machine):
+        if domain.owner == self._cluster and domain.machine and not domain.adopted and not self._is_alive(domain):
             return  # of an instance of before that is gone: it is defined anew
         message = f"the UUID {domain.uuid} is that of domain {domain.name} on the host of endpoint {self._name}"
         raise AgentError(f"{message}, which is not this machine's; give another spec.domain.firmware.uuid", retry=False)
 
     async def _take_over(self, vmi: Obj, domain: Domain) -> None:
         """Mark a domain that was there before, and change nothing else of it."""
-        alive = bool(domain.machine) and bool(self._vmis.by_index("uid", domain.machine))
-        if domain.owner not in ("", self._cluster) or (alive and domain.machine != vmi["metadata"]["uid"]):
+        theirs = self._is_alive(domain) and not self._is_mine(domain, vmi)
+        if domain.owner not in ("", self._cluster) or theirs:
             whose = "another installation" if domain.owner != self._cluster else "another machine"
             raise AgentError(f"domain {domain.name} is marked as that of {whose} and is not taken over", retry=False)
         text = mark.text(self._cluster, vmi, adopted=True)
-        await self._keeper.ask("mark", **owner_of(vmi, self._cluster), mark=text)
+        await self._keeper.ask("mark", **owner_of(vmi, self._cluster), mark=text, before=domain.machine)
 
     async def _define(self, vmi: Obj, pod: Obj | None, driver: Driver, adopted: str = "") -> Domain:
         """Define a machine's domain; ``adopted`` is the name of the one that was there before, which it replaces."""
@@ -117,7 +132,10 @@ class Starter:
                 if error.code != "name-taken" or suffix:
                     raise
                 continue
-            return Domain(str(told.get("uuid")), str(told.get("name")), -1, "shutoff", 0, 0)
+            defined = domain_of(told)
+            if defined is None:
+                raise HostError("the launcher does not say which domain it defined", "bad-answer")
+            return replace(defined, state="shutoff")
         raise AssertionError("the second name is the last")
 
     async def _places(self, vmi: Obj, pod: Obj | None, driver: Driver) -> rendering.Places:

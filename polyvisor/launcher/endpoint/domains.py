@@ -208,7 +208,10 @@ class Domains:
             domain.undefine()
 
     def _mark(self, asked: Answer) -> Answer:
-        """Write the owner's mark into a domain that has none, or that is marked for the same installation."""
+        """Write the owner's mark into a domain that has none, or the mark of the machine ``before``, which it replaces.
+
+        Whether that machine's time is over is the agent's to say; another's mark is never written over.
+        """
         domain, mark = find(self._there(), text_of(asked, "uuid")), text_of(asked, "mark")
         given = dict(ET.fromstring(mark).attrib)
         if (given.get("cluster"), given.get("machine")) != (text_of(asked, "cluster"), text_of(asked, "machine")):
@@ -216,6 +219,8 @@ class Domains:
         found = owner_of(domain)
         if found.get("cluster", given["cluster"]) != given["cluster"]:
             raise Refused("foreign", f"domain {domain.name()} is marked for another installation")
+        if found.get("machine") not in (None, given["machine"], asked.get("before")):
+            raise Refused("foreign", f"domain {domain.name()} is marked for another machine by now")
         # libvirt adds the namespace itself, and refuses an element that declares it
         self._write_mark(domain, ET.tostring(ET.Element("owner", given), encoding="unicode"))
         return {}

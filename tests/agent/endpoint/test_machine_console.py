@@ -67,7 +67,7 @@ class Cluster:
 
 def machines(host: Host, cluster: Cluster) -> Machines:
     return Machines(
-        cluster, cluster, registry(), host, cluster, cluster,  # type: ignore[arg-type]
+        cluster, cluster, registry(), host, cluster, cluster, cluster,  # type: ignore[arg-type]
         cluster="ours", folder=Path("/nonexistent"), images=lambda: None, address="",
     )  # fmt: skip
 
