@@ -42,8 +42,10 @@ class Asked:
 @asynccontextmanager
 async def served(answer: bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[bytes]]]:
     heard: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []  # newer Pythons close a connection whose writer nobody holds
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         heard.append(await reader.read(4096))
         writer.write(answer)
         await writer.drain()
@@ -55,6 +57,8 @@ async def served(answer: bytes, context: ssl.SSLContext | None = None) -> AsyncI
         yield server.sockets[0].getsockname()[1], heard
     finally:
         server.close()
+        for writer in writers:
+            writer.close()
 
 
 async def ask(probe: Obj, link: Any = None) -> str:

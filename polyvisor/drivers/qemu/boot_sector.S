@@ -89,7 +89,7 @@ failed: mov     si, offset wrong
         jmp     failed
         printer print16
 
-        .balign 4
+        .balign 4, 0                            # without a value assemblers pad with instructions of their choice
 packet: .byte   16, 0
         .word   SECTORS - 1, LOAD + 512, 0      # sectors, offset, segment
         .quad   1                               # the first of them
@@ -252,7 +252,7 @@ tick:   push    rax
         pop     rax
         iretq
 
-        .balign 4
+        .balign 4, 0                            # without a value assemblers pad with instructions of their choice
 interrupts:
         .word   33 * 16 - 1
         .quad   INTERRUPTS
