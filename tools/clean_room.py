@@ -9,6 +9,9 @@ What is kept in the user's cache between rooms: downloaded packages (apt's and p
 alone) and the bare root, for a week. What was installed is never kept. The host lends its package sources, proxy and
 pip settings, CA certificates, resolver and devices. One room runs at a time; when it ends, however it ends, its
 processes end with it, and what an interrupted one left on the host the next one removes.
+
+``--stay`` is for mending what failed: the room is kept, the next ``--stay`` of that release brings the tree up to date
+in it and runs the tests alone, and it proves nothing, since what is installed there may come from an earlier tree.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+
+from room_spaces import RoomError, call, cgroups, make_cgroups, network, remove_cgroups
 
 TOP = Path(__file__).resolve().parent.parent
 PARTS = TOP / "tools" / "clean-room"
@@ -37,6 +41,8 @@ WEEK = 7 * 24 * 3600
 PREREQUISITES = "polyvisor/prerequisites/packages.toml"
 HOME = "srv/polyvisor"
 """Where the tree lies in the room."""
+INSTALLED = ".venv"
+"""What set-up makes in the tree; a room that is kept keeps it."""
 LENT = re.compile(
     r"^((https?|ftp|no|all)_proxy|PIP_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE)$", re.IGNORECASE
 )
@@ -44,11 +50,6 @@ LENT = re.compile(
 NOT_LENT = {"PIP_FIND_LINKS", "PIP_CACHE_DIR", "PIP_TARGET", "PIP_PREFIX"}
 """Variables that name folders which only the host has."""
 ACQUIRE = re.compile(r"^Acquire::(http|https|Check|Retries)[^;]*;$", re.MULTILINE)
-VETH, PEER, TABLE = "pvclean0", "eth0", "polyvisor_clean_room"
-OUTSIDE, INSIDE, SUBNET = "198.51.100.1", "198.51.100.2", "198.51.100.0/30"
-"""Addresses that RFC 5737 keeps for documentation, so no network of the host has them."""
-GROUP = "polyvisor-clean-room"
-"""The room's control group in each hierarchy."""
 NOISE = re.compile(
     rb"^(Get:|Selecting |Preparing to |Unpacking |Setting up |Processing |Adding group|Adding user|\(Reading database"
     rb"|update-alternatives:|Reading |Building |debconf:|Created symlink|invoke-rc.d:|Fetched |Need to get|After this)"
@@ -56,22 +57,10 @@ NOISE = re.compile(
 """Lines of apt that go into the log alone."""
 
 
-class RoomError(Exception):
-    """The room cannot be made; the text says why and what to do."""
-
-
 def say(text: str) -> None:
     """Print one line of progress."""
     sys.stdout.write(f"clean room: {text}\n")
     sys.stdout.flush()
-
-
-def call(*command: str | Path, text: str | None = None) -> str:
-    """Run a command that must succeed, and return what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, input=text, check=False)
-    if done.returncode:
-        raise RoomError(f"{' '.join(map(str, command[:4]))} failed:\n{(done.stderr or done.stdout).strip()[-2000:]}")
-    return done.stdout
 
 
 def cache() -> Path:
@@ -158,6 +147,9 @@ def copy_tree(root: Path, without: list[str]) -> None:
     """Copy what git would take of the working tree, uncommitted changes included."""
     names = call("git", "-C", TOP, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     target = root / HOME
+    for old in target.iterdir() if target.exists() else ():
+        if old.name != INSTALLED:
+            call("rm", "-rf", old)
     for name in filter(None, names):
         source = TOP / name
         if not os.path.lexists(source):
@@ -186,100 +178,6 @@ def environment() -> dict[str, str]:
     lent = {name: value for name, value in os.environ.items() if LENT.match(name) and name not in NOT_LENT}
     own = {"HOME": "/root", "USER": "root", "SHELL": "/bin/bash", "TERM": "dumb", "LANG": "C.UTF-8"}
     return {**lent, **own, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-
-
-# --- the network ------------------------------------------------------------------------------------------------------
-
-
-def uplink() -> str:
-    """Return the host's interface to the world."""
-    found = re.search(r"^default .*\bdev (\S+)", call("ip", "-4", "route"), re.MULTILINE)
-    if found is None:
-        raise RoomError("the host has no default route, so the room cannot reach the package registries")
-    return found[1]
-
-
-def rules() -> str:
-    """Return what puts the room behind the host's address."""
-    return (
-        f"add table ip {TABLE}\n"
-        f"add chain ip {TABLE} post {{ type nat hook postrouting priority srcnat; }}\n"
-        f"add rule ip {TABLE} post ip saddr {SUBNET} masquerade\n"
-    )
-
-
-def disconnect() -> None:
-    """Remove the room's network from the host, if it is there."""
-    for command in (["ip", "link", "delete", VETH], ["nft", "delete", "table", "ip", TABLE]):
-        subprocess.run(command, capture_output=True, check=False)
-
-
-@contextmanager
-def network(pid: int) -> Iterator[None]:
-    """Connect a process's network namespace to the world, behind the host's address."""
-    disconnect()
-    up = uplink()
-    forwarding = Path("/proc/sys/net/ipv4/conf") / up / "forwarding"
-    before = forwarding.read_text()
-    call("ip", "link", "add", VETH, "type", "veth", "peer", "name", PEER, "netns", str(pid))
-    try:
-        call("ip", "address", "add", f"{OUTSIDE}/30", "dev", VETH)
-        call("ip", "link", "set", VETH, "up")
-        for name in (up, VETH):
-            (Path("/proc/sys/net/ipv4/conf") / name / "forwarding").write_text("1")
-        inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "ip"]
-        call(*inside, "link", "set", "lo", "up")
-        call(*inside, "address", "add", f"{INSIDE}/30", "dev", PEER)
-        call(*inside, "link", "set", PEER, "up")
-        call(*inside, "route", "add", "default", "via", OUTSIDE)
-        call("nft", "-f", "-", text=rules())
-        yield
-    finally:
-        disconnect()
-        forwarding.write_text(before)
-
-
-# --- cgroups ----------------------------------------------------------------------------------------------------------
-
-
-def cgroups() -> list[Path]:
-    """Return the folders that the room's cgroups get: one below this process's own in each mounted hierarchy."""
-    own = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        own[controllers] = path
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ")
-        mount = fields.split(" ")[4]
-        for controllers, path in own.items():
-            words = set(controllers.split(","))
-            if kind == ("cgroup" if controllers else "cgroup2") and (
-                not controllers or words <= set(options.split(","))
-            ):
-                base = Path(mount + path)
-                found.append((base if base.is_dir() else Path(mount)) / GROUP)
-    return list(dict.fromkeys(found))
-
-
-def make_cgroups(folders: list[Path], pid: int) -> None:
-    """Make the room's cgroups and move its first process there."""
-    for folder in folders:
-        folder.mkdir(exist_ok=True)
-        for name in ("cpuset.cpus", "cpuset.mems"):  # without them no process may enter a group of version 1
-            if (folder / name).exists() and not (folder / name).read_text().strip():
-                (folder / name).write_text((folder.parent / name).read_text())
-        (folder / "cgroup.procs").write_text(str(pid))
-
-
-def remove_cgroups(folders: list[Path]) -> None:
-    """Remove the room's cgroups; their processes have ended, or end in a moment."""
-    for folder in folders:
-        for below in sorted(folder.rglob("*/"), reverse=True) if folder.is_dir() else []:
-            below.rmdir()
-        if folder.is_dir():
-            folder.rmdir()
 
 
 # --- the room ---------------------------------------------------------------------------------------------------------
@@ -328,8 +226,20 @@ def end(room: subprocess.Popen[bytes]) -> None:
     room.wait()
 
 
-def run(number: str, without: list[str], tests: str) -> int:
-    """Make a room, run the steps in it, and remove it."""
+def furnish(root: Path, release: str) -> None:
+    """Unpack the bare root and lend it what it needs of the host."""
+    tar = bare_root(release)
+    scratch = root.with_name(f".{root.name}")
+    call("rm", "-rf", scratch)
+    scratch.mkdir()
+    with tarfile.open(tar) as archive:
+        archive.extractall(scratch, numeric_owner=True)
+    lend(scratch)
+    scratch.rename(root)
+
+
+def run(number: str, without: list[str], tests: str, stay: bool) -> int:
+    """Make a room, run the steps in it, and remove it; a room that is to stay is used again, and kept."""
     release = RELEASES[number]
     if os.geteuid():
         raise RoomError("a room of its own requires root")
@@ -340,29 +250,31 @@ def run(number: str, without: list[str], tests: str) -> int:
         except BlockingIOError:
             say("another room is running; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        root = cache() / "room"
+        root = cache() / (f"stays-{number}" if stay else "room")
         remove_cgroups(cgroups())
-        call("rm", "-rf", root)
+        if not stay:
+            call("rm", "-rf", root)
         begin = time.monotonic()
         try:
-            tar = bare_root(release)
-            root.mkdir()
-            with tarfile.open(tar) as archive:
-                archive.extractall(root, numeric_owner=True)
-            lend(root)
+            if not root.exists():
+                furnish(root, release)
             copy_tree(root, without)
             downloads = {cache() / f"{release}-archives": "var/cache/apt/archives", cache() / "pip": "root/.cache/pip"}
             for folder in downloads:
                 (folder / "partial").mkdir(parents=True, exist_ok=True)
             say(f"Debian {number} is ready after {time.monotonic() - begin:.0f} s")
-            log = TOP / "build" / f"clean-room-{number}.log"
+            log = TOP / "build" / f"clean-room-{number}{'-stays' if stay else ''}.log"
             log.parent.mkdir(exist_ok=True)
-            code = enter(root, log, [f"/{HOME}/tools/clean-room/steps", tests], downloads)
+            steps = [f"/{HOME}/tools/clean-room/steps", tests, *(["stay"] if stay else [])]
+            code = enter(root, log, steps, downloads)
             word = "passed" if code == 0 else f"FAILED with exit code {code}"
             say(f"Debian {number} {word} after {time.monotonic() - begin:.0f} s; log: {log.relative_to(TOP)}")
+            if stay:
+                say(f"kept for the next --stay, and no proof: {root}")
             return 1 if code else 0
         finally:
-            call("rm", "-rf", root)
+            if not stay:
+                call("rm", "-rf", root)
 
 
 def main() -> int:
@@ -372,9 +284,12 @@ def main() -> int:
     parser.add_argument("--without", action="append", default=[], metavar="PACKAGE",
                         help="leave a package out of the lists, to see that the room then fails")  # fmt: skip
     parser.add_argument("--tests", default="", metavar="OPTIONS", help="options of pytest, instead of the fast part")
+    parser.add_argument(
+        "--stay", action="store_true", help="keep the room, use it again next time, and run the tests alone"
+    )
     given = parser.parse_args()
     try:
-        return run(given.debian, given.without, given.tests)
+        return run(given.debian, given.without, given.tests, given.stay)
     except RoomError as error:
         sys.stderr.write(f"clean room: {error}\n")
         return 1

@@ -19,6 +19,7 @@ import pytest
 from polyvisor import prerequisites
 from polyvisor.prerequisites import Prerequisite
 
+from . import libvirt_modules
 from .executed import Found, Reader
 from .shell_words import programs as shell_programs
 
@@ -112,6 +113,42 @@ def test_every_program_that_runs_is_declared() -> None:
 def test_a_line_that_is_taken_away_is_missed(package: str, program: str) -> None:
     left = [entry for entry in prerequisites.everything() if entry.packages.get("debian") != package]
     assert program in undeclared(left)
+
+
+def undeclared_modules(entries: Iterable[Prerequisite]) -> dict[str, set[str]]:
+    """Return the modules of libvirt's daemon that are used and that no entry brings, with the places."""
+    files = [path for folder in FOLDERS for path in sorted((TOP / folder).rglob("*.py"))]
+    brought = libvirt_modules.brought(file for entry in entries for file in entry.files)
+    return {name: places for name, places in libvirt_modules.used(files, TOP).items() if name not in brought}
+
+
+def test_every_module_of_libvirts_daemon_that_is_used_is_declared() -> None:
+    assert undeclared_modules(prerequisites.everything()) == {}
+
+
+@pytest.mark.parametrize("module", ["storage", "network"])
+def test_a_module_that_is_taken_away_is_missed(module: str) -> None:
+    left = [entry for entry in prerequisites.everything() if module not in libvirt_modules.brought(entry.files)]
+    places = undeclared_modules(left).pop(module)
+    assert any(place.startswith("polyvisor/launcher/endpoint/") for place in places)
+    assert any(place.startswith("tests/agent/endpoint/") for place in places)
+
+
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [
+        ("connection.storagePoolDefineXML(x)", "storage"),
+        ("c.listAllNodeDevices()", "nodedev"),
+        ("c.interfaceLookupByName('eth0')", "interface"),
+        ("c.secretDefineXML(x)", "secret"),
+        ("c.nwfilterLookupByName('clean')", "nwfilter"),
+        ("host.virsh('vol-list', 'images')", "storage"),
+        ("virsh('net-start', 'lan')", "network"),
+    ],
+)
+def test_a_use_of_a_module_is_seen(code: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(code)
+    assert libvirt_modules.used([tmp_path / "code.py"], tmp_path) == {module: {"code.py:1"}}
 
 
 def test_the_clean_room_tries_every_test_that_runs_an_installed_program() -> None:

@@ -115,6 +115,22 @@ def test_the_copy_is_what_git_would_take(tmp_path: Path, monkeypatch: pytest.Mon
     assert (copy / "link").readlink() == Path("committed")
 
 
+def test_a_room_that_stays_gets_the_tree_anew_and_keeps_what_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, copy = tmp_path / "tree", tmp_path / "root" / clean_room.HOME
+    for name in ("old/gone", "old/there"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    subprocess.run(["git", "init", "--quiet", tree], check=True)
+    monkeypatch.setattr(clean_room, "TOP", tree)
+    clean_room.copy_tree(tmp_path / "root", [])
+    (copy / ".venv").mkdir()
+    (tree / "old/gone").unlink()
+    clean_room.copy_tree(tmp_path / "root", [])
+    assert {str(path.relative_to(copy)) for path in copy.rglob("*")} == {"old", "old/there", ".venv"}
+
+
 def test_the_tests_that_a_room_runs_and_leaves_out_are_there() -> None:
     named = re.findall(r"tests/[\w/.]+", (clean_room.PARTS / "steps").read_text())
     assert len(named) > 10

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-import clean_room
 import pytest
+import room_spaces
 
 TOP = Path(__file__).resolve().parents[2]
 OWN = {"VETH": "pvcleant", "TABLE": "polyvisor_clean_test", "GROUP": f"polyvisor-clean-test-{os.getpid()}",
@@ -38,9 +38,10 @@ import signal
 import sys
 from pathlib import Path
 import clean_room
+import room_spaces
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background may have had it ignored
 for name, value in {own!r}.items():
-    setattr(clean_room, name, value)
+    setattr(room_spaces, name, value)
 binds = {{Path(source): source.strip("/") for source in ("/usr", "/etc")}}
 sys.exit(clean_room.enter(Path({root!r}), Path({log!r}), {steps!r}, binds))
 """
@@ -120,7 +121,7 @@ def test_a_killed_tool_takes_its_room_along(root: Path) -> None:
         assert time.monotonic() < deadline, "processes of the room go on"
         time.sleep(0.05)
     for name, value in OWN.items():  # what it left on the host is removed by the next one
-        setattr(clean_room, name, value)
-    clean_room.disconnect()
-    clean_room.remove_cgroups(clean_room.cgroups())
+        setattr(room_spaces, name, value)
+    room_spaces.disconnect()
+    room_spaces.remove_cgroups(room_spaces.cgroups())
     assert _left(mark) == []
