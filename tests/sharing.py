@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 TOP = Path(__file__).resolve().parents[1]
 TOGETHER = ("tests/e2e/clients", "tests/e2e/full", "tests/e2e/pods")
@@ -39,3 +40,15 @@ class ByShare(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return share_of(nodeid)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Return the test that a process ended in, and give the rest of its shares to others.
+
+        The test itself has failed: by itself xdist would give it to one process after the other, and lose them all.
+        """
+        units = self.assigned_work[node].values()
+        unit, ended_in = next(((unit, test) for unit in units for test, done in unit.items() if not done), (None, None))
+        if unit is not None and ended_in is not None:
+            unit[ended_in] = True
+        super().remove_node(node)
+        return ended_in
