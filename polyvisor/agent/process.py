@@ -25,9 +25,9 @@ from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import ApiError, Informer
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running, tls
-from polyvisor.process.certificates import Pair
 from polyvisor.process.health import Health, port_option, serve_health
 from polyvisor.process.kept import KeptPair
+from polyvisor.process.pairs import Pair
 from polyvisor.process.serving import WebServer, listen
 
 PORT = 8186

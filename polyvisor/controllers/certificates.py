@@ -22,15 +22,15 @@ from polyvisor.api.resources import SECRETS, SUBRESOURCES_GROUP, SUBRESOURCES_VE
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.process.certificates import (
     SKEW,
-    Pair,
     issue_client,
     issue_server,
     make_authority,
     now,
+    parsed,
     signed_by,
-    split,
 )
 from polyvisor.process.kept import AUTHORITIES, CERTIFICATE, KEY, named, value
+from polyvisor.process.pairs import Pair, split, valid_until
 from polyvisor.process.webhook_paths import TOKENS, path_of, tokens_of, with_new
 
 PREVIOUS = "previous.crt"
@@ -121,7 +121,7 @@ class CertificateKeeper:
         due = [self._due(authority)]
         for role in self._roles:
             due.append(self._due(await self._pair(role, authority, bundle, at)))
-        created = authority.parsed.not_valid_before_utc + SKEW + self._lifetimes.overlap
+        created = parsed(authority).not_valid_before_utc + SKEW + self._lifetimes.overlap
         due += [created] if created > at else []
         return max(1.0, (min(due) - self._clock()).total_seconds())
 
@@ -130,11 +130,11 @@ class CertificateKeeper:
         found = _pair(secret)
         previous = _valid(value(secret or {}, PREVIOUS), at)
         if found is None or at >= self._due(found):
-            previous = (found.certificate if found and found.parsed.not_valid_after_utc > at else b"") + previous
+            previous = (found.certificate if found and valid_until(found.certificate) > at else b"") + previous
             found = make_authority("polyvisor", self._lifetimes.authority, at)
             data = {CERTIFICATE: found.certificate, KEY: found.key, PREVIOUS: previous}
             await self._write(names.CA_SECRET, secret, data)
-            log.info("a new authority, valid until %s", found.parsed.not_valid_after_utc.isoformat())
+            log.info("a new authority, valid until %s", valid_until(found.certificate).isoformat())
         return found, found.certificate + previous
 
     async def _pair(self, role: Role, authority: Pair, bundle: bytes, at: datetime) -> Pair:
@@ -142,7 +142,7 @@ class CertificateKeeper:
         found = _pair(secret)
         if found is None or not self._good(role, found, authority, bundle, at):
             found = role.issue(authority, self._lifetimes.leaf, at)
-            log.info("Secret %s: a new pair, valid until %s", role.secret, found.parsed.not_valid_after_utc.isoformat())
+            log.info("Secret %s: a new pair, valid until %s", role.secret, valid_until(found.certificate).isoformat())
         data = {CERTIFICATE: found.certificate, KEY: found.key, AUTHORITIES: bundle}
         if role.secret == names.API_SECRET:
             tokens = tokens_of(secret)
@@ -153,7 +153,7 @@ class CertificateKeeper:
         return found
 
     def _good(self, role: Role, pair: Pair, authority: Pair, bundle: bytes, at: datetime) -> bool:
-        certificate, current = pair.parsed, authority.parsed
+        certificate, current = parsed(pair), parsed(authority)
         if at >= self._due(pair) or (role.server and set(role.names) - _names(certificate)):
             return False
         if signed_by(certificate, current):
@@ -162,7 +162,7 @@ class CertificateKeeper:
         return old and at < current.not_valid_before_utc + SKEW + self._lifetimes.overlap
 
     def _due(self, pair: Pair) -> datetime:
-        certificate = pair.parsed
+        certificate = parsed(pair)
         began = certificate.not_valid_before_utc + SKEW
         return began + (certificate.not_valid_after_utc - began) * RENEW_AT
 
@@ -224,7 +224,7 @@ class CertificateKeeper:
 def _pair(secret: Obj | None) -> Pair | None:
     pair = Pair(value(secret or {}, CERTIFICATE), value(secret or {}, KEY))
     try:
-        return pair if pair.key and pair.parsed else None
+        return pair if pair.key and parsed(pair) else None
     except ValueError:
         return None
 

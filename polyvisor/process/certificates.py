@@ -1,16 +1,16 @@
-"""Key pairs: an authority of our own, and what it signs. Values in, PEM out; where they are kept is others' business.
+"""Making key pairs: an authority of our own, and what it signs. Values in, PEM out; where they are kept is others' business.
 
 A pair has one role. A server's certificate carries the DNS names under which it is reached, a client's carries its
-name as common name; neither can be used as the other.
+name as common name; neither can be used as the other. The library for it takes 4 MiB of each process that loads it, so
+who only shows pairs uses :mod:`polyvisor.process.pairs`. ``python -m polyvisor.process.certificates`` prints a server's
+pair that nobody else knows, for :func:`~polyvisor.process.health.own_context`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
-import ssl
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -18,21 +18,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from polyvisor.process.pairs import Pair
+
+LIFE = timedelta(days=3650)
+"""Of a pair that a process makes for itself."""
 SKEW = timedelta(minutes=5)
 """How far clocks may be apart: a certificate is valid from that long ago."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate and its private key, both PEM."""
-
-    certificate: bytes
-    key: bytes
-
-    @property
-    def parsed(self) -> x509.Certificate:
-        """The certificate; raises ValueError if it is none."""
-        return x509.load_pem_x509_certificate(self.certificate)
+def parsed(pair: Pair) -> x509.Certificate:
+    """Return a pair's certificate; raises ValueError if it is none."""
+    return x509.load_pem_x509_certificate(pair.certificate)
 
 
 def now() -> datetime:
@@ -71,24 +67,6 @@ def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
     return True
 
 
-def split(bundle: bytes) -> list[bytes]:
-    """Return the certificates of a bundle, each as PEM; raises ValueError where one is none."""
-    encoding = serialization.Encoding.PEM
-    return [one.public_bytes(encoding) for one in x509.load_pem_x509_certificates(bundle)]
-
-
-def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
-    """Have a context show a pair from its next connection on. The key is never written to a disk."""
-    descriptor = os.memfd_create("pair", os.MFD_CLOEXEC)
-    try:
-        data = pair.certificate.rstrip() + b"\n" + pair.key
-        while data:
-            data = data[os.write(descriptor, data) :]
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
 def _issue(
     authority: Pair,
     common: str,
@@ -100,7 +78,7 @@ def _issue(
     signer = serialization.load_pem_private_key(authority.key, None)
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
         raise ValueError("the authority's key is not an elliptic curve's")
-    issuer = authority.parsed
+    issuer = parsed(authority)
     private = ec.generate_private_key(ec.SECP256R1())
     until = min(at + lifetime, issuer.not_valid_after_utc)
     name = issuer.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
@@ -161,3 +139,8 @@ def _pair(certificate: x509.Certificate, private: ec.EllipticCurvePrivateKey) ->
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return Pair(certificate.public_bytes(serialization.Encoding.PEM), pem)
+
+
+if __name__ == "__main__":
+    made = issue_server(make_authority("polyvisor-health", LIFE), ("localhost",), LIFE)
+    sys.stdout.buffer.write(made.certificate + made.key)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
@@ -24,11 +25,12 @@ from starlette.routing import Route
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
 from polyvisor.process.metrics_readers import MetricsReaders, Nameless
+from polyvisor.process.pairs import Pair, load_pair
 from polyvisor.process.serving import WebServer, listen
 from polyvisor.process.tls import heed
 
 PORT = 8443
-LIFE = timedelta(days=3650)
+OWN_PAIR_SECONDS = 60
 REFUSED = {
     401: "the token is not valid in this cluster",
     403: "the token's user may not get /metrics; a ClusterRole with nonResourceURLs [/metrics] and verb get allows it",
@@ -143,9 +145,12 @@ async def serve_health(health: Health, client: KubeClient, host: str, port: int)
 
 
 def own_context() -> ssl.SSLContext:
-    """Return a TLS context with a certificate that nobody else knows, for who only wants to be understood."""
-    from polyvisor.process.certificates import issue_server, load_pair, make_authority  # not all need them
+    """Return a TLS context with a certificate that nobody else knows, for who only wants to be understood.
 
+    Another process makes the pair, which takes the library for it along when it ends.
+    """
+    command = [sys.executable, "-m", "polyvisor.process.certificates"]
+    made = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=OWN_PAIR_SECONDS).stdout
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    load_pair(context, issue_server(make_authority("polyvisor-health", LIFE), ("localhost",), LIFE))
+    load_pair(context, Pair.of(made))
     return context

@@ -17,7 +17,7 @@ from polyvisor.api.reading import nested
 from polyvisor.api.resources import SECRETS, Resource
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
-from polyvisor.process.certificates import Pair, load_pair
+from polyvisor.process.pairs import Pair, load_pair, valid_until
 
 CERTIFICATE, KEY, AUTHORITIES = "tls.crt", "tls.key", "ca.crt"
 log = logging.getLogger("polyvisor.certificates")
@@ -79,7 +79,7 @@ class KeptPair:
         except ssl.SSLError as error:
             log.error("the pair in Secret %s cannot be used: %s", self.name, error)
             return
-        log.info("Secret %s: a pair valid until %s", self.name, pair.parsed.not_valid_after_utc.isoformat())
+        log.info("Secret %s: a pair valid until %s", self.name, valid_until(pair.certificate).isoformat())
         self._pair, self.authorities = pair, authorities
         self._there.set()
         for use in self._users:

@@ -29,10 +29,10 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
 from polyvisor.process import running
 from polyvisor.process.body_limit import BodyLimit
-from polyvisor.process.certificates import Pair, split
 from polyvisor.process.health import PORT, Health, own_context
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.metrics_readers import MetricsReaders
+from polyvisor.process.pairs import Pair, split
 from polyvisor.process.serving import WebServer, listen
 from polyvisor.process.webhook_paths import PATHS, WebhookGate, WebhookPaths
 from polyvisor.server import metrics, openapi

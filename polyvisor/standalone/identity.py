@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 from cryptography import x509
 
-from polyvisor.process.certificates import Pair, issue_server, make_authority
+from polyvisor.process.certificates import issue_server, make_authority
+from polyvisor.process.pairs import Pair
 
 _NAMES = ("localhost", "127.0.0.1", "::1")
 _AUTHORITY_LIFETIME = timedelta(days=3650)

@@ -27,7 +27,8 @@ from polyvisor.api.resources import NODES, PODS, SECRETS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.tasks import end_task
-from polyvisor.process.certificates import Pair, issue_server, load_pair, make_authority
+from polyvisor.process.certificates import issue_server, make_authority
+from polyvisor.process.pairs import Pair, load_pair
 
 from ..cluster import TOKEN, reading, running
 from .conftest import PlainDriver

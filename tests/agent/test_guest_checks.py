@@ -16,7 +16,8 @@ import pytest
 
 from polyvisor.agent.guest_checks import check
 from polyvisor.agent.link import LauncherError
-from polyvisor.process.certificates import issue_server, load_pair, make_authority
+from polyvisor.process.certificates import issue_server, make_authority
+from polyvisor.process.pairs import load_pair
 
 Obj = dict[str, Any]
 VMI: Obj = {"spec": {"domain": {}}, "status": {"interfaces": [{"ipAddress": "127.0.0.1"}]}}

@@ -19,7 +19,8 @@ from polyvisor.api import names
 from polyvisor.api.resources import SECRETS
 from polyvisor.controllers.certificates import CertificateKeeper, Lifetimes
 from polyvisor.kube import KubeClient
-from polyvisor.process.certificates import signed_by, split
+from polyvisor.process.certificates import signed_by
+from polyvisor.process.pairs import split
 from tests.cluster import running
 
 Obj = dict[str, Any]

@@ -24,7 +24,8 @@ from urllib.error import URLError
 import yaml
 
 from polyvisor.drivers.pace import Deadline
-from polyvisor.process.certificates import Pair, issue_client, issue_server, make_authority
+from polyvisor.process.certificates import issue_client, issue_server, make_authority
+from polyvisor.process.pairs import Pair
 from tests.e2e.goprograms import OLDER, PROGRAMS, program
 
 LIFE = timedelta(days=7)

@@ -16,7 +16,8 @@ import pytest
 
 from polyvisor.api.resources import SECRETS, VMIS
 from polyvisor.controllers.certificates import Lifetimes, roles
-from polyvisor.process.certificates import Pair, now
+from polyvisor.process.certificates import now
+from polyvisor.process.pairs import Pair
 from tests.e2e.cluster import cluster, free_port
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import ENABLED, Installation, eventually

@@ -5,9 +5,9 @@ import ssl
 from datetime import timedelta
 
 import pytest
-from cryptography import x509
 
-from polyvisor.process.certificates import issue_client, issue_server, load_pair, make_authority, signed_by, split
+from polyvisor.process.certificates import issue_client, issue_server, make_authority, parsed, signed_by
+from polyvisor.process.pairs import load_pair
 from polyvisor.process.serving import common_name
 
 DAY = timedelta(days=1)
@@ -53,13 +53,7 @@ async def test_a_clients_pair_is_no_servers() -> None:
 
 def test_a_leaf_does_not_outlive_its_authority() -> None:
     authority = make_authority("polyvisor", DAY)
-    leaf = issue_server(authority, ["a"], 30 * DAY).parsed
-    assert leaf.not_valid_after_utc <= authority.parsed.not_valid_after_utc
-    assert signed_by(leaf, authority.parsed)
-    assert not signed_by(leaf, make_authority("polyvisor", DAY).parsed)
-
-
-def test_a_bundle_is_split_into_its_certificates() -> None:
-    pairs = [make_authority("a", DAY), make_authority("b", DAY)]
-    bundle = b"\n# a remark\n".join(pair.certificate for pair in pairs)
-    assert [x509.load_pem_x509_certificate(one) for one in split(bundle)] == [pair.parsed for pair in pairs]
+    leaf = parsed(issue_server(authority, ["a"], 30 * DAY))
+    assert leaf.not_valid_after_utc <= parsed(authority).not_valid_after_utc
+    assert signed_by(leaf, parsed(authority))
+    assert not signed_by(leaf, parsed(make_authority("polyvisor", DAY)))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from polyvisor.api.tls_ciphers import CIPHERS, KNOWN
-from polyvisor.process.certificates import issue_server, load_pair, make_authority
+from polyvisor.process.certificates import issue_server, make_authority
+from polyvisor.process.pairs import load_pair
 from polyvisor.process.tls import apply
 
 DAY = timedelta(days=1)

@@ -24,7 +24,8 @@ from polyvisor.api import names
 from polyvisor.api.resources import CONFIGMAPS, KUBEVIRTS, SECRETS, VMS
 from polyvisor.kube import KubeClient
 from polyvisor.kube.tasks import end_task
-from polyvisor.process.certificates import Pair, issue_client, issue_server, load_pair, make_authority
+from polyvisor.process.certificates import issue_client, issue_server, make_authority
+from polyvisor.process.pairs import Pair, load_pair
 from polyvisor.process.running import Restart
 from polyvisor.server.process import Server
 from tests.cluster import KUBEVIRT, TOKEN, running, shown_by, told_version
