@@ -15,6 +15,7 @@ from bench.cluster import audit
 from bench.cluster.floors import bare_machines, bare_pod
 from bench.cluster.processes import cpu_by_program, of_pod
 from bench.cluster.sightings import GONE, POD_GONE, RUNNING, Sightings, now, watching
+from polyvisor.api.names import APP_LABEL, HANDLER_APP
 from polyvisor.api.resources import NAMESPACES, PODS, VMIS, VMS, Resource
 from polyvisor.kube import ApiError, KubeClient
 
@@ -92,17 +93,18 @@ class Bench:
 
         The first of each, which warms caches, does not count.
         """
-        pods = await self._client.list(PODS, self._namespace)
-        image = str(pods[0]["spec"]["containers"][0]["image"])
+        agents = f"{APP_LABEL}={HANDLER_APP}"  # whose image has programs, unlike that of other components
+        (pod, *_) = await self._client.list(PODS, self._namespace, label_selector=agents)
+        image = str(pod["spec"]["containers"][0]["image"])
         self.figures.starts = {kind: [] for kind in KINDS}
         self.figures.floors = {"Pod": [], "virsh": []}
         with bare_machines() as create:
             for number in range(count + 1):
                 found = {kind: await self._whole(f"{kind}-{number}", kind) for kind in KINDS}
-                pod = await bare_pod(self._client, self._seen, SPACE, f"bare-{number}", image)
+                bare = await bare_pod(self._client, self._seen, SPACE, f"bare-{number}", image)
                 virsh = await asyncio.to_thread(create)
                 if number:
-                    self.figures.floors["Pod"].append(pod)
+                    self.figures.floors["Pod"].append(bare)
                     self.figures.floors["virsh"].append(virsh)
                     for kind, steps in found.items():
                         self.figures.starts[kind].append(steps)

@@ -51,6 +51,15 @@ def container_of(pod: Obj, name: str) -> Obj:
     return next((one for one in found if one.get("name") == name), {})
 
 
+def _beside(driver: Driver, scratch: Path) -> ProbeResult:
+    """Probe a driver that has no container: another package's may need nothing but what the agent's image has."""
+    found = driver.probe(scratch)
+    missing = f"virt-handler has no container {PREFIX}{driver.name} to probe it in"
+    where = "configuration.hypervisors and handler.launchers of the installation's values say which it has"
+    reasons = filter(None, (missing, where, found.reason))
+    return found if found.available else ProbeResult(False, "; ".join(reasons))
+
+
 class LauncherImages:
     """The launcher images of this node. ``own`` returns the agent's own Pod, once it has been seen."""
 
@@ -67,7 +76,7 @@ class LauncherImages:
         if pod is None:
             return ProbeResult(False, "the agent's own Pod was not seen")
         if all(one["name"] != name for one in pod["spec"]["containers"]):
-            return ProbeResult(False, driver.no_image) if driver.no_image else driver.probe(scratch)
+            return ProbeResult(False, driver.no_image) if driver.no_image else _beside(driver, scratch)
         pod = self._await(lambda pod: bool(containers.container_id(pod, name))) or pod
         identity = containers.container_id(pod, name)
         if not identity:

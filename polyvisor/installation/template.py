@@ -117,7 +117,9 @@ def _printf(pattern: str, *arguments: Any) -> str:
 
 
 FUNCTIONS: dict[str, Any] = {
+    "contains": lambda part, whole: part in whole,
     "default": lambda other, value: value or other,
+    "or": lambda *values: next((value for value in values[:-1] if value), values[-1]),
     "printf": _printf,
     "quote": lambda value: json.dumps(_written(value)),
     "toJson": lambda value: json.dumps(value, separators=(",", ":"), sort_keys=True),

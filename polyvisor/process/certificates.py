@@ -1,4 +1,4 @@
-"""Making key pairs: an authority of our own, and what it signs. Values in, PEM out; where they are kept is others' business.
+"""Making key pairs: an authority of our own, and what it signs. Values in, PEM out; others keep them.
 
 A pair has one role. A server's certificate carries the DNS names under which it is reached, a client's carries its
 name as common name; neither can be used as the other. The library for it takes 4 MiB of each process that loads it, so

@@ -35,7 +35,7 @@ class Pair:
 
 
 def split(bundle: bytes) -> list[bytes]:
-    """Return the certificates of a bundle, each as PEM; raises ValueError if there is none, or one is no certificate."""
+    """Return the certificates of a bundle, each as PEM; raises ValueError if one cannot be used, or there is none."""
     found = [ssl.PEM_cert_to_DER_cert(one.decode("ascii")) for one in _CERTIFICATE.findall(bundle)]
     if not found:
         raise ValueError("there is no certificate")
@@ -78,7 +78,7 @@ def _check(der: bytes) -> None:
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """Return tag, begin and end of the content of the element that begins at ``at``; OpenSSL has checked the lengths."""
+    """Return tag, begin and end of the content of the element at ``at``; OpenSSL has checked the lengths."""
     length, begin = der[at + 1], at + 2
     if length & 0x80:
         size = length & 0x7F

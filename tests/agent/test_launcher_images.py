@@ -118,6 +118,23 @@ def test_a_driver_without_an_image_says_why(images: LauncherImages, tmp_path: Pa
     assert images.probe(driver, tmp_path) == ProbeResult(False, "it needs a host of its own")
 
 
+def test_a_driver_whose_container_is_missing_says_how_to_have_it(images: LauncherImages, tmp_path: Path) -> None:
+    found = images.probe(FakeDriver("beta"), tmp_path)
+    assert found == ProbeResult(
+        False,
+        "virt-handler has no container launcher-beta to probe it in; "
+        "configuration.hypervisors and handler.launchers of the installation's values say which it has",
+    )
+
+
+def test_a_driver_of_another_package_is_probed_beside_the_agent(images: LauncherImages, tmp_path: Path) -> None:
+    class Beside(FakeDriver):
+        def probe(self, scratch: Path) -> ProbeResult:
+            return ProbeResult(True, version="2", virt_types=("fast",))
+
+    assert images.probe(Beside("beta"), tmp_path) == ProbeResult(True, version="2", virt_types=("fast",))
+
+
 # --- entering a container ---------------------------------------------------------------------------------------------
 
 CONTAINER = """

@@ -168,3 +168,29 @@ def test_the_control_plane_runs_without_rights_on_its_node() -> None:
         assert pod["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert found("PodDisruptionBudget", f"{name}-pdb")["spec"]["minAvailable"] == 1
     assert (CHART / "templates").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ([], {"launcher-qemu"}),
+        (["qemu"], {"launcher-qemu"}),
+        (["qemu", "lxc"], {"launcher-qemu", "launcher-lxc"}),
+        (["lxc"], {"launcher-qemu", "launcher-lxc"}),
+    ],
+)
+def test_nodes_have_the_launcher_images_of_the_drivers_that_are_enabled(given: list[str], wanted: set[str]) -> None:
+    values = {"configuration": {"hypervisors": [{"launcherImage": "x/y:1", "name": name} for name in given]}}
+    assert launchers(values if given else {}) == wanted
+
+
+def test_a_launcher_image_can_be_brought_for_a_driver_that_is_enabled_later_and_left_out() -> None:
+    assert launchers({"handler": {"launchers": {"lxc": True}}}) == {"launcher-qemu", "launcher-lxc"}
+    only = {"configuration": {"hypervisors": [{"name": "lxc"}]}, "handler": {"launchers": {"qemu": False}}}
+    assert launchers(only) == {"launcher-lxc"}
+
+
+def launchers(values: Obj) -> set[str]:
+    """Return the launchers' containers beside the agent."""
+    agent = found("DaemonSet", names.HANDLER_APP, manifests(given=[values]))
+    return {one["name"] for one in agent["spec"]["template"]["spec"]["containers"]} - {names.HANDLER_APP}

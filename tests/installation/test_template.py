@@ -19,6 +19,10 @@ SCOPE = {"Values": {"name": "x", "on": True, "off": False, "list": [1, {"a": "b"
         ("a\n{{- if .Values.on }}\nb\n{{- end }}\nc", "a\nb\nc"),
         ("a\n{{- if .Values.off }}\nb {{ .Values.nothing }}\n{{- end }}\nc", "a\nc"),
         ("{{ if .Values.on }}{{ if .Values.off }}a{{ end }}b{{ end }}", "b"),
+        ('{{ if contains "\\"a\\":\\"b\\"" (.Values.list | toJson) }}a{{ end }}', "a"),
+        ('{{ if .Values.list | toJson | contains "c" }}a{{ end }}', ""),
+        ("{{ if or .Values.off .Values.name }}a{{ end }}", "a"),
+        ("{{ if or .Values.off .Values.empty }}a{{ end }}", ""),
     ],
 )
 def test_what_is_understood(text: str, wanted: str) -> None:
