@@ -21,6 +21,7 @@ WHEN_IT_LEADS = {"pydantic", "polyvisor.drivers", "polyvisor.admission", "polyvi
     ],
 )
 def test_a_process_loads_what_it_uses(module: str, absent: set[str]) -> None:
-    look = f"import sys, {module}; from polyvisor.process.health import own_context; own_context(); print(*sorted(set({sorted(absent)!r}) & sys.modules.keys()))"
+    look = f"import sys, {module}; from polyvisor.process.health import own_context; own_context(); "
+    look += f"print(*sorted(set({sorted(absent)!r}) & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-P", "-c", look], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == []

@@ -23,7 +23,7 @@ def test_a_bundle_is_split_into_its_certificates() -> None:
 def test_what_is_no_certificate_is_refused(body: bytes) -> None:
     good = make_authority("a", DAY).certificate
     bad = b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n"
-    with pytest.raises(ValueError, match="certificate|base64|padding|encoded|PEM"):
+    with pytest.raises(ValueError, match=r"certificate|base64|padding|encoded|PEM"):
         split(good + bad)
     with pytest.raises(ValueError, match="no certificate"):
         split(b"-----BEGIN CERTIFICATE-----")
