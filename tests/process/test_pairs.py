@@ -32,7 +32,10 @@ def test_what_is_no_certificate_is_refused(body: bytes) -> None:
 @pytest.mark.parametrize("end", [datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2050, 1, 1, tzinfo=UTC)])
 def test_the_end_of_a_certificate_is_read_in_both_of_its_forms(end: datetime) -> None:
     at = datetime(2026, 12, 1, tzinfo=UTC)
-    for pair in (make_authority("a", end - at, at), issue_server(make_authority("b", end - at, at), ["a" * 60], end - at)):
+    for pair in (
+        make_authority("a", end - at, at),
+        issue_server(make_authority("b", end - at, at), ["a" * 60], end - at),
+    ):
         assert valid_until(pair.certificate) == parsed(pair).not_valid_after_utc
 
 
