@@ -18,6 +18,7 @@ from polyvisor.api import Obj
 from polyvisor.api.names import ABSENT
 from polyvisor.api.reading import nested, read_status
 from polyvisor.api.volumes import claim_of
+from polyvisor.domain import reading
 from polyvisor.domain.devices import CARD_ALIAS
 
 ALIASES = (CARD_ALIAS, "ua-")
@@ -141,10 +142,8 @@ def switched(element: _Element, state: str) -> str:
 def parsed(xml: str) -> _Element:
     """Return a domain out of a launcher's hands: nothing that its XML names is opened, and no entity is expanded."""
     try:
-        if "<!DOCTYPE" in xml:  # entities in attributes are expanded whatever the parser is told
-            raise ValueError("it has a document type")
-        return etree.fromstring(xml, etree.XMLParser(resolve_entities=False, no_network=True))
-    except (ValueError, etree.XMLSyntaxError) as error:
+        return reading.parsed(xml)
+    except ValueError as error:
         raise LauncherError(f"the launcher describes its domain with XML that cannot be used: {error}") from None
 
 

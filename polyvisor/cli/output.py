@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from typing import Any
 from polyvisor.api.reading import nested
 
 Obj = dict[str, Any]
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal obeys. Messages, names and XML may be a guest's or a host's words."""
 
 
 class Output(StrEnum):
@@ -26,19 +29,20 @@ class Output(StrEnum):
 
 def say(text: str = "") -> None:
     """Write a line to standard output."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_CONTROL.sub("?", text) + "\n")
 
 
 def note(text: str) -> None:
     """Write a line to standard error: progress and remarks, nothing that a script would parse."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(_CONTROL.sub("?", text) + "\n")
     sys.stderr.flush()
 
 
 def print_structured(value: Any, output: Output) -> None:
     """Print as YAML or JSON."""
     if output == Output.JSON:
-        say(json.dumps(value, indent=4, ensure_ascii=False))
+        written = json.dumps(value, indent=4, ensure_ascii=False)
+        say(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", written))
         return
     import yaml
 

@@ -116,11 +116,11 @@ class EndpointDoors:
 
     async def _pools(self, request: Request) -> Response:
         _, keeper = self._found(request)
-        return JSONResponse({"items": (await _asked(keeper, "pools")).get("pools")})
+        return JSONResponse({"items": await _every(keeper, "pools")})
 
     async def _networks(self, request: Request) -> Response:
         _, keeper = self._found(request)
-        return JSONResponse({"items": (await _asked(keeper, "networks")).get("networks")})
+        return JSONResponse({"items": await _every(keeper, "networks")})
 
     def _found(self, request: Request) -> tuple[EndpointAgent, Keeper]:
         name = request.path_params["name"]
@@ -144,6 +144,13 @@ def _named(keeper: Keeper, word: str, endpoint: str) -> Domain:
 async def _asked(keeper: Keeper, operation: str, **arguments: Any) -> Obj:
     try:
         return await keeper.ask(operation, **arguments)
+    except HostError as error:
+        raise Refusal(UNREACHABLE, str(error)) from error
+
+
+async def _every(keeper: Keeper, operation: str) -> list[Obj]:
+    try:
+        return await keeper.every(operation, operation)
     except HostError as error:
         raise Refusal(UNREACHABLE, str(error)) from error
 

@@ -107,9 +107,8 @@ class Bringer:
         """Delete the volumes that were made for one machine. Its claims stay."""
         mapped = self._keeper.endpoint["spec"].get("storage") or []
         for pool in dict.fromkeys(one["pool"] for one in mapped):
-            for name in await self._pools.names(pool):
-                if name.startswith(f"{PREFIX}{uid}-"):
-                    await self._pools.delete(pool, name)
+            for name in await self._pools.names(pool, f"{PREFIX}{uid}-"):
+                await self._pools.delete(pool, name)
 
     async def _claimed(self, vmi: Obj, name: str, inputs: Inputs, volumes: Mapping[str, Obj]) -> Volume:
         """Return the volume of the host that a claim stands for."""

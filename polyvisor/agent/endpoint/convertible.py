@@ -14,7 +14,6 @@ from polyvisor.adoption import ConversionError, Mapping, NetworkMapping, PoolMap
 from polyvisor.adoption.takeover import Takeover, take_over
 from polyvisor.agent.endpoint.inventory import Domain
 from polyvisor.agent.endpoint.keeper import Keeper
-from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
 
 KEPT_SECONDS = 300.0
@@ -47,7 +46,7 @@ class Convertible:
         mapped = list(spec.get("storage") or [])
         paths = {
             pool["name"]: pool["path"]
-            for pool in _objects(await self._keeper.ask("pools"), "pools")
+            for pool in await self._keeper.every("pools", "pools")
             if isinstance(pool.get("name"), str) and isinstance(pool.get("path"), str)
         }
         sizes: dict[str, int] = {}
@@ -56,7 +55,7 @@ class Convertible:
                 continue
             if fresh:
                 await self._keeper.ask("pool", pool=pool)
-            for volume in _objects(await self._keeper.ask("volumes", pool=pool), "volumes")[:MAX_VOLUMES]:
+            for volume in await self._keeper.every("volumes", "volumes", MAX_VOLUMES, pool=pool):
                 size = volume.get("capacity")
                 if isinstance(size, int) and 0 < size < MAX_SIZE:
                     sizes |= {str(volume.get("path")): size, f"{pool}/{volume.get('name')}": size}
@@ -94,8 +93,3 @@ class Convertible:
         told = await self._keeper.ask("describe", uuid=domain.uuid)
         xml, defined = str(told.get("xml") or ""), str(told.get("defined") or "")
         return await asyncio.to_thread(take_over, xml, defined, domain.active, mapping, self._drivers)
-
-
-def _objects(told: Obj, key: str) -> list[Obj]:
-    found = told.get(key)
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lxml import etree
-
 from polyvisor.agent.endpoint.host_node import architecture_of, parsed
 from polyvisor.agent.endpoint.inventory import HostInfo
 from polyvisor.agent.endpoint.link import HostError, HostLink
@@ -29,7 +27,7 @@ async def guest_cpus(link: HostLink, driver: Driver, host: HostInfo) -> Cpus | N
             texts = {name: str(told.get(name) or "") for name in ("host", "domain", "cpu")}
             if texts["domain"]:
                 found.append(cpus.read(texts, architecture_of(host.capabilities)))
-        except (HostError, etree.XMLSyntaxError):
+        except (HostError, ValueError):
             continue
     if not found:
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from polyvisor.api import Obj, names
 from polyvisor.api.endpoint_names import node_of_endpoint
 from polyvisor.api.node_names import DRIVERS_ANNOTATION, ENDPOINT_LABEL
 from polyvisor.api.resources import NODES
+from polyvisor.domain import reading
 from polyvisor.drivers.at_endpoint import at_endpoint
 from polyvisor.drivers.base import Driver, ProbeResult
 from polyvisor.drivers.verdict import shown
@@ -33,6 +35,7 @@ from polyvisor.kube import ApiError, KubeClient
 REACHABLE = "HypervisorReachable"
 UNREACHABLE_TAINT = "hypervisor.kubevirt.io/unreachable"
 PROVIDER = "polyvisor://"
+_ARCHITECTURE = re.compile(r"[a-z0-9_]{1,32}")
 log = logging.getLogger("polyvisor.endpoints")
 
 
@@ -65,6 +68,9 @@ class HostNode:
             except ApiError as error:
                 pause = 2.0
                 log.warning("node %s: %s; again in %.0f s", self.name, error, pause)
+            except Exception:  # whatever a host makes of it, the others' Nodes and this one's Lease go on
+                pause = 2.0
+                log.exception("node %s: failed; again in %.0f s", self.name, pause)
             try:
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -189,16 +195,17 @@ def probed(driver: Driver, seen: Observed) -> ProbeResult:
 
 def architecture_of(capabilities: str) -> str:
     """Return the architecture of a host, as libvirt calls it; empty if it does not tell."""
-    return (parsed(capabilities).findtext("host/cpu/arch") or "").strip()
+    found = (parsed(capabilities).findtext("host/cpu/arch") or "").strip()
+    return found if _ARCHITECTURE.fullmatch(found) else ""
 
 
 def parsed(capabilities: str) -> etree._Element:
-    """Return what a host says of itself; nothing where that is no XML. No entity is expanded, nothing is opened."""
+    """Return what a host says of itself; nothing where that is no XML."""
     try:
-        if capabilities and "<!DOCTYPE" not in capabilities:
-            return etree.fromstring(capabilities, etree.XMLParser(resolve_entities=False, no_network=True))
-    except etree.XMLSyntaxError:
-        log.warning("the host describes itself in XML that cannot be read")
+        if capabilities:
+            return reading.parsed(capabilities)
+    except ValueError as error:
+        log.warning("the host describes itself in XML that cannot be used: %s", error)
     return etree.Element("capabilities")
 
 

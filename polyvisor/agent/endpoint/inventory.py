@@ -13,11 +13,12 @@ from typing import Any
 
 from polyvisor.drivers.base import Cpus
 
-MAX_NAME = 1024
+MAX_NAME = 255
 STATES = ("running", "paused", "shutdown", "shutoff", "crashed", "unknown")
 ENDINGS = ("shutdown", "destroyed", "crashed", "failed")
 ACTIVE = ("running", "paused", "shutdown")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}")
 _ATTRIBUTE = re.compile(r"""\b(cluster|machine|adopted)=['"]([^'"<>]{1,128})['"]""")
 
 
@@ -71,8 +72,8 @@ def host_of(told: dict[str, Any]) -> HostInfo:
     """Return a host from the answer to ``connect``."""
     return HostInfo(
         _text(told.get("type")).lower(),
-        _text(told.get("libvirtVersion")),
-        _text(told.get("hypervisorVersion")),
+        _version(told.get("libvirtVersion")),
+        _version(told.get("hypervisorVersion")),
         _text(told.get("hostName")),
         _uuid(told.get("hostUUID")),
         _number(told.get("cpus")),
@@ -97,7 +98,7 @@ def domain_of(told: Any) -> Domain | None:
     return Domain(
         uuid,
         _text(told.get("name")),
-        told["id"] if isinstance(told.get("id"), int) else -1,
+        told["id"] if _number(told.get("id")) == told.get("id") else -1,
         state if state in STATES else "unknown",
         _number(told.get("vcpus")),
         _number(told.get("memoryBytes")),
@@ -117,6 +118,10 @@ def used(domains: Iterable[Domain]) -> tuple[int, int]:
 
 def _text(value: Any) -> str:
     return "".join(c for c in value[:MAX_NAME] if c.isprintable()) if isinstance(value, str) else ""
+
+
+def _version(value: Any) -> str:
+    return value if isinstance(value, str) and _VERSION.fullmatch(value) else ""
 
 
 def _uuid(value: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from polyvisor.agent.endpoint import failures
 from polyvisor.agent.endpoint.failures import Failure
 from polyvisor.agent.endpoint.guest_cpus import guest_cpus
-from polyvisor.agent.endpoint.inventory import Domain, HostInfo, domains_of, host_of
+from polyvisor.agent.endpoint.inventory import HostInfo, domains_of, host_of
 from polyvisor.agent.endpoint.link import HostError, HostLink, NoAnswer
 from polyvisor.agent.endpoint.login import Login, Secret, prepare, read_secret
 from polyvisor.agent.endpoint.plan import Observed
@@ -37,6 +37,10 @@ POLL_SECONDS = 10.0
 RESYNC_SECONDS = 300.0
 """How often all domains are read again where it does."""
 AGAIN = Backoff(1.0, 60.0)
+MAX_DOMAINS = 20_000
+"""Domains of a host that are looked at; libvirt's own limit for one list is 16,384."""
+MAX_LISTED = 50_000
+"""Pools, volumes or networks that are looked at."""
 log = logging.getLogger("polyvisor.endpoints")
 
 
@@ -109,6 +113,10 @@ class Keeper:
         """Ask the host for something. Raises :class:`HostError`, also where there is no connection."""
         link = self._connected()
         return await link.request(operation, seconds, **arguments)
+
+    async def every(self, operation: str, key: str, /, most: int = MAX_LISTED, **arguments: Any) -> list[Obj]:
+        """Ask the host for a list, page by page; what is ``most`` and more is left out. Raises :class:`HostError`."""
+        return await self._connected().every(operation, key, REQUEST_SECONDS, most, **arguments)
 
     async def stream(self, **asked: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection for bytes to what ``asked`` names. Raises :class:`HostError`."""
@@ -240,7 +248,11 @@ class Keeper:
         except BaseException:
             await link.close()
             raise
-        return link, await self._with_cpus(link, host_of(told))
+        try:
+            return link, await self._with_cpus(link, host_of(told))
+        except BaseException:
+            await link.close()
+            raise
 
     async def _with_cpus(self, link: HostLink, host: HostInfo) -> HostInfo:
         driver = self._drivers.get(self.seen.driver)
@@ -251,16 +263,8 @@ class Keeper:
         assert self._link is not None
         events = self.seen.host is not None and self.seen.host.events
         everything = _now() - self._listed >= RESYNC_SECONDS or not self._listed
-        found: list[Domain] = []
         try:
-            more = True
-            while more:
-                told = await self._link.request(
-                    "domains", REQUEST_SECONDS, offset=len(found), everything=everything and not found
-                )
-                page = domains_of(told.get("domains"))
-                found += page
-                more = told.get("more") is True and bool(page)
+            listed = await self._link.every("domains", "domains", REQUEST_SECONDS, MAX_DOMAINS, everything=everything)
         except HostError as error:
             await self._drop()
             reason = f"it did not answer within {error.seconds:.0f} s" if isinstance(error, NoAnswer) else str(error)
@@ -271,7 +275,8 @@ class Keeper:
             return delay
         if everything:
             self._listed = _now()
-        self.seen = replace(self.seen, domains=tuple(found), failure=None)
+        found = {one.uuid: one for one in domains_of(listed)}
+        self.seen = replace(self.seen, domains=tuple(found.values()), failure=None)
         return RESYNC_SECONDS if events else POLL_SECONDS
 
     async def _lost(self) -> None:

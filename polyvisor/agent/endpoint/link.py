@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ from polyvisor.agent.launchers import PASSED_ON
 from polyvisor.kube.tasks import end_task
 
 VERSIONS = [1]
+log = logging.getLogger("polyvisor.endpoints")
 GREETING_SECONDS = 40.0
 END_SECONDS = 10.0
 QUIET = {"LIBVIRT_LOG_OUTPUTS": "4:stderr"}
@@ -138,6 +140,27 @@ class HostLink:
         finally:
             self._pending.pop(number, None)
 
+    async def every(
+        self, operation: str, key: str, seconds: float, most: int, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """Ask for a list page by page; each page is given ``seconds``. A list that is longer than ``most`` is cut.
+
+        Raises :class:`HostError`.
+        """
+        found: list[dict[str, Any]] = []
+        offset = 0
+        while len(found) <= most:
+            told = await self.request(operation, seconds, offset=offset, **arguments)
+            listed = told.get(key)
+            page = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+            found += page
+            following = told.get("next")
+            if not page or not isinstance(following, int) or following <= offset:
+                return found[:most]
+            offset = following
+        log.warning("%s: the host lists more than %d; the others are left out", operation, most)
+        return found[:most]
+
     async def stream(self, seconds: float, **asked: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection for bytes, for what ``asked`` says; the launcher's answer is still to come.
 
@@ -216,11 +239,16 @@ async def answer_of(reader: asyncio.StreamReader) -> State:
         raise LauncherEnded("the launcher has ended", "ended") from error
 
 
+def _plain(text: str) -> str:
+    """Return the words of a host without control characters; lines stay lines."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
 def _error(told: Any) -> HostError:
     error = told if isinstance(told, dict) else {}
     message, code, number = error.get("message"), error.get("code"), error.get("libvirtCode")
     return HostError(
-        message[:MAX_TEXT] if isinstance(message, str) else "the launcher gave no reason",
+        _plain(message[:MAX_TEXT]) if isinstance(message, str) else "the launcher gave no reason",
         code if isinstance(code, str) else "",
         number if isinstance(number, int) else 0,
     )

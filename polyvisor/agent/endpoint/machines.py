@@ -218,7 +218,9 @@ class Machines:
             status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", Reason.SYNC_FAILED, without_console)
         await self._write(vmi, new)
         if pod is not None:
-            await self._host_pods.running(pod, shown)
+            known = await self._keeper.ask("addresses", uuid=domain.uuid, guest=False) if shown else {}
+            address = telling.of_host(self._now(vmi), self._keeper.endpoint, known.get("interfaces"))
+            await self._host_pods.running(pod, address)
         if not telling.interfaces(vmi):
             return CONSOLE_LOOK_SECONDS if without_console else None
         return ADDRESS_LOOK_SECONDS if shown else STARTING_LOOK_SECONDS

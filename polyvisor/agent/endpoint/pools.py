@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lxml import etree
 
@@ -26,6 +27,8 @@ MAKE_SECONDS = 1800.0
 """How long the host may take to make a volume: a copy of another takes as long as it is large."""
 OF_FILES = ("dir", "fs", "netfs", "gluster", "vstorage")
 """Kinds of pools whose volumes are files, which have formats; other pools' volumes are raw."""
+MAX_TEXT = 4096
+"""Characters of a name or a path on the host; longer ones are none."""
 ROOM = 64 * 1024 * 1024
 """Bytes that stay free in a pool."""
 
@@ -120,10 +123,10 @@ class Pools:
         """Delete a volume of ours, if it is there."""
         await self._keeper.ask("delete-volume", pool=pool, name=name)
 
-    async def names(self, pool: str) -> list[str]:
-        """Return the names of a pool's volumes."""
-        found = (await self._keeper.ask("volume-names", pool=pool)).get("names")
-        return [one for one in (found if isinstance(found, list) else []) if isinstance(one, str)]
+    async def names(self, pool: str, prefix: str) -> list[str]:
+        """Return the names of a pool's volumes that begin with ``prefix``."""
+        found = await self._keeper.every("volume-names", "volumes", pool=pool, prefix=prefix)
+        return [name for one in found if (name := _text(one.get("name"))).startswith(prefix)]
 
     async def upload(self, pool: str, name: str, file: Path, progress: Callable[[int], None], url: str = "") -> None:
         """Write a file of this machine into a volume of ours; ``progress`` is told how many bytes have gone.
@@ -154,10 +157,15 @@ def need_room(pool: Pool, size: int, what: str) -> None:
         raise AgentError(f"{message}; free some space there")
 
 
+def _text(told: Any) -> str:
+    """Return a text of the host's that can stand in objects and XML, empty if it cannot."""
+    return told if isinstance(told, str) and len(told) <= MAX_TEXT and told.isprintable() else ""
+
+
 def _volume(pool: str, told: Obj) -> Volume:
-    path, name, format_ = told.get("path"), told.get("name"), told.get("format")
+    path, name, format_ = (_text(told.get(key)) for key in ("path", "name", "format"))
     capacity = told.get("capacity")
-    if not isinstance(path, str) or not isinstance(name, str) or not isinstance(format_, str):
-        raise HostError(f"the launcher tells of a volume in pool {pool} without name, path and format")
+    if not (path and name and format_):
+        raise HostError(f"the host tells of a volume in pool {pool} without name, path and format that can be used")
     size = capacity if isinstance(capacity, int) and capacity >= 0 else 0
     return Volume(pool, name, path, format_, size, told.get("block") is True)

@@ -144,8 +144,8 @@ class Starter:
             raise AgentError("the store of images is not open yet")
         inputs, volumes = await self._given.inputs(vmi, pod or {})
         brought = await self._bringer.bring(vmi, driver, images, inputs, volumes, self._progress(vmi))
-        told = await self._keeper.ask("networks") if telling.interfaces(vmi) else {}
-        known = [one.get("name") for one in told.get("networks") or [] if isinstance(one, dict)]
+        told = await self._keeper.every("networks", "networks") if telling.interfaces(vmi) else []
+        known = [one.get("name") for one in told]
         networks = rendering.networks_of(vmi, self._keeper.endpoint, [str(name) for name in known])
         host = self._keeper.seen.host
         architecture = architecture_of(host.capabilities) if host is not None else ""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from polyvisor.agent import status
 from polyvisor.agent.endpoint import rendering
 from polyvisor.agent.endpoint.inventory import Domain, HostInfo
+from polyvisor.agent.network.guests import Address, is_local, may_be
 from polyvisor.api import Obj
 from polyvisor.api.endpoint_names import UNREACHABLE
 from polyvisor.api.names import Phase, VmiCondition
@@ -19,6 +21,9 @@ from polyvisor.drivers.base import Driver
 ENDS = ("shutdown", "destroyed", "crashed")
 """How a domain can have ended that ran; one that failed to start is tried again."""
 MAX_ADDRESSES = 32
+"""Addresses of an interface that are shown; of what a host tells, so many interfaces and addresses are looked at:"""
+MAX_INTERFACES, MAX_TOLD = 256, 256
+Network = IPv4Network | IPv6Network
 
 
 def uuid_of(vmi: Obj) -> str:
@@ -63,45 +68,65 @@ def addressed(new: Obj, vmi: Obj, endpoint: Obj, told: Any) -> str:
         if entry is None:
             continue
         nets = allowed.get(str(entry.get("name")), [])
-        shown = [one for one in addresses if any(_within(one, net) for net in nets)][:MAX_ADDRESSES]
+        within = (one for one in addresses if any(one in net for net in nets))
+        shown = [str(one) for one in itertools.islice(within, MAX_ADDRESSES)]
         if shown:
             entry |= {"ipAddress": shown[0], "ipAddresses": shown}
             first = first or shown[0]
     return first
 
 
+def of_host(vmi: Obj, endpoint: Obj, told: Any) -> str:
+    """Return the address of a machine that its Pod shows, empty if there is none; ``told`` is the host's own word.
+
+    A guest's word would do for its status, but traffic of Services goes where its Pod says.
+    """
+    networks = endpoint["spec"].get("networks") or []
+    return next((str(one) for one in _believed(vmi, networks, told) if may_be(one)), "")
+
+
 def reachable(vmi: Obj, endpoint: Obj, told: Any) -> str:
-    """Return an address of a machine that the mapping says can be reached from here, empty if there is none."""
+    """Return an address of a machine that the mapping says can be reached from here, empty if there is none.
+
+    One of this machine's own, or one that means whoever is next to it, is no guest's, whatever a host says.
+    """
     networks = [one for one in endpoint["spec"].get("networks") or [] if one.get("reachable") is True]
+    found = (one for one in _believed(vmi, networks, told) if may_be(one) and not is_local(one))
+    return next((str(one) for one in found), "")
+
+
+def _believed(vmi: Obj, networks: list[Obj], told: Any) -> Iterator[Address]:
+    """Give the addresses of a machine's interfaces that lie in what these networks may have."""
     allowed = _allowed(vmi, networks)
     names = {str(one.get("mac")).lower(): str(one["name"]) for one in read_status(vmi).get("interfaces") or []}
     for mac, addresses in _told(told):
         nets = allowed.get(names.get(mac, ""), [])
-        for address in addresses:
-            if any(_within(address, net) for net in nets):
-                return address
-    return ""
+        yield from (address for address in addresses if any(address in net for net in nets))
 
 
-def _allowed(vmi: Obj, networks: list[Obj]) -> dict[str, list[str]]:
+def _allowed(vmi: Obj, networks: list[Obj]) -> dict[str, list[Network]]:
     """Return the networks in which an interface's addresses are believed, by the interface's name."""
-    mapped = {one["name"]: one.get("cidrs") or [] for one in networks}
+    mapped = {one["name"]: [ip_network(cidr) for cidr in one.get("cidrs") or []] for one in networks}
     namespace = vmi["metadata"]["namespace"]
     wanted = vmi["spec"].get("networks") or []
     return {one["name"]: mapped.get(rendering.network_named(one, namespace), []) for one in wanted}
 
 
-def _told(told: Any) -> Iterator[tuple[str, list[str]]]:
-    for one in told if isinstance(told, list) else ():
+def _told(told: Any) -> Iterator[tuple[str, list[Address]]]:
+    for one in told[:MAX_INTERFACES] if isinstance(told, list) else ():
         if isinstance(one, dict) and isinstance(one.get("mac"), str) and isinstance(one.get("addresses"), list):
-            yield one["mac"].lower(), [address for address in one["addresses"] if isinstance(address, str)]
+            yield one["mac"].lower(), list(_addresses(one["addresses"][:MAX_TOLD]))
 
 
-def _within(address: str, network: str) -> bool:
-    try:
-        return ip_address(address) in ip_network(network)
-    except ValueError:
-        return False
+def _addresses(told: list[Any]) -> Iterator[Address]:
+    """Give what are addresses; a zone is dropped with its address, since it can be any text and means nothing here."""
+    for one in told:
+        try:
+            address = ip_address(one) if isinstance(one, str) and "%" not in one else None
+        except ValueError:
+            continue
+        if address is not None:
+            yield address
 
 
 def ended(vmi: Obj, domain: Domain | None, driver: Driver) -> tuple[Obj, str]:

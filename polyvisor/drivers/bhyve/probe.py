@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lxml import etree
-
+from polyvisor.domain.reading import parsed
 from polyvisor.drivers.ask import versions
 from polyvisor.drivers.base import ProbeResult
 
@@ -29,9 +28,9 @@ def _has_firmware(uri: str) -> bool:
     try:
         connection = libvirt.open(uri)
         try:
-            answer = etree.fromstring(connection.getDomainCapabilities(None, "x86_64", None, "bhyve", 0))
+            answer = parsed(connection.getDomainCapabilities(None, "x86_64", None, "bhyve", 0))
         finally:
             connection.close()
-    except (libvirt.libvirtError, etree.XMLSyntaxError):
+    except (libvirt.libvirtError, ValueError):
         return False
     return bool(answer.findtext("os/loader/value"))

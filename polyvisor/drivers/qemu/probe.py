@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from lxml import etree
-
 from polyvisor.drivers import cpus
 from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.drivers.memory import keep, recall, stamp
@@ -168,7 +166,7 @@ def _cpus(trial: Trial, virt_type: str) -> Cpus | None:
     """Ask libvirt for the CPUs; a node whose libvirt does not tell takes no machine that names one."""
     try:
         return cpus.read(trial.call("capabilities", virtType=virt_type), os.uname().machine)
-    except (TrialError, etree.XMLSyntaxError) as error:
+    except (TrialError, ValueError) as error:
         log.warning("the CPUs for %s guests are not known: %s", virt_type, error)
         return None
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lxml import etree
-
+from polyvisor.domain.reading import parsed
 from polyvisor.drivers.base import ProbeResult
 from polyvisor.drivers.xen.table import PV, PVH, WHOLE
 
@@ -36,14 +35,14 @@ def probe(uri: str) -> ProbeResult:
         return ProbeResult(False, f"libvirt cannot open {uri}: {error.get_error_message()}")
     try:
         return _ask(connection)
-    except (libvirt.libvirtError, etree.XMLSyntaxError) as error:
+    except (libvirt.libvirtError, ValueError) as error:
         return ProbeResult(False, f"{uri} does not say what it can do: {error}")
     finally:
         connection.close()
 
 
 def _ask(connection: Any) -> ProbeResult:
-    capabilities = etree.fromstring(connection.getCapabilities())
+    capabilities = parsed(connection.getCapabilities())
     virt_types = guest_kinds(capabilities)
     facts = {"cpu.features"} if capabilities.find("host/cpu/model") is not None else set()
     if WHOLE in virt_types and _has_firmware(connection):
@@ -70,7 +69,7 @@ def guest_kinds(capabilities: _Element) -> tuple[str, ...]:
 
 def _has_firmware(connection: Any) -> bool:
     """Say whether the UEFI firmware that libvirt would take is there."""
-    answer = etree.fromstring(connection.getDomainCapabilities(None, "x86_64", "xenfv", "xen", 0))
+    answer = parsed(connection.getDomainCapabilities(None, "x86_64", "xenfv", "xen", 0))
     path = answer.findtext("os/loader/value")
     return bool(path and Path(path).is_file())
 

@@ -27,6 +27,9 @@ from polyvisor.launcher.endpoint.streams import listen
 
 PROTOCOL = 1
 LINE_BYTES = 4 * 1024 * 1024
+MAX_ANSWER = 1024 * 1024 - 1
+"""Bytes of what is said; the agent ends a launcher that says more at once."""
+MAX_TEXT = 4000
 Message = dict[str, Any]
 
 
@@ -40,6 +43,9 @@ class Speaker:
     def say(self, message: Message) -> None:
         """Send one message; an agent that is gone ends this process elsewhere."""
         line = json.dumps(message).encode() + b"\n"
+        if len(line) > MAX_ANSWER:
+            error = _error(message.get("id"), "too-long", f"the host's answer has {len(line)} bytes, which is too many")
+            line = json.dumps(error).encode() + b"\n"
         with self._lock:
             try:
                 self._connection.sendall(line)
@@ -133,7 +139,7 @@ def _failure(number: Any, error: Exception) -> Message:
 
 
 def _error(number: Any, code: str, message: str) -> Message:
-    return {"id": number, "error": {"code": code, "message": message}}
+    return {"id": number, "error": {"code": code, "message": message[:MAX_TEXT]}}
 
 
 def _work(tasks: SimpleQueue[Callable[[], None]]) -> None:

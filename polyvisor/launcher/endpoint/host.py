@@ -7,7 +7,6 @@ reason to fail where a driver has no metadata.
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -25,12 +24,11 @@ from polyvisor.launcher.endpoint.https import Access
 from polyvisor.launcher.endpoint.networks import about
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Refused, mark_of, owned
 from polyvisor.launcher.endpoint.owned import text_of as _text
+from polyvisor.launcher.endpoint.told import MAX_MARK, found_in, page, short
 from polyvisor.launcher.endpoint.volumes import Volumes
 
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 5, 3
 """How often a remote daemon is asked whether it is there, and after how many unanswered questions it is not."""
-PAGE = 1000
-"""Domains in one answer."""
 STATES = {
     libvirt.VIR_DOMAIN_NOSTATE: "unknown",
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -53,7 +51,6 @@ CLOSED = {
     libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "the host did not answer",
     libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT: "it was asked for",
 }
-_UUID = re.compile(r"<host>.*?<uuid>([0-9a-fA-F-]{36})</uuid>", re.DOTALL)
 Answer = dict[str, Any]
 
 
@@ -115,14 +112,13 @@ class Host:
 
     def _about(self, connection: Any) -> Answer:
         capabilities = connection.getCapabilities()
-        found = _UUID.search(capabilities)
         about: Answer = {
             "type": connection.getType(),
             "uri": connection.getURI(),
             "libvirtVersion": _dotted(connection.getLibVersion()),
             "hypervisorVersion": "",
             "hostName": "",
-            "hostUUID": found[1] if found else "",
+            "hostUUID": found_in(capabilities, "host/uuid"),
             "encrypted": False,
             "capabilities": capabilities,
             "cpus": 0,
@@ -131,7 +127,7 @@ class Host:
         with suppress(libvirt.libvirtError):
             about["hypervisorVersion"] = _dotted(connection.getVersion())
         with suppress(libvirt.libvirtError):
-            about["hostName"] = connection.getHostname()
+            about["hostName"] = short(connection.getHostname())
         with suppress(libvirt.libvirtError):
             about["encrypted"] = bool(connection.isEncrypted())
         with suppress(libvirt.libvirtError):
@@ -140,13 +136,10 @@ class Host:
 
     def _list(self, asked: Answer) -> Answer:
         """Return domains from ``offset`` on, at most a page of them; the first page looks at the host again."""
-        offset = asked.get("offset", 0)
-        if not isinstance(offset, int) or offset < 0:
-            raise Refused("bad-request", "offset: a number from 0 on is expected")
-        if offset == 0:
+        if asked.get("offset", 0) == 0:
             self._refresh(everything=asked.get("everything") is True or not self._events or not self._complete)
-        found = [self._domains[key] for key in sorted(self._domains)]
-        return {"domains": found[offset : offset + PAGE], "more": len(found) > offset + PAGE}
+        domains, following = page(sorted(self._domains), asked, self._domains.get)
+        return {"domains": domains, "next": following}
 
     def _refresh(self, everything: bool) -> None:
         connection = self._there()
@@ -186,9 +179,9 @@ class Host:
             answer["defined"] = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         return answer
 
-    def _networks(self, _: Answer) -> Answer:
-        networks = _listed(self._there().listAllNetworks)
-        return {"networks": [about(one) for one in networks]}
+    def _networks(self, asked: Answer) -> Answer:
+        networks, following = page(_listed(self._there().listAllNetworks), asked, about)
+        return {"networks": networks, "next": following}
 
     def _capabilities(self, asked: Answer) -> Answer:
         """Return what guests of a virt type can have, in libvirt's XML; nothing where its driver does not tell."""
@@ -261,14 +254,14 @@ def _record(domain: Any, uuid: str) -> Answer | None:
         reason = domain.state()[1] if state == libvirt.VIR_DOMAIN_SHUTOFF else 0
         return {
             "uuid": uuid,
-            "name": domain.name(),
+            "name": short(domain.name()),
             "id": domain.ID(),
             "state": STATES.get(state, "unknown"),
             "reason": ENDS.get(reason, ""),
             "vcpus": vcpus,
             "memoryBytes": memory * 1024,
             "persistent": bool(domain.isPersistent()),
-            "mark": mark_of(domain),
+            "mark": mark if len(mark := mark_of(domain)) <= MAX_MARK else "",
         }
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:

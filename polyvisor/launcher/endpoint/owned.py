@@ -16,6 +16,8 @@ import libvirt
 MARK = "http://hypervisor.kubevirt.io/owner/1.0"
 PREFIX = "polyvisor"
 UNSUPPORTED = (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_ERR_CONFIG_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_UNSUPPORTED)
+MAX_TEXT = 4096
+"""Characters of a mark; ours have some three hundred."""
 Answer = dict[str, Any]
 
 
@@ -42,10 +44,13 @@ def mark_of(domain: Any) -> str:
 
 def _described(domain: Any) -> str:
     """Return the mark that a domain's description is, empty if it is another text."""
-    text = ET.fromstring(domain.XMLDesc(0)).findtext("description") or ""
-    if not text.startswith("<") or "<!" in text:
+    xml = domain.XMLDesc(0)
+    if "<!DOCTYPE" in xml:
         return ""
     try:
+        text = ET.fromstring(xml).findtext("description") or ""
+        if not text.startswith("<") or "<!" in text:
+            return ""
         return text if ET.fromstring(text).tag == f"{{{MARK}}}owner" else ""
     except ET.ParseError:
         return ""
@@ -54,7 +59,7 @@ def _described(domain: Any) -> str:
 def owner_of(domain: Any) -> dict[str, str]:
     """Return the attributes of the mark, none if there is no mark that can be read."""
     text = mark_of(domain)
-    if not text or "<!" in text:
+    if not text or "<!" in text or len(text) > MAX_TEXT:
         return {}
     try:
         return dict(ET.fromstring(text).attrib)
@@ -75,7 +80,7 @@ def check(domain: Any, asked: Answer) -> None:
     found = owner_of(domain)
     if (found.get("cluster"), found.get("machine")) != wanted:
         whose = f"machine {found['machine']}" if found.get("machine") else "nobody's"
-        raise Refused("foreign", f"domain {domain.name()} is not this machine's; by its mark it is {whose}")
+        raise Refused("foreign", f"domain {domain.name()[:80]} is not this machine's; by its mark it is {whose}")
 
 
 def find(connection: Any, uuid: str) -> Any:

@@ -16,12 +16,12 @@ import libvirt
 
 from polyvisor.launcher.endpoint.https import Access, put
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Answer, Refused, text_of
+from polyvisor.launcher.endpoint.told import MAX_PATH, found_in, page, root_of, short
 
 _OUR_NAME = "polyvisor-[A-Za-z0-9][A-Za-z0-9._-]{0,200}"
 OURS = re.compile(f"{_OUR_NAME}(/{_OUR_NAME})?")
 """Names that Polyvisor gives; some hosts have each volume in a folder."""
 CHUNK = 1024 * 1024
-_PATH = re.compile(r"<target>.*?<path>([^<]*)</path>", re.DOTALL)
 
 
 class Volumes:
@@ -40,30 +40,27 @@ class Volumes:
             "delete-volume": self._delete,
         }
 
-    def _pools(self, _: Answer) -> Answer:
-        """Return all pools with folder and room."""
+    def _pools(self, asked: Answer) -> Answer:
+        """Return a page of the pools with folder and room, from ``offset`` on."""
         connection = self._there()
         names = (connection.listStoragePools, connection.listDefinedStoragePools)
-        pools = []
-        for pool in _all(connection.listAllStoragePools, names, connection.storagePoolLookupByName):
-            state, capacity, allocation, available = pool.info()
-            active = state == libvirt.VIR_STORAGE_POOL_RUNNING
-            sizes = {"capacity": capacity, "allocation": allocation, "available": available}
-            path = _PATH.search(pool.XMLDesc(0))
-            pools.append({"name": pool.name(), "active": active, "path": path[1] if path else "", **sizes})
-        return {"pools": pools}
+        found = _all(connection.listAllStoragePools, names, connection.storagePoolLookupByName)
+        pools, following = page(found, asked, _pool_listed)
+        return {"pools": pools, "next": following}
 
     def _volumes(self, asked: Answer) -> Answer:
-        """Return the volumes of a pool with path and size."""
-        pool, volumes = self._find(text_of(asked, "pool")), []
-        for volume in _all(pool.listAllVolumes, (pool.listVolumes,), pool.storageVolLookupByName):
-            _, capacity, allocation = volume.info()
-            sizes = {"capacity": capacity, "allocation": allocation}
-            volumes.append({"name": volume.name(), "path": volume.path(), **sizes})
-        return {"volumes": volumes}
+        """Return a page of the volumes of a pool with path and size, from ``offset`` on."""
+        pool = self._find(text_of(asked, "pool"))
+        found = _all(pool.listAllVolumes, (pool.listVolumes,), pool.storageVolLookupByName)
+        volumes, following = page(found, asked, _volume_listed)
+        return {"volumes": volumes, "next": following}
 
     def _names(self, asked: Answer) -> Answer:
-        return {"names": self._find(text_of(asked, "pool")).listVolumes()}
+        """Return a page of the names of a pool's volumes that begin with ``prefix``, from ``offset`` on."""
+        prefix = text_of(asked, "prefix")
+        listed = sorted(one for one in self._find(text_of(asked, "pool")).listVolumes() if one.startswith(prefix))
+        names, following = page(listed, asked, lambda name: {"name": name} if len(name) <= MAX_PATH else None)
+        return {"volumes": names, "next": following}
 
     def _pool(self, asked: Answer) -> Answer:
         """Return a pool's kind, folder and room; it is looked at again first, as others may write to it."""
@@ -71,12 +68,12 @@ class Volumes:
         if pool.isActive():
             pool.refresh(0)
         state, capacity, allocation, available = pool.info()
-        root = ET.fromstring(pool.XMLDesc(0))
+        root = root_of(pool.XMLDesc(0))
         return {
-            "name": pool.name(),
+            "name": short(pool.name()),
             "active": state == libvirt.VIR_STORAGE_POOL_RUNNING,
-            "type": root.get("type") or "",
-            "path": root.findtext("target/path") or "",
+            "type": short(root.get("type")),
+            "path": short(root.findtext("target/path"), MAX_PATH),
             "capacity": capacity,
             "allocation": allocation,
             "available": available,
@@ -187,11 +184,30 @@ def _copy(stream: Any, connection: socket.socket, first: bytes, length: int) -> 
 
 def _about(volume: Any) -> Answer:
     kind, capacity, allocation = volume.info()
-    found = ET.fromstring(volume.XMLDesc(0)).find("target/format")
+    found = root_of(volume.XMLDesc(0)).find("target/format")
     form = (found.get("type") if found is not None else "") or "raw"
     sizes = {"capacity": capacity, "allocation": allocation}
     block = kind == libvirt.VIR_STORAGE_VOL_BLOCK
-    return {"name": volume.name(), "path": volume.path(), "format": form, "block": block, **sizes}
+    return {**_place(volume), "format": short(form), "block": block, **sizes}
+
+
+def _pool_listed(pool: Any) -> Answer:
+    state, capacity, allocation, available = pool.info()
+    sizes = {"capacity": capacity, "allocation": allocation, "available": available}
+    path = short(found_in(pool.XMLDesc(0), "target/path"), MAX_PATH)
+    return {"name": short(pool.name()), "active": state == libvirt.VIR_STORAGE_POOL_RUNNING, "path": path, **sizes}
+
+
+def _volume_listed(volume: Any) -> Answer:
+    _, capacity, allocation = volume.info()
+    return {**_place(volume), "capacity": capacity, "allocation": allocation}
+
+
+def _place(volume: Any) -> Answer:
+    """Return name and path, neither of them if one is too long: half of a path is another file's."""
+    name, path = volume.name(), volume.path()
+    fits = len(name) <= MAX_PATH and len(path) <= MAX_PATH
+    return {"name": name, "path": path} if fits else {"name": "", "path": ""}
 
 
 def _check_ours(name: str) -> None:
