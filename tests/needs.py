@@ -25,6 +25,7 @@ LANES = {
     "huge pages": "memory that the kernel can set aside in large pieces at this moment",
     "two CPUs": "a CPU that guests can have to themselves",
     "control groups v1": "block devices hot-plugged in Pods, containers' groups; hosts with control groups of v2",
+    "control groups v2": "a launcher's list of devices there; hosts that mount none, or permit no programs in them",
     "newer libvirt": "the schema of a domain's XML in a libvirt newer than this one",
     "no /dev/vhost-vsock": "what is said where the device is missing; hosts that have it",
 }

@@ -2,8 +2,8 @@
 
 It sees nothing of the state folder but its own folder and where disks are, and has device nodes of its own. The state
 folder stays closed to all others of the host; the launcher passes because in its mounts an empty folder lies over the
-topmost one that is closed to it. With control groups of version 1 it may use these devices alone, and where AppArmor is
-in force it has a profile. What isn't obvious: no new privilege comes to what is started from here, whatever the files
+topmost one that is closed to it. A control group lets it use these devices alone, and where AppArmor is in force it
+has a profile. What isn't obvious: no new privilege comes to what is started from here, whatever the files
 of the host allow, and the profile, which libvirt's own driver would want loaded for the program that embeds it, is
 therefore put on here and covers launcher, hypervisor and TPM alike.
 """
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from polyvisor.agent import device_programs
 from polyvisor.domain import ids
 from polyvisor.prerequisites import not_installed
 
@@ -33,7 +34,8 @@ RELEASE_SECONDS = 2.0
 """How long a control group is waited for; one that is left is swept at the next start."""
 READ = ("cache", "probe")
 """What they can read of it."""
-TERMINALS = "c 136:* rw"
+TERMINALS = 136
+"""Major number of terminals."""
 PROFILE = "polyvisor-machine"
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 RULES = f"""\
@@ -69,7 +71,7 @@ user=$1 cover=$2 group=$3 profile=$4; shift 4
 devices=
 while [ "$1" != -- ]; do devices="$devices $1:$2:$3"; shift 3; done
 shift
-if [ -n "$group" ]; then
+if [ -n "$group" ] && [ ! -e "$group/cgroup.controllers" ]; then
   mkdir -p "$group"; echo a >"$group/devices.deny"
   while read -r rule; do echo "$rule" >"$group/devices.allow" || :; done <<RULES
 @ALWAYS@
@@ -104,6 +106,7 @@ class Confinement:
     def __init__(self, state: Path) -> None:
         self.state = state
         self._profile = ""
+        self._without_devices = ""
         self.why_not = "it was not tried yet"
         """Why launchers cannot be users of their own; empty if they can."""
 
@@ -131,12 +134,12 @@ class Confinement:
 
     def command(self, folder: Path, user: int, devices: Sequence[str], id_: str, namespace: str = "") -> list[str]:
         """Return what to begin the command line of a launcher with that root starts in its folder."""
-        group = self._group(id_)
+        group = self._made(id_, devices)
         command = ["unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c"]
-        always = "\n".join([TERMINALS, *(f"c {major}:{minor} rw" for _, major, minor in _nodes(ALWAYS))])
+        always = "\n".join(f"c {major}:{minor} rw" for _, major, minor in [("", TERMINALS, "*"), *_nodes(ALWAYS)])
         command += [SCRIPT.replace("@ALWAYS@", always), "sh", str(user), str(closed(self.state))]
         command += [str(group or ""), self._profile]
-        for node in _nodes([device.removeprefix("/dev/") for device in devices]):
+        for node in _nodes(_names(devices)):
             command += map(str, node)
         written = [folder, *(self.state / name / namespace for name in PLACES if namespace)]
         read = [self.state / name for name in READ if (self.state / name).is_dir()]
@@ -153,24 +156,45 @@ class Confinement:
 
     def sweep(self) -> None:
         """Take away the control groups of this folder's launchers in which nothing runs."""
-        for group in GROUPS.glob(self._name("*")):
-            with suppress(OSError):
-                group.rmdir()
+        for base in (GROUPS, device_programs.base()):
+            for group in base.glob(self._name("*")) if base is not None else ():
+                with suppress(OSError):
+                    group.rmdir()
 
     def _name(self, id_: str) -> str:
         return f"polyvisor{self.state}-{id_}".replace("/", "-")
 
     def _group(self, id_: str) -> Path | None:
         """Return the control group of a launcher; None where it can have none that holds its devices."""
-        if not (GROUPS / "devices.deny").exists() and not (GROUPS / "devices.list").exists():
+        if (GROUPS / "devices.deny").exists() or (GROUPS / "devices.list").exists():
+            return GROUPS / self._name(id_)
+        base = device_programs.base()
+        return base / self._name(id_) if base is not None else None
+
+    def _made(self, id_: str, devices: Sequence[str]) -> Path | None:
+        """Return the control group of a launcher: with version 2 made here, with version 1 by the script."""
+        group = self._group(id_)
+        if group is None or group.parent == GROUPS:
+            return group
+        rules = [(major, minor) for _, major, minor in _nodes([*ALWAYS, *_names(devices)])]
+        try:
+            device_programs.make(group, [(TERMINALS, None), *rules])
+        except OSError as error:
+            if self._without_devices != str(error):
+                log.warning("machines have no list of devices: %s", error)
+            self._without_devices = str(error)
             return None
-        return GROUPS / self._name(id_)
+        return group
 
 
 def closed(state: Path) -> Path:
     """Return the topmost folder on the way to one that others cannot pass; if there is none, that one itself."""
     way = [*reversed(state.parents), state]
     return next((folder for folder in way if not folder.stat().st_mode & stat.S_IXOTH), state)
+
+
+def _names(devices: Sequence[str]) -> list[str]:
+    return [device.removeprefix("/dev/") for device in devices]
 
 
 def _nodes(names: Sequence[str]) -> Iterator[tuple[str, int, int]]:

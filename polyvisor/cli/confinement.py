@@ -99,10 +99,13 @@ def _confinement(process: Path, proc: Path) -> Obj:
 
 
 def _has_own_devices(process: Path) -> bool:
-    """Whether a process is in a control group of its machine's that lists devices (version 1)."""
+    """Whether a process is in a control group of its machine's, which lists devices; in version 2 it has no kind."""
     with suppress(OSError):
         groups = [line.split(":", 2)[1:] for line in (process / "cgroup").read_text().splitlines()]
-        return any("devices" in kinds.split(",") and path.startswith("/polyvisor-") for kinds, path in groups)
+        return any(
+            ("devices" in kinds.split(",") or not kinds) and path.rpartition("/")[2].startswith("polyvisor-")
+            for kinds, path in groups
+        )
     return False
 
 
