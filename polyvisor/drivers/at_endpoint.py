@@ -27,7 +27,7 @@ LACKS: Table = {
     **no(
         SOURCE,
         f"there is no way to the screen {LATER}",
-        *("lifecycle.vnc", "lifecycle.screenshot", "graphics", "video.type"),
+        *("lifecycle.vnc", "lifecycle.screenshot", "graphics", "video.type", "video.qxl"),
     ),
     **no(SOURCE, f"figures are not read {LATER}", "lifecycle.statistics"),
     **no(

@@ -354,6 +354,7 @@ FEATURES: tuple[Feature, ...] = (
     _feature("input.bus.virtio", "virtio pointer device", (f"{DEVICES}.inputs[].bus", "virtio")),
     _feature("graphics", "Graphics card", (f"{DEVICES}.autoattach_graphics_device", True)),
     _feature("video.type", "Type of graphics card", (f"{DEVICES}.video.type", bool)),
+    _feature("video.qxl", "Graphics card qxl", (f"{DEVICES}.video.type", "qxl")),
     _feature("sound.ich9", "Sound card ich9", (f"{DEVICES}.sound", lambda card: card and card.model in (None, "ich9"))),
     _feature("sound.ac97", "Sound card ac97", (f"{DEVICES}.sound.model", "ac97")),
     _feature("balloon", "Memory balloon", (f"{DEVICES}.autoattach_mem_balloon", True)),

@@ -149,6 +149,12 @@ def _caches_of_cdroms(spec: VirtualMachineInstanceSpec) -> list[str]:
     return [f"{DISKS}[{n}].cache" for n, disk in disks if disk.cdrom and disk.cdrom.bus != "scsi" and disk.cache]
 
 
+def _empty_on_usb(spec: VirtualMachineInstanceSpec) -> list[str]:
+    volumes = {volume.name for volume in spec.volumes or []}
+    drives = [(n, one) for n, one in enumerate(spec.domain.devices.disks or []) if one.cdrom and one.cdrom.bus == "usb"]
+    return [f"{DISKS}[{number}].cdrom.bus" for number, drive in drives if drive.name not in volumes]
+
+
 def _serials_of_cdroms(spec: VirtualMachineInstanceSpec) -> list[str]:
     disks = enumerate(spec.domain.devices.disks or [])
     return [f"{DISKS}[{number}].serial" for number, disk in disks if disk.cdrom and disk.serial]
@@ -166,6 +172,7 @@ COMBINATIONS = (
     Combination("rule.cpus.apic", "More CPUs than one with the APIC switched off", _cpus_without_apic),
     Combination("rule.inputs.several", "More pointer devices than one", _further_inputs),
     Combination("rule.cdrom.cache", "Cache mode of a CD-ROM drive that is not on SCSI", _caches_of_cdroms),
+    Combination("rule.cdrom.usb", "CD-ROM drive without media on USB", _empty_on_usb),
     Combination("rule.cdrom.serial", "Serial number of a CD-ROM drive", _serials_of_cdroms),
     Combination("rule.bios.serial", "BIOS output on a serial port that is switched off", _bios_without_port),
 )

@@ -118,7 +118,7 @@ COMMON: Table = {
     ),
     **yes(f"{FORMAT} (a serial port is written only if there is one)", "console.none"),
     **yes("https://libvirt.org/drvesx.html#domain-xml-format (VMware's machines always have vmvga)", "graphics"),
-    **no(f"{VMX} virVMXFormatSVGA", "VMware has a graphics card of its own alone", "video.type"),
+    **no(f"{VMX} virVMXFormatSVGA", "VMware has a graphics card of its own alone", *below("video")),
     **no(f"{FORMAT} (inputs, sounds, hostdevs: left out)", "libvirt would drop it", *below("input", "sound")),
     **no(f"{FORMAT} (inputs, sounds, hostdevs: left out)", "libvirt would drop it", *below("passthrough")),
     **no(

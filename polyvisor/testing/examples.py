@@ -215,6 +215,7 @@ _SKETCHES: dict[str, _Sketch] = {
     "input.bus.virtio": _device("inputs", [{"name": "tablet", "type": "tablet", "bus": "virtio"}], "input.tablet"),
     "graphics": _device("autoattachGraphicsDevice", True),
     "video.type": _device("video.type", "vga"),
+    "video.qxl": _device("video.type", "qxl", "video.type"),
     "sound.ich9": _device("sound", {"name": "sound"}),
     "sound.ac97": _device("sound", {"name": "sound", "model": "ac97"}),
     "balloon": _device("autoattachMemBalloon", True),

@@ -7,6 +7,7 @@ it would start QEMU, once for the domain and once for what the converted machine
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ DOMAINS = {
         + DISK.format("cdrom", "", "w.iso", "<target dev='sdb' bus='sata'/><readonly/><boot order='1'/>")
         + CARD.format("01", "e1000e")
         + "<serial type='pty'/><input type='tablet' bus='usb'/><sound model='ich9'/><graphics type='vnc'/>"
-        + "<video><model type='qxl'/></video></devices>"
+        + "<video><model type='virtio'/></video></devices>"
     ),
     "what few have": (
         "<memory unit='MiB'>256</memory><vcpu current='2'>4</vcpu><sysinfo type='smbios'><system>"
@@ -114,13 +115,17 @@ KINDS = ("disks", "interfaces", "inputs", "sound", "rng", "watchdog", "panicDevi
 PLAIN = ("-cpu", "-m", "-smp", "-uuid", "-rtc", "-no-reboot")
 
 
+DEFAULTS = re.compile(r",(dies|clusters)=1\b")
+"""Levels of a CPU topology that libvirt writes or not, by its version and by whether the domain has a topology."""
+
+
 class Started:
     """QEMU's arguments, taken apart."""
 
     def __init__(self, command: str) -> None:
         words = shlex.split(command)
         pairs = list(pairwise(words))
-        self.plain = {option: value.replace(",dies=1", "") for option, value in pairs if option in PLAIN}
+        self.plain = {option: DEFAULTS.sub("", value) for option, value in pairs if option in PLAIN}
         self.machine = next(value.partition(",")[0] for option, value in pairs if option == "-machine")
         devices = [json.loads(value) for option, value in pairs if option == "-device" and value.startswith("{")]
         self.devices = [device for device in devices if device["driver"] not in BOARD]

@@ -16,6 +16,8 @@ from polyvisor.testing.merging import at, merged
 
 Axis = Sequence[tuple[str, Obj]]
 """Values of one field: a word for the combination's name, and the fragment of the manifest."""
+EMPTY = "no-volume"
+"""Marks a drive whose media is not there."""
 CLAIM: Obj = {"persistentVolumeClaim": {"claimName": "claim"}}
 LEFT: tuple[str, Obj] = ("", {})
 
@@ -28,6 +30,7 @@ _TARGETS: Axis = (
     *((f"disk-{bus}", {"disk": {"bus": bus} if bus else {}}) for bus in ("", "virtio", "sata", "scsi", "usb")),
     *((f"readonly-{bus}", {"disk": {"bus": bus, "readonly": True}}) for bus in ("virtio", "sata", "scsi", "usb")),
     *((f"cdrom-{bus}", {"cdrom": {"bus": bus} if bus else {}}) for bus in ("", "sata", "scsi", "usb")),
+    *((f"empty-{bus}", {"cdrom": {"bus": bus}, EMPTY: True}) for bus in ("sata", "scsi", "usb")),
     ("lun", {"lun": {}}),
     ("lun-readonly", {"lun": {"bus": "scsi", "readonly": True}}),
     *((f"placed-{bus}", {"disk": {"bus": bus, "pciAddress": "0000:00:1a.0"}}) for bus in ("virtio", "scsi", "sata")),
@@ -112,8 +115,8 @@ _PLATFORM_AXES: tuple[Axis, ...] = (
 
 def _disk(chosen: Sequence[Obj], machine: Obj) -> Obj:
     disk = {"name": "disk", **merged(*chosen)}
-    device = at("domain.devices.disks", [disk])
-    return merged(machine, device, {"volumes": [{"name": "disk", **CLAIM}]})
+    volumes = [] if disk.pop(EMPTY, False) else [{"name": "disk", **CLAIM}]
+    return merged(machine, at("domain.devices.disks", [disk]), {"volumes": volumes})
 
 
 def _card(chosen: Sequence[Obj], machine: Obj) -> Obj:

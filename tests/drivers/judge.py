@@ -40,11 +40,19 @@ class Judge:
 
     def __call__(self, xml: str) -> Judgement:
         """Return what libvirt says of one domain."""
+        return Judgement(*self._ask(xml))
+
+    def cards(self) -> set[str]:
+        """Return the graphics cards that domains of its QEMU can have, as libvirt names them."""
+        models = etree.fromstring(self._ask("")[0]).iterfind("devices/video/enum[@name='modelType']/value")
+        return {model.text or "" for model in models}
+
+    def _ask(self, xml: str) -> list[str]:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(xml) + "\n")
         self._process.stdin.flush()
-        return Judgement(*json.loads(self._process.stdout.readline()))
+        return list(json.loads(self._process.stdout.readline()))
 
 
 @contextmanager
@@ -100,6 +108,20 @@ def _run_events(libvirt: Any) -> None:
         libvirt.virEventRunDefaultImpl()
 
 
+def _judged(libvirt: Any, connection: Any, xml: str) -> list[str]:
+    """Return what there is to say of a domain; without one, what domains can have."""
+    if not xml:
+        return [connection.getDomainCapabilities(None, None, None, "qemu", 0)]
+    try:
+        command = connection.domainXMLToNative("qemu-argv", xml)
+        domain = connection.defineXML(xml)
+        found = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        return ["", found, command]
+    except libvirt.libvirtError as error:
+        return [error.get_error_message()]
+
+
 def _judge_all(folder: str, lines: Iterable[str]) -> None:
     import libvirt
 
@@ -108,14 +130,7 @@ def _judge_all(folder: str, lines: Iterable[str]) -> None:
     libvirt.registerErrorHandler(lambda _, error: None, None)
     connection = libvirt.open(f"qemu:///embed?root={folder}")
     for line in lines:
-        xml = json.loads(line)
-        try:
-            command = connection.domainXMLToNative("qemu-argv", xml)
-            domain = connection.defineXML(xml)
-            answer = ["", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), command]
-            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
-        except libvirt.libvirtError as error:
-            answer = [error.get_error_message()]
+        answer = _judged(libvirt, connection, json.loads(line))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

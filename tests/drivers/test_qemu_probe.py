@@ -12,7 +12,8 @@ from polyvisor.drivers.memory import FILE
 from polyvisor.drivers.qemu import boot_sector, probe
 from polyvisor.drivers.trial import TrialError, Versions
 
-CAPABILITIES = "<domainCapabilities/>"
+CAPABILITIES = """<domainCapabilities><devices><video supported='yes'><enum name='modelType'>
+<value>vga</value>{}<value>virtio</value></enum></video></devices></domainCapabilities>"""
 
 
 class Host:
@@ -25,6 +26,8 @@ class Host:
         self.slow = 1.0
         self.opens = True
         self.asked_for_kernel = 0
+        self.cards: str | None = None
+        """What libvirt tells of graphics cards, if it tells anything."""
         self.tried: list[tuple[str, str]] = []
         host = self
 
@@ -53,7 +56,9 @@ class Host:
                     assert self.guest == "linux" or str(self.folder / "boot.img") in arguments["xml"]
                     host.tried.append((self.virt_type, self.guest))
                     return {}
-                raise TrialError("not told")
+                if host.cards is None:
+                    raise TrialError("not told")
+                return {"domain": CAPABILITIES.format(host.cards), "host": "<capabilities/>", "cpu": ""}
 
             def says(self, text: bytes, seconds: float) -> bool:
                 assert text == (probe.BANNER if self.guest == "linux" else boot_sector.DONE)
@@ -171,3 +176,25 @@ def test_a_libvirt_that_is_too_slow_is_worth_another_try(host: Host, tmp_path: P
     found = probe.probe(tmp_path)
     assert (found.available, found.again) == (False, True)
     assert "did not answer" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("cards", "facts"), [(None, set()), ("", set()), ("<value>qxl</value><value>none</value>", {"video.qxl"})]
+)
+def test_a_graphics_card_that_not_every_qemu_has_is_there_if_libvirt_says_so(
+    host: Host, tmp_path: Path, cards: str | None, facts: set[str]
+) -> None:
+    host.cards = cards
+    assert probe.probe(tmp_path).facts & {"video.qxl"} == facts
+
+
+def test_an_answer_is_found_anew_when_a_module_of_qemus_comes(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "MODULES", ())
+    host.cards = ""
+    assert "video.qxl" not in probe.probe(tmp_path).facts
+    host.cards = "<value>qxl</value>"
+    assert "video.qxl" not in probe.probe(tmp_path).facts
+    monkeypatch.setattr(probe, "MODULES", ("bin/sh",))
+    assert "video.qxl" in probe.probe(tmp_path).facts

@@ -18,6 +18,7 @@ from polyvisor.api.resources import VMIS
 from polyvisor.domain import render
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.qemu import QemuDriver
+from polyvisor.drivers.qemu.probe import CARDS
 from polyvisor.drivers.rules import COMBINATIONS
 from polyvisor.testing import corpus
 from polyvisor.testing.machines import context_for, instance
@@ -97,11 +98,16 @@ def test_machines_of_many_devices_are_taken_and_nothing_is_lost(ask: Judge) -> N
 
 
 def test_machines_of_the_corpus_are_taken(ask: Judge) -> None:
-    """Each of the driver's features alone, and mixtures; but for what needs a newer libvirt than is installed."""
+    """Each of the driver's features alone, and mixtures; but for what needs another libvirt or QEMU than is here."""
     newer = {id_ for id_, support in DRIVER.features.items() if support.min_libvirt}
-    refused = {}
+    cards = ask.cards()
+    absent = {feature for model, feature in CARDS.items() if model not in cards}
+    refused, wrongly_absent = {}, set()
     for case in corpus(DRIVER):
         answer = ask(render(case.vmi, DRIVER, case.context))
-        if answer.refusal and not newer & case.features:
+        if answer.refusal and not (newer | absent) & case.features:
             refused[case.id] = answer.refusal
+        elif not answer.refusal:
+            wrongly_absent |= absent & case.features
     assert refused == {}
+    assert wrongly_absent == set(), "libvirt says that QEMU has it not, and takes it"

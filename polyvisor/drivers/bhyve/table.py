@@ -272,6 +272,7 @@ FEATURES: Table = {
         f"the screen on a port of the host {LATER}",
         "graphics",
         "video.type",
+        "video.qxl",
     ),
     **no(f"{COMMAND} bhyveBuildSoundArgStr", "bhyve does not have this sound card", *below("sound")),
     **no(

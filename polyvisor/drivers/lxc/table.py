@@ -275,6 +275,7 @@ FEATURES: dict[str, Support] = {
         "a container has no such device",
         "input.bus.virtio",
         "video.type",
+        "video.qxl",
         *below("sound", "tpm", "vsock", "panic", "downward-metrics", "iommu", "usb-redirection", "launch-security"),
     ),
     **no(

@@ -72,6 +72,10 @@ RULES: dict[str, Rule] = {
         "each device needs an address of its own",
         "libvirt 9.0.0 src/conf/domain_addr.c virDomainPCIAddressReserveAddrInternal (double use)",
     ),
+    "rule.cdrom.usb": Rule(
+        "QEMU starts no USB drive without media (drive property not set); use bus sata or scsi, or name a volume",
+        "libvirt 11.3.0 src/qemu/qemu_validate.c ('usb' disk must not be empty)",
+    ),
     "rule.efi.acpi": Rule("UEFI needs ACPI on x86; leave features.acpi out", f"{VALIDATE} qemuValidateDomainDef"),
     "rule.efi.machine": Rule(
         "firmware with secure boot is there for q35 alone; leave machine.type out, or set secureBoot: false",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from polyvisor.domain.reading import parsed
 from polyvisor.drivers import cpus
 from polyvisor.drivers.base import Cpus, ProbeResult
 from polyvisor.drivers.memory import keep, recall, stamp
@@ -28,7 +29,7 @@ from polyvisor.drivers.qemu.plan import CACHE, VSOCK, launcher_plan, warm_cache
 from polyvisor.drivers.trial import UUID, Trial, TrialError
 
 BINARY = f"qemu-system-{os.uname().machine}"
-ANSWER = "4"
+ANSWER = "5"
 """Goes up when an answer holds more or is found otherwise, so that one which an older release kept is not believed."""
 KERNEL_VARIABLE = "POLYVISOR_PROBE_KERNEL"
 BANNER = b"Linux version"
@@ -39,6 +40,10 @@ NAME = "polyvisor_probe"
 TPM_PROGRAMS = ("swtpm", "swtpm_setup")
 SHARE_PROGRAMS = (Path("/usr/lib/qemu/virtiofsd"), Path("/usr/libexec/virtiofsd"))
 FIRMWARE = Path("/usr/share/qemu/firmware")
+CARDS = {"qxl": "video.qxl"}
+"""Graphics cards that not every build of QEMU has, as libvirt names them -> the feature."""
+MODULES = ("lib*/qemu/hw-display-*.so", "lib/*/qemu/hw-display-*.so")
+"""Where distributions put graphics cards that QEMU loads, below /usr: packages of their own bring and remove them."""
 log = logging.getLogger("polyvisor.probing")
 
 
@@ -119,7 +124,7 @@ def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
         version=versions.hypervisor,
         libvirt_version=versions.libvirt,
         virt_types=tuple(works),
-        facts=_facts(),
+        facts=_facts() | (found[works[0]].facts if works else frozenset()),
         cpus=found[works[0]].cpus if works else None,
         again=not works and any(outcome.again for outcome in found.values()),
     )
@@ -127,10 +132,11 @@ def _try(scratch: Path, kernel: Path | None) -> ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of a guest: what went wrong, or the CPUs. ``again``: it may only have been too slow."""
+    """What came of a guest: what went wrong, or the CPUs and devices. ``again``: it may only have been too slow."""
 
     wrong: str = ""
     cpus: Cpus | None = None
+    facts: frozenset[str] = frozenset()
     again: bool = False
 
 
@@ -155,20 +161,27 @@ def _run(trial: Trial, virt_type: str, kernel: Path | None) -> _Outcome:
         guest = linux_xml(kernel) if linux else own_xml(boot_sector.write_disk(trial.folder / "boot.img"))
         trial.call("start", xml=machine_xml(virt_type, guest))
         if trial.says(BANNER if linux else boot_sector.DONE, BOOT_SECONDS[virt_type]):
-            return _Outcome(cpus=_cpus(trial, virt_type))
+            return _told(trial, virt_type)
         seen = "a Linux kernel did not print its first line" if linux else boot_sector.stopped(trial.console())
         return _Outcome(f"{seen} (waited {trial.waited:.0f} s)", again=trial.slow)
     except (TrialError, OSError) as error:
         return _Outcome(str(error), again=isinstance(error, TrialError) and error.again)
 
 
-def _cpus(trial: Trial, virt_type: str) -> Cpus | None:
-    """Ask libvirt for the CPUs; a node whose libvirt does not tell takes no machine that names one."""
+def _told(trial: Trial, virt_type: str) -> _Outcome:
+    """Ask libvirt for CPUs and devices; a node whose libvirt does not tell takes no machine that names one of them."""
     try:
-        return cpus.read(trial.call("capabilities", virtType=virt_type), os.uname().machine)
+        found = trial.call("capabilities", virtType=virt_type)
+        return _Outcome(cpus=cpus.read(found, os.uname().machine), facts=_cards(found["domain"]))
     except (TrialError, ValueError) as error:
-        log.warning("the CPUs for %s guests are not known: %s", virt_type, error)
-        return None
+        log.warning("the CPUs and devices for %s guests are not known: %s", virt_type, error)
+        return _Outcome()
+
+
+def _cards(capabilities: str) -> frozenset[str]:
+    """Return the features that libvirt's document of what a domain can have gives."""
+    models = parsed(capabilities).iterfind("devices/video/enum[@name='modelType']/value")
+    return frozenset(CARDS[model.text] for model in models if model.text in CARDS)
 
 
 def linux_xml(kernel: Path | None) -> tuple[str, str]:
@@ -209,7 +222,8 @@ def _facts() -> frozenset[str]:
 
 def _key(binary: str, kernel: Path | None) -> list[str]:
     content = hashlib.sha256(kernel.read_bytes()).hexdigest() if kernel else ""
-    return [ANSWER, os.uname().release, stamp(Path(binary)), content, str(_kvm()), *sorted(_facts())]
+    modules = sorted({path.name for pattern in MODULES for path in Path("/usr").glob(pattern)})
+    return [ANSWER, os.uname().release, stamp(Path(binary)), content, str(_kvm()), *sorted(_facts()), *modules]
 
 
 def _log(folder: Path) -> str:

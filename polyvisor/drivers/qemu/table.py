@@ -305,6 +305,13 @@ FEATURES: dict[str, Support] = {
     **yes(f"{COMMAND} qemuBuildNicDevProps", "interface.pci-address", "interface.acpi-index"),
     **yes(f"{COMMAND} qemuBuildInputVirtioDevProps", "input.bus.virtio"),
     **yes(f"{COMMAND} qemuBuildDeviceVideoCmd", "video.type"),
+    **when(
+        "libvirt 9.0.0 src/qemu/qemu_validate.c qemuValidateDomainDeviceDefVideo",
+        "the node's QEMU needs its module for qxl (Debian 12: package qemu-system-common, later:"
+        " qemu-system-modules-spice); leave video.type out, or use vga or virtio",
+        "video.qxl",
+        node_fact=True,
+    ),
     **yes(f"{COMMAND} qemuBuildSoundDevCmd", "sound.ich9", "sound.ac97"),
     **when(
         "libvirt 9.0.0 src/qemu/qemu_tpm.c qemuTPMEmulatorStart",

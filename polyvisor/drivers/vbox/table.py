@@ -212,7 +212,7 @@ FEATURES: Table = {
     ),
     **yes(f"{COMMON} vboxAttachSerial (only those that there are)", "console.none"),
     **yes(f"{COMMON} vboxStartMachine (gui: a window)", "graphics"),
-    **no(f"{COMMON} vboxAttachVideo", "VirtualBox has a graphics card of its own alone", "video.type"),
+    **no(f"{COMMON} vboxAttachVideo", "VirtualBox has a graphics card of its own alone", *below("video")),
     **yes(f"{COMMON} vboxAttachSound", "sound.ac97"),
     **no(f"{COMMON} vboxAttachSound", "libvirt knows ac97 alone of VirtualBox's cards", "sound.ich9"),
     **no(f"{COMMON} vboxAttachUSB", f"handing over devices of the host {LATER}", *below("passthrough")),

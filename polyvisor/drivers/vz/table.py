@@ -185,6 +185,8 @@ FEATURES: Table = {
     ),
     **no(NOWHERE, "the driver does not read it", "downward-metrics", *below("launch-security")),
     **no(REFUSED, "the driver takes mouse and keyboard with a screen alone", *below("input")),
-    **no(f"{SDK} prlsdkApplyGraphicsParams", f"its screen on a port of the host is {LATER}", "graphics", "video.type"),
+    **no(
+        f"{SDK} prlsdkApplyGraphicsParams", f"its screen on a port of the host is {LATER}", *below("graphics", "video")
+    ),
     **no(REFUSED, "the driver refuses it", *below("sound", "usb-redirection", "passthrough")),
 }

@@ -283,6 +283,7 @@ FEATURES: Table = {
         f"the screen on a port of the host {LATER}",
         "graphics",
         "video.type",
+        "video.qxl",
     ),
     **_whole(f"{VALIDATE} (the first sound card)", "sound.ac97"),
     **no(VALIDATE, "Xen does not have this sound card; use ac97", "sound.ich9"),

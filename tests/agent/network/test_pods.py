@@ -29,6 +29,8 @@ from .conftest import OUTSIDE, POD, Net, Space, ask, listening, vmi
 ID = "0123456789ab"
 POD_NETWORK = {"pod": {}}
 FURTHER = {"multus": {"networkName": "more"}}
+USER = 64999
+"""Nobody's: newer versions of ip print an account's name."""
 UID = "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
 LAUNCHER = {
     "metadata": {"namespace": "default", "uid": UID},
@@ -61,7 +63,7 @@ async def networks(tmp_path: Path) -> AsyncIterator[PodNetworks]:
 def link(net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(containers, "PROC", tmp_path / "proc")
     belongs(tmp_path / "proc", net.pod.pid, UID)
-    return SimpleNamespace(pid=net.pod.pid, user=64055, gid=64055, active=False, closed=False)
+    return SimpleNamespace(pid=net.pod.pid, user=USER, gid=USER, active=False, closed=False)
 
 
 def belongs(proc: Path, pid: int, pod: str) -> None:
@@ -123,7 +125,7 @@ async def test_a_guest_behind_the_pods_address(
     machine = vmi(({"masquerade": {}, "ports": [{"port": 8080}, {"port": 53, "protocol": "UDP"}]}, POD_NETWORK))
     (card,) = await networks.join(ID, machine, LAUNCHER, link, TAP)
     assert (card.bridge, card.tap, card.mtu) == ("k6t-eth0", "tap0", 1400)
-    assert "user 64055 group 64055" in net.pod.run("ip", "-details", "link", "show", "tap0")
+    assert f"user {USER} group {USER}" in net.pod.run("ip", "-details", "link", "show", "tap0")
     spaces.append(guest := net.guest(card.bridge, card.mac))
     said = lease(guest, script)
     assert [told(said, name) for name in ("ip", "router", "mtu", "dns", "hostname")] == [
