@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
 
 import pytest
 
+from polyvisor.admission import AdmissionContext, admit
+from polyvisor.api import VirtualMachineInstance
+from polyvisor.api.resources import VMIS
 from polyvisor.domain import DomainContext, domain_name, domain_uuid, render
-from polyvisor.drivers import registry
+from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.drivers.base import Driver
+from polyvisor.testing.machines import instance
 from tests.drivers.kit import Client, machine
 from tests.needs import need_root
 
@@ -106,6 +114,54 @@ def launcher(openvz: Driver, work: Path) -> Iterator[tuple[Client, str]]:
     finally:
         process.kill()
         process.wait()
+
+
+DEFINE = """
+import json, sys, libvirt
+libvirt.registerErrorHandler(lambda _, error: None, None)
+connection = libvirt.open("openvz:///system")
+for line in sys.stdin:
+    try:
+        connection.defineXML(json.loads(line))
+        print("")
+    except libvirt.libvirtError as error:
+        print(error.get_error_message())
+"""
+
+
+def drawn(openvz: Driver, seed: str) -> Iterator[dict[str, Any]]:
+    """Yield containers that ask for what the table has and for what it has not; admission judges."""
+    random = Random(f"openvz {seed}")
+    root: dict[str, Any] = {"name": "root", "containerDisk": {"image": "localhost/root:1"}}
+    words: dict[str, Any] = {"name": "words", "cloudInitNoCloud": {"userData": "#cloud-config"}}
+    for _ in range(300):
+        domain: dict[str, Any] = {"devices": {}, "memory": {"guest": random.choice(("64Mi", "1500M", "2.1Gi"))}}
+        domain["cpu"] = random.choice(({}, {"cores": 2}, {"cores": 1028}, {"cores": 1029}, {"sockets": 2}))
+        domain["cpu"] |= random.choice(({}, {}, {"model": "host-passthrough"}, {"maxSockets": 4}))
+        domain["clock"] = random.choice(({}, {"utc": {}}, {"timezone": "Europe/Berlin"}))
+        domain["features"] = random.choice(({}, {}, {"acpi": {}}))
+        more = random.choice(([], [words], [{"name": "two", "containerDisk": {"image": "localhost/two:1"}}]))
+        yield instance(openvz, {"domain": domain, "volumes": [root, *more]})
+
+
+def test_libvirt_takes_what_is_admitted(openvz: Driver, work: Path) -> None:
+    context, lines, limited = AdmissionContext({}, DriverRegistry([openvz])), [], False
+    for number, obj in enumerate(drawn(openvz, os.environ.get("POLYVISOR_COMBINATIONS_SEED", "1"))):
+        obj["metadata"]["uid"] = str(UUID(int=number + 1))
+        outcome = admit("CREATE", VMIS, obj, None, context)
+        limited |= any(problem.feature == "limit.cpus" for problem in outcome.problems)
+        if outcome.problems:
+            continue
+        prepared = DomainContext("openvz", root=work / "root", root_volume="root")
+        xml = render(VirtualMachineInstance.model_validate(outcome.obj), openvz, prepared)
+        lines.append(json.dumps(re.sub(r"<name>\d+</name>", f"<name>{5000 + number}</name>", xml)))
+    assert limited
+    assert len(lines) > 25, "most are refused, so the test says little"
+    script = NAMESPACE.format(work=work, mount=work / "mount")
+    command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", DEFINE]
+    done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=True, timeout=300)
+    answers = done.stdout.splitlines()
+    assert answers == [""] * len(lines)
 
 
 def test_a_container_is_made_run_and_stopped(openvz: Driver, work: Path) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, ProbeResult, RootKind, Support
-from polyvisor.drivers.openvz.table import FEATURES
+from polyvisor.drivers.base import MIB, Driver, Endpoint, LauncherPlan, Limit, ProbeResult, RootKind, Support
+from polyvisor.drivers.openvz.table import FEATURES, LIMITS
 from polyvisor.drivers.uris import UriScheme
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class OpenvzDriver(Driver):
     def features(self) -> Mapping[str, Support]:
         """The table."""
         return FEATURES
+
+    @property
+    def limits(self) -> Mapping[str, Limit]:
+        """The limits."""
+        return LIMITS
 
     def probe(self, scratch: Path) -> ProbeResult:
         """Ask libvirt for the version of vzctl, where there is an OpenVZ kernel."""

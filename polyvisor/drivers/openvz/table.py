@@ -1,17 +1,28 @@
 """What libvirt's OpenVZ driver does with each feature, as read in its source (9.0.0; 11.3.0 does the same).
 
 It hands the tools a root filesystem, quota, uuid, network interfaces, the number of CPUs and a limit of kernel memory.
-Everything else is parsed and forgotten, and so is unsupported here.
+Everything else is parsed and forgotten, and so is unsupported here. It has no rules: what libvirt binds to each other
+(openvzDomainDefineXMLFlags: as many CPUs now as at most, openvzSetInitialConfig: one file system) are features that are
+refused alone.
 """
 
 from __future__ import annotations
 
 from polyvisor.drivers.answers import Table, below, no, yes
+from polyvisor.drivers.base import Limit
 
 DRIVER = "libvirt 9.0.0 src/openvz/openvz_driver.c"
 NOWHERE = "libvirt 9.0.0 src/openvz/openvz_driver.c openvzDomainDefineXMLFlags (nothing there reads it)"
 NO_CALLBACK = f"{DRIVER} openvzHypervisorDriver (the operation is not in its table)"
 LATER = "is not wired to OpenVZ's network interfaces in this release"
+
+LIMITS = {
+    "limit.cpus": Limit(
+        1028,
+        f"{DRIVER} openvzConnectGetMaxVcpus",
+        "and a container with more than its node has gets those of the node (openvzDomainSetVcpusInternal)",
+    ),
+}
 
 FEATURES: Table = {
     **no("https://libvirt.org/drvopenvz.html", "a container shares the host's kernel", "isolation.kernel"),
@@ -140,6 +151,6 @@ FEATURES: Table = {
         "a container has no such device",
         "rng",
         *below("watchdog", "input", "graphics", "video", "sound", "balloon", "tpm", "vsock", "panic"),
-        *below("downward-metrics", "iommu", "usb-redirection", "passthrough", "launch-security"),
+        *below("downward-metrics", "virtio-transitional", "iommu", "usb-redirection", "passthrough", "launch-security"),
     ),
 }
