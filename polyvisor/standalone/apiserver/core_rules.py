@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 
-from polyvisor.api.metadata import dns_label_error, label_key_error
+from polyvisor.api.metadata import dns_label_error, dns_subdomain_error, label_key_error
 from polyvisor.api.problems import Problem
 from polyvisor.api.quantity import parse_quantity
 from polyvisor.api.reading import nested
@@ -62,6 +62,9 @@ def _claim(obj: Obj, old: Obj | None) -> Iterator[Problem]:
         yield Problem(path, "the size of the volume is required, such as 1Gi", "FieldValueRequired")
     elif parse_quantity(wanted) <= 0:
         yield Problem(path, f"must be greater than zero, not {wanted}")
+    kind = spec.get("storageClassName")
+    if kind and (error := dns_subdomain_error(kind)):
+        yield Problem("spec.storageClassName", error)
     if old is not None:
         yield from _claim_update(obj, old)
 

@@ -176,6 +176,7 @@ async def test_pods_get_kubernetes_defaults(server: Running) -> None:
         (claim(modes=["ReadWriteEverywhere"]), "spec.accessModes[0]"),
         (claim(modes=["ReadWriteOncePod", "ReadWriteOnce"]), "spec.accessModes"),
         (claim(volumeMode="Object"), "spec.volumeMode"),
+        (claim(storageClassName="Not_A_Name"), "spec.storageClassName"),
     ],
 )
 async def test_claims_that_mean_nothing(server: Running, body: Obj, field: str) -> None:
