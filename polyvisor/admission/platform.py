@@ -11,6 +11,9 @@ from polyvisor.drivers.enlightenments import flaws
 POLICIES = ("force", "require", "optional", "disable", "forbid")
 THREADS = ("shared", "auto")
 BLOCK_SIZES = (512, 1024, 2048, 4096)
+MAX_GRANULARITY = 2**31 - 512
+SOLID_STATE, SLOWEST, FASTEST = 1, 1025, 65534
+"""Rotation rates of disks, as ATA and SCSI count them."""
 _PCI = re.compile(r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]")
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
@@ -35,6 +38,10 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     for where, disk in items(devices.get("disks"), f"{path}.disks"):
         _pci(mapping(disk, "disk"), f"{where}.disk", found)
         _block_size(mapping(disk, "blockSize"), f"{where}.blockSize", found)
+        rate = number(mapping(disk, "disk").get("rotationRate"))
+        if rate is not None and rate != SOLID_STATE and not SLOWEST <= rate <= FASTEST:
+            message = f"found {rate}; accepted: {SOLID_STATE} (an SSD), and {SLOWEST} to {FASTEST} turns a minute"
+            found.add(f"{where}.disk.rotationRate", message)
     for where, interface in items(devices.get("interfaces"), f"{path}.interfaces"):
         _pci(interface, where, found)
         index = number(interface.get("acpiIndex"))
@@ -74,6 +81,10 @@ def _block_size(given: Obj, path: str, found: Findings) -> None:
         size = number(custom.get(name))
         if size is not None and size not in BLOCK_SIZES:
             found.add(f"{path}.custom.{name}", f"found {size}; accepted: {', '.join(map(str, BLOCK_SIZES))}")
+    granularity, step = number(custom.get("discardGranularity")), number(custom.get("logical")) or 512
+    if granularity is not None and (not 0 <= granularity <= MAX_GRANULARITY or granularity % step):
+        message = f"found {granularity}; accepted: 0 (none at all), and multiples of {step} up to {MAX_GRANULARITY}"
+        found.add(f"{path}.custom.discardGranularity", message)
     logical, physical = number(custom.get("logical")), number(custom.get("physical"))
     if logical is not None and physical is not None and logical > physical:
         found.add(f"{path}.custom.logical", f"found {logical}; it cannot be more than physical, {physical}")

@@ -29,6 +29,7 @@ BACKING = (
 SHAREABLE = ("persistentVolumeClaim", "dataVolume", "hostDisk")
 SHARED = ("persistentVolumeClaim", "dataVolume", "configMap", "secret", "serviceAccount", "downwardAPI")
 LUNS = ("persistentVolumeClaim", "dataVolume")
+METRICS = "downwardMetrics"
 """Kinds of volumes that several machines can have, those that a guest can mount as a folder, and those that can be a
 SCSI device of the host."""
 SOURCES = tuple(sorted(IMPLEMENTED["Volume"] - {"name"}))
@@ -66,6 +67,9 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     accounts = [where for where, volume in volumes.values() if "serviceAccount" in volume]
     for where in accounts[1:]:
         found.duplicate(f"{where}.serviceAccount", f"a machine has one service account; the first is {accounts[0]}")
+    told = [where for where, volume in volumes.values() if volume.get(METRICS) is not None]
+    for where in told[1:]:
+        found.duplicate(f"{where}.{METRICS}", f"a machine has one volume of metrics; the first is {told[0]}")
     dumps = [where for where, volume in volumes.values() if "memoryDump" in volume]
     for where in dumps[1:]:
         found.duplicate(f"{where}.memoryDump", f"a machine has one memory dump at a time; the first is {dumps[0]}")
@@ -119,6 +123,11 @@ def _backed(disk: Obj, volume: Obj, path: str, found: Findings) -> None:
     kind = next((key for key in volume if key != "name" and volume[key] is not None), "")
     if disk.get("shareable") is True and kind in SOURCES and kind not in SHAREABLE:
         found.add(f"{path}.shareable", f"a {kind} is one machine's own; accepted: {', '.join(SHAREABLE)}")
+    if kind == METRICS and (disk.get("lun") is not None or disk.get("cdrom") is not None):
+        found.add(path, "metrics of the host are on a disk; give disk in place of lun and cdrom")
+    elif kind == METRICS and (bus := text(mapping(disk, "disk").get("bus"))) not in ("", "virtio"):
+        message = f"metrics of the host are on a disk with bus virtio, found {bus[:40]!r}"
+        found.add(f"{path}.disk.bus", message, "FieldValueNotSupported")
     if disk.get("lun") is not None and kind in SOURCES and kind not in LUNS:
         found.add(f"{path}.lun", f"a {kind} is no SCSI device; accepted: {', '.join(LUNS)} with volumeMode Block")
 

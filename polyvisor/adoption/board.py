@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from polyvisor.adoption.draft import SPEC, Draft, free, label
 from polyvisor.adoption.values import Outcome
 from polyvisor.api import Obj
-from polyvisor.domain.devices import AGENT_CHANNEL
+from polyvisor.domain.devices import METRICS_CHANNEL
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -17,6 +17,7 @@ ACTIONS = ("poweroff", "reset", "shutdown")
 SOUNDS = ("ich9", "ac97")
 PANICS = ("isa", "pvpanic")
 SCREEN = "vga"
+TRANSITIONAL = "virtio-transitional"
 TERMINALS = ("pty", "nmdm")
 CONSOLE = f"{SPEC}.domain.devices.autoattachSerialConsole"
 
@@ -41,8 +42,12 @@ def read_board(draft: Draft) -> None:
         action = watchdog.get("action", "reset")
         inner = {"action": action} if action in ACTIONS else {}
         devices["watchdog"] = {"name": _named(watchdog, "ua-watchdog_", "watchdog"), str(watchdog.get("model")): inner}
-    if board.find("rng[@model='virtio']") is not None:
+    if any(one.get("model") in ("virtio", TRANSITIONAL) for one in board.iterfind("rng")):
         devices["rng"] = {}
+    if any(TRANSITIONAL in (one.get("model"), one.get("type")) for one in board.iter("disk", "rng", "model")):
+        devices["useVirtioTransitional"] = True
+    if channel_of(board, METRICS_CHANNEL) is not None:
+        devices["downwardMetrics"] = {}
     balloon = board.find("memballoon")
     if balloon is not None and balloon.get("model") == "none":
         devices["autoattachMemBalloon"] = False
@@ -122,6 +127,6 @@ def _tpm(draft: Draft, board: _Element) -> None:
         draft.settle(backend, "type", Outcome.CHANGED, text)
 
 
-def has_agent(board: _Element | None) -> bool:
-    """Whether there is a channel to an agent inside the guest."""
-    return board is not None and board.find(f"channel/target[@name='{AGENT_CHANNEL}']") is not None
+def channel_of(board: _Element, name: str) -> _Element | None:
+    """Return the channel that has a name in the guest."""
+    return board.find(f"channel/target[@name='{name}']/..")

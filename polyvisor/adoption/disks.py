@@ -76,6 +76,9 @@ def _disk(draft: Draft, element: _Element, name: str, kind: str) -> Obj:
         inner["tray"] = "open"
     if kind == "disk" and bus == "virtio" and (place := pci_address(draft, element)):
         inner["pciAddress"] = place
+    rate = number(target.get("rotation_rate")) if target is not None else None
+    if rate and kind == "disk":
+        inner["rotationRate"] = rate
     disk: Obj = {"name": name, kind: inner}
     if driver is not None:
         for attribute, field, accepted in (
@@ -92,9 +95,14 @@ def _disk(draft: Draft, element: _Element, name: str, kind: str) -> Obj:
     boot, size = element.find("boot"), element.find("blockio")
     if boot is not None and (order := number(boot.get("order"))):
         disk["bootOrder"] = order
+    custom = {}
     if size is not None and size.get("logical_block_size"):
         logical, physical = number(size.get("logical_block_size")), number(size.get("physical_block_size"))
-        disk["blockSize"] = {"custom": {"logical": logical, "physical": physical or logical}}
+        custom = {"logical": logical, "physical": physical or logical}
+    if size is not None and (granularity := number(size.get("discard_granularity"))) is not None:
+        custom["discardGranularity"] = granularity
+    if custom:
+        disk["blockSize"] = {"custom": custom}
     return disk
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyvisor.adoption import remedies
+from polyvisor.adoption.board import TRANSITIONAL
 from polyvisor.adoption.draft import SPEC, Draft, free, label, number
 from polyvisor.adoption.places import pci_address
 from polyvisor.adoption.reading import path_of
@@ -124,6 +125,7 @@ def _hardware(draft: Draft, element: _Element, interface: Obj, path: str) -> Non
         interface["macAddress"] = str(mac.get("address")).lower()
         draft.settle(mac, "address", Outcome.KEPT, f"{path}.macAddress")
     given = model.get("type") if model is not None else None
+    given = "virtio" if given == TRANSITIONAL else given  # which is said of the whole machine
     if given in MODELS:
         interface["model"] = given
         draft.settle(model, "type", Outcome.KEPT, f"{path}.model")

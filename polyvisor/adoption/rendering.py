@@ -9,13 +9,14 @@ from lxml import etree
 from pydantic import ValidationError
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.adoption.board import has_agent
+from polyvisor.adoption.board import channel_of
 from polyvisor.adoption.draft import Draft, number
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.names import API_VERSION
 from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import CardSource, DomainContext, render
+from polyvisor.domain.devices import AGENT_CHANNEL, METRICS_CHANNEL
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import CardKind
 
@@ -55,10 +56,18 @@ def _context(draft: Draft) -> DomainContext:
         kernel=Path(kernel.strip()) if kernel and boots else None,
         initrd=Path(initrd.strip()) if initrd and boots else None,
         graphics_socket=_socket(domain, "devices/graphics/listen", "socket"),
-        agent_socket=_socket(domain, "devices/channel/source", "path") if has_agent(domain.find("devices")) else None,
+        agent_socket=_channel(domain, AGENT_CHANNEL),
+        metrics_socket=_channel(domain, METRICS_CHANNEL),
         usb_sockets=tuple(Path(one.get("path", SOCKET)) for one in domain.iterfind("devices/redirdev/source")),
         cards=_cards(draft),
     )
+
+
+def _channel(domain: _Element, name: str) -> Path | None:
+    """Return the host's end of the channel that has a name in the guest, if there is one."""
+    board = domain.find("devices")
+    channel = channel_of(board, name) if board is not None else None
+    return _socket(channel, "source", "path") if channel is not None else None
 
 
 def _socket(domain: _Element, path: str, attribute: str) -> Path:

@@ -15,20 +15,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from polyvisor.agent import containers, launcher_pods
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.kept import link_in_pod
 from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.machine_plans import plan_of
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.pod_launchers import PodLaunchers
 from polyvisor.agent.power import pod_deadline, power_down
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.virtual_node import RECORD_SECONDS, owner_uid, pod_id
 from polyvisor.api import Obj
-from polyvisor.api.consoles import is_logged
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, LAUNCHER_FOLDER, EventType
 from polyvisor.api.reading import read_status
@@ -133,7 +132,7 @@ class PodNode:
             if not self._launchers.is_made(id_):
                 raise LauncherGone("the kubelet has not made its folder yet")
             uuid = domain_uuid(vmi)
-            plan = replace(driver.launcher(Path(LAUNCHER_FOLDER)), console_log=is_logged(vmi["spec"]))
+            plan = plan_of(driver.launcher(Path(LAUNCHER_FOLDER)), vmi["spec"], pod["spec"].get("nodeName") or "")
             plan = await asyncio.to_thread(self._seeded, driver, pod, plan)
             plan = await asyncio.to_thread(link_in_pod, vmi, pod, plan, uuid)
             name = driver.domain_name(domain_name(vmi), uuid)

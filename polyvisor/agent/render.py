@@ -15,12 +15,14 @@ from polyvisor.agent.disks import DiskFile
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.prepared import Prepared
 from polyvisor.api import Obj, VirtualMachineInstance
+from polyvisor.api.host_metrics import metrics_disks
 from polyvisor.api.reading import chosen_hypervisor
 from polyvisor.domain import CardSource, DiskSource, DomainContext
 from polyvisor.domain.disks import letters
 from polyvisor.domain.ids import TRIAL
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.verdict import may_support
+from polyvisor.launcher import metrics
 
 SCREEN = "vnc.sock"
 AGENT = "agent.sock"
@@ -54,7 +56,7 @@ def domain_xml(
         raise AgentError("status.VSOCKCID: the machine has no vsock number yet; virt-controller gives one")
     context = DomainContext(
         virt_type=chosen,
-        disks={name: DiskSource(file.path, file.format, file.block) for name, file in prepared.files.items()},
+        disks=_disks(vmi, prepared, folder),
         folders=prepared.folders,
         shares=prepared.shares,
         root=prepared.root,
@@ -63,6 +65,7 @@ def domain_xml(
         initrd=prepared.initrd,
         graphics_socket=folder / SCREEN if may_support(driver, "lifecycle.vnc") else None,
         agent_socket=folder / AGENT if may_support(driver, "lifecycle.guest-agent") else None,
+        metrics_socket=folder / metrics.CHANNEL,
         usb_sockets=tuple(folder / f"usb{number}.sock" for number in range(USB_SLOTS)),
         cards=cards or {},
         cpus=cpus,
@@ -71,6 +74,11 @@ def domain_xml(
         hidden=tuple(path for path in driver.hides if Path(path).exists()),
     )
     return domain.render(VirtualMachineInstance.model_validate(vmi), driver, context)
+
+
+def _disks(vmi: Obj, prepared: Prepared, folder: Path) -> dict[str, DiskSource]:
+    told = {name: DiskSource(folder / metrics.DISK, "raw", readonly=True) for name in metrics_disks(vmi["spec"])}
+    return told | {name: DiskSource(file.path, file.format, file.block) for name, file in prepared.files.items()}
 
 
 class Plugged(NamedTuple):

@@ -245,6 +245,7 @@ class _Preparation:
             "persistentVolumeClaim": lambda name, source: self._claim_disk(name, source["claimName"]),
             "dataVolume": lambda name, source: self._claim_disk(name, source["name"]),
             "ephemeral": self._ephemeral,
+            "downwardMetrics": lambda *_: None,  # the launcher makes that disk, and writes it anew
             **{kind.volume: partial(self._cloud_init, kind) for kind in cloudinit.KINDS},
             **{kind: partial(self._contents, make) for kind, make in contents.KINDS.items()},
         }

@@ -12,7 +12,6 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 from polyvisor.agent import giving, safepath
@@ -21,6 +20,7 @@ from polyvisor.agent.id_ranges import IdRanges
 from polyvisor.agent.launcher_pods import marked
 from polyvisor.agent.launchers import Launchers, folder_id
 from polyvisor.agent.link import LauncherError, Link
+from polyvisor.agent.machine_plans import plan_of
 from polyvisor.agent.node import now
 from polyvisor.agent.patience import Patience
 from polyvisor.agent.power import pod_deadline, power_down
@@ -28,7 +28,6 @@ from polyvisor.agent.prepared import DISKS, RESULT, SCRATCH
 from polyvisor.agent.render import domain_name, domain_uuid
 from polyvisor.agent.status import pod_status
 from polyvisor.api import Obj
-from polyvisor.api.consoles import is_logged
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import FINAL_PHASES, EventType
 from polyvisor.api.owners import controller_uid
@@ -146,7 +145,7 @@ class VirtualNode:
             await self._completed(pod, phase)
             return None
         plan = driver.launcher(self._launchers.folder(id_), self._probe / driver.name)
-        plan = replace(plan, console_log=is_logged(vmi["spec"]))
+        plan = plan_of(plan, vmi["spec"], pod["spec"].get("nodeName") or "")
         uuid = domain_uuid(vmi)
         name = driver.domain_name(domain_name(vmi), uuid)
         if not self._launchers.known(id_):

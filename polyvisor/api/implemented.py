@@ -92,7 +92,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
         "autoattachGraphicsDevice autoattachInputDevice autoattachMemBalloon autoattachPodInterface"
         " autoattachSerialConsole autoattachVSOCK blockMultiQueue clientPassthrough disableHotplug disks"
         " downwardMetrics filesystems gpus hostDevices inputs interfaces logSerialConsole networkInterfaceMultiqueue"
-        " panicDevices rng sound tpm video watchdog"
+        " panicDevices rng sound tpm useVirtioTransitional video watchdog"
     ),
     "Filesystem": ALL,
     "GPU": _fields("deviceName name tag"),
@@ -112,7 +112,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "Diag288Watchdog": ALL,
     "Disk": _fields("blockSize bootOrder cache cdrom dedicatedIOThread disk errorPolicy io lun name serial shareable"),
     "BlockSize": ALL,
-    "CustomBlockSize": _fields("logical physical"),
+    "CustomBlockSize": ALL,
     "DiskTarget": ALL,
     "CDRomTarget": _fields("bus readonly tray"),
     "LunTarget": ALL,
@@ -126,7 +126,8 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "Port": ALL,
     # -- storage and networks ------------------------------------------------------------------------------------------
     "Volume": _fields(
-        "cloudInitConfigDrive cloudInitNoCloud configMap containerDisk dataVolume downwardAPI emptyDisk ephemeral"
+        "cloudInitConfigDrive cloudInitNoCloud configMap containerDisk dataVolume downwardAPI downwardMetrics"
+        " emptyDisk ephemeral"
         " hostDisk memoryDump name persistentVolumeClaim secret serviceAccount sysprep"
     ),
     "MemoryDumpVolumeSource": _fields("claimName hotpluggable"),
@@ -181,7 +182,7 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
         " preferredDiskBlockSize preferredDiskBus preferredDiskCache preferredDiskDedicatedIoThread preferredDiskIO"
         " preferredInputBus preferredInputType preferredInterfaceMasquerade preferredInterfaceModel preferredLunBus"
         " preferredNetworkInterfaceMultiQueue preferredPanicDeviceModel preferredRng preferredSoundModel preferredTPM"
-        " preferredVideoType"
+        " preferredUseVirtioTransitional preferredVideoType"
     ),
     "FeaturePreferences": ALL,
     "FirmwarePreferences": ALL,
@@ -219,12 +220,6 @@ INSTEAD: Mapping[tuple[str, str], str] = {
         "slirp",
     ): "KubeVirt has given it up as well; use masquerade: {}, which is a network in user mode where a "
     "node has no other",
-    ("CustomBlockSize", "discardGranularity"): "leave it out; the hypervisor's own default holds for discards",
-    ("Devices", "useVirtioTransitional"): "it is for guests that know virtio before version 1.0 alone; give such a "
-    "guest disks with bus: sata and interfaces with model: e1000",
-    ("DevicePreferences", "preferredUseVirtioTransitional"): "it is for guests that know virtio before version 1.0 "
-    "alone; prefer preferredDiskBus: sata and preferredInterfaceModel: e1000",
-    ("Volume", "downwardMetrics"): "no driver shows the host's metrics to a guest; Prometheus has those of the machine",
     ("VirtualMachineInstanceSpec", "utilityVolumes"): "KubeVirt's own backups fill it in, which are not implemented, "
     "and it cannot be given with a machine there either; attach a claim with `polyvisor addvolume`",
 }
@@ -232,11 +227,6 @@ INSTEAD: Mapping[tuple[str, str], str] = {
 
 
 NEVER: Mapping[tuple[str, str], str] = {
-    (
-        "DiskTarget",
-        "rotationRate",
-    ): "it was proposed for KubeVirt and never taken in; a Linux guest is told that a disk "
-    "is an SSD by `echo 0 > /sys/block/DISK/queue/rotational`",
     (
         "Memory",
         "fileBacked",

@@ -22,11 +22,12 @@ class HostPath:
 
 @dataclass(frozen=True, slots=True)
 class DiskSource:
-    """An image file and its format (``raw``, ``qcow2``), or a block device."""
+    """An image file and its format (``raw``, ``qcow2``), or a block device; ``readonly``: whatever the disk says."""
 
     path: Path | HostPath
     format: str
     block: bool = False
+    readonly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class DomainContext:
     that filesystem, made of the volume ``root_volume``. ``shares`` are folders that a guest with disks mounts by the
     volume's name. ``cards`` are those that the node, or an endpoint's host,
     joins to something, by name. ``graphics_socket`` is where a
-    graphical console listens, ``usb_sockets`` where clients bring USB devices.
+    graphical console listens, ``metrics_socket`` where the launcher answers a guest that asks for the host's metrics,
+    ``usb_sockets`` where clients bring USB devices.
     ``cpus`` are those of the node that a machine has to itself, one for each of the guest's, and one more for the rest
     of the hypervisor if that was asked for. ``first_id`` begins the range of the node's ids that is the guest's, with
     drivers whose guests need one; ``shifted``: the files of ``root`` have these ids on disk. ``hidden`` are files and
@@ -87,6 +89,7 @@ class DomainContext:
     initrd: Path | HostPath | None = None
     graphics_socket: Path | None = None
     agent_socket: Path | None = None
+    metrics_socket: Path | None = None
     usb_sockets: tuple[Path, ...] = ()
     cards: Mapping[str, CardSource | HostNetwork] = field(default_factory=dict)
     cpus: tuple[int, ...] = ()

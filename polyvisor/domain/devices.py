@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SOURCES = {CardKind.TAP: "ethernet", CardKind.BRIDGE: "bridge"}
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+METRICS_CHANNEL = "org.github.vhostmd.1"
 CARD_ALIAS = "ua-nic_"
 """Before the name of a network card in its alias, by which it is found in a domain that runs."""
 
@@ -146,6 +147,14 @@ def add_agent_channel(devices: _Element, context: DomainContext) -> None:
         channel = add(devices, "channel", type="unix")
         add(channel, "source", mode="bind", path=str(context.agent_socket))
         add(channel, "target", type="virtio", name=AGENT_CHANNEL)
+
+
+def add_metrics_channel(devices: _Element, spec: DomainSpec, context: DomainContext) -> None:
+    """Write the channel on which a guest asks for metrics of its host, by vhostmd's name."""
+    if spec.devices.downward_metrics is not None and context.metrics_socket is not None:
+        channel = add(devices, "channel", type="unix")
+        add(channel, "source", mode="bind", path=str(context.metrics_socket))
+        add(channel, "target", type="virtio", name=METRICS_CHANNEL)
 
 
 def add_usb_slots(devices: _Element, spec: DomainSpec, context: DomainContext) -> None:

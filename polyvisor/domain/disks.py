@@ -117,8 +117,9 @@ def _add_disk(devices: _Element, disk: api.Disk, source: DiskSource | None, name
     if source is not None:
         add(element, "source", **{"dev" if block else "file": str(source.path)})
     tray = disk.cdrom.tray if disk.cdrom else None
-    add(element, "target", dev=name, bus=target.bus, tray=tray or None)
-    if target.readonly:
+    rate = disk.disk.rotation_rate if disk.disk else None
+    add(element, "target", dev=name, bus=target.bus, tray=tray or None, rotation_rate=rate)
+    if target.readonly or (source is not None and source.readonly):
         add(element, "readonly")
     if disk.shareable:
         add(element, "shareable")
@@ -127,7 +128,7 @@ def _add_disk(devices: _Element, disk: api.Disk, source: DiskSource | None, name
     if disk.boot_order is not None:
         add(element, "boot", order=disk.boot_order)
     size = disk.block_size.custom if disk.block_size else None
-    if size is not None:
+    if size is not None and (size.logical or size.physical):
         add(element, "blockio", logical_block_size=size.logical, physical_block_size=size.physical)
     add(element, "alias", name=f"ua-{disk.name}")
     add_pci_address(element, disk.disk.pci_address if disk.disk else None)

@@ -66,6 +66,7 @@ def _domain(
     devices.add_interfaces(board, wanted, context, driver.cards)
     devices.add_console(board, wanted)
     devices.add_agent_channel(board, context)
+    devices.add_metrics_channel(board, wanted, context)
     devices.add_usb_slots(board, wanted, context)
     devices.add_inputs(board, wanted)
     devices.add_sound(board, wanted)

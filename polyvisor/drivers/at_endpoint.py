@@ -60,8 +60,8 @@ LACKS: Table = {
     **no(
         SOURCE,
         f"devices of the host and of clients are not passed on {LATER}",
-        *below("passthrough"),
-        *("vsock", "usb-redirection", "downward-metrics", "disk.lun", "disk.lun.reservation"),
+        *below("passthrough", "downward-metrics"),
+        *("vsock", "usb-redirection", "disk.lun", "disk.lun.reservation"),
     ),
 }
 """Feature -> why it is not there on endpoints, whatever the driver."""

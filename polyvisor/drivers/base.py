@@ -203,10 +203,11 @@ class LauncherPlan:
     launcher's folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the
     domain's). ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it
     does. ``own_uuids`` says that the hypervisor gives its machines uuids of its own, so that a domain is known by its
-    name alone. ``share`` is the command in the launcher's image that shares the folder ``{folder}`` with a guest by the
-    socket ``{socket}``, for a container of its own. ``forbidden`` are system calls that fail in the launcher and in all
-    that it starts, the guest included (:mod:`polyvisor.launcher.syscalls` has their numbers). ``devices``,
-    ``capabilities`` and ``privileged`` are what the launcher's container needs from Kubernetes, no more.
+    name alone. ``metrics`` are the ways in which the guest is told of its host (``channel``, ``disk``), and ``node`` is
+    that host's name to it. ``share`` is the command in the launcher's image that shares the folder ``{folder}`` with a
+    guest by the socket ``{socket}``, for a container of its own. ``forbidden`` are system calls that fail in the
+    launcher and in all that it starts, the guest included (:mod:`polyvisor.launcher.syscalls` has their numbers).
+    ``devices``, ``capabilities`` and ``privileged`` are what the launcher's container needs from Kubernetes, no more.
     """
 
     uri: str
@@ -227,6 +228,8 @@ class LauncherPlan:
     poll_seconds: float = 0.0
     own_uuids: bool = False
     console_log: bool = True
+    metrics: Sequence[str] = ()
+    node: str = ""
     share: Sequence[str] = ()
     forbidden: Sequence[str] = ()
     devices: Sequence[str] = ()

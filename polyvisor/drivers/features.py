@@ -294,6 +294,10 @@ FEATURES: tuple[Feature, ...] = (
     _feature("disk.shareable", "Disks shared by machines", (f"{DISK}.shareable", True)),
     _feature("disk.error-policy", "What a disk error does", (f"{DISK}.error_policy", bool)),
     _feature("disk.block-size", "Block size of a disk", f"{DISK}.block_size"),
+    _feature(
+        "disk.discard-granularity", "Discard granularity of a disk", f"{DISK}.block_size.custom.discard_granularity"
+    ),
+    _feature("disk.rotation-rate", "Rotation rate of a disk", f"{DISK}.disk.rotation_rate"),
     _feature("disk.pci-address", "PCI address of a disk", (f"{DISK}.disk.pci_address", bool)),
     _feature("disk.io-thread", "I/O thread of its own", (f"{DISK}.dedicated_io_thread", True)),
     _feature("disk.io-threads-policy", "I/O threads", ("domain.io_threads_policy", bool), "domain.io_threads"),
@@ -364,6 +368,8 @@ FEATURES: tuple[Feature, ...] = (
     _feature("panic", "Panic device", f"{DEVICES}.panic_devices[]"),
     _feature("panic.pvpanic", "Panic device pvpanic on the PCI bus", (f"{DEVICES}.panic_devices[].model", "pvpanic")),
     _feature("downward-metrics", "Host metrics in the guest", f"{DEVICES}.downward_metrics"),
+    _feature("downward-metrics.disk", "Host metrics on a disk", f"{VOLUME}.downward_metrics"),
+    _feature("virtio-transitional", "virtio for old guests", (f"{DEVICES}.use_virtio_transitional", True)),
     _feature("iommu", "IOMMU in the guest"),
     _feature("usb-redirection", "USB devices of the client", f"{DEVICES}.client_passthrough"),
     _feature("passthrough.pci", "PCI or USB devices of the host", f"{DEVICES}.host_devices[]"),

@@ -48,6 +48,27 @@ def _threads_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
     return [f"{DISKS}[{n}].dedicatedIOThread" for n, d in disks if d.dedicated_io_thread and Disk.of(d).bus != "virtio"]
 
 
+def _rates_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
+    disks = enumerate(spec.domain.devices.disks or [])
+    return [
+        f"{DISKS}[{number}].disk.rotationRate"
+        for number, disk in disks
+        if disk.disk and disk.disk.rotation_rate and Disk.of(disk).bus not in ("sata", "scsi")
+    ]
+
+
+def _granularity_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
+    """Find it on LUNs, and on disks that can come while the machine runs."""
+    claims = [(one.name, one.persistent_volume_claim or one.data_volume) for one in spec.volumes or []]
+    later = {name for name, claim in claims if claim and claim.hotpluggable}
+    return [
+        f"{DISKS}[{number}].blockSize.custom.discardGranularity"
+        for number, disk in enumerate(spec.domain.devices.disks or [])
+        if disk.lun or disk.name in later
+        if disk.block_size and disk.block_size.custom and disk.block_size.custom.discard_granularity is not None
+    ]
+
+
 def _addresses_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
     disks = enumerate(spec.domain.devices.disks or [])
     return [
@@ -164,6 +185,10 @@ COMBINATIONS = (
     Combination("rule.machine.board", "Machine type without the board of a PC", _other_board),
     Combination("rule.disk.io-thread", "I/O thread of a disk that is not on virtio", _threads_elsewhere),
     Combination("rule.disk.pci-address", "PCI address of a disk that is not on virtio", _addresses_elsewhere),
+    Combination("rule.disk.rotation-rate", "Rotation rate of a disk that is not on SATA or SCSI", _rates_elsewhere),
+    Combination(
+        "rule.disk.discard-granularity", "Discard granularity of a LUN or a hotplugged disk", _granularity_elsewhere
+    ),
     Combination("rule.pci.place", "PCI address", _no_place),
     Combination("rule.pci.twice", "PCI address that another device has", _one_place),
     Combination("rule.efi.acpi", "UEFI with ACPI switched off", _efi_without_acpi),

@@ -20,6 +20,7 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher import statistics
 from polyvisor.launcher.files import write_durably
 from polyvisor.launcher.machine import Machine, Refused
 from polyvisor.launcher.plan import Plan
@@ -96,13 +97,28 @@ class Guest:
             write_durably(self._until, f"{time.time() + seconds}\n")
             self._thaw_in(seconds)
 
-    def remember(self) -> None:
-        """Keep the time limit that a former launcher was given for frozen file systems."""
+    def begin(self) -> None:
+        """Tell the guest of its host where the plan says so; keep a former launcher's limit for frozen file systems."""
+        if self._plan.metrics:
+            from polyvisor.launcher import metrics  # which few machines have
+
+            metrics.begin(self._plan.metrics, self._plan.folder, self._told, lambda: self._machine.ended)
         try:
             until = float(self._until.read_text())
         except (OSError, ValueError):
             return
         self._thaw_in(max(0.0, until - time.time()))
+
+    def _told(self) -> bytes:
+        """Return what the guest is told of its host, and of itself while it runs."""
+        from polyvisor.launcher import metrics
+
+        product = f"{self._plan.driver}-{self._machine.versions['hypervisorVersion']}"
+        try:
+            found = statistics.read(self._machine.domain())
+        except (Refused, libvirt.libvirtError):
+            found = {}
+        return metrics.document(metrics.collect(self._plan.node, product, found))
 
     def _thaw_in(self, seconds: float) -> None:
         self._thawing = threading.Timer(seconds, self._late)

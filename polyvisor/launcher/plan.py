@@ -22,6 +22,8 @@ class PlanError(Exception):
 class Plan(NamedTuple):
     """The agent's plan, checked. The fields are those of ``LauncherPlan`` in the drivers' seam.
 
+    ``metrics`` says in which ways the guest is told of its host (``channel``, ``disk``), which is called ``node``.
+
     No dataclass: that module brings ``inspect`` with it, which costs each machine's launcher 1.2 MiB.
     """
 
@@ -47,6 +49,8 @@ class Plan(NamedTuple):
     agent: str
     forbidden: list[str]
     console_log: bool
+    metrics: list[str]
+    node: str
 
     def prepare(self) -> None:
         """Write the plan's files, links and seeds below the folder; what is there already stays as it is.
@@ -114,6 +118,8 @@ def read_plan(folder: Path) -> Plan:
         agent=_typed(path, raw, "agent", str, ""),
         forbidden=_list(path, raw, "forbidden"),
         console_log=_typed(path, raw, "console_log", bool, True),
+        metrics=_list(path, raw, "metrics"),
+        node=_typed(path, raw, "node", str, ""),
     )
     for relative in (*plan.files, *plan.seeds, *plan.links, *plan.binds.values(), *plan.strays):
         _below(folder, relative)

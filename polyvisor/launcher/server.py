@@ -302,7 +302,7 @@ class Server:
     def _open(self) -> None:
         """On the worker thread: reach libvirt, and begin to serve whether it could be reached or not."""
         self._look()
-        self._guest.remember()
+        self._guest.begin()
         self._call(lambda: setattr(self, "opened", True))
 
     def _changed(self) -> None:

@@ -94,6 +94,7 @@ def _network(**pod: Any) -> _Sketch:
 _EFI = "domain.firmware.bootloader.efi"
 _HYPERV = "domain.features.hyperv"
 NAME = "metadata.name"
+METRICS: Obj = {"name": "disk", "downwardMetrics": {}}
 PLUGGED: Obj = {"volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "claim", "hotpluggable": True}}]}
 _SKETCHES: dict[str, _Sketch] = {
     "lifecycle.guest-agent": _on("readinessProbe.guestAgentPing", {}),
@@ -169,6 +170,10 @@ _SKETCHES: dict[str, _Sketch] = {
     "disk.shareable": _disk(lasting=True, shareable=True),
     "disk.error-policy": _disk(errorPolicy="stop"),
     "disk.block-size": _disk(blockSize={"custom": {"logical": 4096, "physical": 4096}}),
+    "disk.discard-granularity": _disk(
+        ["disk.block-size"], blockSize={"custom": {"logical": 512, "physical": 512, "discardGranularity": 4096}}
+    ),
+    "disk.rotation-rate": _disk(["disk.bus.scsi"], disk={"bus": "scsi", "rotationRate": 1}),
     "disk.pci-address": _disk(disk={"pciAddress": "0000:00:1a.0"}),
     "disk.io-thread": _disk(dedicatedIOThread=True),
     "disk.io-threads-policy": _on("domain.ioThreadsPolicy", "auto"),
@@ -225,6 +230,10 @@ _SKETCHES: dict[str, _Sketch] = {
     "panic": _device("panicDevices", [{}]),
     "panic.pvpanic": _device("panicDevices", [{"model": "pvpanic"}], "panic"),
     "downward-metrics": _device("downwardMetrics", {}),
+    "downward-metrics.disk": _Sketch(
+        merged(at("domain.devices.disks", [{"name": "disk", "disk": {}}]), {"volumes": [METRICS]})
+    ),
+    "virtio-transitional": _device("useVirtioTransitional", True),
     "usb-redirection": _device("clientPassthrough", {}),
     "passthrough.pci": _device("hostDevices", [{"name": "device", "deviceName": "example.org/device"}]),
     "passthrough.gpu": _device("gpus", [{"name": "gpu", "deviceName": "example.org/gpu"}]),

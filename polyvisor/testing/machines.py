@@ -151,6 +151,7 @@ def context_for(driver: Driver, obj: Obj, base: Path) -> DomainContext | None:
         kernel=base / "vmlinuz" if kernel.get("kernelPath") else None,
         initrd=base / "initrd.img" if kernel.get("initrdPath") else None,
         graphics_socket=base / "vnc.sock" if has(driver, "graphics") else None,
+        metrics_socket=base / "metrics.sock",
         usb_sockets=(base / "usb0.sock", base / "usb1.sock"),
     )
 

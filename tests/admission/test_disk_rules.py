@@ -10,6 +10,7 @@ from tests.admission.conftest import Change, instance, put
 from tests.admission.test_rules import DISKS, both
 
 CLAIM = put("volumes.0", {"name": "root", "persistentVolumeClaim": {"claimName": "c"}})
+METRICS = {"name": "root", "downwardMetrics": {}}
 FOLDERS = "domain.devices.filesystems"
 
 
@@ -39,6 +40,31 @@ CASES: list[tuple[Change, str, str]] = [
         put(f"{DISKS}.0.blockSize", {"custom": {"logical": 512, "physical": 512}, "matchVolume": {}}),
         f"{DISKS}[0].blockSize.matchVolume",
         "custom and matchVolume exclude each other",
+    ),
+    (
+        put(f"{DISKS}.0.blockSize", {"custom": {"logical": 4096, "physical": 4096, "discardGranularity": 512}}),
+        f"{DISKS}[0].blockSize.custom.discardGranularity",
+        "found 512; accepted: 0 (none at all), and multiples of 4096",
+    ),
+    (
+        put(f"{DISKS}.0", {"name": "root", "disk": {"bus": "scsi", "rotationRate": 7}}),
+        f"{DISKS}[0].disk.rotationRate",
+        "found 7; accepted: 1 (an SSD), and 1025 to 65534",
+    ),
+    (
+        both(put("volumes.0", METRICS), put("volumes.2", {**METRICS, "name": "m"})),
+        "volumes[2].downwardMetrics",
+        "one volume of metrics; the first is spec.volumes[0]",
+    ),
+    (
+        both(put("volumes.0", METRICS), put(f"{DISKS}.0", {"name": "root", "disk": {"bus": "sata"}})),
+        f"{DISKS}[0].disk.bus",
+        "on a disk with bus virtio, found 'sata'",
+    ),
+    (
+        both(put("volumes.0", METRICS), put(f"{DISKS}.0", {"name": "root", "cdrom": {}})),
+        f"{DISKS}[0]",
+        "give disk in place of lun and cdrom",
     ),
     (
         put("volumes.0", {"name": "root", "memoryDump": {"claimName": "c"}}),

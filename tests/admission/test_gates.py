@@ -30,6 +30,18 @@ def refused(resource: Any, obj: Obj, *gates: str, old: Obj | None = None, cluste
 
 
 @pytest.mark.parametrize(("resource", "path"), [(VMIS, "spec"), (VMS, "spec.template.spec")])
+def test_metrics_of_the_node_are_off(resource: Any, path: str) -> None:
+    obj = machine(resource, {"name": "m", "downwardMetrics": {}})
+    spec = obj["spec"] if resource == VMIS else obj["spec"]["template"]["spec"]
+    spec["domain"]["devices"]["downwardMetrics"] = {}
+    both = {f"{path}.volumes[0].downwardMetrics", f"{path}.domain.devices.downwardMetrics"}
+    assert set(refused(resource, obj)) == set(refused(resource, obj, "HostDisk")) == both
+    assert refused(resource, obj, "DownwardMetrics") == []
+    assert refused(resource, obj, cluster=False) == []
+    assert refused(resource, obj, old=obj) == []
+
+
+@pytest.mark.parametrize(("resource", "path"), [(VMIS, "spec"), (VMS, "spec.template.spec")])
 def test_host_disks_are_off(resource: Any, path: str) -> None:
     obj = machine(resource, DISK)
     assert refused(resource, obj) == [f"{path}.volumes[0].hostDisk"]

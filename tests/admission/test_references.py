@@ -173,8 +173,8 @@ def test_a_preference_that_may_be_missing_is_left_out_with_a_warning(context: Ad
         (CLUSTER_PREFERENCES, {"devices": {"preferredDiskBus": "ide"}}, "spec.devices.preferredDiskBus"),
         (
             CLUSTER_PREFERENCES,
-            {"devices": {"preferredUseVirtioTransitional": True}},
-            "spec.devices.preferredUseVirtioTransitional",
+            {"devices": {"preferredAutoattachInputDevice": True}},
+            "spec.devices.preferredAutoattachInputDevice",
         ),
     ],
 )

@@ -16,6 +16,7 @@ import yaml
 from polyvisor.agent.iso import write_iso
 from polyvisor.api.resources import DATAVOLUMES
 
+from .conftest import member, tar
 from .test_datavolumes import Importer, importer  # noqa: F401, a fixture
 from .web_server import Answer, Web, web
 
@@ -65,7 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "overlay.qcow2": (folder / "overlay").read_bytes(),
         "big.qcow2": (folder / "big").read_bytes(),
         "film.qcow2": film,
-        "t.tar.gz": gzip.compress(_tar(folder)),
+        "t.tar.gz": gzip.compress(tar(member("disk.img", base))),
         "trunc2.qcow2": image("whole", content(8 * MIB, 6_400_000), "qcow2")[:3_000_000],
         "trunc.raw.gz": gzip.compress(content(8 * MIB, 6_400_000))[:3_000_000],
         "v.vmdk": image("v", base, "vmdk"),
@@ -74,11 +75,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "page.html": page,
         "empty.img": b"",
     }
-
-
-def _tar(folder: Path) -> bytes:
-    subprocess.run(["tar", "-C", folder, "-cf", folder / "t.tar", "base"], check=True)
-    return (folder / "t.tar").read_bytes()
 
 
 @pytest.fixture

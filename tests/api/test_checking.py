@@ -76,7 +76,7 @@ def test_everything_wrong_is_reported_at_once() -> None:
     obj = vmi(volumess=[], hostname=3, terminationGracePeriodSeconds="x")
     obj["spec"]["domain"] = {
         "memory": {"guest": "64MB"},
-        "devices": {"disks": [{"disk": {"bus": "virtoi"}}], "useVirtioTransitional": True},
+        "devices": {"disks": [{"disk": {"bus": "virtoi"}, "tag": "a"}]},
     }
     obj["kind"] = "VirtualMachine"
     obj["metadata"] = {"name": "A_b", "labels": {"-": "x"}}
@@ -88,14 +88,14 @@ def test_everything_wrong_is_reported_at_once() -> None:
         "spec.hostname",
         "spec.terminationGracePeriodSeconds",
         "spec.domain.memory.guest",
-        "spec.domain.devices.useVirtioTransitional",
+        "spec.domain.devices.disks[0].tag",
         "spec.domain.devices.disks[0].name",
         "spec.domain.devices.disks[0].disk.bus",
     }
 
 
 def test_what_is_off_or_empty_asks_for_nothing() -> None:
-    devices: Obj = {"gpus": [], "useVirtioTransitional": False, "sound": None}
+    devices: Obj = {"gpus": [], "sound": None}
     assert check(VirtualMachineInstance, vmi(domain={"devices": devices}, subdomain="")) == []
 
 
@@ -103,18 +103,6 @@ def test_what_is_off_or_empty_asks_for_nothing() -> None:
     ("spec", "field", "words"),
     [
         ({"utilityVolumes": [{"name": "a", "claimName": "b"}]}, "utilityVolumes", "KubeVirt's own backups fill it in"),
-        ({"volumes": [{"name": "m", "downwardMetrics": {}}]}, "volumes[0].downwardMetrics", "Prometheus has those"),
-        (device(useVirtioTransitional=True), "domain.devices.useVirtioTransitional", "bus: sata"),
-        (
-            device(disks=[{"name": "d", "blockSize": {"custom": {"logical": 512, "discardGranularity": 512}}}]),
-            "domain.devices.disks[0].blockSize.custom.discardGranularity",
-            "own default holds",
-        ),
-        (
-            device(disks=[{"name": "d", "disk": {"bus": "scsi", "rotationRate": 1}}]),
-            "domain.devices.disks[0].disk.rotationRate",
-            "unknown field: it was proposed for KubeVirt and never taken in; a Linux guest",
-        ),
         (
             {"domain": {"devices": {}, "memory": {"fileBacked": {"volumeName": "one"}}}},
             "domain.memory.fileBacked",

@@ -29,6 +29,7 @@ def _fields(name: str, *values: Any) -> Axis:
 _TARGETS: Axis = (
     *((f"disk-{bus}", {"disk": {"bus": bus} if bus else {}}) for bus in ("", "virtio", "sata", "scsi", "usb")),
     *((f"readonly-{bus}", {"disk": {"bus": bus, "readonly": True}}) for bus in ("virtio", "sata", "scsi", "usb")),
+    *((f"rotating-{bus}", {"disk": {"bus": bus, "rotationRate": 1}}) for bus in ("virtio", "sata", "scsi", "usb")),
     *((f"cdrom-{bus}", {"cdrom": {"bus": bus} if bus else {}}) for bus in ("", "sata", "scsi", "usb")),
     *((f"empty-{bus}", {"cdrom": {"bus": bus}, EMPTY: True}) for bus in ("sata", "scsi", "usb")),
     ("lun", {"lun": {}}),
@@ -48,14 +49,25 @@ _DISK_AXES: tuple[Axis, ...] = (
     _fields("shareable", True),
     _fields("errorPolicy", "stop", "ignore", "report", "enospace"),
     _fields("bootOrder", 1),
-    (LEFT, ("sized", {"blockSize": {"custom": {"logical": 4096, "physical": 4096}}})),
+    (
+        LEFT,
+        ("sized", {"blockSize": {"custom": {"logical": 4096, "physical": 4096}}}),
+        ("discarding", {"blockSize": {"custom": {"logical": 512, "physical": 512, "discardGranularity": 65536}}}),
+        ("undiscarding", {"blockSize": {"custom": {"logical": 512, "physical": 512, "discardGranularity": 0}}}),
+    ),
 )
 _DISK_MACHINES: Axis = (
     LEFT,
+    (
+        "plugged",
+        {"volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "claim", "hotpluggable": True}}]},
+    ),
     ("policy-shared", at("domain.ioThreadsPolicy", "shared")),
     ("policy-auto", at("domain.ioThreadsPolicy", "auto")),
     ("queues", at("domain.devices.blockMultiQueue", True)),
     ("pc", at("domain.machine.type", "pc")),
+    ("transitional", at("domain.devices.useVirtioTransitional", True)),
+    ("transitional-pc", merged(at("domain.devices.useVirtioTransitional", True), at("domain.machine.type", "pc"))),
 )
 _CARD_AXES: tuple[Axis, ...] = (
     _fields("model", "virtio", "e1000", "e1000e", "ne2k_pci", "pcnet", "rtl8139"),
@@ -70,6 +82,7 @@ _CARD_MACHINES: Axis = (
     ("queues", at("domain.devices.networkInterfaceMultiqueue", True)),
     ("pc", at("domain.machine.type", "pc")),
     ("no-acpi", at("domain.features.acpi.enabled", False)),
+    ("transitional", at("domain.devices.useVirtioTransitional", True)),
 )
 _SWITCH = {"on": {"enabled": True}, "off": {"enabled": False}}
 _PLATFORM_AXES: tuple[Axis, ...] = (
@@ -116,7 +129,7 @@ _PLATFORM_AXES: tuple[Axis, ...] = (
 def _disk(chosen: Sequence[Obj], machine: Obj) -> Obj:
     disk = {"name": "disk", **merged(*chosen)}
     volumes = [] if disk.pop(EMPTY, False) else [{"name": "disk", **CLAIM}]
-    return merged(machine, at("domain.devices.disks", [disk]), {"volumes": volumes})
+    return merged(at("domain.devices.disks", [disk]), {"volumes": volumes}, machine)
 
 
 def _card(chosen: Sequence[Obj], machine: Obj) -> Obj:

@@ -24,7 +24,7 @@ CACHE = TOP / "build" / "feature-guest"
 MODULES = (
     "virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio_rng virtio_input ahci sd_mod sr_mod xhci_pci "
     "usb_storage uas usbhid e1000 e1000e ne2k_pci pcnet32 8139cp i6300esb snd_hda_intel snd_intel8x0 isofs evdev "
-    "efivarfs tpm_tis tpm_crb hid_generic nls_utf8 virtiofs"
+    "efivarfs virtio_console tpm_tis tpm_crb hid_generic nls_utf8 virtiofs"
 ).split()
 FACT = re.compile(r"^FACT (\S+) ?(.*?)\s*$", re.MULTILINE)
 END = b"FACT end"

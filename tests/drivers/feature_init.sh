@@ -64,6 +64,8 @@ for disk in /sys/block/[vs]d* /sys/block/sr*; do
     value "$name.physical" "$disk/queue/physical_block_size"
     value "$name.writecache" "$disk/queue/write_cache"
     value "$name.discard" "$disk/queue/discard_max_bytes"
+    value "$name.granularity" "$disk/queue/discard_granularity"
+    value "$name.rotational" "$disk/queue/rotational"
     fact "$name.queues" "$(ls "$disk/mq" | wc -l)"
     [ -e "$disk/device/model" ] && value "$name.model" "$disk/device/model"
     fact "$name.start" "$(dd if="/dev/${disk##*/}" bs=16 count=1 2>/dev/null | tr -cd 'a-zA-Z0-9-')"
@@ -95,6 +97,20 @@ for disk in /dev/[vs]d* /dev/sr*; do
     label=$(dd if="$disk" bs=8 skip=4101 count=4 2>/dev/null | tr -d ' \0')
     for file in $(cd /mnt/disc && find . -type f); do value "disc.$label/${file#./}" "/mnt/disc/$file"; done
     umount /mnt/disc
+done
+for port in /sys/class/virtio-ports/*; do
+    [ "$(cat "$port/name" 2>/dev/null)" = org.github.vhostmd.1 ] || continue
+    exec 4<>"/dev/${port##*/}"
+    printf 'GET /metrics/XML\n\n' >&4
+    while read -r line && [ -n "$line" ]; do
+        case $line in "<name>"*) metric=${line#<name>} ;; "<value>"*) fact "host.${metric%%<*}" "$(echo "${line#<value>}" | cut -d '<' -f 1)" ;; esac
+    done <&4
+    exec 4>&-
+done
+for disk in /sys/block/vd*; do
+    [ "$(dd if="/dev/${disk##*/}" bs=4 count=1 2>/dev/null)" = mvbd ] || continue
+    fact metrics.disk "$(dd if="/dev/${disk##*/}" bs=4096 count=1 2>/dev/null | tr -d '\0' | sed -n '/HostName/{n;s/ *<[^>]*>//g;p}')"
+    fact metrics.readonly "$(cat "$disk/ro")"
 done
 mkdir -p /mnt/share
 for tag in $(sed -n 's/.*\bshares=\([a-z,]*\).*/\1/p' /proc/cmdline | tr ',' ' '); do

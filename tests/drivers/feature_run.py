@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from polyvisor.admission import AdmissionContext, admit
 from polyvisor.agent.disks import claim_disk, claim_folder
@@ -18,10 +20,11 @@ from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.qemu import QemuDriver
+from polyvisor.launcher import metrics
 from polyvisor.testing import Bench, Client
 from tests.agent.conftest import Layout, member, tar
 from tests.drivers.feature_guest import Facts, facts, kernel_and_initrd
-from tests.drivers.feature_machines import IMAGES, KERNEL, Guest
+from tests.drivers.feature_machines import IMAGES, KERNEL, NODE, Guest
 from tests.folders import short_folder
 
 DRIVER = QemuDriver()
@@ -85,14 +88,20 @@ def _start(name: str, guest: Guest, base: Path, more: Mapping[str, DiskSource] |
         path = folder / "images" / f"{disk}.img"
         path.write_bytes(content)
         disks[disk] = DiskSource(path, "raw")
-    if guest.volumes:
+    told = [volume["name"] for volume in guest.volumes if "downwardMetrics" in volume]
+    disks |= {name: DiskSource(folder / metrics.DISK, "raw", readonly=True) for name in told}
+    if len(guest.volumes) > len(told):
         made = _prepared(name, guest, folder)
         disks |= {volume: DiskSource(file.path, file.format) for volume, file in made.files.items()}
         shares = made.shares
     kernel, initrd = kernel_and_initrd() if guest.args is not None else (None, None)
-    sockets = {"graphics_socket": folder / "vnc.sock", "usb_sockets": (folder / "usb0.sock",)}
+    sockets: dict[str, Any] = {"graphics_socket": folder / "vnc.sock", "usb_sockets": (folder / "usb0.sock",)}
+    sockets["metrics_socket"] = folder / metrics.CHANNEL
     context = DomainContext("qemu", disks=disks, shares=shares, kernel=kernel, initrd=initrd, **sockets)
-    one = Bench(folder, DRIVER.launcher(folder, base / "scratch"), domain_name(vmi), domain_uuid(vmi))
+    plan = DRIVER.launcher(folder, base / "scratch")
+    if "downwardMetrics" in guest.domain["devices"]:
+        plan = replace(plan, metrics=("channel", "disk"), node=NODE)
+    one = Bench(folder, plan, domain_name(vmi), domain_uuid(vmi))
     answer = one.launch().ask("start", xml=render(vmi, DRIVER, context))
     if "result" not in answer:
         one.close()

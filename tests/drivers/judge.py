@@ -79,7 +79,7 @@ def lost(ours: str, theirs: str) -> list[str]:
     """Return what was written and is not there any more, or has another value, and devices that were added."""
     one, other = etree.fromstring(ours), etree.fromstring(theirs)
     found = [flaw for flaw in _lost(one, other, "") if not AS_MEANT.match(flaw)]
-    for tag in COUNTED:
+    for tag in (*COUNTED, "controller[@type='pci']"):
         wanted, there = len(one.findall(f"devices/{tag}")), len(other.findall(f"devices/{tag}"))
         if wanted != there:
             found.append(f"{there} of {tag} instead of {wanted}")

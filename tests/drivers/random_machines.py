@@ -132,6 +132,7 @@ def _disk(draw: Random, one_bus: str | None, chance: float) -> Obj:
         target |= _maybe(draw, chance, readonly=(True, False))
     if kind == "disk":
         target |= _maybe(draw, chance / 2, pciAddress=ADDRESSES)
+        target |= _maybe(draw, chance / 2, rotationRate=(1, 7200, 1000))
     block = draw.choice((512, 4096, 1024))
     return {
         kind: target,
@@ -262,6 +263,8 @@ def _devices(draw: Random) -> Obj:
         autoattachPodInterface=flags,
         autoattachVSOCK=flags,
         autoattachInputDevice=flags,
+        downwardMetrics=({},),
+        useVirtioTransitional=flags,
         blockMultiQueue=flags,
         networkInterfaceMultiqueue=flags,
         disableHotplug=flags,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from polyvisor.drivers.base import Verdict
 from polyvisor.drivers.features import BY_ID
-from tests.drivers.feature_machines import SEEN
 from tests.drivers.feature_run import DRIVER
+from tests.drivers.feature_seen import SEEN
 
 ELSEWHERE = {
     "tests/drivers/test_real.py": (

@@ -9,8 +9,9 @@ import pytest
 from lxml import etree
 
 from tests.drivers.feature_guest import Facts
-from tests.drivers.feature_machines import CROWDS, GUESTS, SEEN, Guest
+from tests.drivers.feature_machines import CROWDS, GUESTS, Guest
 from tests.drivers.feature_run import run
+from tests.drivers.feature_seen import SEEN
 
 pytestmark = pytest.mark.e2e
 
@@ -60,7 +61,8 @@ def agree(facts: Facts, guest: Guest) -> None:
         elif bus == "virtio" and address.get("bus") == "0x00":
             assert f"/0000:00:{int(str(address.get('slot')), 16):02x}.0/" in path
     controllers = {(c.get("type"), c.get("model")) for c in domain.iterfind("devices/controller")}
-    assert {model for kind, model in controllers if kind == "scsi"} == {"virtio-scsi"}
+    model = "virtio-transitional" if guest.domain["devices"].get("useVirtioTransitional") else "virtio-scsi"
+    assert {one for kind, one in controllers if kind == "scsi"} == {model}
 
 
 PATHS = {

@@ -102,7 +102,7 @@ class Played:
     def __init__(self, folder: Path) -> None:
         self.running = Domain()
         self.plan: Any = SimpleNamespace(
-            folder=folder, reboot=("default",), forward=FORWARD, agent="libvirt_played.agent"
+            metrics=[], folder=folder, reboot=("default",), forward=FORWARD, agent="libvirt_played.agent"
         )
         self.said: list[str] = []
 
@@ -164,14 +164,14 @@ def test_the_next_launcher_keeps_the_limit(one: Played, tmp_path: Path) -> None:
     one.guest().freeze(600)
     (tmp_path / "frozen-until").write_text(f"{time.time() - 1}\n")
     later = one.guest()
-    later.remember()
+    later.begin()
     assert one.running.thawed.wait(5)
     one.running.thawed.clear()
     for text in ("", "soon", None):
         (tmp_path / "frozen-until").unlink(missing_ok=True)
         if text is not None:
             (tmp_path / "frozen-until").write_text(text)
-        later.remember()
+        later.begin()
     assert not one.running.thawed.wait(0.1)
 
 

@@ -58,6 +58,7 @@ OTHERS = {
     "/usr/sbin": "a folder that is looked through",
     "/dev/": "a beginning",
     "/sys/devices/virtual/powercap/": "hidden from containers",
+    "/sys/devices/system/cpu": "there with every kernel",
     "/sys/firmware/": "hidden from containers",
     "/sys/module/apparmor/parameters/enabled": "there where the kernel has AppArmor",
     "/dev/data": "inside launcher Pods",

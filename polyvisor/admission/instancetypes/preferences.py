@@ -33,6 +33,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("devices.preferredNetworkInterfaceMultiQueue", f"{DEVICES}.networkInterfaceMultiqueue"),
     ("devices.preferredRng", f"{DEVICES}.rng"),
     ("devices.preferredTPM", f"{DEVICES}.tpm"),
+    ("devices.preferredUseVirtioTransitional", f"{DEVICES}.useVirtioTransitional"),
     ("devices.preferredVideoType", f"{DEVICES}.video.type"),
 )
 DISKS: tuple[tuple[str, str], ...] = (

@@ -41,6 +41,7 @@ class DiskTarget(Model):
     bus: Annotated[str | None, OneOf("virtio", "sata", "scsi", "usb")] = None
     pci_address: str | None = None
     readonly: bool | None = None
+    rotation_rate: Int32 | None = None
 
 
 class LunTarget(Model):

@@ -211,6 +211,8 @@ FEATURES: Table = {
         "disk.io",
         "disk.error-policy",
         "disk.block-size",
+        "disk.discard-granularity",
+        "disk.rotation-rate",
         "disk.pci-address",
         "disk.io-thread",
         "disk.io-threads-policy",
@@ -279,7 +281,8 @@ FEATURES: Table = {
         NOWHERE,
         NOT_READ,
         *below("watchdog", "balloon", "tpm", "vsock", "panic", "iommu", "launch-security"),
-        "downward-metrics",
+        *below("downward-metrics"),
+        "virtio-transitional",
         "usb-redirection",
     ),
     **no(

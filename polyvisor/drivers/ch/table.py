@@ -190,6 +190,8 @@ FEATURES: Table = {
         "disk.io",
         "disk.error-policy",
         "disk.block-size",
+        "disk.discard-granularity",
+        "disk.rotation-rate",
         "disk.pci-address",
         "disk.io-thread",
         "disk.io-threads-policy",
@@ -240,7 +242,8 @@ FEATURES: Table = {
     ),
     **no(REFUSED, "libvirt's Cloud Hypervisor driver refuses the device", "usb-redirection"),
     **no(f"{NOT_TOLD}; it passes validation", "libvirt takes it and does not tell Cloud Hypervisor", "vsock"),
-    **no(NOT_TOLD, "the host's metrics are not offered", "downward-metrics"),
+    **no(NOT_TOLD, "the host's metrics are not offered", *below("downward-metrics")),
+    **no(NOT_TOLD, "its devices are those of virtio 1.0 alone", "virtio-transitional"),
     **no(
         f"{MONITOR} virCHMonitorBuildDeviceJson (libvirt has PCI devices, no others)",
         "no devices of the node are handed out in this release",

@@ -249,6 +249,8 @@ FEATURES: dict[str, Support] = {
         "disk.shareable",
         "disk.error-policy",
         "disk.block-size",
+        "disk.discard-granularity",
+        "disk.rotation-rate",
         "disk.pci-address",
         "disk.io-thread",
         "disk.io-threads-policy",
@@ -276,7 +278,8 @@ FEATURES: dict[str, Support] = {
         "input.bus.virtio",
         "video.type",
         "video.qxl",
-        *below("sound", "tpm", "vsock", "panic", "downward-metrics", "iommu", "usb-redirection", "launch-security"),
+        *below("sound", "tpm", "vsock", "panic", "downward-metrics", "virtio-transitional", "iommu", "usb-redirection"),
+        *below("launch-security"),
     ),
     **no(
         "libvirt 9.0.0 src/lxc/lxc_controller.c virLXCControllerSetupHostdevSubsysUSB (USB alone)",

@@ -22,6 +22,7 @@ from polyvisor.drivers.base import (
 from polyvisor.drivers.enlightenments import add_enlightenments
 from polyvisor.drivers.qemu.addresses import USB_PORTS, write_addresses
 from polyvisor.drivers.qemu.limits import LIMITS, RULES
+from polyvisor.drivers.qemu.overrides import add_discard_granularity, move_discard_granularity
 from polyvisor.drivers.qemu.plan import VSOCK, launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
 from polyvisor.drivers.uris import UriScheme
@@ -123,6 +124,11 @@ class QemuDriver(Driver):
             video.append(video.makeelement("model", {"type": "none"}))
             devices.append(video)
         write_addresses(domain, devices, spec)
+        add_discard_granularity(domain, spec)
+
+    def generalize(self, domain: _Element) -> None:
+        """Put the properties that were written past libvirt where newer versions of it have them."""
+        move_discard_granularity(domain)
 
     def recognizes(self, domain: _Element) -> str:
         """Leave domains that name the program of another hypervisor which uses KVM, too."""

@@ -6,7 +6,8 @@ from its position among the spec's disks of its bus, whether it is there already
 disk that came to a running machine is at the same place after a restart.
 
 With PCI Express (q35) each device has a root port of its own, and some ports are free; what is no PCI Express device is
-on the root bus itself. Other boards have one bus of 31 slots, and bridges to more where it is full.
+on the root bus itself, or behind bridges where there is more of it. Other boards have one bus of 31 slots, and bridges
+to more where it is full.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from polyvisor.domain.xml import add
+from polyvisor.drivers.qemu.transitional import is_transitional, make_transitional
 from polyvisor.drivers.rules import is_q35
 from polyvisor.machine import Disk
 
@@ -30,7 +32,7 @@ SATA_PORTS = 6
 USB_PORTS = 15
 FUNCTIONS = 8
 """Root ports that share a slot."""
-EXPRESS_CARDS = ("virtio", "virtio-non-transitional", "virtio-transitional", "e1000e", "igb", None)
+EXPRESS_CARDS = ("virtio", "e1000e", "igb", None)
 EXPRESS = ("filesystem", "memballoon", "rng", "vsock")
 LEGACY_SOUND = 0x1B
 """Where q35 boards have their sound card."""
@@ -38,8 +40,6 @@ LAST_SLOT = 0x1E
 ROOT_SLOTS = 6
 """Slots of the root bus, from its far end, for what is no PCI Express device; what is more goes behind a bridge."""
 BRIDGE_SLOTS = 31
-BRIDGE = 200
-"""The bus behind the bridge of a board with PCI Express, beyond all root ports."""
 Place = tuple[int, int]
 """Bus and slot."""
 
@@ -48,6 +48,9 @@ def write_addresses(domain: _Element, devices: _Element, spec: VirtualMachineIns
     """Give every disk and controller its address, and every other PCI device, in place."""
     disks = _positions(devices, spec)
     _controllers(devices, disks)
+    transitional = spec.domain.devices.use_virtio_transitional is True
+    if transitional:
+        make_transitional(devices)
     for bus, number, disk in disks:
         if disk is None or disk.find("address") is not None:
             continue
@@ -63,9 +66,9 @@ def write_addresses(domain: _Element, devices: _Element, spec: VirtualMachineIns
     machine = str(kind.get("machine")) if kind is not None else ""
     free = 0 if spec.domain.devices.disable_hotplug is True else FREE_PLACES
     if is_q35(machine):
-        _Express(devices, disks, free).write()
+        _Express(devices, disks, free, transitional).write()
     elif machine == "pc" or machine.startswith("pc-i440fx"):
-        _Conventional(devices, disks, free).write()
+        _Conventional(devices, disks, free, transitional).write()
 
 
 Positions = list[tuple[str, int, "_Element | None"]]
@@ -103,10 +106,11 @@ def _usb(devices: _Element, disks: Positions) -> None:
 class _Board:
     """The places of a board: which are taken, and which device gets which."""
 
-    def __init__(self, devices: _Element, disks: Positions, free: int) -> None:
+    def __init__(self, devices: _Element, disks: Positions, free: int, transitional: bool) -> None:
         self.devices = devices
         self.disks = disks
         self.free = free
+        self.transitional = transitional
         given = devices.iterfind("*/address[@type='pci']")
         self.taken: set[Place] = {(int(str(a.get("bus")), 16), int(str(a.get("slot")), 16)) for a in given}
 
@@ -132,9 +136,9 @@ class _Board:
 
     def others(self) -> Iterator[_Element]:
         """Yield what else needs a place and is a PCI Express device: controllers first."""
-        for kind, models in (("scsi", ("virtio-scsi",)), ("usb", ("qemu-xhci",)), ("virtio-serial", (None,))):
+        for kind, model in (("scsi", "virtio-scsi"), ("usb", "qemu-xhci"), ("virtio-serial", None)):
             for controller in self.devices.findall(f"controller[@type='{kind}']"):
-                if controller.get("model") in models:
+                if controller.get("model") == model or is_transitional(controller):
                     yield controller
         yield from self.devices.findall("input[@bus='virtio']")
         for device in self.devices:
@@ -155,8 +159,12 @@ class _Board:
 class _Express(_Board):
     """A board with PCI Express."""
 
-    bridge = 0
-    """The root port of the bridge to a conventional bus, if there is one."""
+    def __init__(self, devices: _Element, disks: Positions, free: int, transitional: bool) -> None:
+        super().__init__(devices, disks, free, transitional)
+        self.bridges: dict[int, int] = {}
+        """The buses behind bridges, with the root port that each bridge is at."""
+        self.behind = 0
+        """How many places behind bridges are taken."""
 
     def write(self) -> None:
         """Write all places, then the root ports that they need."""
@@ -171,20 +179,26 @@ class _Express(_Board):
             self.place(device, *(sound if device.get("model") == "ich9" and sound not in self.taken else self._plain()))
         for card in self.cards():
             model = card.find("model")
-            if (model.get("type") if model is not None else None) in EXPRESS_CARDS:
+            if is_transitional(card):
+                self.place(card, *self._bridged())
+            elif (model.get("type") if model is not None else None) in EXPRESS_CARDS:
                 self.place(card, self._port(), 0)
             else:
                 self.place(card, *self._plain())
         for device in self.others():
-            self.place(device, self._port(), 0)
+            self.place(device, *(self._bridged() if is_transitional(device) else (self._port(), 0)))
         for bus, _, disk in self.disks:
             if bus == "virtio" and (disk is None or disk.find("address") is None):
-                port = self._port()
+                place = self._virtio()
                 if disk is not None:
-                    self.place(disk, port, 0)
+                    self.place(disk, *place)
         for _ in range(self.free):
-            self._port()
+            self._virtio()
         self._ports()
+
+    def _virtio(self) -> Place:
+        """Return a place for a virtio disk, which can be attached there while the machine runs."""
+        return self._bridged() if self.transitional else (self._port(), 0)
 
     def _port(self) -> int:
         """Take the next root port."""
@@ -197,26 +211,37 @@ class _Express(_Board):
         for slot in range(LAST_SLOT, LAST_SLOT - ROOT_SLOTS, -1):
             if (0, slot) not in self.taken:
                 return 0, slot
-        if not self.bridge:
-            self.bridge = self._port()
-        return BRIDGE, 1 + sum(bus == BRIDGE for bus, _ in self.taken)
+        return self._bridged()
+
+    def _bridged(self) -> Place:
+        """Return the next place behind a bridge."""
+        number, slot = divmod(self.behind, BRIDGE_SLOTS)
+        if number == len(self.bridges):
+            port = self._port()
+            self.bridges[self._port()] = port
+        self.behind += 1
+        return list(self.bridges)[number], 1 + slot
 
     def _ports(self) -> None:
-        """Write the root bus, and as many root ports as the highest in use, eight to a slot."""
-        last = max((bus for bus, _ in self.taken if bus < BRIDGE), default=0)
+        """Write the root bus, the bridges, and all other buses up to the highest in use: root ports, eight to a slot.
+
+        No number is left out, for libvirt adds a root port for each that is.
+        """
         slots = iter([slot for slot in range(2, LAST_SLOT + 1) if (0, slot) not in self.taken])
         add(self.devices, "controller", type="pci", index=0, model="pcie-root")
-        slot = 0
-        for number in range(last):
-            function = number % FUNCTIONS
+        slot = ports = 0
+        for number in range(1, max((bus for bus, _ in self.taken), default=0) + 1):
+            if number in self.bridges:
+                bridge = add(self.devices, "controller", type="pci", index=number, model="pcie-to-pci-bridge")
+                self.place(bridge, self.bridges[number], 0)
+                continue
+            function = ports % FUNCTIONS
             if function == 0:
                 slot = next(slots)
-            port = add(self.devices, "controller", type="pci", index=number + 1, model="pcie-root-port")
-            add(port, "target", chassis=number + 1, port=f"0x{(slot << 3) + function:x}")
+            port = add(self.devices, "controller", type="pci", index=number, model="pcie-root-port")
+            add(port, "target", chassis=number, port=f"0x{(slot << 3) + function:x}")
             self.place(port, 0, slot, function, shared=function == 0)
-        if self.bridge:
-            bridge = add(self.devices, "controller", type="pci", index=BRIDGE, model="pcie-to-pci-bridge")
-            self.place(bridge, self.bridge, 0)
+            ports += 1
 
 
 class _Conventional(_Board):

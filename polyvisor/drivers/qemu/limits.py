@@ -63,6 +63,14 @@ RULES: dict[str, Rule] = {
         "only a virtio disk is a PCI device; leave pciAddress out, or use bus virtio",
         "libvirt 9.0.0 src/conf/domain_validate.c virDomainDiskAddressDiskBusCompatibility",
     ),
+    "rule.disk.rotation-rate": Rule(
+        "virtio and USB disks tell none; leave rotationRate out, or use bus scsi or sata",
+        f"{VALIDATE} qemuValidateDomainDeviceDefDiskFrontend (rotation rate is only valid for SCSI/IDE/SATA bus)",
+    ),
+    "rule.disk.discard-granularity": Rule(
+        "a LUN tells its own, and libvirt gives it to disks that a machine starts with alone; leave it out",
+        "libvirt 9.0.0 src/qemu/qemu_command.c qemuBuildDeviceCommandlineHandleOverrides",
+    ),
     "rule.pci.place": Rule(
         "the board has no such place. With machine type q35 there are 0000:00:02.0 to 0000:00:1e.0, and one on each"
         " bus from 0000:01:00.0 to 0000:40:00.0; with pc there are 0000:00:03.0 to 0000:00:1f.0",

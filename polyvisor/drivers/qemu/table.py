@@ -266,10 +266,15 @@ FEATURES: dict[str, Support] = {
         f"{COMMAND} qemuBuildDiskDeviceProps",
         "disk.error-policy",
         "disk.block-size",
+        "disk.rotation-rate",
         "disk.pci-address",
         "disk.io-thread",
         "disk.io-threads-policy",
         "disk.multiqueue",
+    ),
+    **yes(
+        "https://libvirt.org/drvqemu.html#overriding-properties-of-qemu-devices (discard_granularity)",
+        "disk.discard-granularity",
     ),
     **yes(
         "libvirt 9.0.0 src/qemu/qemu_block.c qemuBlockStorageSourceGetBlockdevProps (discard, always on)",
@@ -333,7 +338,12 @@ FEATURES: dict[str, Support] = {
         "panic.pvpanic",
         min_libvirt="9.1.0",
     ),
-    **no(f"{COMMAND} (a channel to vhostmd)", "the host's metrics are not offered yet", "downward-metrics"),
+    **yes(f"{COMMAND} qemuBuildChrDeviceCommandLine (a channel org.github.vhostmd.1)", "downward-metrics"),
+    **yes("https://github.com/vhostmd/vhostmd (a disk of 256 KiB)", "downward-metrics.disk"),
+    **yes(
+        "libvirt 9.0.0 src/qemu/qemu_domain_address.c qemuDomainDeviceCalculatePCIConnectFlags (virtio-transitional)",
+        "virtio-transitional",
+    ),
     **no(f"{COMMAND} qemuBuildIOMMUCommandLine", "KubeVirt's API has no IOMMU for guests", "iommu"),
     **yes(f"{COMMAND} qemuBuildRedirdevCommandLine", "usb-redirection"),
     **no(

@@ -132,6 +132,8 @@ FEATURES: Table = {
         "disk.lun.reservation",
         "disk.error-policy",
         "disk.block-size",
+        "disk.discard-granularity",
+        "disk.rotation-rate",
         "disk.io",
         "disk.io-thread",
         "disk.discard",
@@ -183,7 +185,7 @@ FEATURES: Table = {
     **no(
         NOWHERE, "the driver does not read it", "rng", *below("watchdog", "balloon", "tpm", "vsock", "panic", "iommu")
     ),
-    **no(NOWHERE, "the driver does not read it", "downward-metrics", *below("launch-security")),
+    **no(NOWHERE, "the driver does not read it", *below("downward-metrics", "virtio-transitional", "launch-security")),
     **no(REFUSED, "the driver takes mouse and keyboard with a screen alone", *below("input")),
     **no(
         f"{SDK} prlsdkApplyGraphicsParams", f"its screen on a port of the host is {LATER}", *below("graphics", "video")
