@@ -45,6 +45,8 @@ NOT_SHOWN = "(not shown)"
 """In place of a screen's password, which no object may hold."""
 OWNER = "http://hypervisor.kubevirt.io/owner/1.0"
 """The namespace of the mark that an installation writes into the metadata of its domains."""
+MAX_DEVICES = 512
+"""Devices of a domain; what a conversion costs grows with their number."""
 MAX_KEPT = 200 * 1024
 """Bytes of an object's annotations that what is kept may fill; Kubernetes takes 256 KiB in all."""
 
@@ -81,6 +83,9 @@ def convert_domain(domain: _Element, mapping: Mapping, drivers: DriverRegistry) 
     name = (domain.findtext("name") or "").strip()
     if not name:
         raise ConversionError("has no <name>")
+    devices = sum(len(found) for found in domain.iterfind("devices"))
+    if devices > MAX_DEVICES:
+        raise ConversionError(f"has {devices} devices; at most {MAX_DEVICES} are converted")
     for graphics in domain.iterfind("devices/graphics[@passwd]"):
         graphics.set("passwd", NOT_SHOWN)
     _without_mark(domain)

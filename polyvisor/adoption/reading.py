@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DOMAINS = 500
-MAX_ELEMENTS = 100_000
+MAX_ELEMENTS = 20_000
 MAX_DEPTH = 64
 _DECLARATION = re.compile(rb"<\?xml\b[^>]*\?>")
 _DOMAIN = re.compile(rb"<domain[\s>]")

@@ -32,6 +32,8 @@ _PARAMETERS: Mapping[str, str] = {
     "tls_priority": "[A-Za-z0-9_:+!.%@-]+",
 }
 """What all drivers' daemons take, and the values that each may have."""
+_OPEN_TLS = re.compile(r"NULL|ANON|NONE|VERIFY_ALLOW|UNSAFE|EXPORT", re.IGNORECASE)
+"""Words of GnuTLS's priorities by which a connection is not encrypted, or its host not verified."""
 _OF_TRANSPORT: Mapping[str, tuple[str, ...]] = {
     UNIX: ("socket", "mode"),
     SSH: ("socket", "mode", "proxy"),
@@ -196,6 +198,9 @@ def _parameters(uri: ConnectionUri, names: list[str], scheme: UriScheme) -> Iter
             yield UriProblem(f"the parameter {name[:64]!r} is not accepted{why}; {accepted}", "FieldValueNotSupported")
         elif not re.fullmatch(allowed[name], value):
             yield UriProblem(f"the parameter {name} has the value {value[:64]!r}; accepted: {allowed[name]}")
+        elif name == "tls_priority" and (word := _OPEN_TLS.search(value)):
+            what = f"{word[0]} in the parameter tls_priority can switch encryption or the host's verification off"
+            yield UriProblem(f"{what}; leave it out", "FieldValueForbidden")
 
 
 def _host(parts: SplitResult) -> str:

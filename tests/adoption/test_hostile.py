@@ -75,3 +75,28 @@ def test_spoiled_domains_end_well(id_: str) -> None:
         for volume in found.volumes:
             path = volume["spec"]["csi"]["volumeAttributes"]["path"]
             assert ".." not in path.split("/"), text
+
+
+def crowded(count: int, device: str) -> str:
+    return (
+        f"<domain type='kvm'><name>m</name>{HEAD}<os><type>hvm</type></os><devices>{device * count}</devices></domain>"
+    )
+
+
+CARD = "<interface type='network'><source network='default'/><model type='virtio'/></interface>"
+DISK = "<disk type='file'><source file='/var/lib/libvirt/images/{n}'/><target dev='vd{n}' bus='virtio'/></disk>"
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_domain_with_more_devices_than_a_board_has_places_ends_well(count: int) -> None:
+    """The conversion draws the machine that it makes; where that has no room left, it says so and nothing waits."""
+    disks = "".join(DISK.format(n=number) for number in range(count))
+    found = convert(crowded(1, disks), MAPPING)
+    assert len(found.volumes) <= count
+    assert bool(found.causes) == (count > 1)
+
+
+@pytest.mark.parametrize("device", [CARD, "<odd/>", DISK])
+def test_a_domain_of_thousands_of_devices_is_refused_before_anything_is_made_of_it(device: str) -> None:
+    with pytest.raises(ConversionError, match="has 513 devices; at most 512"):
+        convert(crowded(513, device), MAPPING)

@@ -64,6 +64,8 @@ def test_a_uri_of_a_driver_is_taken_and_written_again_as_it_was(uri: str) -> Non
         ("qemu+unix:///system?socket=/a&socket=/b", "the parameter 'socket' stands there 2 times"),
         ("qemu+ssh://-oProxyCommand=x/system", "found the host '-oproxycommand=x'"),
         ("qemu+ssh://-oProxyCommand=x@h/system", "found the user '-oProxyCommand=x'"),
+        ("qemu+tls://h/system?tls_priority=NONE:%2BNULL", "NONE in the parameter tls_priority can switch encryption"),
+        ("qemu+tls://h/system?tls_priority=NORMAL:%2Banon-ecdh", "anon in the parameter tls_priority can switch"),
         ("qemu+ssh://$(id)@h/system", "found the user '$(id)'"),
         ("qemu+ssh://h/system#x", "found a fragment"),
         ("qemu:///embed?root=/var", "found the path '/embed'; accepted: /system, /session"),

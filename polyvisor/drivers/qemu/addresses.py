@@ -201,8 +201,10 @@ class _Express(_Board):
         return self._bridged() if self.transitional else (self._port(), 0)
 
     def _port(self) -> int:
-        """Take the next root port."""
-        port = next(number for number in range(1, 256) if (number, 0) not in self.taken)
+        """Take the next root port. Raises ValueError if there is none left."""
+        port = next((number for number in range(1, 256) if (number, 0) not in self.taken), None)
+        if port is None:
+            raise ValueError("there are more PCI devices than a machine has places for")
         self.taken.add((port, 0))
         return port
 
@@ -237,7 +239,9 @@ class _Express(_Board):
                 continue
             function = ports % FUNCTIONS
             if function == 0:
-                slot = next(slots)
+                slot = next(slots, 0)
+                if not slot:
+                    raise ValueError("there are more PCI devices than the root bus has places for")
             port = add(self.devices, "controller", type="pci", index=number, model="pcie-root-port")
             add(port, "target", chassis=number, port=f"0x{(slot << 3) + function:x}")
             self.place(port, 0, slot, function, shared=function == 0)
