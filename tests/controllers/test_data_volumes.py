@@ -169,3 +169,19 @@ async def test_a_namespaces_own_claims_are_copied_without_asking() -> None:
     assert await data_volumes.make_templates(client, client, vm, authorize=True) == ""
     assert client.asked == []
     assert len(client.made) == 1
+
+
+ANNOTATIONS = ("storage.checkStaticVolume", "storage.prePopulated", "storage.usePopulator", "allowClaimAdoption")
+
+
+@pytest.mark.parametrize("name", ANNOTATIONS)
+async def test_no_annotation_of_a_template_is_a_way_around_the_question(name: str) -> None:
+    """CVE-2026-133879: with one of them KubeVirt's containerized-data-importer skipped it."""
+    metadata = {"name": "disk", "annotations": {f"cdi.kubevirt.io/{name}": "true"}}
+    template = {"metadata": metadata, "spec": {"source": {"pvc": {"name": "db", "namespace": "other"}}}}
+    vm = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine"}
+    vm |= {"metadata": {"name": "m", "namespace": NAMESPACE, "uid": "u"}}
+    vm["spec"] = {"dataVolumeTemplates": [template], "template": {"spec": {}}}
+    client: Any = Reviews(False)
+    assert "may not copy pvc other/db" in await data_volumes.make_templates(client, client, vm, authorize=True)
+    assert client.made == []
