@@ -39,6 +39,8 @@ RESYNC_SECONDS = 300.0
 AGAIN = Backoff(1.0, 60.0)
 MAX_DOMAINS = 20_000
 """Domains of a host that are looked at; libvirt's own limit for one list is 16,384."""
+REST, MAX_REST_SECONDS = 4.0, 20.0
+"""A look at a host is followed by a rest of so many times its length, but of no more seconds than that."""
 MAX_LISTED = 50_000
 """Pools, volumes or networks that are looked at."""
 log = logging.getLogger("polyvisor.endpoints")
@@ -72,6 +74,7 @@ class Keeper:
         self._listed = 0.0
         self.seen = Observed("", cluster)
         self._links = 0
+        self._busy = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def update(self, endpoint: Obj, secret: Obj | None) -> None:
@@ -125,6 +128,7 @@ class Keeper:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
+            self._busy = 0.0
             try:
                 delay = await self._step()
                 await self._save(self.seen)
@@ -132,6 +136,7 @@ class Keeper:
                 self._failed += 1
                 delay = self._again.delay(self._failed)
                 log.exception("%s: failed; again in %.1f s", self._endpoint["metadata"]["name"], delay)
+            await asyncio.sleep(rest_after(self._busy))
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wake.wait()
@@ -262,7 +267,8 @@ class Keeper:
         """Read the domains; return the seconds until they are read again."""
         assert self._link is not None
         events = self.seen.host is not None and self.seen.host.events
-        everything = _now() - self._listed >= RESYNC_SECONDS or not self._listed
+        begin = _now()
+        everything = begin - self._listed >= RESYNC_SECONDS or not self._listed
         try:
             listed = await self._link.every("domains", "domains", REQUEST_SECONDS, MAX_DOMAINS, everything=everything)
         except HostError as error:
@@ -277,6 +283,7 @@ class Keeper:
             self._listed = _now()
         found = {one.uuid: one for one in domains_of(listed)}
         self.seen = replace(self.seen, domains=tuple(found.values()), failure=None)
+        self._busy = _now() - begin
         return RESYNC_SECONDS if events else POLL_SECONDS
 
     async def _lost(self) -> None:
@@ -299,6 +306,15 @@ class Keeper:
             reason = event.get("reason")
             self._closed = reason[:200] if isinstance(reason, str) else "unknown"
         self._wake.set()
+
+
+def rest_after(seconds: float) -> float:
+    """Return how long nothing wakes a keeper whose last look took so long.
+
+    Each event of a host has its domains listed, and a host may tell of as many as it likes; the other endpoints, and in
+    standalone mode the API server, are served by the same process.
+    """
+    return min(seconds * REST, MAX_REST_SECONDS)
 
 
 def folder_name(endpoint: Obj) -> str:

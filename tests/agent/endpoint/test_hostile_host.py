@@ -15,7 +15,7 @@ from polyvisor.agent.endpoint import keeper as keeper_module
 from polyvisor.agent.endpoint import telling
 from polyvisor.agent.endpoint.host_node import HostNode, architecture_of, probed
 from polyvisor.agent.endpoint.inventory import Domain, HostInfo, host_of
-from polyvisor.agent.endpoint.keeper import MAX_DOMAINS
+from polyvisor.agent.endpoint.keeper import MAX_DOMAINS, rest_after
 from polyvisor.agent.endpoint.link import HostError
 from polyvisor.agent.endpoint.plan import Observed, status_of
 from polyvisor.agent.endpoint.pools import Pool, Pools
@@ -281,3 +281,34 @@ async def test_words_of_a_host_are_told_without_what_a_terminal_obeys(tmp_path: 
         assert str(refused.value) == "no ]0;owned \nway"
     finally:
         await link.close()
+
+
+async def test_a_host_that_tells_of_changes_without_end_is_looked_at_for_a_part_of_the_time(
+    watched: Watched, launchers: Launchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop goes round by the clock here, so that its turns can be counted without waiting for them."""
+    asleep: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        asleep.append(seconds)
+        await real(0)
+
+    monkeypatch.setattr(keeper_module.asyncio, "sleep", sleep)
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(keeper_module, "_now", lambda: float(next(ticks)))
+    launchers.answers = listing([told(1)])
+    watched.start(endpoint("qemu+unix:///system"))
+    await watched.connected()
+    for _ in range(3):
+        watched.keeper._told({"type": "domain"})
+        await real(0.01)
+    rests = [seconds for seconds in asleep if seconds]
+    assert rests
+    assert all(seconds >= rest_after(1.0) for seconds in rests)
+
+
+def test_a_rest_is_longer_than_the_look_before_it_and_has_an_end() -> None:
+    assert rest_after(0.0) == 0.0
+    assert rest_after(1.0) > 1.0
+    assert rest_after(1e6) == rest_after(1e9) <= 60.0
