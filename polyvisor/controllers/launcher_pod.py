@@ -61,7 +61,18 @@ FAIL_FAST_ANNOTATION = "kubevirt.io/func-test-virt-launcher-fail-fast"
 FAILING = ["python3", "-c", "raise SystemExit('this launcher was told to fail by an annotation')"]
 MAX_NAME = 253
 MAX_LABEL = 63
-UNCOPIED_ANNOTATIONS = ("kubectl.kubernetes.io/", "kubevirt.io/latest-observed", "kubevirt.io/storage-observed")
+LOOSENING = (
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+    "io.kubernetes.cri-o.",
+    "cdi.k8s.io/",
+)
+"""What Pods' annotations of these names may do: take away a container's confinement, or give it devices of its node."""
+UNCOPIED_ANNOTATIONS = (
+    *("kubectl.kubernetes.io/", "kubevirt.io/latest-observed", "kubevirt.io/storage-observed"),
+    *LOOSENING,
+)
 
 
 def pod_name(vmi: Obj, driver: str) -> str:

@@ -47,10 +47,11 @@ def machine(*parts: str) -> Obj:
     return spec
 
 
-def pod_of(spec: Obj) -> Obj:
+def pod_of(spec: Obj, **annotations: str) -> Obj:
     driver = registry().get("qemu")
     assert driver is not None
-    vmi = {"metadata": {"name": "one", "namespace": "default", "uid": "u"}, "spec": spec}
+    metadata = {"name": "one", "namespace": "default", "uid": "u", "annotations": annotations}
+    vmi = {"metadata": metadata, "spec": spec}
     placement = Placement(driver, driver.virt_types[0], (), {})
     return dict(build_pod(vmi, VirtualMachineInstanceSpec.model_validate(spec), placement, {}, CLAIMS))
 
@@ -102,3 +103,19 @@ def test_what_is_forbidden_is_found() -> None:
     found = " ".join(violations(pod))
     for words in ("hostPID", "hostPath", "compute: privileges", "compute: capabilities", "compute: root", "seccomp"):
         assert words in found, words
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "container.apparmor.security.beta.kubernetes.io/compute",
+        "container.seccomp.security.alpha.kubernetes.io/compute",
+        "seccomp.security.alpha.kubernetes.io/pod",
+        "io.kubernetes.cri-o.Devices",
+        "cdi.k8s.io/disk",
+    ],
+)
+def test_no_annotation_of_a_machine_loosens_its_pod(name: str) -> None:
+    pod = pod_of(machine("container disk"), **{name: "unconfined", "team": "a"})
+    assert name not in pod["metadata"]["annotations"]
+    assert pod["metadata"]["annotations"]["team"] == "a"
