@@ -25,7 +25,7 @@ test: setup ## unit tests, and tests with the real drivers, on all processors
 e2e: setup ## the whole system, faults included; slow
 	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e)
 
-clients: setup ## clients that others wrote: kubectl (present and 1.28), leader election, Ansible, kcli, openshift-python-wrapper, virtctl; slow
+clients: setup ## clients that others wrote: kubectl (present and 1.28), leader election, Helm, an operator, Ansible, kcli, openshift-python-wrapper, virtctl; slow
 	@$(BIN)/pytest -q $(or $(TESTS),-m e2e tests/e2e/clients tests/e2e/test_other_client.py tests/e2e/test_virtctl.py)
 
 lint: setup ## style, types, layers, and the project's own rules

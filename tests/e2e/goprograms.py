@@ -28,6 +28,8 @@ PROGRAMS = {
     "kwok": ("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "virtctl": ("virtctl", f"{KUBEVIRT}/cmd/virtctl"),
     "kubectl": ("kubectl", "."),
+    "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
+    "operator": ("operator", "."),
     **{
         name: ("kubernetes", f"{KUBERNETES}/cmd/{name}")
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")

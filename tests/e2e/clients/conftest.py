@@ -42,6 +42,17 @@ def run(home: Standalone) -> Run:
     return run
 
 
+@pytest.fixture(scope="package")
+def kubectl(run: Run) -> Run:
+    """The present kubectl."""
+    path = Path(sys.executable).with_name("kubectl")
+
+    def kubectl(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run(path, *arguments, **options)
+
+    return kubectl
+
+
 def from_pypi(*packages: str) -> Path:
     """Return the folder of programs of an environment with some packages, made once and kept outside the tree."""
     folder = CACHE / "+".join(packages)

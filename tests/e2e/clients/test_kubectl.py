@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,6 @@ import yaml
 from .conftest import Run, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.proof]
-
-
-@pytest.fixture
-def kubectl(run: Run) -> Run:
-    path = Path(sys.executable).with_name("kubectl")
-
-    def kubectl(*arguments: str, **options: object) -> object:
-        return run(path, *arguments, **options)
-
-    return kubectl  # type: ignore[return-value]
 
 
 def test_a_machine_from_apply_to_delete(kubectl: Run, tmp_path: Path) -> None:
