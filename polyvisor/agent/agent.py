@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polyvisor.agent import guests, logs, pruning, streams
+from polyvisor.agent import guests, logs, paused, pruning, streams
 from polyvisor.agent import link as launcher_link
 from polyvisor.agent.access import AccessKeeper
 from polyvisor.agent.claims import ClaimKeeper
@@ -323,9 +323,10 @@ class Agent:
 
     async def ask(self, namespace: str, name: str, operation: str, **arguments: Any) -> Obj:
         """Do something to a machine, or ask its guest something; the operations are those of :data:`OPERATIONS`."""
-        _, link = await self._running(namespace, name)
+        vmi, link = await self._running(namespace, name)
         if operation in OPERATIONS:
             await link.request(OPERATIONS[operation], **arguments)
+            await paused.shown(self._vmis, vmi, operation)
             if operation in ("freeze", "unfreeze"):
                 self._guests.queue.add((namespace, name))
             return {}

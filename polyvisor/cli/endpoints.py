@@ -20,7 +20,7 @@ from polyvisor.api.names import KUBEVIRT_NAMESPACE
 from polyvisor.api.node_names import ENDPOINT_LABEL
 from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import ENDPOINTS, SECRETS
-from polyvisor.cli.client import Client, Obj
+from polyvisor.cli.client import MERGE, Client, Obj
 from polyvisor.cli.context import Context, Session
 from polyvisor.cli.endpoint_usual import complete
 from polyvisor.cli.errors import CliError, ExitCode
@@ -87,14 +87,10 @@ def add(
     endpoint["spec"] |= mapping
     if here:  # one user, whose namespaces all are
         endpoint["spec"]["allowedNamespaces"] = {"selector": {}}
-    made = client.request("POST", ENDPOINTS.path(), endpoint)
     if data:
-        try:
-            _write_secret(client, made, data)
-        except BaseException:
-            with suppress(ApiError):
-                client.request("DELETE", ENDPOINTS.path(name=name))
-            raise
+        _with_secret(client, endpoint, data)
+    else:
+        client.request("POST", ENDPOINTS.path(), endpoint)
     _await(client, name, timeout)
     complete(client, name)
 
@@ -201,17 +197,23 @@ def _endpoint(name: str, uri: str, *, insecure: bool, observe: bool, secret: boo
     return {"apiVersion": ENDPOINTS.api_version, "kind": ENDPOINTS.kind, "metadata": {"name": name}, "spec": spec}
 
 
-def _write_secret(client: Client, endpoint: Obj, data: dict[str, str]) -> None:
+def _with_secret(client: Client, endpoint: Obj, data: dict[str, str]) -> None:
+    """Make an endpoint and its Secret, which is there first, as the agent looks for it at once; both or neither."""
+    client.request("POST", ENDPOINTS.path(), endpoint, query={"dryRun": "All"})
     name = endpoint["metadata"]["name"]
-    owner = {
-        "apiVersion": ENDPOINTS.api_version,
-        "kind": ENDPOINTS.kind,
-        "name": name,
-        "uid": endpoint["metadata"]["uid"],
-    }
-    metadata = {"name": _secret_name(name), "labels": {ENDPOINT_LABEL: name}, "ownerReferences": [owner]}
+    metadata = {"name": _secret_name(name), "labels": {ENDPOINT_LABEL: name}}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
     client.request("POST", SECRETS.path(KUBEVIRT_NAMESPACE), secret)
+    path, made = SECRETS.path(KUBEVIRT_NAMESPACE, _secret_name(name)), ""
+    try:
+        made = client.request("POST", ENDPOINTS.path(), endpoint)["metadata"]["uid"]
+        owner = {"apiVersion": ENDPOINTS.api_version, "kind": ENDPOINTS.kind, "name": name, "uid": made}
+        client.request("PATCH", path, {"metadata": {"ownerReferences": [owner]}}, content_type=MERGE)
+    except BaseException:
+        for begun in (path, *([ENDPOINTS.path(name=name)] if made else [])):
+            with suppress(ApiError):
+                client.request("DELETE", begun)
+        raise
 
 
 def _secret_name(name: str) -> str:

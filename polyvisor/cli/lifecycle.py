@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from polyvisor.api.reading import read_status
+from polyvisor.api.resources import VMIS, VMS
 from polyvisor.cli.client import Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
@@ -44,11 +45,11 @@ def vm_action(session: Session, namespace: str, name: str, action: str, body: Ob
     if not wait or body.get("dryRun"):
         return
     if action == "stop":
-        _wait(session, namespace, name, lambda vmi: vmi is None, "stop", timeout)
+        _wait(session, VMS.path(namespace), name, _is_stopped, "stop", timeout)
     else:
         _wait(
             session,
-            namespace,
+            VMIS.path(namespace),
             name,
             lambda vmi: (
                 vmi is not None and vmi["metadata"]["uid"] != before and read_status(vmi).get("phase") == "Running"
@@ -56,6 +57,11 @@ def vm_action(session: Session, namespace: str, name: str, action: str, body: Ob
             action,
             timeout,
         )
+
+
+def _is_stopped(vm: Obj | None) -> bool:
+    """Whether a VM has no instance and no request that is not done, so that it can be started."""
+    return vm is None or not (read_status(vm).get("created") or read_status(vm).get("stateChangeRequests"))
 
 
 def pause(session: Session, namespace: str, words: list[str], action: str, dry_run: bool) -> None:
@@ -118,11 +124,11 @@ def _vmi_path(namespace: str, name: str = "") -> str:
     return f"/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances" + (f"/{name}" if name else "")
 
 
-def _wait(session: Session, namespace: str, name: str, reached: Any, action: str, timeout: float) -> None:
+def _wait(session: Session, path: str, name: str, reached: Any, action: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     selector = f"metadata.name={name}"
     while True:
-        answer = session.client.get(_vmi_path(namespace), {"fieldSelector": selector})
+        answer = session.client.get(path, {"fieldSelector": selector})
         items = answer.get("items") or []
         if reached(items[0] if items else None):
             note(f"VM {name}: {action} done")
@@ -136,7 +142,7 @@ def _wait(session: Session, namespace: str, name: str, reached: Any, action: str
             )
         query = {"fieldSelector": selector, "resourceVersion": answer["metadata"]["resourceVersion"]}
         with suppress(TimeoutError):
-            for event, vmi in session.client.watch(_vmi_path(namespace), query, timeout=left):
-                if event != "BOOKMARK" and reached(None if event == "DELETED" else vmi):
+            for event, found in session.client.watch(path, query, timeout=left):
+                if event != "BOOKMARK" and reached(None if event == "DELETED" else found):
                     note(f"VM {name}: {action} done")
                     return

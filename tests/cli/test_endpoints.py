@@ -165,12 +165,16 @@ def test_a_host_that_is_away_says_so_and_what_to_do(call) -> None:  # type: igno
     assert "endpoint away is not ready, for " in found.err
 
 
-def test_what_admission_refuses_is_said_and_nothing_is_made(call) -> None:  # type: ignore[no-untyped-def]
+def test_what_admission_refuses_is_said_and_nothing_is_made(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     refused = call("endpoint", "add", "qemu+ssh://root:pw@h/system", "--name", "bad")
     assert refused.code == 3
     assert "spec.uri: found a password" in refused.err
     refused = call("endpoint", "add", "qemu+ssh://root@h/system", "--name", "bad")
     assert "spec.credentials: required" in refused.err
+    (tmp_path / "pw").write_text("w")
+    with_password = ("-u", "a", "--password-file", str(tmp_path / "pw"))
+    assert call("endpoint", "add", "nonsense://h/system", "--name", "bad", *with_password).code == 3
+    assert call("get", "secret", "endpoint-bad", "-n", "kubevirt").code == 4
     assert "not found" in call("endpoint", "show", "bad").err
 
 
@@ -185,6 +189,11 @@ def test_credentials_come_from_files_and_go_with_the_endpoint(call, tmp_path: Pa
     status = json.loads(call("endpoint", "show", "kept", "-o", "json").out)["status"]
     assert status["credentials"]["good"]["name"] == "endpoint-kept"
     assert "secret-word" not in json.dumps(status) + added.out
+    events = json.loads(call("get", "events", "-A", "-o", "json").out)["items"]
+    told = [event["reason"] for event in events if event["involvedObject"].get("name") == "kept"]
+    assert "SecretNotFound" not in told
+    again = call("endpoint", "add", TEST, "--name", "kept", "-u", "admin", "--password-file", str(tmp_path / "pw"))
+    assert 'hypervisorendpoints.hypervisor.kubevirt.io "kept" already exists' in again.err
     missing = call("endpoint", "add", TEST, "--name", "other", "--password-file", str(tmp_path / "none"))
     assert missing.code == 2
     assert "cannot be read: No such file or directory" in missing.err

@@ -92,6 +92,34 @@ def test_stop_with_a_grace_period_shortens_the_instances(on_server: Cli, client:
     assert client.get(f"{VMIS}/demo")["spec"]["terminationGracePeriodSeconds"] == 0
 
 
+def test_a_stop_that_is_waited_for_is_done_when_a_start_is_accepted(on_server: Cli, client: Client) -> None:
+    """The instance is gone a moment before the controller has taken the request away."""
+    make_vm(client, "Manual")
+    make_vmi(client)
+    merge = {"content_type": "application/merge-patch+json"}
+    request: dict[str, Any] = {"status": {"created": True, "stateChangeRequests": None}}
+
+    def play_the_controller() -> None:
+        for event, vm in client.watch(VMS, {}, timeout=30):
+            if event == "MODIFIED" and (vm.get("status") or {}).get("stateChangeRequests"):
+                break
+        client.request("DELETE", f"{VMIS}/demo")
+        waiting.wait(30)
+        client.request("PATCH", f"{VMS}/demo/status", {"status": {"stateChangeRequests": None}}, **merge)
+        client.request("PATCH", f"{VMS}/demo/status", {"status": {"created": None}}, **merge)
+
+    client.request("PATCH", f"{VMS}/demo/status", request, **merge)
+    waiting = threading.Event()
+    controller = threading.Thread(target=play_the_controller)
+    controller.start()
+    late = threading.Timer(1.0, waiting.set)  # so long, `stop --wait` does not come back
+    late.start()
+    assert on_server("stop", "demo", "--wait").code == 0
+    assert waiting.is_set()
+    controller.join()
+    assert on_server("start", "demo").code == 0
+
+
 def test_missing_machine(on_server: Cli) -> None:
     result = on_server("start", "nobody")
     assert (result.code, result.err) == (4, 'polyvisor: virtualmachine.kubevirt.io "nobody" not found\n')

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from polyvisor.agent import logs
+from polyvisor.agent import logs, paused
 from polyvisor.agent.endpoint import telling
 from polyvisor.agent.endpoint.keeper import Keeper
 from polyvisor.agent.endpoint.link import HostError, answer_of
@@ -36,6 +36,7 @@ class EndpointAccess:
         if operation not in OPERATIONS:
             raise HostError(f"{operation} is not possible on an endpoint in this release", "unknown-op")
         await self._keeper.ask(OPERATIONS[operation], **owner_of(vmi, self._agent.cluster))
+        await paused.shown(self._agent.vmis, vmi, operation)
         return {}
 
     async def open(self, vmi: Obj, stream: str, **arguments: Any) -> ByteStream:

@@ -156,6 +156,11 @@ class EndpointAgent:
         """The uid by which this installation marks its domains."""
         return self._cluster
 
+    @property
+    def vmis(self) -> Informer:
+        """The copy of the machines."""
+        return self._vmis
+
     def machine(self, uid: str) -> Obj | None:
         """Return the machine with that uid."""
         return next(iter(self._vmis.by_index("uid", uid)), None)
