@@ -28,10 +28,9 @@ ROOTS = (
     "v1.VirtualMachineInstance",
     "v1.VirtualMachineInstanceReplicaSet",
     "v1.KubeVirt",
-    "v1beta1.VirtualMachineInstancetype",
-    "v1beta1.VirtualMachineClusterInstancetype",
-    "v1beta1.VirtualMachinePreference",
-    "v1beta1.VirtualMachineClusterPreference",
+    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Instancetype", "ClusterInstancetype")),
+    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Preference", "ClusterPreference", "Pool", "Clone")),
+    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Snapshot", "SnapshotContent", "Restore")),
 )
 COLUMNS = ("type", "field", "field type", "required", "enum", "default")
 SCALARS = {
@@ -56,9 +55,17 @@ IRREGULAR = re.compile(
 RENAMED = {
     "core.ResourceRequirements": "ContainerResources",
     "core.PersistentVolumeClaimVolumeSource": "ClaimReference",
+    "v1beta1.VirtualMachine": "SnapshotMachine",
+    "v1beta1.PersistentVolumeClaim": "SnapshotClaim",
+    "v1beta1.VolumeSnapshotStatus": "SnapshotVolumeStatus",
+    "v1beta1.Condition": "SnapshotCondition",
+    "v1beta1.Error": "SnapshotError",
 }
-"""Kubernetes' types whose names KubeVirt has too."""
-INSTANCETYPES = re.compile(r"v1beta1\.(.*(Instancetype|Preference).*|SpreadOptions)")
+"""Types whose names others have too."""
+KUBEVIRTS = re.compile(
+    r"v1beta1\.(.*(Instancetype|Preference).*|SpreadOptions|VirtualMachine.*|Condition|Error|Source(Spec|Indication)"
+    r"|Snapshot.*|VolumeBackup|VolumeRestore.*|VolumeSnapshotStatus|PersistentVolumeClaim)"
+)
 """KubeVirt's own types of that version; the others are the data importer's."""
 TAKEN = frozenset({"schema", "copy", "json", "dict", "validate", "construct"})
 
@@ -92,7 +99,7 @@ class Type:
         group, _, name = self.key.rpartition(".")
         if self.key in RENAMED:
             return RENAMED[self.key]
-        return f"Cdi{name}" if group == "v1beta1" and not INSTANCETYPES.fullmatch(self.key) else name
+        return f"Cdi{name}" if group == "v1beta1" and not KUBEVIRTS.fullmatch(self.key) else name
 
 
 def normal(name: str) -> str:
@@ -100,6 +107,8 @@ def normal(name: str) -> str:
     for scalar in ("resource.Quantity", "v1.Time", "v1.Duration", "v1.MicroTime"):
         if name.endswith((f"k8s.io.apimachinery.pkg.api.{scalar}", f"k8s.io.apimachinery.pkg.apis.meta.{scalar}")):
             return scalar.partition(".")[2]
+    if name == "k8s.io.apimachinery.pkg.util.intstr.IntOrString":
+        return "IntOrString"
     return re.sub(r"k8s\.io\.[\w.]+\.", "core.", name)
 
 

@@ -18,6 +18,7 @@ from polyvisor.admission.datavolumes import admit_data_volume
 from polyvisor.admission.endpoints import admit_endpoint
 from polyvisor.admission.instancetypes.rules import admit_instancetype, admit_preference
 from polyvisor.admission.machines import admit_instance, admit_machine
+from polyvisor.admission.pools import admit_pool
 from polyvisor.admission.replica_sets import admit_replica_set
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj, Problem, check
@@ -32,6 +33,7 @@ from polyvisor.api.resources import (
     INSTANCETYPES,
     KUBEVIRTS,
     NAMESPACES,
+    POOLS,
     PREFERENCES,
     REPLICA_SETS,
     VMIS,
@@ -49,6 +51,7 @@ ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], No
     VMS: admit_machine,
     VMIS: admit_instance,
     REPLICA_SETS: admit_replica_set,
+    POOLS: admit_pool,
     INSTANCETYPES: admit_instancetype,
     CLUSTER_INSTANCETYPES: admit_instancetype,
     PREFERENCES: admit_preference,

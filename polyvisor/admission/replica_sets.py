@@ -29,11 +29,12 @@ def admit_replica_set(replica_set: Obj, old: Obj | None, context: AdmissionConte
     if not isinstance(template, dict):
         return
     if isinstance(spec.get("selector"), dict) and not wrong:
-        _selects(spec["selector"], mapping(template, "metadata", "labels"), found)
+        selects(spec["selector"], mapping(template, "metadata", "labels"), found)
     validate_template(replica_set, context, found, Expansion(mapping(template, "spec"), {}))
 
 
-def _selects(selector: Obj, labels: Obj, found: Findings) -> None:
+def selects(selector: Obj, labels: Obj, found: Findings) -> None:
+    """Check that a selector selects what is made from a template with these labels, and not everything."""
     if not selectors.to_text(selector):
         message = "an empty selector would take in every instance of the namespace; give matchLabels"
         found.required("spec.selector", message)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from polyvisor.api.core.scheduling import *
     from polyvisor.api.core.storage import *
     from polyvisor.api.kubevirt.access import *
+    from polyvisor.api.kubevirt.clone import *
     from polyvisor.api.kubevirt.cluster import *
     from polyvisor.api.kubevirt.compute import *
     from polyvisor.api.kubevirt.datavolume import *
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from polyvisor.api.kubevirt.machine import *
     from polyvisor.api.kubevirt.migration import *
     from polyvisor.api.kubevirt.network import *
+    from polyvisor.api.kubevirt.pool import *
     from polyvisor.api.kubevirt.replicaset import *
     from polyvisor.api.kubevirt.settings import *
+    from polyvisor.api.kubevirt.snapshot import *
     from polyvisor.api.kubevirt.storage import *
 
 __all__ = ["Format", "Model", "Obj", "OneOf", "Problem", "Quantity", "check", "nearest", "to_obj"]

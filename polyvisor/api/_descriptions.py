@@ -132,6 +132,20 @@ DESCRIPTIONS = {
         "guest": "The guest's memory.",
         "overcommitPercent": "How much less memory is asked of the node than the guest sees, in per cent.",
     },
+    "VirtualMachineClone": {
+        "": "A copy of a virtual machine or of a snapshot.",
+    },
+    "VirtualMachineCloneSpec": {
+        "source": "The VirtualMachine or VirtualMachineSnapshot to copy.",
+        "target": "The VirtualMachine to make; its name is generated if absent.",
+        "annotationFilters": "Which annotations are copied: a name, a name with *, or !name for one that is not.",
+        "labelFilters": "Which labels are copied: a name, a name with *, or !name for one that is not.",
+        "template": "The filters of the template's labels and annotations.",
+        "newMacAddresses": "New MAC addresses by the name of the interface; others are generated.",
+        "newSMBiosSerial": "The copy's SMBIOS serial; generated if absent.",
+        "patches": "JSON patches of the copy, each a string.",
+        "volumeNamePolicy": "How the copied claims are named; RandomizeNames if absent.",
+    },
     "VirtualMachineClusterInstancetype": {
         "": "The size of a machine, for machines of all namespaces.",
         "spec": "What a machine of this type has; nothing of it can be given in the machine as well.",
@@ -144,6 +158,27 @@ DESCRIPTIONS = {
         "": "The size of a machine, for machines of its namespace.",
         "spec": "What a machine of this type has; nothing of it can be given in the machine as well.",
     },
+    "VirtualMachinePool": {
+        "": "A number of like virtual machines, kept at that number.",
+        "spec": "How many virtual machines there should be, of what template, and how they are updated and removed.",
+        "status": "How many virtual machines there are.",
+    },
+    "VirtualMachinePoolSpec": {
+        "replicas": "Number of virtual machines wanted; 1 if absent.",
+        "selector": "Selects the pool's virtual machines by their labels; must select the template's labels.",
+        "virtualMachineTemplate": "What new virtual machines are made from.",
+        "paused": "Whether virtual machines are neither made, changed nor deleted for now.",
+        "nameGeneration": "Which references get the index of their virtual machine appended.",
+        "maxUnavailable": "How many may be not ready during an update, a number or a percentage; 100% if absent.",
+        "scaleInStrategy": "Which ones are removed when there are too many, and what happens to their volumes.",
+        "updateStrategy": "How a change of the template reaches the virtual machines; proactive if absent.",
+        "autohealing": "When a virtual machine that does not start is replaced; never if absent.",
+    },
+    "VirtualMachinePoolStatus": {
+        "replicas": "Number of virtual machines.",
+        "readyReplicas": "Number of virtual machines that are ready.",
+        "labelSelector": "The selector as text, for autoscalers.",
+    },
     "VirtualMachinePreference": {
         "": "What a guest prefers, for machines of its namespace.",
         "spec": "What a machine gets where it says nothing itself.",
@@ -151,6 +186,30 @@ DESCRIPTIONS = {
     "VirtualMachinePreferenceSpec": {
         "preferredHypervisor": "The hypervisor of a machine that names none itself.",
         "requirements": "The least that a machine must have.",
+    },
+    "VirtualMachineRestore": {
+        "": "Brings a virtual machine back to a snapshot.",
+    },
+    "VirtualMachineRestoreSpec": {
+        "target": "The VirtualMachine to restore; one that does not exist is made from the snapshot.",
+        "virtualMachineSnapshotName": "The snapshot to restore.",
+        "targetReadinessPolicy": "What to do while the target runs; WaitGracePeriod if absent.",
+        "volumeRestorePolicy": "How the claims of restored volumes are named; RandomizeNames if absent.",
+        "volumeOwnershipPolicy": "Whether restored claims belong to the virtual machine and are deleted with it.",
+        "volumeRestoreOverrides": "Names, labels and annotations of single restored claims.",
+        "patches": "JSON patches of the restored virtual machine, each a string.",
+    },
+    "VirtualMachineSnapshot": {
+        "": "The state of a virtual machine and its volumes at one moment.",
+        "spec": "What to snapshot, and what happens when the snapshot is deleted.",
+    },
+    "VirtualMachineSnapshotContent": {
+        "": "What a snapshot holds: the virtual machine and the snapshots of its volumes.",
+    },
+    "VirtualMachineSnapshotSpec": {
+        "source": "The VirtualMachine to snapshot.",
+        "deletionPolicy": "Whether the content is deleted with the snapshot (Delete, the default) or stays (Retain).",
+        "failureDeadline": "How long the snapshot may take before it fails; 5 minutes if absent, no limit if 0.",
     },
     "ControllerRevision": {
         "": "A past state of an object, kept by a controller.",

@@ -74,6 +74,19 @@ REPLICA_SETS = Resource(
     custom=True,
     also_served=("v1alpha3",),
 )
+POOLS = Resource(
+    "pool.kubevirt.io",
+    "v1beta1",
+    "virtualmachinepools",
+    "VirtualMachinePool",
+    "virtualmachinepool",
+    ("vmpool", "vmpools"),
+    subresources=("status", "scale"),
+    columns=REPLICA_SETS.columns,
+    categories=("all",),
+    custom=True,
+    also_served=("v1alpha1",),
+)
 
 
 def _instancetype(kind: str, *short_names: str, namespaced: bool) -> Resource:
@@ -323,14 +336,6 @@ REFUSED: tuple[Resource, ...] = (
         "there is no live migration that it could govern",
         namespaced=False,
     ),
-    _refused(
-        "pool.kubevirt.io",
-        "VirtualMachinePool",
-        "v1beta1",
-        "make single machines from one template",
-        also_served=_OLD_BETA,
-        short="vmpool",
-    ),
     *(
         _refused("snapshot.kubevirt.io", kind, "v1beta1", _COPY, also_served=_OLD_BETA, short=short)
         for kind, short in (
@@ -353,6 +358,7 @@ RESOURCES: tuple[Resource, ...] = (
     VMIS,
     VMS,
     REPLICA_SETS,
+    POOLS,
     INSTANCETYPES,
     CLUSTER_INSTANCETYPES,
     PREFERENCES,

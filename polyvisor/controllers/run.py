@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 from polyvisor.api import names
 from polyvisor.api.cluster_resources import DISRUPTION_BUDGETS
 from polyvisor.api.launcher_pods import ATTACHMENT_APP
-from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, PVCS, REPLICA_SETS, VMIS, VMS
+from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, POOLS, PVCS, REPLICA_SETS, VMIS, VMS
 from polyvisor.controllers.budgets import BudgetController
 from polyvisor.controllers.kubevirt import KubeVirtController
 from polyvisor.controllers.nodes import NodeController
+from polyvisor.controllers.pools import PoolController
 from polyvisor.controllers.replica_set import ReplicaSetController
 from polyvisor.controllers.vm import VmController
 from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, VmiController
@@ -54,11 +55,13 @@ async def run_controllers(
     pods = Informer(client, PODS, label_selector=ours)
     nodes, claims, kubevirts = Informer(client, NODES), Informer(client, PVCS), Informer(client, KUBEVIRTS)
     replica_sets = Informer(client, REPLICA_SETS, resync_seconds=RESYNC_SECONDS)
-    informers = (vms, vmis, replica_sets, pods, nodes, claims, kubevirts)
+    pools = Informer(client, POOLS, resync_seconds=RESYNC_SECONDS)
+    informers = (vms, vmis, replica_sets, pools, pods, nodes, claims, kubevirts)
     recorder = EventRecorder(client, "virtualmachine-controller")
     controllers: list[Runs] = [
         VmController(client, recorder, registry, vms=vms, vmis=vmis, authorize=many_nodes),
         ReplicaSetController(client, recorder, replica_sets=replica_sets, vmis=vmis),
+        PoolController(client, recorder, pools=pools, vms=vms, vmis=vmis),
         VmiController(
             client,
             registry,

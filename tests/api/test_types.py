@@ -23,7 +23,14 @@ TABLES = ("kubevirt-types.tsv", "polyvisor-types.tsv", "kubernetes-types.tsv")
 RENAMED = {
     "core.ResourceRequirements": "ContainerResources",
     "core.PersistentVolumeClaimVolumeSource": "ClaimReference",
+    "v1beta1.VirtualMachine": "SnapshotMachine",
+    "v1beta1.PersistentVolumeClaim": "SnapshotClaim",
+    "v1beta1.VolumeSnapshotStatus": "SnapshotVolumeStatus",
+    "v1beta1.Condition": "SnapshotCondition",
+    "v1beta1.Error": "SnapshotError",
 }
+OF_CDI = ("DataVolume", "StorageSpec", "PlatformOptions")
+"""How the names of the data importer's types begin; all others of that version are KubeVirt's."""
 
 
 def rows() -> list[dict[str, str]]:
@@ -36,8 +43,7 @@ def rows() -> list[dict[str, str]]:
 
 def model(key: str) -> type[Model]:
     group, _, name = key.rpartition(".")
-    own = "Instancetype" in name or "Preference" in name or name == "SpreadOptions"
-    prefixed = group == "v1beta1" and not own
+    prefixed = group == "v1beta1" and name.startswith(OF_CDI)
     found: type[Model] = getattr(polyvisor.api, RENAMED.get(key) or (f"Cdi{name}" if prefixed else name))
     return found
 
