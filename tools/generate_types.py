@@ -24,13 +24,9 @@ HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
 API = HERE.parent / "polyvisor" / "api"
 ROOTS = (
-    "v1.VirtualMachine",
-    "v1.VirtualMachineInstance",
-    "v1.VirtualMachineInstanceReplicaSet",
-    "v1.KubeVirt",
-    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Instancetype", "ClusterInstancetype")),
-    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Preference", "ClusterPreference", "Pool", "Clone")),
-    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Snapshot", "SnapshotContent", "Restore")),
+    *("v1.VirtualMachine", "v1.VirtualMachineInstance", "v1.VirtualMachineInstanceReplicaSet", "v1.KubeVirt"),
+    *(f"v1beta1.VirtualMachine{of}{kind}" for kind in ("Instancetype", "Preference") for of in ("", "Cluster")),
+    *(f"v1beta1.VirtualMachine{kind}" for kind in ("Pool", "Clone", "Snapshot", "SnapshotContent", "Restore")),
 )
 COLUMNS = ("type", "field", "field type", "required", "enum", "default")
 SCALARS = {
@@ -107,9 +103,7 @@ def normal(name: str) -> str:
     for scalar in ("resource.Quantity", "v1.Time", "v1.Duration", "v1.MicroTime"):
         if name.endswith((f"k8s.io.apimachinery.pkg.api.{scalar}", f"k8s.io.apimachinery.pkg.apis.meta.{scalar}")):
             return scalar.partition(".")[2]
-    if name == "k8s.io.apimachinery.pkg.util.intstr.IntOrString":
-        return "IntOrString"
-    return re.sub(r"k8s\.io\.[\w.]+\.", "core.", name)
+    return re.sub(r"k8s\.io\.[\w.]+\.", "core.", name.removeprefix("k8s.io.apimachinery.pkg.util.intstr."))
 
 
 def split(name: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from polyvisor.admission import gates, isolation, limits, namespaces, rights
+from polyvisor.admission.clones import admit_clone
 from polyvisor.admission.configuration import validate as validate_configuration
 from polyvisor.admission.context import AdmissionContext, Admitted
 from polyvisor.admission.datavolumes import admit_data_volume
@@ -20,12 +21,14 @@ from polyvisor.admission.instancetypes.rules import admit_instancetype, admit_pr
 from polyvisor.admission.machines import admit_instance, admit_machine
 from polyvisor.admission.pools import admit_pool
 from polyvisor.admission.replica_sets import admit_replica_set
+from polyvisor.admission.snapshots import admit_content, admit_restore, admit_snapshot
 from polyvisor.admission.values import Findings, mapping
 from polyvisor.api import Obj, Problem, check
 from polyvisor.api.checking import MAX_PROBLEMS
 from polyvisor.api.metadata import check_metadata, check_name, dns_label_error
 from polyvisor.api.refused import why_not
 from polyvisor.api.resources import (
+    CLONES,
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
     DATAVOLUMES,
@@ -36,6 +39,9 @@ from polyvisor.api.resources import (
     POOLS,
     PREFERENCES,
     REPLICA_SETS,
+    RESTORES,
+    SNAPSHOT_CONTENTS,
+    SNAPSHOTS,
     VMIS,
     VMS,
     Resource,
@@ -52,6 +58,10 @@ ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], No
     VMIS: admit_instance,
     REPLICA_SETS: admit_replica_set,
     POOLS: admit_pool,
+    SNAPSHOTS: admit_snapshot,
+    SNAPSHOT_CONTENTS: admit_content,
+    RESTORES: admit_restore,
+    CLONES: admit_clone,
     INSTANCETYPES: admit_instancetype,
     CLUSTER_INSTANCETYPES: admit_instancetype,
     PREFERENCES: admit_preference,

@@ -19,6 +19,7 @@ from polyvisor.admission import (
     hardware,
     hotplug,
     hypervisor,
+    in_progress,
     instancetypes,
     namespaces,
     network,
@@ -56,6 +57,8 @@ def admit_machine(vm: Obj, old: Obj | None, context: AdmissionContext, found: Fi
         found.problems += check_metadata(vm.get("metadata"))
         return
     found.problems += check(VirtualMachine, vm)
+    if old is not None:
+        in_progress.validate(vm, old, found)
     spec = mapping(vm, "spec")
     _run_strategy(spec, found)
     _data_volumes(spec, found)

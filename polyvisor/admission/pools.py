@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 
-from polyvisor.admission import gates, isolation, rights
+from polyvisor.admission import made
 from polyvisor.admission.context import AdmissionContext
 from polyvisor.admission.machines import admit_machine
 from polyvisor.admission.replica_sets import selects
@@ -19,7 +19,7 @@ from polyvisor.api.metadata import check_metadata
 from polyvisor.api.pools import StatePreservation
 from polyvisor.api.problems import Problem
 from polyvisor.api.resources import VMS
-from polyvisor.placement.permission import ANNOTATION, hand_on
+from polyvisor.placement.permission import ANNOTATION
 
 TEMPLATE = "spec.virtualMachineTemplate"
 STRATEGIES = ("unmanaged", "opportunistic", "proactive")
@@ -64,12 +64,9 @@ def admit_pool(pool: Obj, old: Obj | None, context: AdmissionContext, found: Fin
             found.required(f"{TEMPLATE}.spec", "required; the virtual machine's spec")
         return
     inner = Findings()
-    made, before = machine_of(pool), machine_of(old) if old is not None else None
-    admit_machine(copy.deepcopy(made), None, context, inner)
-    rights.validate(made, before, context.requester, inner)
-    gates.validate(made, before, context, inner)
-    isolation.admit(made, before, context, inner)
-    _hand_back(pool, made)
+    vm, before = machine_of(pool), machine_of(old) if old is not None else None
+    admit_machine(copy.deepcopy(vm), None, context, inner)
+    made.judge(pool, vm, before, context, inner, "")
     known = {problem.field for problem in found.problems}
     found.problems += [one for problem in inner.problems if (one := _placed(problem)).field not in known]
     found.warnings += [
@@ -95,12 +92,6 @@ def machine_of(pool: Obj) -> Obj:
 
 def _permission(metadata: Obj) -> Obj:
     return {key: value for key, value in mapping(metadata, "annotations").items() if key == ANNOTATION}
-
-
-def _hand_back(pool: Obj, made: Obj) -> None:
-    """Record on the pool, in place, which weaker drivers its writer was allowed, as was recorded on the machine."""
-    if isinstance(pool.get("metadata"), dict):
-        hand_on(made, pool)
 
 
 def _placed(problem: Problem) -> Problem:

@@ -104,8 +104,8 @@ class Agent:
         self.importing: Importing | None = None
         """What fills DataVolumes, if this agent does."""
         if settings.imports:
-            volumes = self._places.volumes
-            self.importing = Importing(client, self._events, self._claims, self._claim_keeper, self._images, volumes)
+            claims, vmis, link_of = (self._claims, self._claim_keeper), self._vmis, self._link_of
+            self.importing = Importing(client, self._events, *claims, self._images, state, vmis, link_of)
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +30,12 @@ from polyvisor.kube import ApiError, Informer, KubeClient, WorkQueue, key_of
 Key = tuple[str, str]
 BOUND = {"pv.kubernetes.io/bind-completed": "yes"}
 """What every bound claim of a cluster is annotated with, so that clients count on annotations."""
+AGAIN_SECONDS = 2.0
 log = logging.getLogger("polyvisor.claims")
+
+
+async def _nothing(_: Obj) -> None:
+    """Leave a claim empty."""
 
 
 class ClaimKeeper:
@@ -50,6 +56,8 @@ class ClaimKeeper:
         self._vmis = vmis
         self._volumes = volumes
         self._at_once = at_once
+        self.fill: Callable[[Obj], Awaitable[None]] = _nothing
+        """What fills a claim that is made from something else, before it is bound."""
         self.queue: WorkQueue[Key] = WorkQueue()
         claims.add_index("leaving", lambda claim: ["yes"] if _leaving(claim) else [])
         claims.on_change(lambda old, new: self.queue.add(key_of(new or old or {})))
@@ -86,20 +94,25 @@ class ClaimKeeper:
             change = {"finalizers": finalizers, "annotations": BOUND, "resourceVersion": version}
             await self._client.patch(PVCS, name, {"metadata": change}, namespace)
         if read_status(claim).get("phase") != "Bound":
+            await self.fill(claim)
             spec = claim["spec"]
             requests = nested(spec, "resources").get("requests") or {}
             bound = {"phase": "Bound", "accessModes": spec.get("accessModes") or [], "capacity": requests}
             await self._client.patch(PVCS, name, {"status": bound}, namespace, subresource="status")
 
-    async def reconcile(self, key: Key) -> None:
+    async def reconcile(self, key: Key) -> float | None:
         """Bind a new claim; remove the folder of one that is being deleted and that no Pod uses, and let go of it."""
         claim = self._claims.get(*key)
         if claim is not None and self._at_once and _new(claim):
             if not await self._made_on_a_host(claim):
-                await self.bind(claim)
-            return
+                try:
+                    await self.bind(claim)
+                except AgentError as error:
+                    log.warning("claim %s/%s is not bound yet: %s", *key, error)
+                    return AGAIN_SECONDS
+            return None
         if claim is None or not _leaving(claim) or self.in_use(*key):
-            return
+            return None
         namespace, name = key
         await asyncio.to_thread(self._remove, namespace, name)
         log.info("claim %s/%s was deleted; its folder is gone", namespace, name)
@@ -110,6 +123,7 @@ class ClaimKeeper:
         except ApiError as error:
             if not error.not_found:
                 raise
+        return None
 
     async def _made_on_a_host(self, claim: Obj) -> bool:
         """Whether volumes of a claim's class are made on endpoints' hosts, so that this node has no folder for it."""

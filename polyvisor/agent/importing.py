@@ -1,15 +1,20 @@
-"""The part of CDI that an agent does where there is no CDI: its informers, its reconciler, its settings."""
+"""What an agent does where there is neither CDI nor a CSI driver: it fills DataVolumes and makes VolumeSnapshots."""
 
 from __future__ import annotations
 
 from asyncio import TaskGroup
+from collections.abc import Callable
 from pathlib import Path
 
 from polyvisor.agent.claims import ClaimKeeper
 from polyvisor.agent.datavolumes import DataVolumeKeeper
 from polyvisor.agent.filling import Filler
 from polyvisor.agent.images import ImageStore
+from polyvisor.agent.link import Link
+from polyvisor.agent.snapshots import SnapshotKeeper
 from polyvisor.agent.uploads import Uploads
+from polyvisor.api import Obj
+from polyvisor.api.cluster_resources import VOLUME_SNAPSHOTS
 from polyvisor.api.reading import nested
 from polyvisor.api.resources import CDICONFIGS, DATAVOLUMES
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient
@@ -28,10 +33,16 @@ class Importing:
         claims: Informer,
         claim_keeper: ClaimKeeper,
         images: ImageStore,
-        volumes: Path,
+        state: Path,
+        vmis: Informer,
+        link_of: Callable[[Obj], Link | None],
     ) -> None:
+        volumes = state / "volumes"
         self._settings = Informer(client, CDICONFIGS)
         self._volumes = Informer(client, DATAVOLUMES)
+        self._taken = Informer(client, VOLUME_SNAPSHOTS)
+        self._snapshots = SnapshotKeeper(client, events, self._taken, claims, vmis, claim_keeper, state, link_of)
+        claim_keeper.fill = self._snapshots.fill
         filler = Filler(volumes, images, claim_keeper.in_use)
         self.keeper = DataVolumeKeeper(client, events, self._volumes, claims, claim_keeper, filler)
         self.uploads = Uploads(client, filler, self._volumes, claims, claim_keeper, self.keeper)
@@ -43,15 +54,19 @@ class Importing:
 
     async def start(self, group: TaskGroup) -> None:
         """Work, in the agent's group of tasks."""
-        for informer in (self._settings, self._volumes):
+        for informer in (self._settings, self._volumes, self._taken):
             await informer.start()
             await informer.synced()
         controller = Controller("datavolumes", self.keeper.queue, self.keeper.reconcile, WORKERS)
         group.create_task(controller.run(), name="agent-datavolumes")
         uploads = Controller("uploads", self.uploads.queue, self.uploads.reconcile, 1)
         group.create_task(uploads.run(), name="agent-uploads")
+        group.create_task(self._snapshots.recover(), name="agent-standing-still")
+        snapshots = Controller("volume-snapshots", self._snapshots.queue, self._snapshots.reconcile, WORKERS)
+        group.create_task(snapshots.run(), name="agent-snapshots")
 
     async def stop(self) -> None:
         """Stop looking."""
         await self._settings.stop()
         await self._volumes.stop()
+        await self._taken.stop()

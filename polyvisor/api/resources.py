@@ -6,10 +6,16 @@ that Kubernetes allows for printer columns.
 
 from __future__ import annotations
 
+from polyvisor.api.derived_kinds import AGE as AGE
+from polyvisor.api.derived_kinds import CLONES as CLONES
+from polyvisor.api.derived_kinds import POOLS as POOLS
+from polyvisor.api.derived_kinds import RESTORES as RESTORES
+from polyvisor.api.derived_kinds import SCALED
+from polyvisor.api.derived_kinds import SNAPSHOT_CONTENTS as SNAPSHOT_CONTENTS
+from polyvisor.api.derived_kinds import SNAPSHOTS as SNAPSHOTS
 from polyvisor.api.resource import Column as Column
 from polyvisor.api.resource import Resource as Resource
 
-AGE = Column("Age", ".metadata.creationTimestamp", "date")
 GROUP = "kubevirt.io"
 INSTANCETYPE_GROUP = "instancetype.kubevirt.io"
 ENDPOINT_GROUP = "hypervisor.kubevirt.io"
@@ -64,28 +70,10 @@ REPLICA_SETS = Resource(
     "virtualmachineinstancereplicaset",
     ("vmirs", "vmirss"),
     subresources=("status", "scale"),
-    columns=(
-        Column("Desired", ".spec.replicas", "integer"),
-        Column("Current", ".status.replicas", "integer"),
-        Column("Ready", ".status.readyReplicas", "integer"),
-        AGE,
-    ),
+    columns=SCALED,
     categories=("all",),
     custom=True,
     also_served=("v1alpha3",),
-)
-POOLS = Resource(
-    "pool.kubevirt.io",
-    "v1beta1",
-    "virtualmachinepools",
-    "VirtualMachinePool",
-    "virtualmachinepool",
-    ("vmpool", "vmpools"),
-    subresources=("status", "scale"),
-    columns=REPLICA_SETS.columns,
-    categories=("all",),
-    custom=True,
-    also_served=("v1alpha1",),
 )
 
 
@@ -319,7 +307,6 @@ def _refused(
 
 
 _COPY = "shut the machine down and copy its volume"
-_OLD_BETA = ("v1alpha1",)
 REFUSED: tuple[Resource, ...] = (
     _refused(
         GROUP,
@@ -337,19 +324,10 @@ REFUSED: tuple[Resource, ...] = (
         namespaced=False,
     ),
     *(
-        _refused("snapshot.kubevirt.io", kind, "v1beta1", _COPY, also_served=_OLD_BETA, short=short)
-        for kind, short in (
-            ("VirtualMachineSnapshot", "vmsnapshot"),
-            ("VirtualMachineSnapshotContent", "vmsnapshotcontent"),
-            ("VirtualMachineRestore", "vmrestore"),
-        )
-    ),
-    *(
         _refused("backup.kubevirt.io", kind, "v1alpha1", _COPY, short=short)
         for kind, short in (("VirtualMachineBackup", "vmbackup"), ("VirtualMachineBackupTracker", "vmbackuptracker"))
     ),
     _refused("export.kubevirt.io", "VirtualMachineExport", "v1", _COPY, also_served=("v1beta1",), short="vmexport"),
-    _refused("clone.kubevirt.io", "VirtualMachineClone", "v1beta1", _COPY, also_served=_OLD_BETA, short="vmclone"),
 )
 """KubeVirt's kinds that Polyvisor knows by name: they can be listed, so that clients find what they ask for, and
 making one is refused with a word on what to do instead."""
@@ -359,6 +337,10 @@ RESOURCES: tuple[Resource, ...] = (
     VMS,
     REPLICA_SETS,
     POOLS,
+    SNAPSHOTS,
+    SNAPSHOT_CONTENTS,
+    RESTORES,
+    CLONES,
     INSTANCETYPES,
     CLUSTER_INSTANCETYPES,
     PREFERENCES,

@@ -1,4 +1,4 @@
-"""``create``: objects from manifests (-f), and manifests from flags (vm, instancetype, preference)."""
+"""``create``: objects from manifests (-f), and manifests from flags (vm, instancetype, preference, clone)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     group = typer.Typer(invoke_without_command=True)
     group.callback()(create)
-    for command in (vm, instancetype, preference):
+    for command in (vm, instancetype, preference, clone):
         group.command()(command)
     app.add_typer(group, name="create")
 
@@ -162,6 +162,42 @@ def preference(
         machine_type=machine_type,
         storage_class=volume_storage_class,
         driver=driver,
+    )
+    print_structured(made, Output.JSON if output == Output.JSON else Output.YAML)
+
+
+def clone(
+    name: Annotated[str, typer.Option(help="Name of the clone; by default clone- and some letters.")] = "",
+    namespace: Namespace = "",
+    source_name: Annotated[str, typer.Option(help="Name of the virtual machine or snapshot to clone.")] = "",
+    source_type: Annotated[str, typer.Option(help="vm or snapshot.")] = "vm",
+    target_name: Annotated[str, typer.Option(help="Name of the new machine; by default one is generated.")] = "",
+    target_type: Annotated[str, typer.Option(help="vm.")] = "vm",
+    label_filter: Annotated[Many, typer.Option(help="NAME, NAME* or !NAME of labels; may be repeated.")] = None,
+    annotation_filter: Annotated[Many, typer.Option(help="The same for annotations.")] = None,
+    template_label_filter: Annotated[Many, typer.Option(help="The same for labels of the template.")] = None,
+    template_annotation_filter: Annotated[Many, typer.Option(help="The same for its annotations.")] = None,
+    new_mac_address: Annotated[Many, typer.Option(help="INTERFACE:ADDRESS; may be repeated.")] = None,
+    new_smbios_serial: Annotated[str, typer.Option(help="SMBIOS serial of the new machine.")] = "",
+    output: Format = Output.YAML,
+) -> None:
+    """Write the manifest of a clone to standard output: create clone ... | polyvisor apply -f -."""
+    from polyvisor.cli import create_clone
+
+    made = create_clone.clone(
+        name=name,
+        namespace=namespace,
+        source_name=source_name,
+        source_type=source_type,
+        target_name=target_name,
+        target_type=target_type,
+        filters={"labelFilters": label_filter or (), "annotationFilters": annotation_filter or ()},
+        template_filters={
+            "labelFilters": template_label_filter or (),
+            "annotationFilters": template_annotation_filter or (),
+        },
+        mac_addresses=new_mac_address or (),
+        serial=new_smbios_serial,
     )
     print_structured(made, Output.JSON if output == Output.JSON else Output.YAML)
 

@@ -10,12 +10,28 @@ from typing import TYPE_CHECKING, Protocol
 from polyvisor.api import names
 from polyvisor.api.cluster_resources import DISRUPTION_BUDGETS
 from polyvisor.api.launcher_pods import ATTACHMENT_APP
-from polyvisor.api.resources import KUBEVIRTS, NODES, PODS, POOLS, PVCS, REPLICA_SETS, VMIS, VMS
+from polyvisor.api.resources import (
+    CLONES,
+    KUBEVIRTS,
+    NODES,
+    PODS,
+    POOLS,
+    PVCS,
+    REPLICA_SETS,
+    RESTORES,
+    SNAPSHOT_CONTENTS,
+    SNAPSHOTS,
+    VMIS,
+    VMS,
+)
 from polyvisor.controllers.budgets import BudgetController
+from polyvisor.controllers.clones import CloneController
 from polyvisor.controllers.kubevirt import KubeVirtController
 from polyvisor.controllers.nodes import NodeController
 from polyvisor.controllers.pools import PoolController
 from polyvisor.controllers.replica_set import ReplicaSetController
+from polyvisor.controllers.snapshots import RestoreController, SnapshotClasses, SnapshotController
+from polyvisor.controllers.snapshots.classes import SnapshotSupport
 from polyvisor.controllers.vm import VmController
 from polyvisor.controllers.vmi import GIVE_WAY_SECONDS, VmiController
 from polyvisor.kube import EventRecorder, Informer, KubeClient
@@ -56,12 +72,27 @@ async def run_controllers(
     nodes, claims, kubevirts = Informer(client, NODES), Informer(client, PVCS), Informer(client, KUBEVIRTS)
     replica_sets = Informer(client, REPLICA_SETS, resync_seconds=RESYNC_SECONDS)
     pools = Informer(client, POOLS, resync_seconds=RESYNC_SECONDS)
-    informers = (vms, vmis, replica_sets, pools, pods, nodes, claims, kubevirts)
+    snapshots, contents = Informer(client, SNAPSHOTS), Informer(client, SNAPSHOT_CONTENTS)
+    restores, clones = Informer(client, RESTORES), Informer(client, CLONES)
+    classes = SnapshotClasses(client)
+    support = SnapshotSupport(classes, claims)
+    informers = (vms, vmis, replica_sets, pools, snapshots, contents, restores, clones, pods, nodes, claims, kubevirts)
     recorder = EventRecorder(client, "virtualmachine-controller")
     controllers: list[Runs] = [
-        VmController(client, recorder, registry, vms=vms, vmis=vmis, authorize=many_nodes),
+        VmController(
+            client,
+            recorder,
+            registry,
+            vms=vms,
+            vmis=vmis,
+            authorize=many_nodes,
+            snapshots=support,
+        ),
         ReplicaSetController(client, recorder, replica_sets=replica_sets, vmis=vmis),
         PoolController(client, recorder, pools=pools, vms=vms, vmis=vmis),
+        SnapshotController(client, recorder, classes, registry, snapshots=snapshots, contents=contents, vms=vms),
+        RestoreController(client, recorder, restores=restores, snapshots=snapshots, vmis=vmis),
+        CloneController(client, recorder, support, clones=clones, snapshots=snapshots, restores=restores, vms=vms),
         VmiController(
             client,
             registry,

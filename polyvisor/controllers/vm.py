@@ -44,6 +44,7 @@ from polyvisor.placement import permission
 if TYPE_CHECKING:
     from polyvisor.admission.instancetypes import Expansion
     from polyvisor.api import Obj
+    from polyvisor.controllers.snapshots.classes import SnapshotSupport
     from polyvisor.drivers import DriverRegistry
 
 Key = tuple[str, str]
@@ -70,6 +71,7 @@ class VmController:
         vmis: Informer,
         clock: Callable[[], datetime] = now,
         authorize: bool = False,
+        snapshots: SnapshotSupport | None = None,
         workers: int = 4,
     ) -> None:
         self._client = client
@@ -77,6 +79,7 @@ class VmController:
         self._drivers = drivers
         self._vms, self._vmis = vms, vmis
         self._authorize = authorize
+        self._snapshots = snapshots
         self._clock = clock
         self._made: dict[Key, tuple[Obj, float]] = {}
         self._refusals = Refusals()
@@ -325,7 +328,8 @@ class VmController:
         settled: bool = False,
         ended: tuple[str, str] | None = None,
     ) -> None:
-        status = compute(vm, vmi, failure, self._clock(), settled=settled, ended=ended)
+        snapshots = await self._snapshots.statuses(vm) if self._snapshots is not None else None
+        status = compute(vm, vmi, failure, self._clock(), settled=settled, ended=ended, snapshots=snapshots)
         if status != vm.get("status"):
             self._vms.learn(await self._client.update_status(VMS, vm | {"status": status}))
 

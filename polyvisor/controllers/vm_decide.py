@@ -107,6 +107,8 @@ def _outdated_start(vm: Obj) -> bool:
 
 def _without_instance(vm: Obj, strategy: RunStrategy, at: datetime) -> Decision:
     asked = wants_start(vm)
+    if read_status(vm).get("restoreInProgress"):
+        return Decision(Step.NONE)  # its claims are being replaced
     if strategy == RunStrategy.HALTED:
         return Decision(Step.SWITCH_ON if asked and not _outdated_start(vm) else Step.NONE)
     if strategy == RunStrategy.MANUAL:

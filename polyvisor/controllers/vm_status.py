@@ -42,7 +42,6 @@ OWN_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED, V
 DERIVED_CONDITIONS = frozenset({VmCondition.FAILURE, VmCondition.RESTART_REQUIRED})
 """Those of them that are worked out anew each time."""
 TIMES = frozenset({"lastProbeTime", "lastTransitionTime"})
-NO_SNAPSHOTS = "Polyvisor makes no snapshots of volumes"
 TEMPLATE_CHANGED = "a non-live-updatable field was changed in the template spec"
 """KubeVirt's words, which clients look for."""
 
@@ -80,8 +79,9 @@ def compute(
     *,
     settled: bool = True,
     ended: tuple[str, str] | None = None,
+    snapshots: list[Obj] | None = None,
 ) -> Obj:
-    """Return the whole status.
+    """Return the whole status. ``snapshots`` says which volumes can be snapshotted; without it, what was told stays.
 
     ``failure`` is the reason and message of a step that went wrong, ``ended`` of an instance that failed; ``settled``
     tells that the run strategy's step was taken, so that it counts as the one the machine has run under.
@@ -97,7 +97,8 @@ def compute(
         status["runStrategy"] = str(run_strategy(vm))
     _put(status, "observedGeneration", template.observed_generation(vm, vmi) or None)
     _put(status, "desiredGeneration", vm["metadata"].get("generation"))
-    _put(status, "volumeSnapshotStatuses", _snapshots(vm) or None)
+    if snapshots is not None:
+        _put(status, "volumeSnapshotStatuses", snapshots or None)
     _put(status, "memoryDumpRequest", memory_dump.following(vm, vmi))
     failure = failure or ended or instance_failure(vmi) or _kept_failure(status.get("conditions") or [], vmi)
     status["conditions"] = _conditions(vm, vmi, failure, at)
@@ -122,13 +123,6 @@ def _put(status: Obj, field: str, value: object) -> None:
         status.pop(field, None)
     else:
         status[field] = value
-
-
-def _snapshots(vm: Obj) -> list[Obj]:
-    """Say of each volume that it cannot be put into a snapshot."""
-    volumes = vm["spec"]["template"].get("spec", {}).get("volumes") or []
-    names = [volume["name"] for volume in volumes if volume.get("name")]
-    return [{"name": name, "enabled": False, "reason": NO_SNAPSHOTS} for name in names]
 
 
 def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: datetime) -> list[Obj]:

@@ -173,7 +173,7 @@ def _actions() -> Iterator[Feature]:
         ("screenshot", "Screenshot"),
         ("save", "Save to a file and restore"),
         ("live-migration", "Live migration"),
-        ("snapshot", "Snapshots"),
+        ("snapshot", "Snapshots while running"),
         ("hotplug.interface", "Attach and detach network interfaces while running"),
         ("hotplug.link", "Set a network interface's link up or down while running"),
         ("hotplug.cpu", "Change the number of CPUs while running"),

@@ -23,6 +23,7 @@ from polyvisor.admission import AdmissionContext, Admitted, Operation, admit, gu
 from polyvisor.api.problems import invalid_status
 from polyvisor.api.reading import nested
 from polyvisor.api.resources import (
+    CLONES,
     CLUSTER_INSTANCETYPES,
     CLUSTER_PREFERENCES,
     ENDPOINTS,
@@ -32,6 +33,9 @@ from polyvisor.api.resources import (
     PREFERENCES,
     REFUSED,
     REPLICA_SETS,
+    RESTORES,
+    SNAPSHOT_CONTENTS,
+    SNAPSHOTS,
     VMIS,
     VMS,
     Resource,
@@ -44,7 +48,20 @@ from polyvisor.server.rights import Rights, TooManyQuestions
 
 Obj = dict[str, Any]
 SIZES = (INSTANCETYPES, CLUSTER_INSTANCETYPES, PREFERENCES, CLUSTER_PREFERENCES)
-REVIEWED = (VMS, VMIS, REPLICA_SETS, POOLS, *SIZES, ENDPOINTS, KUBEVIRTS, *REFUSED)
+REVIEWED = (
+    VMS,
+    VMIS,
+    REPLICA_SETS,
+    POOLS,
+    SNAPSHOTS,
+    SNAPSHOT_CONTENTS,
+    RESTORES,
+    CLONES,
+    *SIZES,
+    ENDPOINTS,
+    KUBEVIRTS,
+    *REFUSED,
+)
 API_VERSION = "admission.k8s.io/v1"
 MAX_BODY = 8 * 1024 * 1024
 OPERATIONS: dict[str, Operation] = {"CREATE": "CREATE", "UPDATE": "UPDATE", "DELETE": "DELETE"}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from polyvisor.api import Obj, names
 from polyvisor.api.resources import CDICONFIGS, KUBEVIRTS, NAMESPACES, Resource
+from polyvisor.api.snapshots import LOCAL_CLASS
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
-from polyvisor.standalone.apiserver.kinds import STORAGE_CLASSES, STORAGE_PROFILES
+from polyvisor.standalone.apiserver.kinds import STORAGE_CLASSES, STORAGE_PROFILES, VOLUME_SNAPSHOT_CLASSES
 
 STORAGE_CLASS = "local"
 PROFILE = {
@@ -45,6 +46,17 @@ def storage_class() -> Obj:
     }
 
 
+def snapshot_class() -> Obj:
+    """Return the class of snapshots of those volumes, which are files as well."""
+    return {
+        "apiVersion": VOLUME_SNAPSHOT_CLASSES.api_version,
+        "kind": VOLUME_SNAPSHOT_CLASSES.kind,
+        "metadata": {"name": LOCAL_CLASS},
+        "driver": PROFILE["provisioner"],
+        "deletionPolicy": "Delete",
+    }
+
+
 def storage_profile() -> Obj:
     """Return CDI's object about the class, whose status is written after it."""
     kind = {"apiVersion": STORAGE_PROFILES.api_version, "kind": STORAGE_PROFILES.kind}
@@ -74,6 +86,7 @@ async def bootstrap(client: KubeClient, url: str = "") -> None:
     await _create(client, KUBEVIRTS, kubevirt())
     await _create(client, STORAGE_CLASSES, storage_class())
     await _create(client, STORAGE_PROFILES, storage_profile())
+    await _create(client, VOLUME_SNAPSHOT_CLASSES, snapshot_class())
     await client.patch(STORAGE_PROFILES, STORAGE_CLASS, {"status": PROFILE}, subresource="status")
     await _create(client, CDICONFIGS, imports())
     status = {"uploadProxyURL": url, "filesystemOverhead": {"global": FILESYSTEM_OVERHEAD}}

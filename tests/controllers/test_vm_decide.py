@@ -206,15 +206,6 @@ def test_a_condition_of_which_only_the_times_differ_is_no_change() -> None:
     assert after["lastTransitionTime"] == "2026-01-01T06:00:00Z"
 
 
-def test_each_volume_is_told_that_it_has_no_snapshots() -> None:
-    machine = vm("Halted")
-    assert "volumeSnapshotStatuses" not in compute(machine, None, None, AT)
-    machine["spec"]["template"]["spec"] = {"volumes": [{"name": "root", "emptyDisk": {"capacity": "1Mi"}}]}
-    (status,) = compute(machine, None, None, AT)["volumeSnapshotStatuses"]
-    assert (status["name"], status["enabled"]) == ("root", False)
-    assert "no snapshots" in status["reason"]
-
-
 def failed(uid: str = "i1", **more: Any) -> Obj:
     told = {"type": "Synchronized", "status": "False", "reason": "ErrImagePull", "message": "no such image: x"}
     return vmi("Failed", told, uid=uid, **more)

@@ -57,6 +57,63 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         **READERS,
         **watched(*OWN_RUN, "kubevirt.io/virtualmachines", "kubevirt.io/virtualmachineinstances"),
         **watched(*OWN_RUN, "kubevirt.io/virtualmachineinstancereplicasets", "kubevirt.io/kubevirts"),
+        **{
+            f"snapshot.kubevirt.io/{plural} {verb}": (f"controllers/snapshots/{module}.py", call)
+            for plural, module, kind, verbs in (
+                ("virtualmachinesnapshots", "snapshots", "SNAPSHOTS", ("get", "update")),
+                ("virtualmachinerestores", "restores", "RESTORES", ("get", "update")),
+                (
+                    "virtualmachinesnapshotcontents",
+                    "snapshots",
+                    "SNAPSHOT_CONTENTS",
+                    ("get", "create", "update", "delete"),
+                ),
+            )
+            for verb, call in (
+                *((verb, f"{verb}({kind}" if verb != "get" else kind) for verb in verbs),
+                *((verb, kind) for verb in WATCHED),
+            )
+        },
+        **{
+            f"snapshot.kubevirt.io/{plural}/{part} update": place
+            for plural in ("virtualmachinesnapshots", "virtualmachinesnapshotcontents", "virtualmachinerestores")
+            for part, place in (
+                ("status", ("controllers/snapshots/snapshots.py", "update_status(")),
+                ("finalizers", ("controllers/objects.py", "blockOwnerDeletion")),
+            )
+        },
+        "snapshot.storage.k8s.io/volumesnapshots get": ("controllers/snapshots/volumes.py", "VOLUME_SNAPSHOTS"),
+        "snapshot.storage.k8s.io/volumesnapshots create": (
+            "controllers/snapshots/volumes.py",
+            "create(VOLUME_SNAPSHOTS",
+        ),
+        "snapshot.storage.k8s.io/volumesnapshotclasses list": (
+            "controllers/snapshots/classes.py",
+            "_listed(VOLUME_SNAPSHOT_CLASSES",
+        ),
+        "storage.k8s.io/storageclasses get": ("controllers/snapshots/restores.py", "STORAGE_CLASSES"),
+        "storage.k8s.io/storageclasses list": ("controllers/snapshots/classes.py", "_listed(STORAGE_CLASSES"),
+        **{
+            f"subresources.kubevirt.io/virtualmachineinstances/{name} update": (
+                "controllers/snapshots/source.py",
+                f'"{name}"',
+            )
+            for name in ("freeze", "unfreeze")
+        },
+        "/persistentvolumeclaims delete": ("controllers/snapshots/restores.py", "delete(PVCS"),
+        "cdi.kubevirt.io/datavolumes delete": ("controllers/snapshots/restores.py", "delete(resource"),
+        **{
+            f"snapshot.kubevirt.io/{plural} {verb}": ("controllers/clones/controller.py", call)
+            for plural in ("virtualmachinesnapshots", "virtualmachinerestores")
+            for verb, call in (("create", "create(resource"), ("delete", "delete(resource"))
+        },
+        **watched(*OWN_RUN, "clone.kubevirt.io/virtualmachineclones"),
+        "clone.kubevirt.io/virtualmachineclones delete": ("controllers/clones/controller.py", "delete(CLONES"),
+        "clone.kubevirt.io/virtualmachineclones/status update": (
+            "controllers/clones/controller.py",
+            "update_status(CLONES",
+        ),
+        "clone.kubevirt.io/virtualmachineclones/finalizers update": ("controllers/objects.py", "blockOwnerDeletion"),
         **watched(*OWN_RUN, "pool.kubevirt.io/virtualmachinepools"),
         "pool.kubevirt.io/virtualmachinepools update": ("controllers/pools/controller.py", "update(POOLS"),
         "pool.kubevirt.io/virtualmachinepools/status update": (

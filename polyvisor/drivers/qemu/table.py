@@ -170,10 +170,10 @@ FEATURES: dict[str, Support] = {
         "QEMU can, and Polyvisor does not do it yet",
         "lifecycle.save",
         "lifecycle.live-migration",
-        "lifecycle.snapshot",
         "lifecycle.hotplug.cpu",
         "lifecycle.hotplug.memory",
     ),
+    **yes(f"{DRIVER} qemuDomainSuspend (disks are flushed; their files are copied then)", "lifecycle.snapshot"),
     **yes("libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessHandleReset (on_reboot)", "lifecycle.reboot-policy"),
     **no(
         "libvirt 9.0.0 src/qemu/qemu_capabilities.c virQEMUCapsInitGuestFromBinary",

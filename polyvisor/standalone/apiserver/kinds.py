@@ -66,7 +66,35 @@ STORAGE_PROFILES = Resource(
     columns=(AGE,),
 )
 """CDI's word of what a class of volumes can do, which tools read before they make a claim."""
-STORED = (SERVICES, SERVICE_ACCOUNTS, PVS, STORAGE_CLASSES, STORAGE_PROFILES)
+VOLUME_SNAPSHOTS = replace(
+    cluster.VOLUME_SNAPSHOTS,
+    singular="volumesnapshot",
+    short_names=("vs",),
+    columns=(
+        Column("ReadyToUse", ".status.readyToUse", "boolean"),
+        Column("SourcePVC", ".spec.source.persistentVolumeClaimName"),
+        Column("RestoreSize", ".status.restoreSize"),
+        Column("SnapshotClass", ".spec.volumeSnapshotClassName"),
+        Column("CreationTime", ".status.creationTime", "date"),
+        AGE,
+    ),
+)
+"""The agent makes those of class ``local``, of claims of this machine."""
+VOLUME_SNAPSHOT_CLASSES = replace(
+    cluster.VOLUME_SNAPSHOT_CLASSES,
+    singular="volumesnapshotclass",
+    short_names=("vsclass", "vsclasses"),
+    columns=(Column("Driver", ".driver"), Column("DeletionPolicy", ".deletionPolicy"), AGE),
+)
+STORED = (
+    SERVICES,
+    SERVICE_ACCOUNTS,
+    PVS,
+    STORAGE_CLASSES,
+    STORAGE_PROFILES,
+    VOLUME_SNAPSHOTS,
+    VOLUME_SNAPSHOT_CLASSES,
+)
 
 
 def _empty(group: str, kind: str, *short_names: str, plural: str = "", namespaced: bool = True) -> Resource:
