@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -100,3 +101,25 @@ def test_a_domain_with_more_devices_than_a_board_has_places_ends_well(count: int
 def test_a_domain_of_thousands_of_devices_is_refused_before_anything_is_made_of_it(device: str) -> None:
     with pytest.raises(ConversionError, match="has 513 devices; at most 512"):
         convert(crowded(513, device), MAPPING)
+
+
+EVIL = "x; touch /tmp/evil $(id) `id`"
+PLACED = {
+    "a disk's folder": f"<disk type='file'><source file='/{EVIL}/a'/><target dev='vda' bus='virtio'/></disk>",
+    "a disk's pool": f"<disk type='volume'><source pool='{EVIL}' volume='a'/><target dev='vda' bus='virtio'/></disk>",
+    "a network": f"<interface type='network'><source network='{EVIL}'/><model type='virtio'/></interface>",
+}
+
+
+@pytest.mark.parametrize("pools", [None, {"images": "/images"}], ids=["a file", "an endpoint"])
+@pytest.mark.parametrize("device", PLACED.values(), ids=PLACED)
+def test_a_command_that_is_shown_does_what_it_says_and_no_more(device: str, pools: dict[str, str] | None) -> None:
+    """Who follows the advice pastes it into a shell; what the domain calls its parts is a stranger's text."""
+    given = Mapping(driver="qemu", endpoint="rack4", pools=pools) if pools else Mapping()
+    causes = convert(crowded(1, device), given).causes
+    advice = [one for one in causes if "map" in one]
+    assert advice
+    for one in advice:
+        told = one[one.rindex("--") :]
+        words = shlex.split(told.replace(", where NAME is pod or a network", "").rstrip(")"))
+        assert len(words) == 2, told
