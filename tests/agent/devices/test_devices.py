@@ -59,7 +59,6 @@ class Kubelet:
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
 
     async def plugins(self, count: int) -> dict[str, RegisterRequest]:
         async with asyncio.timeout(20):
@@ -190,6 +189,22 @@ async def test_a_device_that_has_gone_is_not_given_out(offered: dict[str, Regist
         await allocate(node, offered["devices.kubevirt.io/tun"])
     assert refused.value.status is Status.FAILED_PRECONDITION
     assert "tun cannot be given out" in str(refused.value.message)
+
+
+async def test_a_kubelet_that_keeps_its_connection_does_not_hold_up_the_end(node: Node) -> None:
+    await node.kubelet.start()
+    task = asyncio.create_task(node.keeper().run())
+    channel = node.kubelet.channel((await node.kubelet.plugins(2))["devices.kubevirt.io/kvm"])
+    watch: Any = UnaryStreamMethod(channel, f"{SERVICE}ListAndWatch", Empty, Devices)
+    async with watch.open() as stream:
+        await stream.send_message(Empty(), end=True)
+        await lists(stream)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=10)
+        assert done, "it waits for the kubelet, which waits for news of the devices"
+        await stream.cancel()
+    channel.close()
+    assert not list(node.kubelet.folder.glob("polyvisor-*"))
 
 
 async def test_plugins_register_again_with_a_kubelet_that_starts_anew(node: Node) -> None:
