@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from polyvisor.agent.incoming import Incoming
+from polyvisor.agent.imports.incoming import Incoming
 
 MIB = 1024 * 1024
 SIZE = 512 * MIB

@@ -19,7 +19,7 @@ from statistics import median
 
 from bench import page
 from bench.home import Home, Obj, home, machine, post_and_wait
-from polyvisor.agent.link import open_console
+from polyvisor.agent.link.connection import open_console
 from polyvisor.api.resources import VMIS
 from polyvisor.cli.client import Client
 from polyvisor.cli.streams import opened

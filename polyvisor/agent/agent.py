@@ -16,38 +16,41 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polyvisor.agent import guests, logs, paused, pruning, streams
-from polyvisor.agent import link as launcher_link
-from polyvisor.agent.access import AccessKeeper
-from polyvisor.agent.claims import ClaimKeeper
-from polyvisor.agent.confinement import Confinement
-from polyvisor.agent.cpus import CpuSource, HostCpus, PodCpus
-from polyvisor.agent.descriptors import Readers
-from polyvisor.agent.id_ranges import IdRanges
-from polyvisor.agent.images import ImageStore
-from polyvisor.agent.importing import Importing
-from polyvisor.agent.kept import StateKeeper
-from polyvisor.agent.launcher_images import LauncherImages
-from polyvisor.agent.launchers import Launchers
-from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.files import logs
+from polyvisor.agent.guests import agents
+from polyvisor.agent.guests.access import AccessKeeper
+from polyvisor.agent.images.registry import Registries
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.imports.importing import Importing
+from polyvisor.agent.launchers.confinement import Confinement
+from polyvisor.agent.launchers.launcher_images import LauncherImages
+from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id
+from polyvisor.agent.launchers.processes import Launchers
+from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link, open_console
+from polyvisor.agent.link.descriptors import Readers
+from polyvisor.agent.link.streams import ByteStream, Connect, Screens, Stream, UsbSlots, port_of, screenshot
+from polyvisor.agent.live import paused
+from polyvisor.agent.live.power import power_down
+from polyvisor.agent.live.probes import ProbeKeeper
+from polyvisor.agent.live.render import USB_SLOTS
+from polyvisor.agent.live.statistics import Statistics
 from polyvisor.agent.network.bridged import BridgedNetworks
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.pods import Networks, PodNetworks
-from polyvisor.agent.node import NodeKeeper
-from polyvisor.agent.pod_launchers import PodLaunchers
-from polyvisor.agent.pod_machines import PodMachineAgent
-from polyvisor.agent.pod_node import PodNode
-from polyvisor.agent.power import power_down
-from polyvisor.agent.probes import ProbeKeeper
-from polyvisor.agent.probing import gone
-from polyvisor.agent.real_node import RealNodeKeeper
-from polyvisor.agent.registry import Registries
-from polyvisor.agent.render import USB_SLOTS
+from polyvisor.agent.node.cpus import CpuSource, HostCpus, PodCpus
+from polyvisor.agent.node.id_ranges import IdRanges
+from polyvisor.agent.node.probing import gone
+from polyvisor.agent.node.real_node import RealNodeKeeper
+from polyvisor.agent.node.registration import NodeKeeper
+from polyvisor.agent.platform import pruning
+from polyvisor.agent.platform.pod_launchers import PodLaunchers
+from polyvisor.agent.platform.pod_machines import PodMachineAgent
+from polyvisor.agent.platform.pod_node import PodNode
+from polyvisor.agent.platform.virtual_node import VirtualNode
 from polyvisor.agent.settings import Settings
-from polyvisor.agent.sources import Places
-from polyvisor.agent.statistics import Statistics
-from polyvisor.agent.streams import ByteStream, Screens, Stream, UsbSlots
-from polyvisor.agent.virtual_node import VirtualNode, owner_uid, pod_id
+from polyvisor.agent.storage.claims import ClaimKeeper
+from polyvisor.agent.storage.kept import StateKeeper
+from polyvisor.agent.storage.sources import Places
 from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj, node_names
 from polyvisor.api.reading import read_status
@@ -56,7 +59,7 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
 
 if TYPE_CHECKING:
-    from polyvisor.agent.devices.keeper import DeviceKeeper
+    from polyvisor.agent.node.devices.keeper import DeviceKeeper
 
 K = TypeVar("K", bound=Hashable)
 COMPONENT = "virt-handler"
@@ -145,7 +148,7 @@ class Agent:
             not_ready=lambda vmi: self._probes.not_ready(vmi),
             access_outcome=lambda vmi: self._access.outcome(vmi),
         )
-        self._guests = guests.GuestKeeper(self._vmis, self._link_of, self._machines.look)
+        self._guests = agents.GuestKeeper(self._vmis, self._link_of, self._machines.look)
         self.statistics = Statistics(settings.node_name, self._living, registry, deprecated=self._deprecated)
         self._access = AccessKeeper(
             self._vmis, self._events, self._link_of, self._machines.access_secrets, self._machines.look
@@ -279,7 +282,7 @@ class Agent:
         return self.importing.insecure() if self.importing is not None else set()
 
     def _devices(self, folder: Path) -> DeviceKeeper:
-        from polyvisor.agent.devices.keeper import DeviceKeeper  # only a kubelet's node needs gRPC
+        from polyvisor.agent.node.devices.keeper import DeviceKeeper  # only a kubelet's node needs gRPC
 
         devices = {name: Path(path) for name, path in node_names.DEVICES.items()}
         return DeviceKeeper(folder, devices, self._settings.state / "devices")
@@ -288,7 +291,7 @@ class Agent:
         pod = self._machines.pod_of(vmi)
         return self._launchers.get(pod_id(pod)) if pod is not None else None
 
-    def _connect_of(self, vmi: Obj) -> streams.Connect:
+    def _connect_of(self, vmi: Obj) -> Connect:
         pod = self._machines.pod_of(vmi)
         return partial(self.networks.socket, pod_id(pod) if pod is not None else "")
 
@@ -331,27 +334,27 @@ class Agent:
                 self._guests.queue.add((namespace, name))
             return {}
         if operation == "guestosinfo":
-            return await guests.everything(link)
+            return await agents.everything(link)
         if operation == "userlist":
-            return {"items": await guests.users(link)}
+            return {"items": await agents.users(link)}
         if operation == "filesystemlist":
-            return {"items": await guests.filesystems(link)}
+            return {"items": await agents.filesystems(link)}
         raise LauncherError(f"unknown operation {operation!r}")
 
     async def open(self, namespace: str, name: str, stream: str, **arguments: Any) -> ByteStream:
         """Open a stream to a machine: ``console``, ``vnc`` (``preserve``), ``screenshot``, ``usbredir`` or ``port``."""
         vmi, link = await self._running(namespace, name)
         if stream == "console":
-            return Stream(*await launcher_link.open_console(link.path))
+            return Stream(*await open_console(link.path))
         if stream == "vnc":
             return await self._screens.open(vmi["metadata"]["uid"], link.path, preserve=bool(arguments.get("preserve")))
         if stream == "usbredir":
             return await self._usb_slots.open(vmi["metadata"]["uid"], link.path, USB_SLOTS)
         if stream == "screenshot":
-            return await streams.screenshot(link.path, self._readers, wake=bool(arguments.get("wake")))
+            return await screenshot(link.path, self._readers, wake=bool(arguments.get("wake")))
         if stream == "port":
             port, protocol = int(arguments["port"]), str(arguments["protocol"])
-            return await streams.port_of(vmi, link.path, port, protocol, self._connect_of(vmi))
+            return await port_of(vmi, link.path, port, protocol, self._connect_of(vmi))
         raise LauncherError(f"unknown stream {stream!r}")
 
     async def read_log(

@@ -18,8 +18,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from polyvisor.agent.link import LauncherError, LauncherGone
-from polyvisor.agent.streams import ByteStream
+from polyvisor.agent.link.connection import LauncherError, LauncherGone
+from polyvisor.agent.link.streams import ByteStream
 from polyvisor.api import Obj
 from polyvisor.api.names import API_CLIENT_NAME
 

@@ -12,21 +12,22 @@ import copy
 import logging
 from collections.abc import Callable
 
-from polyvisor.agent import cards, described, dumps, holds, hotplug, huge_pages, media, render, status, storage
-from polyvisor.agent.claims import ClaimKeeper
-from polyvisor.agent.contents import data_of
-from polyvisor.agent.cpus import CpuSource
+from polyvisor.agent.backoff import StepBackoff
 from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
-from polyvisor.agent.id_ranges import IdRanges
-from polyvisor.agent.launcher_pods import recorded
-from polyvisor.agent.launchers import Launchers
-from polyvisor.agent.link import LauncherError, LauncherGone, Link
+from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id, recorded
+from polyvisor.agent.launchers.processes import Launchers
+from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link
+from polyvisor.agent.live import cards, described, dumps, hotplug, media, render, status
+from polyvisor.agent.live.power import power_down, vmi_deadline
 from polyvisor.agent.network.pods import sources
-from polyvisor.agent.patience import Patience
-from polyvisor.agent.power import power_down, vmi_deadline
-from polyvisor.agent.prepared import Prepared, prepared
-from polyvisor.agent.sources import Places
-from polyvisor.agent.virtual_node import owner_uid, pod_id
+from polyvisor.agent.node import huge_pages
+from polyvisor.agent.node.cpus import CpuSource
+from polyvisor.agent.node.id_ranges import IdRanges
+from polyvisor.agent.storage import holds, making
+from polyvisor.agent.storage.claims import ClaimKeeper
+from polyvisor.agent.storage.contents import data_of
+from polyvisor.agent.storage.prepared import Prepared, prepared
+from polyvisor.agent.storage.sources import Places
 from polyvisor.api import Obj
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
@@ -90,7 +91,7 @@ class MachineAgent:
         self._plugger = hotplug.Plugger(self._shelves(), self._unfilled, self._holds)
         self._drives = media.Drives(self._plugger)
         self._dumper = dumps.Dumper(self._plugger.shelves, self._holds, self.look)
-        self._patience = Patience()
+        self._backoff = StepBackoff()
         pods.on_change(self._pod_changed)
         vmis.on_change(self._vmi_changed)
 
@@ -113,7 +114,7 @@ class MachineAgent:
     def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None or (new.get("status") or {}).get("phase") in FINAL_PHASES:
             for uid in self._holds.waiting():
-                self._patience.worked(uid)
+                self._backoff.worked(uid)
                 self.look(uid)
         vmi = new or old
         if vmi is not None:
@@ -202,10 +203,10 @@ class MachineAgent:
             return None
         if pod["metadata"].get("deletionTimestamp"):
             return None
-        if left := self._patience.left(vmi["metadata"]["uid"]):
+        if left := self._backoff.left(vmi["metadata"]["uid"]):
             return left
         await self._start(vmi, pod, link, driver)
-        self._patience.worked(vmi["metadata"]["uid"])
+        self._backoff.worked(vmi["metadata"]["uid"])
         await self._is_running(vmi, pod, link, driver)
         self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
         self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
@@ -243,7 +244,7 @@ class MachineAgent:
         for claim in inputs.claims.values():
             await self._claim_keeper.bind(claim)
         more = places, inputs, self._progress(vmi), workshop
-        return await asyncio.to_thread(storage.prepare, vmi, driver, folder, *more)
+        return await asyncio.to_thread(making.prepare, vmi, driver, folder, *more)
 
     async def _prepared(self, pod: Obj) -> Prepared | None:
         """Return what was made ready for a machine, if it was."""
@@ -258,14 +259,14 @@ class MachineAgent:
 
         return report
 
-    async def _inputs(self, vmi: Obj, pod: Obj, driver: Driver) -> storage.Inputs:
+    async def _inputs(self, vmi: Obj, pod: Obj, driver: Driver) -> making.Inputs:
         """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
-        wanted, resolver = storage.needed(vmi), self._launchers.networks.resolver(vmi, pod)
+        wanted, resolver = making.needed(vmi), self._launchers.networks.resolver(vmi, pod)
         secrets = await self._secrets(wanted.secrets, vmi)
         named = (await self._named(CONFIGMAPS, wanted.configmaps, vmi)).items()
         configmaps = {name: data_of(found, "data", "binaryData") for name, found in named}
         first = await self._ids.given(pod, driver)
-        return storage.Inputs(secrets, await self._claims(vmi), configmaps, pod, {}, resolver, first)
+        return making.Inputs(secrets, await self._claims(vmi), configmaps, pod, {}, resolver, first)
 
     async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
         found = await self._named(SECRETS, names, vmi)
@@ -276,7 +277,7 @@ class MachineAgent:
         return await self._secrets(set(access_secrets(vmi["spec"])), vmi)
 
     async def _claims(self, vmi: Obj) -> dict[str, Obj]:
-        return await self._named(PVCS, storage.needed(vmi).claims, vmi)
+        return await self._named(PVCS, making.needed(vmi).claims, vmi)
 
     async def _named(self, resource: Resource, names: set[str], vmi: Obj) -> dict[str, Obj]:
         """Return those of the named objects in the machine's namespace that exist."""
@@ -381,10 +382,9 @@ class MachineAgent:
 
     async def _failed(self, vmi: Obj, error: AgentError) -> float | None:
         """Show why a machine cannot be started; try again, unless that is pointless."""
-        new = copy.deepcopy(vmi.get("status") or {})
+        new, message, reason = copy.deepcopy(vmi.get("status") or {}), str(error), error.reason
         status.take_over(new)
-        message, reason = str(error), error.reason
-        if reason == IMAGE_FAILED and error.retry and self._patience.failures(vmi["metadata"]["uid"]):
+        if reason == IMAGE_FAILED and error.retry and self._backoff.failures(vmi["metadata"]["uid"]):
             message, reason = f"Back-off pulling image: {message}", IMAGE_BACK_OFF
         log.warning("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], message)
         status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", reason, message)
@@ -392,7 +392,7 @@ class MachineAgent:
             status.finish(new, Phase.FAILED, reason, message)
         await self._write(vmi, new)
         self._events.event(vmi, EventType.WARNING, reason, message)
-        return self._patience.failed(vmi["metadata"]["uid"]) if error.retry else None
+        return self._backoff.failed(vmi["metadata"]["uid"]) if error.retry else None
 
     async def _write(self, vmi: Obj, new: Obj) -> None:
         status.keep_trouble(vmi.get("status") or {}, new)

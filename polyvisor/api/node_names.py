@@ -28,7 +28,7 @@ def huge_pages(size: int) -> str:
 
 
 DRIVERS_ANNOTATION = "hypervisor.kubevirt.io/drivers"
-"""On a Node: what each driver's probe found, as JSON (:mod:`polyvisor.agent.probing`)."""
+"""On a Node: what each driver's probe found, as JSON (:mod:`polyvisor.agent.node.probing`)."""
 
 DRIVERS_PATH = "/polyvisor/drivers"
 """Of the standalone API server: POST tries this machine's drivers again, and answers with that report."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from polyvisor.agent import decoding
-from polyvisor.agent.confinement import Confinement
+from polyvisor.agent.images import decoding
+from polyvisor.agent.launchers.confinement import Confinement
 from polyvisor.api import Obj
 
 LAUNCHER = "polyvisor.launcher"

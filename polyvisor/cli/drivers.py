@@ -25,7 +25,7 @@ from polyvisor.kube.errors import ApiError
 from polyvisor.standalone.state import StateFolder, running
 
 if TYPE_CHECKING:
-    from polyvisor.agent.prober import Prober
+    from polyvisor.agent.node.prober import Prober
     from polyvisor.cli.client import Client
     from polyvisor.drivers.base import ProbeResult
 
@@ -95,8 +95,8 @@ def _of_running(state: StateFolder) -> list[Obj] | None:
 def _probed(state: StateFolder) -> list[Obj]:
     import asyncio
 
-    from polyvisor.agent.prober import Prober
-    from polyvisor.agent.probing import report_of
+    from polyvisor.agent.node.prober import Prober
+    from polyvisor.agent.node.probing import report_of
     from polyvisor.drivers import registry
 
     note("Polyvisor is not running here: trying the drivers now, which may take some seconds.")

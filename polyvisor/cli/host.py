@@ -55,7 +55,7 @@ def up(context: Context, *, foreground: bool, port: int, timeout: float | None, 
 
 def _tell_drivers(context: Context) -> None:
     """Tell which drivers work now, as the start did then; what was missing may have been installed since."""
-    from polyvisor.agent.probing import told
+    from polyvisor.agent.node.probing import told
     from polyvisor.cli.drivers import try_again
 
     session = Context(str(context.state.kubeconfig), "", context.state).connect()

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polyvisor.agent.launchers import process_of
+from polyvisor.agent.launchers.processes import process_of
 from polyvisor.drivers.pace import Deadline
 from polyvisor.standalone.failure import TIMEOUT, StartError
 from polyvisor.standalone.state import StateFolder, running

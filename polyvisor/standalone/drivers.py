@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from polyvisor.agent.node import NodeKeeper
+from polyvisor.agent.node.registration import NodeKeeper
 from polyvisor.api.node_names import DRIVERS_PATH
 from polyvisor.server.errors import Refusal, answering
 

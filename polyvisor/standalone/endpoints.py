@@ -16,10 +16,10 @@ from starlette.routing import BaseRoute, Route
 
 from polyvisor.adoption import ConversionError
 from polyvisor.adoption.takeover import Takeover
-from polyvisor.agent.endpoint.agent import EndpointAgent
-from polyvisor.agent.endpoint.inventory import Domain
-from polyvisor.agent.endpoint.keeper import Keeper
-from polyvisor.agent.endpoint.link import HostError
+from polyvisor.agent.platform.endpoint.agent import EndpointAgent
+from polyvisor.agent.platform.endpoint.inventory import Domain
+from polyvisor.agent.platform.endpoint.keeper import Keeper
+from polyvisor.agent.platform.endpoint.link import HostError
 from polyvisor.api import Obj
 from polyvisor.api.metadata import dns_label_error, dns_subdomain_error
 from polyvisor.api.quantity import format_quantity

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from polyvisor.agent.agent import Agent
-from polyvisor.agent.endpoint.access import EndpointAccess
-from polyvisor.agent.endpoint.agent import EndpointAgent
-from polyvisor.agent.endpoint.link import HostError
-from polyvisor.agent.link import LauncherError
+from polyvisor.agent.link.connection import LauncherError
+from polyvisor.agent.platform.endpoint.access import EndpointAccess
+from polyvisor.agent.platform.endpoint.agent import EndpointAgent
+from polyvisor.agent.platform.endpoint.link import HostError
 from polyvisor.agent.serving import code_of
 from polyvisor.api import Obj
 from polyvisor.api.endpoint_names import endpoint_of_node

@@ -20,12 +20,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from polyvisor.agent.agent import Agent
-from polyvisor.agent.endpoint.agent import EndpointAgent
-from polyvisor.agent.launchers import Launchers, process_of
-from polyvisor.agent.link import LauncherError
-from polyvisor.agent.probing import driver_report, told
+from polyvisor.agent.imports.uploads import Uploads
+from polyvisor.agent.launchers.processes import Launchers, process_of
+from polyvisor.agent.link.connection import LauncherError
+from polyvisor.agent.node.probing import driver_report, told
+from polyvisor.agent.platform.endpoint.agent import EndpointAgent
 from polyvisor.agent.settings import Settings
-from polyvisor.agent.uploads import Uploads
 from polyvisor.api import Obj, node_names
 from polyvisor.api.names import KUBEVIRT_NAME, KUBEVIRT_NAMESPACE
 from polyvisor.api.reading import read_status

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.uploads import Uploads
+from polyvisor.agent.imports.uploads import Uploads
 from polyvisor.standalone.apiserver.auth import UPLOAD_PATHS
 
 TOKENS = "/apis/upload.cdi.kubevirt.io/v1beta1/namespaces/{namespace}/uploadtokenrequests"

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polyvisor.agent import containers, render
-from polyvisor.agent.images import ImageStore
-from polyvisor.agent.sources import Places
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.link import containers
+from polyvisor.agent.live import render
+from polyvisor.agent.storage.sources import Places
 from polyvisor.drivers.base import Driver, LauncherPlan, ProbeResult, RootKind, Support, Verdict
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polyvisor.agent.launcher_messages import LINE_LIMIT
+from polyvisor.agent.link.launcher_messages import LINE_LIMIT
 
 HELLO = b'{"hello": {"version": 1}}\n'
 DEEP = 100_000

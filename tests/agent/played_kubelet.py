@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from polyvisor.agent.pod_launchers import EMPTY_DIRS
+from polyvisor.agent.platform.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.process import Handler
 from polyvisor.api import names
 from polyvisor.api.launcher_pods import DRIVER_ANNOTATION

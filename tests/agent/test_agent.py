@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from polyvisor.agent.agent import _controller
-from polyvisor.agent.link import LauncherError, LauncherGone
+from polyvisor.agent.link.connection import LauncherError, LauncherGone
 from polyvisor.kube import Controller, WorkQueue
 from polyvisor.kube.tasks import end_task
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import render, settings
+from polyvisor.agent import settings
 from polyvisor.agent.agent import Agent
-from polyvisor.agent.launchers import folder_id, process_of
-from polyvisor.agent.probing import driver_report
+from polyvisor.agent.launchers.processes import folder_id, process_of
+from polyvisor.agent.live import render
+from polyvisor.agent.node.probing import driver_report
 from polyvisor.api import names
 from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
 from polyvisor.api.resources import CONFIGMAPS, EVENTS, LEASES, NODES, PODS, PVCS, VMIS

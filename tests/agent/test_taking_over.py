@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import render, status
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.live import render, status
 from polyvisor.agent.network.plan import Card
-from polyvisor.agent.pod_launchers import PodLaunchers
-from polyvisor.agent.pod_machines import is_complete
-from polyvisor.agent.pod_node import BRISK_PAUSE, PodNode
+from polyvisor.agent.platform.pod_launchers import PodLaunchers
+from polyvisor.agent.platform.pod_machines import is_complete
+from polyvisor.agent.platform.pod_node import BRISK_PAUSE, PodNode
 from polyvisor.agent.process import Handler
 from polyvisor.api.resources import PODS, VMIS
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from polyvisor.agent import decoding
+from polyvisor.agent.images import decoding
 from polyvisor.cli import confinement
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polyvisor.agent.endpoint.agent import EndpointAgent
+from polyvisor.agent.platform.endpoint.agent import EndpointAgent
 from polyvisor.cli.app import run
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
@@ -25,7 +25,7 @@ from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
-from tests.agent.endpoint.conftest import drivers as drivers
+from tests.agent.platform.endpoint.conftest import drivers as drivers
 from tests.cli.conftest import Result
 
 TEST = "test:///default"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from polyvisor.agent import render as agent_render
-from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.live import render as agent_render
+from polyvisor.agent.storage.disks import DiskFile
 from polyvisor.domain import DiskSource, DomainContext, render
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver

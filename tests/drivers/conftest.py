@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent.images import ImageStore
+from polyvisor.agent.images.store import ImageStore
 from polyvisor.domain import DomainContext
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, ProbeResult, RootKind

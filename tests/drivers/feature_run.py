@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.admission import AdmissionContext, admit
-from polyvisor.agent.disks import claim_disk, claim_folder
-from polyvisor.agent.images import ImageStore
-from polyvisor.agent.prepared import Prepared
-from polyvisor.agent.sources import Places
-from polyvisor.agent.storage import Inputs, prepare
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.storage.disks import claim_disk, claim_folder
+from polyvisor.agent.storage.making import Inputs, prepare
+from polyvisor.agent.storage.prepared import Prepared
+from polyvisor.agent.storage.sources import Places
 from polyvisor.api import VirtualMachineInstance
 from polyvisor.api.resources import VMIS
 from polyvisor.domain import DiskSource, DomainContext, domain_name, domain_uuid, render

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent.images import ImageStore
-from polyvisor.agent.prepared import Prepared
-from polyvisor.agent.render import domain_xml
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.live.render import domain_xml
+from polyvisor.agent.storage.prepared import Prepared
 from polyvisor.drivers.lxc import LxcDriver
 from polyvisor.prerequisites import advised
 from polyvisor.testing import bench

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent.images import ImageStore
-from polyvisor.agent.sources import Places
-from polyvisor.agent.storage import Inputs, prepare
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.storage.making import Inputs, prepare
+from polyvisor.agent.storage.sources import Places
 from polyvisor.domain import DomainContext, domain_uuid, render
 from polyvisor.drivers.base import Verdict
 from polyvisor.drivers.features import BY_ID
@@ -68,10 +68,10 @@ ELSEWHERE = {
         *("lifecycle.start-paused", "lifecycle.reboot-policy"),
     ),
     "tests/drivers/test_real_statistics.py": ("lifecycle.statistics",),
-    "tests/agent/test_storage.py": (
+    "tests/agent/storage/test_making.py": (
         *("volume.container-disk", "volume.cloud-init", "volume.config-drive", "volume.data-volume"),
     ),
-    "tests/agent/test_contents.py": ("volume.service-account",),
+    "tests/agent/storage/test_contents.py": ("volume.service-account",),
     "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "interface.absent"),
 }
 

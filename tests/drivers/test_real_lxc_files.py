@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent import shifting
-from polyvisor.agent.images import ImageStore
+from polyvisor.agent.files import shifting
+from polyvisor.agent.images.store import ImageStore
 from polyvisor.domain import DomainContext, render
 from polyvisor.domain.ids import TRIAL
 from polyvisor.drivers.lxc import LxcDriver

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from polyvisor.agent.descriptors import ask_for_descriptor
-from polyvisor.agent.images import ImageStore
-from polyvisor.agent.link import LauncherError
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.link.connection import LauncherError
+from polyvisor.agent.link.descriptors import ask_for_descriptor
 from polyvisor.domain import render
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, ProbeResult, Verdict

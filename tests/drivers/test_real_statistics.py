@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from polyvisor.agent.statistics import samples
+from polyvisor.agent.live.statistics import samples
 from polyvisor.domain import DomainContext, render
 from polyvisor.drivers.base import Driver
 from polyvisor.kube.metrics import Families

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import containers
-from polyvisor.agent.images import ImageStore
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.link import containers
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.pods import PodNetworks, sources, trial
 from polyvisor.api import VirtualMachineInstance

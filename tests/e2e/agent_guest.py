@@ -16,7 +16,7 @@ sys.path.insert(0, str(TOP / "tools"))
 import guest_images  # noqa: E402
 from oci_layout import Entry, Layout  # noqa: E402
 
-from polyvisor.agent.images import ImageStore  # noqa: E402
+from polyvisor.agent.images.store import ImageStore  # noqa: E402
 from tests.needs import need  # noqa: E402
 
 IMAGE = "localhost/polyvisor/agent-kernel:1"

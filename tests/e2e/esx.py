@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import libvirt
 
 from polyvisor.api import Obj
-from tests.agent.endpoint.conftest import endpoint, secret
+from tests.agent.platform.endpoint.conftest import endpoint, secret
 from tests.e2e.goprograms import NoGo, program
 from tests.needs import unmet
 

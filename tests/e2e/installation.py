@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from polyvisor.agent.node import _address
+from polyvisor.agent.node.registration import _address
 from polyvisor.api.resources import NODES, Resource
 from polyvisor.drivers import registry
 from polyvisor.drivers.pace import Deadline

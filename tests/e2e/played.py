@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polyvisor.agent import status
+from polyvisor.agent.live import status
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType, Reason
 from polyvisor.api.resources import VMIS

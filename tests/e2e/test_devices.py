@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent.devices.keeper import DeviceKeeper
+from polyvisor.agent.node.devices.keeper import DeviceKeeper
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import eventually
 from tests.e2e.node import PAUSE, Node

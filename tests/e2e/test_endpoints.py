@@ -10,7 +10,7 @@ import pytest
 from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.client import Client
 from polyvisor.kube.errors import ApiError
-from tests.agent.endpoint.hosts import HypervisorHost
+from tests.agent.platform.endpoint.hosts import HypervisorHost
 from tests.folders import short_folder
 from tests.needs import need, need_root
 

@@ -11,10 +11,10 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from polyvisor.agent.endpoint import keeper
-from polyvisor.agent.endpoint.link import HostError
-from polyvisor.agent.endpoint.plan import Observed, status_of
-from polyvisor.agent.images import ImageStore
+from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.platform.endpoint import keeper
+from polyvisor.agent.platform.endpoint.link import HostError
+from polyvisor.agent.platform.endpoint.plan import Observed, status_of
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.resources import ENDPOINTS, PVCS, VMIS
@@ -24,11 +24,11 @@ from polyvisor.drivers.esx import EsxDriver
 from polyvisor.launcher.endpoint.https import Access, put
 from polyvisor.launcher.endpoint.owned import Refused
 from tests.agent.conftest import Layout, folder, member, tar
-from tests.agent.endpoint.conftest import Watched
-from tests.agent.endpoint.conftest import drivers as drivers
-from tests.agent.endpoint.conftest import watched as watched
-from tests.agent.endpoint.world import World, installed, phase
-from tests.agent.endpoint.world import condition as condition_of
+from tests.agent.platform.endpoint.conftest import Watched
+from tests.agent.platform.endpoint.conftest import drivers as drivers
+from tests.agent.platform.endpoint.conftest import watched as watched
+from tests.agent.platform.endpoint.world import World, installed, phase
+from tests.agent.platform.endpoint.world import condition as condition_of
 from tests.e2e.esx import PASSWORD, STORE, EsxHost, esx_host
 from tests.folders import short_folder
 

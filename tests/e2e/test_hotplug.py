@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import media
-from polyvisor.agent.disks import DiskFile
+from polyvisor.agent.live import media
+from polyvisor.agent.storage.disks import DiskFile
 from polyvisor.testing import Bench, Client
 from tests.drivers.feature_machines import Guest
 from tests.drivers.feature_run import start

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import render
 from polyvisor.agent.agent import Agent, Settings
+from polyvisor.agent.live import render
 from polyvisor.api.resources import NODES, PODS, VMIS, VMS, Resource
 from polyvisor.controllers import run_controllers
 from polyvisor.drivers import DriverRegistry

@@ -189,9 +189,9 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         **watched("agent/agent.py", "Informer(", "kubevirt.io/virtualmachineinstances", "/pods"),
         "kubevirt.io/virtualmachineinstances update": ("agent/vmi.py", "update_status(VMIS"),
         "/persistentvolumeclaims get": ("agent/vmi.py", "_named(PVCS"),
-        "/nodes get": ("agent/real_node.py", "get(NODES"),
-        "/nodes patch": ("agent/real_node.py", "patch(NODES"),
-        "/nodes/status patch": ("agent/node.py", 'subresource="status"'),
+        "/nodes get": ("agent/node/real_node.py", "get(NODES"),
+        "/nodes patch": ("agent/node/real_node.py", "patch(NODES"),
+        "/nodes/status patch": ("agent/node/registration.py", 'subresource="status"'),
         **EVENTS,
     },
 }

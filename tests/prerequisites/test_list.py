@@ -27,14 +27,14 @@ TOP = Path(__file__).resolve().parents[2]
 FOLDERS = ("polyvisor", "tests", "tools", "bench")
 SCRIPTS = ("tools/setup", "tools/demo", "tools/clean", "tools/lint", "tools/lock", "tools/clean-room/steps", ".ci/run")
 UNKNOWN = {
-    "tests/agent/endpoint/hosts.py": "programs of the list, behind nsenter",
-    "polyvisor/agent/confinement.py": "unshare, to try what a launcher is confined by",
-    "polyvisor/agent/launchers.py": "a launcher: this Python, behind nsenter where a Pod has networks, and unshare",
+    "tests/agent/platform/endpoint/hosts.py": "programs of the list, behind nsenter",
+    "polyvisor/agent/launchers/confinement.py": "unshare, to try what a launcher is confined by",
+    "polyvisor/agent/launchers/processes.py": "a launcher: Python, behind nsenter in a Pod's networks, and unshare",
     "polyvisor/cli/vnc.py": "a viewer out of VIEWERS",
     "polyvisor/kube/credentials.py": "a plug-in that the user's kubeconfig names",
     "polyvisor/prerequisites/__init__.py": "nothing: it looks for a program that a message names",
-    "tests/agent/test_confinement.py": "unshare and a shell",
-    "tests/agent/test_hostile_images.py": "bwrap and a shell",
+    "tests/agent/launchers/test_confinement.py": "unshare and a shell",
+    "tests/agent/images/test_hostile_images.py": "bwrap and a shell",
     "tests/e2e/test_virtctl.py": "a virtctl that is built here",
     "tests/lab/host.py": "the emulator, behind setpriv",
     "tests/test_needs.py": "Python and cat, as another user",
@@ -132,7 +132,7 @@ def test_a_module_that_is_taken_away_is_missed(module: str) -> None:
     left = [entry for entry in prerequisites.everything() if module not in libvirt_modules.brought(entry.files)]
     places = undeclared_modules(left).pop(module)
     assert any(place.startswith("polyvisor/launcher/endpoint/") for place in places)
-    assert any(place.startswith("tests/agent/endpoint/") for place in places)
+    assert any(place.startswith("tests/agent/platform/endpoint/") for place in places)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_the_clean_room_tries_every_test_that_runs_an_installed_program() -> Non
     elsewhere = ("tests/e2e/", "tests/lab/", "tests/tools/", "tests/prerequisites/")
     tests = {file for file in files if file.startswith("tests/") and not file.startswith(elsewhere)}
     assert {file for file in tests if not any(Path(file).is_relative_to(place) for place in tried)} == set()
-    assert "tests/agent/test_contents.py" in tests
+    assert "tests/agent/storage/test_contents.py" in tests
 
 
 def test_calls_that_cannot_be_followed_are_explained() -> None:

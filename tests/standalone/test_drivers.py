@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 from starlette.applications import Starlette
 
-from polyvisor.agent.node import NodeKeeper
+from polyvisor.agent.node.registration import NodeKeeper
 from polyvisor.api.node_names import DRIVERS_PATH
 from polyvisor.standalone.drivers import DriverDoor
-from tests.agent.test_node import Server, keeper_of
-from tests.agent.test_prober import FAILS, WORKS, Played
+from tests.agent.node.test_prober import FAILS, WORKS, Played
+from tests.agent.node.test_registration import Server, keeper_of
 
 
 async def ask(keeper: NodeKeeper | None) -> httpx.Response:

@@ -15,9 +15,9 @@ import subprocess
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
-from polyvisor.agent import safepath
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.link import Link
+from polyvisor.agent.files import safepath
+from polyvisor.agent.link.connection import Link
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.facts import look
 from polyvisor.agent.network.namespace import Namespace, NetworkError

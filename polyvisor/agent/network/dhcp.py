@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from polyvisor.agent import safepath
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.files import safepath
 from polyvisor.agent.network.namespace import Namespace
 from polyvisor.agent.network.plan import Card
 from polyvisor.api import Obj

@@ -21,14 +21,15 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import ClassVar
 
-from polyvisor.agent import containers, safepath
-from polyvisor.agent.link import LauncherGone, Link
+from polyvisor.agent.files import safepath
+from polyvisor.agent.identity import domain_uuid
+from polyvisor.agent.link import containers
+from polyvisor.agent.link.connection import LauncherGone, Link
 from polyvisor.agent.network import dhcp, guests, multus
 from polyvisor.agent.network.facts import look
 from polyvisor.agent.network.namespace import Namespace, NetworkError, forward6
 from polyvisor.agent.network.plan import Card, Taken, commands, plan, take, wanted
 from polyvisor.agent.network.rules import ruleset
-from polyvisor.agent.render import domain_uuid
 from polyvisor.api import Obj
 from polyvisor.api.host_names import host_name
 from polyvisor.api.reading import nested, read_status

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from polyvisor.agent.link.streams import dial
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.pods import PodNetworks
-from polyvisor.agent.streams import dial
 
 from .conftest import OUTSIDE, OUTSIDE6, POD, POD6, Net, Space, ask, listening, vmi, with_ipv6
 from .test_pods import ID, LAUNCHER, POD_NETWORK, TAP, link, networks, spaces

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from polyvisor.agent import status
+from polyvisor.agent.live import status
 from polyvisor.agent.network.facts import Device, Facts
 from polyvisor.agent.network.multus import finished, told
 from polyvisor.agent.network.plan import Card

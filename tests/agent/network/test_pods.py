@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import containers
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.link import LauncherGone
+from polyvisor.agent.link import containers
+from polyvisor.agent.link.connection import LauncherGone
+from polyvisor.agent.link.streams import dial, port_of
 from polyvisor.agent.network import dhcp, guests
 from polyvisor.agent.network.dhcp import Resolver
 from polyvisor.agent.network.namespace import Namespace, NetworkError
 from polyvisor.agent.network.pods import TUN, PodNetworks, trial
-from polyvisor.agent.streams import dial, port_of
 from polyvisor.drivers.base import CardKind
 from tests.needs import need, unmet
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent.images import ImageStore
+from polyvisor.agent.images.store import ImageStore
 from polyvisor.cli.client import Client
 from polyvisor.kube.config import from_kubeconfig
 from tests.e2e.guest_shell import VMIS, Shell, shell, until

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from polyvisor.agent import decoding
+from polyvisor.agent.images import decoding
 from tests.e2e.nodes import NodesCluster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 SCRIPT = """
 import json, subprocess, tempfile
 from pathlib import Path
-from polyvisor.agent import decoding
+from polyvisor.agent.images import decoding
 with tempfile.TemporaryDirectory() as folder:
     image = Path(folder, "image")
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", image, "3M"], check=True)

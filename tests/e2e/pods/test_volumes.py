@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polyvisor.agent.images import ImageStore
+from polyvisor.agent.images.store import ImageStore
 from tests.e2e.installation import eventually
 from tests.e2e.nodes import TOP, NodesCluster
 
