@@ -11,10 +11,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from polyvisor.agent.files import logs
 from polyvisor.agent.guests import agents
@@ -23,9 +22,7 @@ from polyvisor.agent.images.registry import Registries
 from polyvisor.agent.images.store import ImageStore
 from polyvisor.agent.imports.importing import Importing
 from polyvisor.agent.launchers.confinement import Confinement
-from polyvisor.agent.launchers.launcher_images import LauncherImages
 from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id
-from polyvisor.agent.launchers.processes import Launchers
 from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link, open_console
 from polyvisor.agent.link.descriptors import Readers
 from polyvisor.agent.link.streams import ByteStream, Connect, Screens, Stream, UsbSlots, port_of, screenshot
@@ -34,38 +31,23 @@ from polyvisor.agent.live.power import power_down
 from polyvisor.agent.live.probes import ProbeKeeper
 from polyvisor.agent.live.render import USB_SLOTS
 from polyvisor.agent.live.statistics import Statistics
-from polyvisor.agent.network.bridged import BridgedNetworks
-from polyvisor.agent.network.dhcp import Resolver
-from polyvisor.agent.network.pods import Networks, PodNetworks
-from polyvisor.agent.node.cpus import CpuSource, HostCpus, PodCpus
-from polyvisor.agent.node.id_ranges import IdRanges
+from polyvisor.agent.node.cpus import CpuSource
 from polyvisor.agent.node.probing import gone
-from polyvisor.agent.node.real_node import RealNodeKeeper
-from polyvisor.agent.node.registration import NodeKeeper
-from polyvisor.agent.platform import pruning
-from polyvisor.agent.platform.pod_launchers import PodLaunchers
-from polyvisor.agent.platform.pod_machines import PodMachineAgent
-from polyvisor.agent.platform.pod_node import PodNode
-from polyvisor.agent.platform.virtual_node import VirtualNode
+from polyvisor.agent.platform.base import Parts, Platform, controller
+from polyvisor.agent.platform.kubelet import Kubelet
+from polyvisor.agent.platform.standalone import Standalone
 from polyvisor.agent.settings import Settings
 from polyvisor.agent.storage.claims import ClaimKeeper
-from polyvisor.agent.storage.kept import StateKeeper
 from polyvisor.agent.storage.sources import Places
 from polyvisor.agent.vmi import MachineAgent
-from polyvisor.api import Obj, node_names
+from polyvisor.api import Obj
 from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS, PVCS, VMIS
 from polyvisor.drivers import DriverRegistry
-from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
+from polyvisor.kube import EventRecorder, Informer, KubeClient
 
-if TYPE_CHECKING:
-    from polyvisor.agent.node.devices.keeper import DeviceKeeper
-
-K = TypeVar("K", bound=Hashable)
 COMPONENT = "virt-handler"
 WORKERS = 4
-SLOW_SECONDS = 5.0
-"""How long a machine may keep a worker from the others: its launcher may take a minute for each answer."""
 ASKERS = 16
 """Workers that do nothing but wait for launchers and guests, so that a few slow ones do not keep them all."""
 PROBERS = 32
@@ -112,26 +94,33 @@ class Agent:
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
-        self.networks = self._networks_of(settings)
-        self.confinement = Confinement(state)
-        self._launchers = self._launchers_of(settings)
-        self._ids = IdRanges(state / "ids.json", self._launchers.over)
-        kubelet = settings.device_plugins.parent if settings.device_plugins else None
-        self._host_cpus = HostCpus(state / "cpus.json", self._launchers) if settings.pods is None else None
-        cpus = self._host_cpus or PodCpus(kubelet)
+        parts = Parts(
+            client=client,
+            events=self._events,
+            registry=registry,
+            settings=settings,
+            images=self._images,
+            places=self._places,
+            pods=self._pods,
+            vmis=self._vmis,
+            claims=self._claims,
+            claim_keeper=self._claim_keeper,
+            launcher_changed=self._launcher_changed,
+            look=lambda uid: self._machines.look(uid),
+            address=lambda: self.node.address,
+        )
+        self._platform: Platform = Standalone(parts) if settings.pods is None else Kubelet(parts, settings.pods)
+        self.networks, self._launchers = self._platform.networks, self._platform.launchers
+        cpus = self._platform.cpus
         self._launchers.ended = cpus.changed
         # an image may bring the first Linux kernel that a driver can be tried with
         watched = (*cpus.watched, str(state / "images"), str(state / "images" / "blobs" / "sha256"))
-        keeper = NodeKeeper if settings.pods is None else RealNodeKeeper
-        self.node = keeper(client, settings.node_name, registry, state / "probe", self._facts_of(cpus), watched)
+        self.node = self._platform.node_keeper(
+            client, settings.node_name, registry, state / "probe", self._facts_of(cpus), watched
+        )
         self.node.changed = self._look_at_all
-        self._launcher_images = LauncherImages(self._own_pod) if settings.own_pod else None
-        if self._launcher_images is not None:
-            self.node.prober.how = self._launcher_images.probe
-            self.node.prober.cut_short = self._launcher_images.cut_short
-        self._pod_keeper = self._pod_keeper_of(settings)
-        machines = MachineAgent if settings.pods is None else PodMachineAgent
-        self._machines = machines(
+        self._platform.set_up_probing(self.node.prober)
+        self._machines = MachineAgent(
             client,
             self._events,
             registry,
@@ -139,10 +128,8 @@ class Agent:
             self._pods,
             self._vmis,
             node_name=settings.node_name,
-            places=self._places,
-            claims=self._claim_keeper,
+            platform=self._platform.machines,
             cpus=cpus,
-            ids=self._ids,
             guest_report=lambda vmi: self._guests.report(vmi),
             gone=lambda driver, virt_type: gone(self.node.results, driver, virt_type),
             not_ready=lambda vmi: self._probes.not_ready(vmi),
@@ -163,47 +150,10 @@ class Agent:
         """The store of images, which the agent of endpoints uses, too."""
         return self._images
 
-    def _networks_of(self, settings: Settings) -> Networks:
-        folder, resolver = settings.state / "networks", Resolver.read()
-        if settings.pods is not None:
-            return PodNetworks(folder, resolver)
-        return BridgedNetworks(folder, resolver, self._client) if settings.bridged else Networks()
-
-    def _launchers_of(self, settings: Settings) -> Launchers:
-        if settings.pods is None:
-            return Launchers(settings.state / "l", self._launcher_changed, self.networks, self.confinement)
-        return PodLaunchers(
-            settings.pods,
-            self._launcher_changed,
-            lambda id_: next((str(pod["metadata"]["uid"]) for pod in self._pods.by_index("id", id_)), ""),
-            self.networks,
-        )
-
-    def _pod_keeper_of(self, settings: Settings) -> VirtualNode | PodNode:
-        def look(uid: str) -> None:
-            self._machines.look(uid)
-
-        if isinstance(self._launchers, PodLaunchers):
-            seeded = self._launcher_images.seeded if self._launcher_images else lambda _driver, _pod, plan: plan
-            return PodNode(
-                self._events, self._registry, self._launchers, self._pods, self._vmis, look=look, seeded=seeded
-            )
-        return VirtualNode(
-            self._client,
-            self._events,
-            self._registry,
-            self._launchers,
-            self._pods,
-            self._vmis,
-            probe=settings.state / "probe",
-            address=lambda: self.node.address,
-            look=look,
-            kept=StateKeeper(self._client, self._claim_keeper, self._places.volumes).link,
-            ids=self._ids,
-        )
-
-    def _own_pod(self) -> Obj | None:
-        return self._pods.get(*self._settings.own_pod) if self._settings.own_pod else None
+    @property
+    def confinement(self) -> Confinement | None:
+        """How the launchers of this node are confined, where the agent does that."""
+        return self._launchers.confinement
 
     def _facts_of(self, cpus: CpuSource) -> Callable[[], frozenset[str]]:
         return lambda: self.networks.facts() | cpus.facts()
@@ -214,7 +164,7 @@ class Agent:
             self._machines.look(owner_uid(pod))
 
     def _launcher_changed(self, id_: str) -> None:
-        self._pod_keeper.queue.add(id_)
+        self._platform.pods.queue.add(id_)
         for pod in self._pods.by_index("id", id_):
             self._machines.look(owner_uid(pod))
             self._guests.look(owner_uid(pod))
@@ -231,42 +181,33 @@ class Agent:
         for name in ("images", "volumes", "hostdisks", "l", "probe", "cache"):
             os.makedirs(state / name, mode=0o700, exist_ok=True)  # noqa: PTH103
         await asyncio.to_thread(self._images.sweep)
-        if self._settings.pods is None:
-            await asyncio.to_thread(self.confinement.open)
+        await self._platform.open()
         await self.networks.open()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._events.run(), name="agent-events")
                 group.create_task(self.node.run(), name="agent-node")
-                if self._settings.device_plugins is not None:
-                    group.create_task(self._devices(self._settings.device_plugins).run(), name="agent-devices")
-                # a kubelet's node has volumes of Kubernetes' own
-                followed = [self._pods, self._vmis, *([self._claims] if self._settings.pods is None else [])]
+                followed = self._platform.followed()
                 for one in followed:
                     await one.start()
                 await asyncio.gather(*(one.synced() for one in followed))
                 if self.importing is not None:
                     await self.importing.start(group)
                 await self.networks.sweep({pod_id(pod) for pod in self._pods.items()} | set(self._launchers.ids()))
-                self._pod_keeper.adopt()
-                pods = _controller("virt-handler-pods", self._pod_keeper.queue, self._pod_keeper.reconcile, WORKERS)
-                machines = _controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
-                claims = _controller("virt-handler-claims", self._claim_keeper.queue, self._claim_keeper.reconcile, 1)
-                asked = _controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, ASKERS)
-                probes = _controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
+                self._platform.pods.adopt()
+                pods = controller(
+                    "virt-handler-pods", self._platform.pods.queue, self._platform.pods.reconcile, WORKERS
+                )
+                machines = controller("virt-handler-vmi", self._machines.queue, self._machines.reconcile, WORKERS)
+                asked = controller("virt-handler-guests", self._guests.queue, self._guests.reconcile, ASKERS)
+                probes = controller("virt-handler-probes", self._probes.queue, self._probes.reconcile, PROBERS)
                 group.create_task(pods.run(), name="agent-pods")
-                access = _controller("virt-handler-access", self._access.queue, self._access.reconcile, ASKERS)
+                access = controller("virt-handler-access", self._access.queue, self._access.reconcile, ASKERS)
                 group.create_task(probes.run(), name="agent-probes")
                 group.create_task(access.run(), name="agent-access")
                 group.create_task(asked.run(), name="agent-guests")
-                if self._settings.pods is None:  # a kubelet's node has volumes and images of Kubernetes' own
-                    group.create_task(claims.run(), name="agent-claims")
-                    group.create_task(pruning.run(self._images, self._launchers), name="agent-images")
                 group.create_task(machines.run(), name="agent-vmi")
-                if self._host_cpus is not None:
-                    shared = _controller("virt-handler-cpus", self._host_cpus.queue, self._host_cpus.reconcile, 1)
-                    self._host_cpus.changed()
-                    group.create_task(shared.run(), name="agent-cpus")
+                self._platform.work(group)
                 self.synced.set()
         finally:
             await self._pods.stop()
@@ -280,12 +221,6 @@ class Agent:
 
     def _insecure(self) -> set[str]:
         return self.importing.insecure() if self.importing is not None else set()
-
-    def _devices(self, folder: Path) -> DeviceKeeper:
-        from polyvisor.agent.node.devices.keeper import DeviceKeeper  # only a kubelet's node needs gRPC
-
-        devices = {name: Path(path) for name, path in node_names.DEVICES.items()}
-        return DeviceKeeper(folder, devices, self._settings.state / "devices")
 
     def _link_of(self, vmi: Obj) -> Link | None:
         pod = self._machines.pod_of(vmi)
@@ -392,11 +327,3 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await link.changed()
-
-
-def _controller(
-    name: str, queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | None]], workers: int
-) -> Controller[K]:
-    """Make a controller of the agent's: launchers end when they like, and what they refuse is no defect."""
-    slow = SLOW_SECONDS if workers > 1 else None  # one alone is one at a time
-    return Controller(name, queue, reconcile, workers, expected=(LauncherError,), slow=slow)

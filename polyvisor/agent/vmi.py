@@ -19,24 +19,22 @@ from polyvisor.agent.launchers.processes import Launchers
 from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link
 from polyvisor.agent.live import cards, described, dumps, hotplug, media, render, status
 from polyvisor.agent.live.power import power_down, vmi_deadline
+from polyvisor.agent.named import named
 from polyvisor.agent.network.pods import sources
 from polyvisor.agent.node import huge_pages
 from polyvisor.agent.node.cpus import CpuSource
-from polyvisor.agent.node.id_ranges import IdRanges
-from polyvisor.agent.storage import holds, making
-from polyvisor.agent.storage.claims import ClaimKeeper
-from polyvisor.agent.storage.contents import data_of
-from polyvisor.agent.storage.prepared import Prepared, prepared
-from polyvisor.agent.storage.sources import Places
+from polyvisor.agent.seam import MachinePlatform
+from polyvisor.agent.storage import holds
+from polyvisor.agent.storage.prepared import Prepared
 from polyvisor.api import Obj
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
-from polyvisor.api.resources import CONFIGMAPS, DATAVOLUMES, PODS, PVCS, SECRETS, VMIS, Resource
-from polyvisor.api.volumes import access_secrets, drives
+from polyvisor.api.resources import DATAVOLUMES, PODS, VMIS
+from polyvisor.api.volumes import drives
 from polyvisor.domain import CardSource
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver
-from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue, about
+from polyvisor.kube import EventRecorder, Informer, KubeClient, WorkQueue, about
 
 START_SECONDS = 120.0
 OVER_SECONDS = 1.0
@@ -48,9 +46,7 @@ log = logging.getLogger("polyvisor.vmi")
 
 
 class MachineAgent:
-    """Reconciles one VMI at a time, in one of ``phases``: from the moment on that it is the agent's."""
-
-    phases: tuple[Phase, ...] = (Phase.SCHEDULED, Phase.RUNNING)
+    """Reconciles one VMI at a time, from the moment on that it is the agent's."""
 
     def __init__(
         self,
@@ -62,10 +58,8 @@ class MachineAgent:
         vmis: Informer,
         *,
         node_name: str,
-        places: Places,
-        claims: ClaimKeeper,
+        platform: MachinePlatform,
         cpus: CpuSource,
-        ids: IdRanges,
         guest_report: Callable[[Obj], Obj] = lambda _: {},
         gone: Callable[[str, str], str] = lambda *_: "",
         not_ready: Callable[[Obj], str] = lambda _: "",
@@ -78,17 +72,15 @@ class MachineAgent:
         self._pods = pods
         self._vmis = vmis
         self._node_name = node_name
-        self._places = places
-        self._claim_keeper = claims
+        self._platform = platform
         self._cpus = cpus
-        self._ids = ids
         self._guest_report = guest_report
         self._gone = gone
         self._not_ready = not_ready
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
-        self._holds = holds.Holds(self._here, self._may_run, places.hostdisks)
-        self._plugger = hotplug.Plugger(self._shelves(), self._unfilled, self._holds)
+        self._holds = holds.Holds(self._here, self._may_run, platform.hostdisks)
+        self._plugger = hotplug.Plugger(platform.shelves, self._unfilled, self._holds)
         self._drives = media.Drives(self._plugger)
         self._dumper = dumps.Dumper(self._plugger.shelves, self._holds, self.look)
         self._backoff = StepBackoff()
@@ -108,9 +100,6 @@ class MachineAgent:
             return bool(vmi["status"].get("phase") == Phase.RUNNING or self._launchers.exists(pod_id(pod)))
         return link.active
 
-    def _shelves(self) -> hotplug.Shelves:
-        return hotplug.NodeShelves(self._claim_keeper, self._places)
-
     def _vmi_changed(self, old: Obj | None, new: Obj | None) -> None:
         if new is None or (new.get("status") or {}).get("phase") in FINAL_PHASES:
             for uid in self._holds.waiting():
@@ -121,7 +110,8 @@ class MachineAgent:
             self.queue.add((vmi["metadata"]["namespace"], vmi["metadata"]["name"]))
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
-        self.look(owner_uid(new or old or {"metadata": {}}))
+        for pod in self._platform.launchers_of(new or old or {"metadata": {}}):
+            self.look(owner_uid(pod))
 
     def look(self, uid: str) -> None:
         """Look at the machine with this uid soon."""
@@ -145,7 +135,7 @@ class MachineAgent:
             return None
         about.work_with(vmi)
         state = vmi.get("status") or {}
-        if state.get("nodeName") != self._node_name or state.get("phase") not in self.phases:
+        if state.get("nodeName") != self._node_name or state.get("phase") not in self._platform.phases:
             return None
         pod = self.pod_of(vmi)
         if pod is None:
@@ -165,10 +155,6 @@ class MachineAgent:
         except (LauncherError, AgentError) as error:
             return await self._failed(vmi, error if isinstance(error, AgentError) else AgentError(str(error)))
 
-    def _without_effect(self, vmi: Obj) -> list[str]:
-        """Return the fields that only a kubelet could heed."""
-        return [f"spec.{key}" for key in ("dnsPolicy", "dnsConfig", "subdomain") if vmi["spec"].get(key)]
-
     async def _has_pod(self, vmi: Obj) -> bool:
         """Ask the API server whether a machine has a Pod here after all: the local copy may be behind."""
         here = f"spec.nodeName={self._node_name}"
@@ -176,6 +162,8 @@ class MachineAgent:
         return any(recorded(pod, vmi) for pod in pods)
 
     async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
+        if not self._platform.ready(vmi, pod, link):
+            return None  # its other containers start, or the controller hands the machine over
         deadline = vmi_deadline(vmi)
         if link.ended:
             self._dumper.forget(vmi["metadata"]["uid"])
@@ -210,14 +198,10 @@ class MachineAgent:
         await self._is_running(vmi, pod, link, driver)
         self._events.event(vmi, EventType.NORMAL, Reason.CREATED, "VirtualMachineInstance defined.")
         self._events.event(vmi, EventType.NORMAL, Reason.STARTED, "VirtualMachineInstance started.")
-        if fields := self._without_effect(vmi):
+        if fields := self._platform.without_effect(vmi):
             what = "the guest asks the host's name servers, and there is no DNS of the cluster's on this node"
             self._events.event(vmi, EventType.WARNING, Reason.NO_EFFECT, f"{', '.join(fields)}: no effect, {what}")
         return None
-
-    def _at_start(self, vmi: Obj, pod: Obj) -> Obj:
-        """Return a machine as it is started: with all of its volumes, where all are at hand."""
-        return vmi
 
     async def _start(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         id_ = pod_id(pod)
@@ -225,30 +209,16 @@ class MachineAgent:
             if link.closed:
                 raise LauncherGone("the launcher has ended")
             await asyncio.to_thread(huge_pages.check, vmi["spec"])
-            with self._holds.starting(vmi, await self._claims(vmi)):
-                vmi = self._at_start(vmi, pod)
+            with self._holds.starting(vmi, await self._platform.claims(vmi)):
+                vmi = self._platform.at_start(vmi, pod)
                 folder = self._launchers.inside(id_)
-                made = await self._prepare(vmi, pod, driver)
+                made = await self._platform.prepare(vmi, pod, driver, self._progress(vmi))
                 joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
                 own = await self._cpus.given(vmi["spec"], id_, link)
                 xml = await asyncio.to_thread(render.domain_xml, vmi, driver, made, folder, joined, own)
                 paused = vmi["spec"].get("startStrategy") == START_PAUSED
                 await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
         self._cpus.changed()
-
-    async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
-        """Make all that a machine boots from."""
-        folder, workshop = self._launchers.places(pod_id(pod))
-        places = self._places.of(self._launchers.owner(pod_id(pod)), folder)
-        inputs = await self._inputs(vmi, pod, driver)
-        for claim in inputs.claims.values():
-            await self._claim_keeper.bind(claim)
-        more = places, inputs, self._progress(vmi), workshop
-        return await asyncio.to_thread(making.prepare, vmi, driver, folder, *more)
-
-    async def _prepared(self, pod: Obj) -> Prepared | None:
-        """Return what was made ready for a machine, if it was."""
-        return await asyncio.to_thread(prepared, *self._launchers.places(pod_id(pod)))
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
@@ -259,36 +229,9 @@ class MachineAgent:
 
         return report
 
-    async def _inputs(self, vmi: Obj, pod: Obj, driver: Driver) -> making.Inputs:
-        """Read the Secrets, ConfigMaps and claims that the machine names, all in its own namespace."""
-        wanted, resolver = making.needed(vmi), self._launchers.networks.resolver(vmi, pod)
-        secrets = await self._secrets(wanted.secrets, vmi)
-        named = (await self._named(CONFIGMAPS, wanted.configmaps, vmi)).items()
-        configmaps = {name: data_of(found, "data", "binaryData") for name, found in named}
-        first = await self._ids.given(pod, driver)
-        return making.Inputs(secrets, await self._claims(vmi), configmaps, pod, {}, resolver, first)
-
-    async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
-        found = await self._named(SECRETS, names, vmi)
-        return {name: data_of(secret, "stringData", "data") for name, secret in found.items()}
-
     async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
         """Return those of the Secrets with a machine's access credentials that exist, as they are now."""
-        return await self._secrets(set(access_secrets(vmi["spec"])), vmi)
-
-    async def _claims(self, vmi: Obj) -> dict[str, Obj]:
-        return await self._named(PVCS, making.needed(vmi).claims, vmi)
-
-    async def _named(self, resource: Resource, names: set[str], vmi: Obj) -> dict[str, Obj]:
-        """Return those of the named objects in the machine's namespace that exist."""
-        found: dict[str, Obj] = {}
-        for name in sorted(names):
-            try:
-                found[name] = await self._client.get(resource, name, vmi["metadata"]["namespace"])
-            except ApiError as error:
-                if not error.not_found:
-                    raise
-        return found
+        return await self._platform.access_secrets(vmi, self.pod_of(vmi))
 
     async def _is_running(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
         holders = self._plugger.shelves.holders(vmi, pod)
@@ -303,7 +246,7 @@ class MachineAgent:
             hotplug.tell(vmi, found, outcome, holders)
         if found:
             runner = hotplug.Runner(vmi, pod, driver, link, self._launchers.inside(pod_id(pod)))
-            dumps.tell(found, await self._dumper.settle(runner, await self._claims(vmi)))
+            dumps.tell(found, await self._dumper.settle(runner, await self._platform.claims(vmi)))
         joined = self._launchers.networks.joined(pod_id(pod))
         if joined is None:  # another agent did, whose work is seen through again
             joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)
@@ -324,7 +267,8 @@ class MachineAgent:
         """Return why a claim does not hold yet what its DataVolume asks for, if it has one."""
         owners = claim["metadata"].get("ownerReferences") or []
         name = next((owner["name"] for owner in owners if owner.get("kind") == DATAVOLUMES.kind), "")
-        volume = (await self._named(DATAVOLUMES, {name}, claim)).get(name) if name else None
+        here = claim["metadata"]["namespace"]
+        volume = (await named(self._client, DATAVOLUMES, [name], here)).get(name) if name else None
         phase = ((volume or {}).get("status") or {}).get("phase")
         return "" if volume is None or phase == "Succeeded" else f"DataVolume {name} is being filled ({phase})"
 
@@ -335,7 +279,7 @@ class MachineAgent:
             if link.closed:
                 raise LauncherGone("the launcher has ended")
             runner = hotplug.Runner(vmi, pod, driver, link, self._launchers.inside(id_))
-            claims = await self._claims(vmi)
+            claims = await self._platform.claims(vmi)
             outcome = await self._plugger.settle(runner, claims)
             if drives(vmi["spec"]):
                 discs = await self._drives.settle(runner, claims)
@@ -370,8 +314,8 @@ class MachineAgent:
         except LauncherError as error:
             log.info("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
             return {}
-        found = await self._prepared(pod) or Prepared()
-        return described.describe(vmi, xml, found.root_volume, await self._claims(vmi), found.sizes)
+        found = await self._platform.prepared(pod) or Prepared()
+        return described.describe(vmi, xml, found.root_volume, await self._platform.claims(vmi), found.sizes)
 
     async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:
         new = copy.deepcopy(vmi.get("status") or {})

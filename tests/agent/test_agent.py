@@ -7,14 +7,14 @@ import logging
 
 import pytest
 
-from polyvisor.agent.agent import _controller
 from polyvisor.agent.link.connection import LauncherError, LauncherGone
+from polyvisor.agent.platform.base import controller
 from polyvisor.kube import Controller, WorkQueue
 from polyvisor.kube.tasks import end_task
 
 
-async def tried_twice(controller: Controller[str], done: asyncio.Event) -> None:
-    running = asyncio.create_task(controller.run())
+async def tried_twice(one: Controller[str], done: asyncio.Event) -> None:
+    running = asyncio.create_task(one.run())
     async with asyncio.timeout(30):
         await done.wait()
     await end_task(running)
@@ -32,7 +32,7 @@ async def test_a_launcher_that_has_ended_is_no_defect_of_the_agent(
         done.set()
 
     queue.add("one")
-    await tried_twice(_controller("virt-handler-test", queue, reconcile, 1), done)
+    await tried_twice(controller("virt-handler-test", queue, reconcile, 1), done)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.exc_info is None
     assert str(error) in record.getMessage()
@@ -47,6 +47,6 @@ async def test_a_defect_leaves_its_traceback(caplog: pytest.LogCaptureFixture) -
         done.set()
 
     queue.add("one")
-    await tried_twice(_controller("virt-handler-test", queue, reconcile, 1), done)
+    await tried_twice(controller("virt-handler-test", queue, reconcile, 1), done)
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.exc_info is not None

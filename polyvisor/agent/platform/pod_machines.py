@@ -9,32 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from polyvisor.agent.errors import AgentError, UnsafePath, translated
 from polyvisor.agent.files import safepath
-from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id
-from polyvisor.agent.launchers.processes import folder_id
+from polyvisor.agent.launchers.launcher_pods import pod_id
+from polyvisor.agent.launchers.processes import Launchers, folder_id
 from polyvisor.agent.link import containers
 from polyvisor.agent.link.connection import LauncherGone, Link
 from polyvisor.agent.live import hotplug
+from polyvisor.agent.named import named
+from polyvisor.agent.node.id_ranges import IdRanges
 from polyvisor.agent.platform import pod_hotplug
+from polyvisor.agent.platform.base import Parts
 from polyvisor.agent.platform.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.platform.pod_sources import Launcher, PodPlaces, hand_over, name_seeds
+from polyvisor.agent.seam import Report
 from polyvisor.agent.storage import making
 from polyvisor.agent.storage.disks import DiskFile
 from polyvisor.agent.storage.dump_files import DumpFile
 from polyvisor.agent.storage.making import Inputs
 from polyvisor.agent.storage.prepared import Prepared, prepared
-from polyvisor.agent.vmi import MachineAgent
 from polyvisor.api import Obj
 from polyvisor.api import launcher_pods as inside
 from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import COMPUTE_CONTAINER, CONSOLE_CONTAINER, MACHINE_VOLUME, Phase
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.reading import read_status
-from polyvisor.api.resources import PODS
+from polyvisor.api.resources import PODS, PVCS
 from polyvisor.api.volumes import drives, without
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import Informer
@@ -48,55 +51,66 @@ WORKSHOP = "plugins/polyvisor"
 MAX_TEXTS = 16 * 1024 * 1024
 
 
-class PodMachineAgent(MachineAgent):
-    """Reconciles the VMIs whose launchers run in Pods.
+class KubeletMachines:
+    """Where the bytes of machines come from on a node with a kubelet: containers and volumes of their launcher Pods.
 
-    It takes a machine over once its launcher is reached, which is before the kubelet reports that it runs.
+    A machine is taken over once its launcher is reached, which is before the kubelet reports that it runs.
     """
 
-    phases = (Phase.SCHEDULING, Phase.SCHEDULED, Phase.RUNNING)
+    phases: tuple[Phase, ...] = (Phase.SCHEDULING, Phase.SCHEDULED, Phase.RUNNING)
 
-    async def _step(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> float | None:
-        if vmi["status"]["phase"] == Phase.SCHEDULING and not (link.active or link.ended or is_complete(pod)):
-            return None  # the kubelet reports the other containers, or the controller hands the machine over
-        return await super()._step(vmi, pod, link, driver)
+    def __init__(self, parts: Parts, launchers: Launchers, ids: IdRanges) -> None:
+        self._client = parts.client
+        self._pods = parts.pods
+        self._places = parts.places
+        self._launchers = launchers
+        self._ids = ids
+        self.hostdisks = parts.places.hostdisks
+        self.shelves: hotplug.Shelves = PodShelves(parts.pods, launchers.root)
 
-    def _shelves(self) -> hotplug.Shelves:
-        return PodShelves(self._pods, self._launchers.root)
+    def ready(self, vmi: Obj, pod: Obj, link: Link) -> bool:
+        """Whether the kubelet reports the other containers, or the machine is further on than that."""
+        return vmi["status"]["phase"] != Phase.SCHEDULING or link.active or link.ended or is_complete(pod)
 
-    def _at_start(self, vmi: Obj, pod: Obj) -> Obj:
+    def launchers_of(self, pod: Obj) -> Iterable[Obj]:
+        """Return the Pod, or for an attachment Pod the launcher that it was made for."""
+        yield pod
+        if inside.is_attachment(pod):
+            yield from self._pods.by_index("id", folder_id(launcher_uid(pod)))
+
+    def at_start(self, vmi: Obj, pod: Obj) -> Obj:
         """Return a machine without the volumes whose claims are in a Pod that is made once the launcher's is there."""
         return without(vmi, {volume["name"] for volume in inside.to_attach(vmi["spec"], pod).values()})
 
-    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
-        super()._pod_changed(old, new)
-        pod = new or old or {"metadata": {}}
-        if inside.is_attachment(pod):
-            for launcher in self._pods.by_index("id", folder_id(launcher_uid(pod))):
-                self.look(owner_uid(launcher))
+    async def claims(self, vmi: Obj) -> dict[str, Obj]:
+        """Return the claims that a machine names and that exist."""
+        return await named(self._client, PVCS, making.needed(vmi).claims, vmi["metadata"]["namespace"])
 
-    async def _prepare(self, vmi: Obj, pod: Obj, driver: Driver) -> Prepared:
+    async def prepare(self, vmi: Obj, pod: Obj, driver: Driver, report: Report) -> Prepared:
+        """Make all that a machine boots from, out of what the kubelet put into its Pod."""
         link = self._launchers.get(pod_id(pod))
         if link is None:
             raise LauncherGone("the launcher has ended")
         inputs = await self._inputs(vmi, pod, driver)
-        hostdisks = self._places.hostdisks / str(vmi["metadata"]["namespace"])
+        hostdisks = self.hostdisks / str(vmi["metadata"]["namespace"])
         limit = self._places.host_disk_limit
         places = PodPlaces(pod, launcher_of(link, driver), hostdisks, inputs.claims, limit)
-        return await asyncio.to_thread(self._made, vmi, driver, self._folder(pod), places, inputs, self._progress(vmi))
+        return await asyncio.to_thread(self._made, vmi, driver, self._folder(pod), places, inputs, report)
 
     def _made(
-        self, vmi: Obj, driver: Driver, folder: Path, places: PodPlaces, inputs: Inputs, progress: Callable[[str], None]
+        self, vmi: Obj, driver: Driver, folder: Path, places: PodPlaces, inputs: Inputs, report: Report
     ) -> Prepared:
-        made = making.prepare(vmi, driver, folder, places, inputs, progress, self._workshop(places.pod))
+        made = making.prepare(vmi, driver, folder, places, inputs, report, self._workshop(places.pod))
         hand_over(vmi, made, folder, places)
         name_seeds(vmi, folder)
         return made
 
-    def _without_effect(self, vmi: Obj) -> list[str]:
+    def without_effect(self, vmi: Obj) -> list[str]:
+        """Return nothing: the kubelet heeds all."""
         return []
 
-    async def _prepared(self, pod: Obj) -> Prepared | None:
+    async def prepared(self, pod: Obj) -> Prepared | None:
+        """Return what was made ready for a machine, if it was."""
         return await asyncio.to_thread(prepared, self._folder(pod), self._workshop(pod))
 
     def _folder(self, pod: Obj) -> Path:
@@ -111,11 +125,10 @@ class PodMachineAgent(MachineAgent):
         account = await asyncio.to_thread(self._account, vmi, pod)
         resolver = self._launchers.networks.resolver(vmi, pod)
         first = await self._ids.given(pod, driver)
-        return Inputs(secrets, await self._claims(vmi), configmaps, pod, account, resolver, first)
+        return Inputs(secrets, await self.claims(vmi), configmaps, pod, account, resolver, first)
 
-    async def access_secrets(self, vmi: Obj) -> dict[str, dict[str, bytes]]:
+    async def access_secrets(self, vmi: Obj, pod: Obj | None) -> dict[str, dict[str, bytes]]:
         """Return them as the kubelet has put them into the Pod, which it does again when they change."""
-        pod = self.pod_of(vmi)
         return (await asyncio.to_thread(self._texts, pod))[0] if pod is not None else {}
 
     def _account(self, vmi: Obj, pod: Obj) -> dict[str, bytes]:
