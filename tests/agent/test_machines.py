@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from polyvisor.agent import settings
+from polyvisor.agent import identity, settings
 from polyvisor.agent.agent import Agent
 from polyvisor.agent.launchers.processes import folder_id, process_of
 from polyvisor.agent.live import render
@@ -31,7 +31,7 @@ NODE = "here"
 
 
 def xml(vmi: Obj, *_: object) -> str:
-    name, uuid = render.domain_name(vmi), render.domain_uuid(vmi)
+    name, uuid = identity.domain_name(vmi), identity.domain_uuid(vmi)
     cards = "".join(
         f"<interface type='user'><alias name='ua-nic_{card['name']}'/></interface>"
         for card in vmi["spec"]["domain"]["devices"].get("interfaces") or []
