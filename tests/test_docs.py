@@ -44,6 +44,8 @@ def test_the_architecture_names_modules_that_there_are() -> None:
     rooms = (
         TOP / "polyvisor",
         TOP / "polyvisor" / "admission",
+        TOP / "polyvisor" / "agent",
+        TOP / "polyvisor" / "agent" / "platform",
         TOP / "polyvisor" / "agent" / "platform" / "endpoint",
         TOP,
     )

@@ -34,6 +34,7 @@ UNKNOWN = {
     "polyvisor/kube/credentials.py": "a plug-in that the user's kubeconfig names",
     "polyvisor/prerequisites/__init__.py": "nothing: it looks for a program that a message names",
     "tests/agent/launchers/test_confinement.py": "unshare and a shell",
+    "tests/agent/launchers/test_device_programs.py": "unshare and a shell",
     "tests/agent/images/test_hostile_images.py": "bwrap and a shell",
     "tests/e2e/test_virtctl.py": "a virtctl that is built here",
     "tests/lab/host.py": "the emulator, behind setpriv",

@@ -21,7 +21,7 @@ from ..imports.test_datavolumes import Importer, importer  # noqa: F401, a fixtu
 from ..web_server import Answer, Web, web
 
 Obj = dict[str, Any]
-FOLDER = Path(__file__).resolve().parents[1] / "cases" / "images-from-the-web"
+FOLDER = Path(__file__).resolve().parents[2] / "cases" / "images-from-the-web"
 ASKED = FOLDER / "input.yaml"
 RIGHT: dict[str, Obj] = yaml.safe_load((FOLDER / "outcomes.yaml").read_text())
 REFUSED = "ftp"

@@ -10,7 +10,7 @@ import pytest
 
 from polyvisor.agent.launchers import confinement, device_programs
 from polyvisor.agent.launchers.confinement import Confinement
-from tests.agent.test_confinement import USER, state
+from tests.agent.launchers.test_confinement import USER, state
 from tests.needs import absent
 
 __all__ = ["state"]
