@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polyvisor.api.resources import VMIS
 
-from .test_machines import Home, home, phase  # noqa: F401, a fixture
+from ..test_machines import Home, home, phase  # noqa: F401, a fixture
 
 
 async def test_a_pause_is_in_the_status_when_it_is_answered(home: Home) -> None:  # noqa: F811
