@@ -17,12 +17,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from polyvisor.agent import disks, safepath, storage, tools
 from polyvisor.agent.backoff import StepBackoff
 from polyvisor.agent.errors import AgentError, translated
+from polyvisor.agent.files import safepath, tools
 from polyvisor.agent.files.sparse import copy_sparse
 from polyvisor.agent.imports.incoming import DISK, Incoming
 from polyvisor.agent.link.connection import LauncherError, Link
+from polyvisor.agent.storage import disks, making
 from polyvisor.agent.storage.claims import ClaimKeeper
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import VOLUME_SNAPSHOTS
@@ -191,7 +192,7 @@ class SnapshotKeeper:
         links: dict[Key, Link] = {}
         for vmi in self._vmis.items():
             namespace = vmi["metadata"]["namespace"]
-            used = {(namespace, name) for name in storage.needed(vmi).claims} & claims
+            used = {(namespace, name) for name in making.needed(vmi).claims} & claims
             if not used or phase_of(vmi) in FINAL_PHASES:
                 continue
             link = self._link_of(vmi)

@@ -1,6 +1,6 @@
 """Snapshots of virtual machines and their restores: by VolumeSnapshots, whoever makes those.
 
-In a cluster the storage's CSI driver makes them, standalone the node agent (:mod:`polyvisor.agent.imports.snapshots`); what
+In a cluster the CSI driver makes them, standalone the node agent (:mod:`polyvisor.agent.imports.snapshots`); what
 stands here does not tell the two apart.
 """
 
