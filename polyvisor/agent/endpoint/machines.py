@@ -8,6 +8,7 @@ machine's object, and goes when the domain is gone or the administrator says so.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from polyvisor.agent import described, status
 from polyvisor.agent.endpoint import telling
+from polyvisor.agent.endpoint.access import console_log
 from polyvisor.agent.endpoint.bringing import Bringer
 from polyvisor.agent.endpoint.inventory import Domain, domain_of
 from polyvisor.agent.endpoint.keeper import Keeper
@@ -314,6 +316,12 @@ class Machines:
             except ApiError as error:
                 if not error.not_found:
                     raise
+            await asyncio.to_thread(self._forget_log, metadata["uid"])
+
+    def _forget_log(self, uid: str) -> None:
+        for ending in ("", ".1"):
+            path = console_log(self._keeper.folder, uid)
+            path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
 
     async def _fenced(self, vmi: Obj, pod: Obj | None) -> float | None:
         """Believe the administrator that the guest does not run: end the machine, whatever is on the host."""
