@@ -55,7 +55,10 @@ log = logging.getLogger("polyvisor.endpoints")
 
 
 class Machines:
-    """Reconciles one machine at a time. ``images`` gives the store of images, once there is one."""
+    """Reconciles one machine at a time. ``images`` gives the store of images, once there is one.
+
+    ``node`` is the client for what a kubelet reads and writes, if that is another one.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Machines:
         folder: Path,
         images: Callable[[], ImageStore | None],
         address: str,
+        node: KubeClient | None = None,
     ) -> None:
         self._client = client
         self._events = events
@@ -81,9 +85,9 @@ class Machines:
         self._cluster = cluster
         self._bringer = Bringer(keeper, folder)
         self._starter = Starter(
-            client, events, keeper, vmis, vms, self._bringer, self._write, cluster=cluster, images=images
+            client, events, keeper, vmis, vms, self._bringer, self._write, cluster=cluster, images=images, node=node
         )
-        self._host_pods = HostPods(client, pods, lambda: address)
+        self._host_pods = HostPods(node or client, pods, lambda: address)
         self._patience = Patience()
         self._asked: dict[str, tuple[float, int]] = {}
         self._seen: Observed | None = None
