@@ -37,7 +37,7 @@ DRIVERS = TOP / "polyvisor/drivers"
 OUTPUT = TOP / "build/containers"
 REGISTRY = "localhost/polyvisor"
 SHARED = "python"
-BASES = {"virt-api": SHARED, "virt-controller": SHARED, "virt-handler": SHARED}
+BASES = dict.fromkeys(("virt-api", "virt-controller", "virt-endpoint", "virt-handler"), SHARED)
 """Image -> the image of ours that it builds on; the others build on Debian."""
 TRIED = "launcher-qemu"
 """The image that is run, to show that a guest starts in it."""

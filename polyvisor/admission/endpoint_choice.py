@@ -32,7 +32,7 @@ def at(spec: Obj, context: AdmissionContext) -> tuple[AdmissionContext, Obj | No
     name = named(spec)
     if not name:
         return context, None
-    endpoint = None if context.cluster else context.lookup(ENDPOINTS, "", name)
+    endpoint = context.lookup(ENDPOINTS, "", name)
     driver = _driver(endpoint, context.drivers) if endpoint is not None else None
     if driver is None:
         return replace(context, drivers=all_at_endpoints(context.drivers)), endpoint
@@ -44,10 +44,6 @@ def validate(spec: Obj, path: str, namespace: str, context: AdmissionContext, fo
     """Check that the endpoint which a machine names is there, is for its namespace, and has a driver that it allows."""
     name, where = named(spec), f"{path}.hypervisor.endpoint"
     if not name or context.lookup is nothing:
-        return
-    if context.cluster:
-        message = "no agent serves endpoints in a cluster in this release; they work in standalone mode"
-        found.add(where, message, "FieldValueNotSupported")
         return
     endpoint = context.lookup(ENDPOINTS, "", name)
     if endpoint is None:

@@ -44,8 +44,6 @@ def admit_endpoint(obj: Obj, old: Obj | None, context: AdmissionContext, found: 
         value = amount(mapping(spec, "capacity").get(resource))
         if value is not None and value <= 0:
             found.add(f"spec.capacity.{resource}", f"found {value}; an amount above 0 is accepted, or nothing")
-    if context.cluster and old is None:
-        found.warnings.append("no agent serves endpoints in a cluster yet; they work in standalone mode")
 
 
 def _connection(spec: Obj, context: AdmissionContext, found: Findings) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -43,8 +44,8 @@ def code_of(error: LauncherError) -> int:
     return 503 if isinstance(error, LauncherGone) else CODES.get(error.code, 409)
 
 
-def application(machines: Machines) -> ASGIApp:
-    """Return the server's application."""
+def application(machines: Machines, further: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """Return the server's application, with ``further`` routes for virt-api."""
 
     async def ask(request: Request) -> Response:
         where = request.path_params
@@ -77,6 +78,7 @@ def application(machines: Machines) -> ASGIApp:
     routes = [
         Route(f"{MACHINE}/ask/{{operation}}", ask, methods=["POST"]),
         WebSocketRoute(f"{MACHINE}/open/{{stream}}", opened),
+        *further,
     ]
     return _Gate(Starlette(routes=routes))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from polyvisor.api.cluster_resources import STORAGE_CLASSES
-from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
+from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER, ENDPOINT_LABEL
 from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.client import MERGE, Client, Obj
 from polyvisor.cli.endpoint_mapping import DOORS, pair
@@ -30,8 +30,11 @@ def given(storage: Iterable[str], networks: Iterable[str]) -> Obj:
     return spec | ({"networks": joined} if joined else {})
 
 
-def complete(client: Client, name: str) -> None:
-    """Map the host's usual pool and network where nothing is mapped, and add the addresses of mapped networks."""
+def complete(client: Client, name: str, *, cluster: bool = False) -> None:
+    """Map the host's usual pool and network where nothing is mapped, and add the addresses of mapped networks.
+
+    In a ``cluster`` storage classes wait for the scheduler, which knows where a claim's machine goes.
+    """
     spec = client.get(ENDPOINTS.path(name=name))["spec"]
     if spec.get("management") == "Observe":
         return
@@ -58,12 +61,12 @@ def complete(client: Client, name: str) -> None:
     if change:
         client.request("PATCH", ENDPOINTS.path(name=name), {"spec": change}, content_type=MERGE)
     for one in change.get("storage") or spec.get("storage") or []:
-        _make_class(client, one["storageClass"])
+        _make_class(client, one["storageClass"], name if cluster else "")
 
 
-def _make_class(client: Client, name: str) -> None:
+def _make_class(client: Client, name: str, endpoint: str) -> None:
     """Make a storage class whose volumes are made on endpoints' hosts, unless there is one of that name."""
-    made = {
+    made: Obj = {
         "apiVersion": STORAGE_CLASSES.api_version,
         "kind": STORAGE_CLASSES.kind,
         "metadata": {"name": name},
@@ -71,6 +74,9 @@ def _make_class(client: Client, name: str) -> None:
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "Immediate",
     }
+    if endpoint:
+        here = [{"matchLabelExpressions": [{"key": ENDPOINT_LABEL, "values": [endpoint]}]}]
+        made |= {"volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": here}
     try:
         client.request("POST", STORAGE_CLASSES.path(), made)
     except ApiError as error:

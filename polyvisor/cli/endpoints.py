@@ -92,7 +92,7 @@ def add(
     else:
         client.request("POST", ENDPOINTS.path(), endpoint)
     _await(client, name, timeout)
-    complete(client, name)
+    complete(client, name, cluster=not here)
 
 
 def show(session: Session, name: str, output: Output) -> None:
@@ -156,7 +156,7 @@ def not_ready(endpoint: Obj) -> CliError:
     name, ready = endpoint["metadata"]["name"], condition(endpoint)
     if not ready:
         message = f"endpoint {name} has not been looked at yet"
-        return CliError(message, ExitCode.NOT_RUNNING, "Is its agent running? In a cluster there is none yet.")
+        return CliError(message, ExitCode.NOT_RUNNING, "Is its agent running?")
     since = f", for {age(ready.get('lastTransitionTime'))}" if ready.get("lastTransitionTime") else ""
     message = f"endpoint {name} is not ready{since}: {ready.get('reason')}: {ready.get('message')}"
     return CliError(message, ExitCode.NOT_RUNNING, ready.get("suggestion", ""))

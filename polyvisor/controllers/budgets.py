@@ -70,7 +70,7 @@ class BudgetController:
     def _strategy(self) -> str:
         found = sorted(self._kubevirts.items(), key=lambda k: str(k["metadata"].get("creationTimestamp")))
         configuration = nested(found[0], "spec").get("configuration") or {} if found else {}
-        return str(configuration.get("evictionStrategy") or EvictionStrategy.NONE)
+        return str(configuration.get("evictionStrategy") or "")
 
     async def _make(self, vmi: Obj) -> None:
         budget = budget_of(vmi)
@@ -114,6 +114,8 @@ def wants_budget(vmi: Obj, configured: str) -> bool:
     if deleting(vmi) or phase_of(vmi) in FINAL_PHASES:
         return False
     strategy = vmi["spec"].get("evictionStrategy") or configured
+    if not strategy:  # where the guest cannot be moved, a drain has to be told to shut it down
+        return bool(nested(vmi, "spec", "hypervisor").get("endpoint"))
     if strategy == EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE:
         return condition_is(vmi, VmiCondition.LIVE_MIGRATABLE)
     return strategy in (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.EXTERNAL)

@@ -18,6 +18,7 @@ from cryptography import x509
 
 from polyvisor.api import Obj, names
 from polyvisor.api.cluster_resources import API_SERVICES, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS
+from polyvisor.api.endpoint_names import ENDPOINT_APP, ENDPOINT_SECRET
 from polyvisor.api.resources import SECRETS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Resource
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.process.certificates import (
@@ -72,6 +73,7 @@ def roles(namespace: str) -> tuple[Role, ...]:
         Role(names.API_SECRET, (service, f"{service}.cluster.local", names.API_SERVICE), True),
         Role(names.API_CLIENT_SECRET, (names.API_CLIENT_NAME,), False),
         Role(names.HANDLER_SECRET, (names.HANDLER_APP,), True),
+        Role(ENDPOINT_SECRET, (ENDPOINT_APP,), True),
     )
 
 

@@ -27,13 +27,13 @@ from polyvisor.api.volumes import service_account
 from polyvisor.controllers import console_log, pod_networks
 from polyvisor.controllers.launcher_resources import guaranteed, resources_of
 from polyvisor.controllers.objects import owned_by, owner_reference, uid
-from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, pod_storage
+from polyvisor.controllers.pod_volumes import RESTRICTED, UNPRIVILEGED, PodStorage, named_storage, pod_storage
 from polyvisor.controllers.support_containers import Support, support_resources
 from polyvisor.domain.kept import state_claim
 from polyvisor.machine import Vcpus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from polyvisor.api import Obj, VirtualMachineInstanceSpec
     from polyvisor.drivers.base import LauncherPlan
@@ -59,6 +59,11 @@ PULL_SECRETS: list[Obj] = json.loads(os.environ.get("LAUNCHER_PULL_SECRETS", "[]
 FAIL_FAST_ANNOTATION = "kubevirt.io/func-test-virt-launcher-fail-fast"
 """KubeVirt's way to have a launcher end at once, by which its users try what becomes of a machine that never starts."""
 FAILING = ["python3", "-c", "raise SystemExit('this launcher was told to fail by an annotation')"]
+STAYING: Sequence[Obj] = tuple(
+    {"key": f"node.kubernetes.io/{word}", "operator": "Exists", "effect": "NoExecute"}
+    for word in ("not-ready", "unreachable")
+)
+"""What the Pod of a machine on an endpoint tolerates for ever: its guest runs on, whatever is heard of its agent."""
 MAX_NAME = 253
 MAX_LABEL = 63
 LOOSENING = (
@@ -120,9 +125,9 @@ def build_pod(
     privileged = plan.privileged and not placement.endpoint
     asked = resources_of(driver, spec, config, cpu_limit=cpu_limit, overhead=not placement.endpoint)
     support = partial(support_resources, config=config, guaranteed=guaranteed(asked))
-    # nothing runs in a Pod that stands for a machine on an endpoint
+    # nothing runs in a Pod that stands for a machine on an endpoint, but it names what the machine has
     storage = (
-        PodStorage()
+        named_storage(vmi["spec"], claims, state=state_claim(vmi))
         if placement.endpoint
         else pod_storage(
             vmi["spec"],
@@ -175,6 +180,7 @@ def build_pod(
         "tolerations": [
             *(wanted.get("tolerations") or []),
             {"key": names.VIRTUAL_NODE_TAINT, "operator": "Exists"},
+            *(STAYING if placement.endpoint else ()),
         ],
         "containers": [compute, *others],
         "volumes": [{"name": names.LAUNCHER_VOLUME, "emptyDir": {}}, *storage.volumes],

@@ -1,8 +1,9 @@
 """``python -m polyvisor.controllers.operator``, virt-operator: what the installation itself needs while it runs.
 
-It makes and renews the components' certificates and says in the KubeVirt object whether the components are there. It
-is apart from virt-controller so that who handles machines has no key of any component. It installs nothing: that is
-the administrator's, with ``polyvisor install`` or Helm. A replica that stands by loads what does it when it leads.
+It makes and renews the components' certificates, keeps the agents of HypervisorEndpoints, and says in the KubeVirt
+object whether the components are there. It is apart from virt-controller so that who handles machines has no key of any
+component. It installs nothing: that is the administrator's, with ``polyvisor install`` or Helm. A replica that stands
+by loads what does it when it leads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from polyvisor.api import names
 from polyvisor.api.reading import nested
-from polyvisor.api.resources import KUBEVIRTS
+from polyvisor.api.resources import ENDPOINTS, KUBEVIRTS
 from polyvisor.controllers.leading import leading, lease_options
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.metrics import gauge
@@ -64,7 +65,12 @@ class Operator:
                     names.OPERATOR_APP,
                     lambda: self._lead(client, kubevirts),
                     lambda leads: LEADING.set(int(leads)),
-                    loads=("polyvisor.controllers.certificates", "polyvisor.controllers.definitions"),
+                    loads=(
+                        "polyvisor.controllers.certificates",
+                        "polyvisor.controllers.definitions",
+                        "polyvisor.controllers.endpoint_identity",
+                        "polyvisor.controllers.endpoints",
+                    ),
                 )
             finally:
                 await kubevirts.stop()
@@ -73,6 +79,8 @@ class Operator:
         from polyvisor.api.cluster_resources import DAEMON_SETS, DEPLOYMENTS
         from polyvisor.controllers.certificates import CertificateKeeper
         from polyvisor.controllers.definitions import Definitions, configuration_problems
+        from polyvisor.controllers.endpoint_identity import IdentityController
+        from polyvisor.controllers.endpoints import EndpointController
         from polyvisor.controllers.kubevirt import KubeVirtController
         from polyvisor.drivers import registry
 
@@ -106,7 +114,13 @@ class Operator:
             group.create_task(definitions.run(), name="definitions")
             for informer in (deployments, daemon_sets):
                 group.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
-            await asyncio.gather(deployments.synced(), daemon_sets.synced())
+            endpoints, identities = Informer(client, ENDPOINTS), IdentityController(client, namespace)
+            agents = EndpointController(client, endpoints, namespace)
+            group.create_task(endpoints.run(), name="informer-endpoints")
+            group.create_task(identities.requests.run(), name="informer-requests")
+            await asyncio.gather(deployments.synced(), daemon_sets.synced(), endpoints.synced())
+            group.create_task(agents.run(), name="endpoints")
+            group.create_task(identities.run(), name="endpoint-identity")
             group.create_task(status.run(), name="status")
 
 

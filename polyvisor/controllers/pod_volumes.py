@@ -227,6 +227,18 @@ def pod_storage(
     return found
 
 
+def named_storage(spec: Obj, claims: Mapping[str, Obj], *, state: str = "") -> PodStorage:
+    """Return the volumes of a Pod that no kubelet runs: what a machine's volumes name, mounted nowhere.
+
+    The scheduler sees the claims, so that they are bound for the Pod's Node; and the agent of a Node may read those
+    Secrets and ConfigMaps alone that Pods there name.
+    """
+    full = pod_storage(spec, claims, launcher_image="", privileged=False, state=state)
+    sources = ("persistentVolumeClaim", "secret", "configMap")
+    named = [volume for volume in full.volumes if any(source in volume for source in sources)]
+    return PodStorage(volumes=named, pull_secrets=full.pull_secrets)
+
+
 def _add(found: PodStorage, volume: Obj, claims: Mapping[str, Obj]) -> None:
     name = volume["name"]
     if disk := volume.get("containerDisk"):

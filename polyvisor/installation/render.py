@@ -23,6 +23,7 @@ ORDER = (
     NAMESPACES.kind,
     CRDS.kind,
     cluster.PRIORITY_CLASSES.kind,
+    cluster.CSI_DRIVERS.kind,
     cluster.SERVICE_ACCOUNTS.kind,
     cluster.CLUSTER_ROLES.kind,
     cluster.CLUSTER_ROLE_BINDINGS.kind,
@@ -39,8 +40,8 @@ ORDER = (
     cluster.MUTATING_WEBHOOKS.kind,
     cluster.VALIDATING_WEBHOOKS.kind,
     cluster.API_SERVICES.kind,
-    "KubeVirt",
     CONFIGMAPS.kind,
+    "KubeVirt",
     cluster.SERVICE_MONITORS.kind,
     cluster.PROMETHEUS_RULES.kind,
 )

@@ -77,6 +77,11 @@ class LeaderElection:
         self._renewed = 0.0
         self.leading = False
 
+    @property
+    def certain(self) -> bool:
+        """Whether the Lease is ours without doubt at this moment, by our own clock, however long we were held up."""
+        return self.leading and self._now() < self._renewed + self._timing.renew
+
     async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait to be the leader, then work until the work ends or the Lease is lost (:class:`LostLease`)."""
         await self.acquire()

@@ -87,7 +87,8 @@ def place(
         known = {
             name: one for name, one in known.items() if any(driver_label(name) in n.labels for n in there)
         } or known
-        enabled = {name: one for name, one in enabled.items() if name in known}
+        # whoever added the endpoint has enabled its driver
+        enabled = {name: one for name, one in enabled.items() if name in known} or enablement.enabled([], known)
     developer = config.developer_configuration
     emulation = bool(developer and developer.use_emulation)
     candidates: list[Candidate] = []

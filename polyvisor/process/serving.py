@@ -2,7 +2,8 @@
 
 Signals belong to the whole process, which stops its parts in order; and an end must not wait for watches, which by
 themselves would go on for ever. With TLS, the subject name of a client's verified certificate is put into the
-connection's state as ``peer``; uvicorn itself does not hand it on.
+connection's state as ``peer``, and its organizations, which are Kubernetes' groups, as ``peer_groups``; uvicorn itself
+does not hand them on.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note the client's name before its first request."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "peer": common_name(transport.get_extra_info("peercert"))}
+        found = transport.get_extra_info("peercert")
+        who = {"peer": common_name(found), "peer_groups": organizations(found)}
+        self.app_state = {**self.app_state, **who}
 
 
 class _State(ServerState):
@@ -150,6 +153,12 @@ def common_name(certificate: dict[str, Any] | None) -> str:
             if key == "commonName":
                 return str(value)
     return ""
+
+
+def organizations(certificate: dict[str, Any] | None) -> list[str]:
+    """Return the organizations of a peer's certificate in the form that :mod:`ssl` gives."""
+    subject = (certificate or {}).get("subject", ())
+    return [str(value) for part in subject for key, value in part if key == "organizationName"]
 
 
 def listen(host: str, port: int) -> socket.socket:

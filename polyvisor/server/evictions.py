@@ -2,8 +2,9 @@
 
 What isn't obvious: a refusal is not the last word but "ask again later", which is how ``kubectl drain`` takes 429. So a
 machine whose strategy is to move, and that cannot, holds up the drain with the reason; one whose strategy is
-``External`` is marked, and whoever looks after it moves or ends it. All others are let go, and the deletion of their
-Pod shuts the guest down. The Pod that has a running machine's hotplugged claims goes after the machine's.
+``External`` is marked, and whoever looks after it moves or ends it. On the host of an endpoint, which nobody drains by
+chance, a machine without a strategy stays. All others are let go, and the deletion of their Pod shuts the guest down.
+The Pod that has a running machine's hotplugged claims goes after the machine's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from polyvisor.api.launcher_pods import is_attachment
-from polyvisor.api.names import FINAL_PHASES, EvictionStrategy, VmiCondition
+from polyvisor.api.names import APP_LABEL, FINAL_PHASES, LAUNCHER_APP, EvictionStrategy, VmiCondition
 from polyvisor.api.owners import controller_of
 from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import PODS, VMIS
@@ -25,6 +26,8 @@ from polyvisor.process.webhook_paths import EVICT
 from polyvisor.server.webhooks import API_VERSION, BadReview, read_review
 
 Obj = dict[str, Any]
+LISTED = 10
+"""How many machines a refusal names."""
 NO_REASON = "nothing has said that it can be moved"
 
 
@@ -82,6 +85,9 @@ class Evictions:
         movable, reason = _movable(vmi)
         if strategy == EvictionStrategy.LIVE_MIGRATE and not movable:
             return f"VMI {name} is configured with an eviction strategy but is not live-migratable: {reason}"
+        endpoint = str(nested(vmi, "spec", "hypervisor").get("endpoint") or "")
+        if endpoint and not strategy and not movable:
+            return await self._stays(endpoint, pod)
         waits = strategy == EvictionStrategy.EXTERNAL
         moves = movable and strategy in (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE)
         if not (waits or moves):
@@ -92,6 +98,21 @@ class Evictions:
         if not dry:
             await self._mark(vmi, pod)
         return told
+
+    async def _stays(self, endpoint: str, pod: Obj) -> str:
+        """Return why the machines of a host are not shut down by a drain that nobody said should do that."""
+        fields = f"spec.nodeName={nested(pod, 'spec').get('nodeName')}"
+        labels = f"{APP_LABEL}={LAUNCHER_APP}"
+        pods = await self._client.list(PODS, label_selector=labels, field_selector=fields)
+        owned = [(one["metadata"]["namespace"], controller_of(one) or {}) for one in pods if _lives(one)]
+        machines = sorted(
+            f"{namespace}/{owner['name']}" for namespace, owner in owned if owner.get("kind") == VMIS.kind
+        )
+        more = f" and {len(machines) - LISTED} more" if len(machines) > LISTED else ""
+        return (
+            f"these run on the host of endpoint {endpoint} and cannot be moved: {', '.join(machines[:LISTED])}{more}; "
+            "stop them, or set evictionStrategy: None for those that a drain may shut down"
+        )
 
     async def _goes_after(self, pod: Obj) -> str:
         """Return why a Pod with claims that a guest writes to has to stay: while the Pod of its machine is there."""
@@ -137,6 +158,10 @@ class Evictions:
         seen = {key: vmi["metadata"][key] for key in ("uid", "resourceVersion")}
         body = {"metadata": seen, "status": {"evacuationNodeName": node}}
         await self._client.patch(VMIS, vmi["metadata"]["name"], body, vmi["metadata"]["namespace"])
+
+
+def _lives(pod: Obj) -> bool:
+    return not pod["metadata"].get("deletionTimestamp") and read_status(pod).get("phase") not in FINAL_PHASES
 
 
 def _movable(vmi: Obj) -> tuple[bool, str]:

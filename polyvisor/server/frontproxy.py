@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from polyvisor.api.cluster_resources import SUBJECT_ACCESS_REVIEWS
-from polyvisor.api.resources import SUBRESOURCES_GROUP
+from polyvisor.api.resources import ENDPOINTS, SUBRESOURCES_GROUP
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.errors import ApiError
 from polyvisor.server.errors import Refusal
@@ -95,6 +95,10 @@ def user_of(headers: Headers, peer: str, proxy: FrontProxy) -> User:
 def attributes_of(method: str, path: str) -> Obj | None:
     """Return what a request is about, as a SubjectAccessReview has it; None for discovery, which is everybody's."""
     parts = [unquote(part) for part in path.split("/") if part][2:]
+    if len(parts) >= 2 and parts[1] == ENDPOINTS.plural:
+        found = {"group": SUBRESOURCES_GROUP, "version": parts[0], "namespace": "", "resource": parts[1]}
+        found |= {"verb": VERBS.get(method, method.lower()), "name": parts[2] if parts[2:] else ""}
+        return found | ({"subresource": parts[3]} if parts[3:] else {})
     if len(parts) < 4 or parts[1] != "namespaces":
         return None
     version, _, namespace, resource, *rest = parts
@@ -142,9 +146,10 @@ class Authorizer:
 def _forbidden(user: User, asked: Obj, reason: str) -> Refusal:
     resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
     name = asked.get("name", "")
+    where = f'in the namespace "{asked["namespace"]}"' if asked["namespace"] else "at the cluster scope"
     message = (
         f'{asked["resource"]}.{asked["group"]} "{name}" is forbidden: User "{user.name}" cannot {asked["verb"]} '
-        f'resource "{resource}" in API group "{asked["group"]}" in the namespace "{asked["namespace"]}"'
+        f'resource "{resource}" in API group "{asked["group"]}" {where}'
     )
     details = {"name": name, "group": asked["group"], "kind": asked["resource"]}
     return Refusal(403, f"{message}: {reason}" if reason else message, details)

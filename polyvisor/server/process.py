@@ -39,6 +39,7 @@ from polyvisor.server import metrics, openapi
 from polyvisor.server.entering import Entering
 from polyvisor.server.evictions import Evictions
 from polyvisor.server.frontproxy import Authorizer, FrontProxy, Gate
+from polyvisor.server.remote_endpoints import RemoteEndpoints
 from polyvisor.server.remote_node import RemoteNode
 from polyvisor.server.subresources import Subresources
 from polyvisor.server.subresources_machines import MAX_BODY
@@ -110,7 +111,8 @@ class Server:
             shown.shown_by(self._tls)
             group.create_task(self._end_when_lost())
             node = RemoteNode(client, namespace, _client_context(ours))
-            door.app = self._application(client, namespace, kubevirts, node, paths)
+            endpoints = RemoteEndpoints(client, namespace, _client_context(ours))
+            door.app = self._application(client, namespace, kubevirts, node, endpoints, paths)
             self.health.has("server")
             metrics.READY.set(1)
             try:
@@ -133,7 +135,13 @@ class Server:
                 await web.stop()
 
     def _application(
-        self, client: KubeClient, namespace: str, kubevirts: Informer, node: RemoteNode, paths: WebhookPaths
+        self,
+        client: KubeClient,
+        namespace: str,
+        kubevirts: Informer,
+        node: RemoteNode,
+        endpoints: RemoteEndpoints,
+        paths: WebhookPaths,
     ) -> ASGIApp:
         webhooks = Webhooks(
             client,
@@ -155,6 +163,7 @@ class Server:
             *Evictions(client, lambda: configuration_of(kubevirts), metrics.reviewed).routes(),
             *Entering(client, self._drivers, metrics.reviewed).routes(),
             *Subresources(client, node, self._drivers).routes(),
+            *endpoints.routes(),
             *openapi.routes(),
             *self.health.routes(),
         ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from polyvisor.admission import AdmissionContext, Admitted, Operation, admit, guards
+from polyvisor.admission.endpoints import still_there
+from polyvisor.api import Problem
+from polyvisor.api.endpoint_names import on_endpoint
 from polyvisor.api.problems import invalid_status
 from polyvisor.api.reading import nested
 from polyvisor.api.resources import (
@@ -102,15 +105,23 @@ class Webhooks:
     async def _validate(self, request: Request) -> Response:
         return await self._answer(request, mutates=False)
 
+    async def _held(self, asked: Obj) -> list[Problem]:
+        """Return why an endpoint whose deletion is asked for has to stay: machines that may be on its host."""
+        if asked.get("operation") != "DELETE" or nested(asked, "resource").get("resource") != ENDPOINTS.plural:
+            return []
+        name = str(asked.get("name"))
+        return still_there(name, [one for one in await self._client.list(VMIS) if on_endpoint(one) == name])
+
     async def _answer(self, request: Request, *, mutates: bool) -> Response:
         try:
             asked = read_review(await request.body())
             rights = Rights(self._client, asked.get("userInfo") or {}, self._components)
             context = replace(self._context(), requester=rights.requester)
+            held = await self._held(asked)
             settled = False
             while not settled:
                 answer = await resolve(
-                    self._client, lambda lookup: review(asked, replace(context, lookup=lookup), mutates=mutates)
+                    self._client, lambda lookup: review(asked, replace(context, lookup=lookup), held, mutates=mutates)
                 )
                 settled = await rights.settled()
         except (BadReview, TooManyQuestions) as error:
@@ -121,8 +132,8 @@ class Webhooks:
         return JSONResponse({"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": answer})
 
 
-def review(request: Obj, context: AdmissionContext, *, mutates: bool) -> Obj:
-    """Answer the ``request`` of an AdmissionReview with its ``response``."""
+def review(request: Obj, context: AdmissionContext, held: Sequence[Problem] = (), *, mutates: bool) -> Obj:
+    """Answer the ``request`` of an AdmissionReview with its ``response``; ``held`` is why nothing may be deleted."""
     operation = OPERATIONS.get(str(request.get("operation")))
     if operation is None:
         raise BadReview(f"operation {request.get('operation')!r} is not one that is reviewed here")
@@ -135,6 +146,7 @@ def review(request: Obj, context: AdmissionContext, *, mutates: bool) -> Obj:
     if resource == VMIS and not context.requester.ours:
         obj = guards.with_old_status(obj, old)
     found = admit(operation, resource, obj, old, context)
+    found = replace(found, problems=[*held, *found.problems])
     answer: Obj = {"uid": request["uid"], "allowed": not found.problems}
     if found.warnings and mutates:
         answer["warnings"] = found.warnings

@@ -40,6 +40,7 @@ from polyvisor.kube.tasks import end_task
 from polyvisor.process.health import figures
 from polyvisor.process.serving import WebServer, context_of
 from polyvisor.process.tls import apply
+from polyvisor.server.endpoint_doors import EndpointDoors
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone import preflight
 from polyvisor.standalone.admission import COMPONENTS, admitter, may_write_status
@@ -48,7 +49,6 @@ from polyvisor.standalone.apiserver.registry import key_of
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
 from polyvisor.standalone.drivers import DriverDoor
-from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.evictions import PodEvictions
 from polyvisor.standalone.failure import StartError
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig

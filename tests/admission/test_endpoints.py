@@ -134,9 +134,3 @@ def test_the_scheme_of_an_endpoint_stays() -> None:
 def test_a_cluster_has_no_use_for_the_machine_of_the_agent() -> None:
     found = refused(endpoint("qemu:///system"), context=AdmissionContext({}, registry(), cluster=True))
     assert "leads to the machine of the agent itself" in found["spec.uri"]
-
-
-def test_who_writes_is_told_what_has_no_effect_yet() -> None:
-    assert admit("CREATE", ENDPOINTS, endpoint(), None, CONTEXT).warnings == []
-    in_cluster = admit("CREATE", ENDPOINTS, endpoint(), None, AdmissionContext({}, registry(), cluster=True))
-    assert "no agent serves endpoints in a cluster yet" in in_cluster.warnings[0]

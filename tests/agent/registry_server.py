@@ -1,4 +1,4 @@
-"""A registry on loopback that gives out an OCI layout and takes nothing: as much of the protocol as pulling needs."""
+"""A registry that gives out an OCI layout and takes nothing: as much of the protocol as pulling needs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Registry(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, layout: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, layout: Path, address: str = "127.0.0.1") -> None:
+        super().__init__((address, 0), Handler)
         self.layout = layout
         self.asked: list[str] = []
         self.password = ""
@@ -28,7 +28,7 @@ class Registry(ThreadingHTTPServer):
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
+        return f"{self.server_address[0]!s}:{self.server_port}"
 
     def pulls(self) -> int:
         """How many blobs were fetched."""
@@ -85,9 +85,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(layout: Path) -> Iterator[Registry]:
+def serving(layout: Path, address: str = "127.0.0.1") -> Iterator[Registry]:
     """Run a registry over a layout."""
-    server = Registry(layout)
+    server = Registry(layout, address)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -18,12 +18,13 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.serving import WebServer, context_of
-from polyvisor.standalone import endpoints, preflight
+from polyvisor.server import endpoint_doors
+from polyvisor.server.endpoint_doors import EndpointDoors
+from polyvisor.standalone import preflight
 from polyvisor.standalone.admission import admitter
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
-from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.identity import ensure_identity, write_kubeconfig
 from tests.agent.platform.endpoint.conftest import drivers as drivers
 from tests.cli.conftest import Result
@@ -134,12 +135,12 @@ def test_domains_that_there_is_no_time_for_are_judged_later(  # type: ignore[no-
     call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call("endpoint", "add", TEST, "--name", "one")
-    monkeypatch.setattr(endpoints, "JUDGE_SECONDS", 0.0)
+    monkeypatch.setattr(endpoint_doors, "JUDGE_SECONDS", 0.0)
     assert rows(call("domains", "one").out)[1][6:] == ["not", "looked", "at", "yet"]
     monkeypatch.undo()
     told = call("domains", "one").out
     assert "not looked at" not in told
-    monkeypatch.setattr(endpoints, "JUDGE_SECONDS", 0.0)
+    monkeypatch.setattr(endpoint_doors, "JUDGE_SECONDS", 0.0)
     assert call("domains", "one").out == told  # what is known is told at once
 
 

@@ -154,5 +154,8 @@ def test_who_gets_a_budget(strategy: str | None, configured: str, movable: str, 
         "status": {"phase": "Running", "conditions": [{"type": "LiveMigratable", "status": movable}]},
     }
     assert wants_budget(vmi, configured) == wanted
+    vmi["spec"]["hypervisor"] = {"endpoint": "rack4"}
+    assert wants_budget(vmi, configured) == wanted
+    assert wants_budget(vmi, "") == (wanted or not strategy), "on a host, silence does not mean that a drain may end it"
     assert not wants_budget(vmi | {"status": {"phase": "Succeeded"}}, configured)
     assert budget_of(vmi)["metadata"]["ownerReferences"][0]["uid"] == "u"

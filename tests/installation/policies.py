@@ -19,6 +19,8 @@ from polyvisor.installation.render import manifests
 Obj = dict[str, Any]
 NAMESPACE = "kubevirt"
 VARIABLE = re.compile(r"\bvariables\.(\w+)")
+PARAMS = {"data": {"endpoint-rack4": ""}}
+"""The ConfigMap of Nodes that stand for hosts, with one."""
 CONFIG = "name: policies\nextensions:\n- name: optional\n- name: strings\n"
 
 
@@ -28,7 +30,7 @@ def account(name: str) -> str:
 
 @cache
 def _environment() -> Any:
-    names = dict.fromkeys(("object", "oldObject", "request", "variables"), cel.Type.DYN)
+    names = dict.fromkeys(("object", "oldObject", "params", "request", "variables"), cel.Type.DYN)
     return cel.NewEnv(config=cel.NewEnvConfigFromYaml(CONFIG), variables=names)
 
 
@@ -79,7 +81,10 @@ def refusals(
     """Return the messages of all policies that refuse a write."""
     info: Obj = {"username": user, **({"extra": dict(extra)} if extra is not None else {})}
     name = ((obj or old or {}).get("metadata") or {}).get("name", "")
-    data = {"object": obj, "oldObject": old, "request": {"userInfo": info, "operation": operation, "name": name}}
+    plural, _, part = resource.partition("/")
+    request = {"userInfo": info, "operation": operation, "name": name, "subResource": part}
+    request["resource"] = {"group": group, "version": "v1", "resource": plural}
+    data = {"object": obj, "oldObject": old, "params": PARAMS, "request": request}
     found = []
     for policy in _policies():
         spec = policy["spec"]

@@ -9,6 +9,7 @@ import yaml
 
 from polyvisor import __version__
 from polyvisor.api import names
+from polyvisor.api.endpoint_names import ENDPOINT_ACCOUNT_PREFIX, ENDPOINT_SECRET
 from polyvisor.api.resources import REFUSED, RESOURCES, SUBRESOURCES_VERSIONS
 from polyvisor.controllers.certificates import roles
 from polyvisor.installation.render import CHART, ORDER, ValuesError, assignment, manifests, resource_of, to_yaml
@@ -78,8 +79,8 @@ def test_what_the_components_label_is_not_judged_and_what_they_specify_is() -> N
         (webhook,) = [one for one in configuration["webhooks"] if one["name"] == f"{name}.kubevirt.io"]
         expression = webhook["matchConditions"][0]["expression"]
         spared = set(re.findall(r'"system:serviceaccount:elsewhere:([a-z-]+)"', expression))
-        assert spared == {"kubevirt-controller", "kubevirt-handler"}
-        assert spared <= accounts
+        assert spared == {"kubevirt-controller", "kubevirt-handler", ENDPOINT_ACCOUNT_PREFIX}
+        assert spared - {ENDPOINT_ACCOUNT_PREFIX} <= accounts
         assert expression.index("spec") < expression.index("username") < expression.index("labels")
 
 
@@ -122,6 +123,7 @@ def test_a_component_may_read_its_own_secrets_alone() -> None:
         "kubevirt-apiserver": {names.API_SECRET, names.API_CLIENT_SECRET},
         "kubevirt-handler": {names.HANDLER_SECRET},
         "kubevirt-controller": set(),
+        "kubevirt-endpoint": {ENDPOINT_SECRET},
         "kubevirt-operator": {names.CA_SECRET, *(role.secret for role in roles("kubevirt"))},
     }
     for component, secrets in wanted.items():
@@ -129,16 +131,31 @@ def test_a_component_may_read_its_own_secrets_alone() -> None:
             if role["kind"] not in ("Role", "ClusterRole") or role["metadata"]["name"] != component:
                 continue
             for rule in role["rules"]:
-                if "secrets" in rule["resources"] and (component != "kubevirt-operator" or rule["verbs"] != ["create"]):
+                if "secrets" in rule["resources"]:
                     assert role["kind"] == "Role"
+                    if component == "kubevirt-operator" and "resourceNames" not in rule:  # for whom is a Secret meant?
+                        assert set(rule["verbs"]) == {"create", "get"}
+                        continue
                     assert set(rule["resourceNames"]) <= secrets
 
 
 def test_no_component_may_do_everything() -> None:
-    components = ("kubevirt-apiserver", "kubevirt-controller", "kubevirt-handler", "kubevirt-operator")
+    components = (*("kubevirt-apiserver", "kubevirt-controller"), *("kubevirt-handler", "kubevirt-operator"))
+    components += ("kubevirt-endpoint",)
     granted = set().union(*map(rules, components))
     assert not [rule for rule in granted if "*" in rule]
-    assert not [rule for rule in granted if rule[0] == "rbac.authorization.k8s.io"]
+    assert {rule[1:] for rule in granted if rule[0] == "rbac.authorization.k8s.io"} == {
+        ("clusterrolebindings", "get"),
+        ("clusterrolebindings", "patch"),
+        ("clusterroles", "bind"),
+        ("rolebindings", "get"),
+        ("rolebindings", "patch"),
+        ("roles", "bind"),
+    }
+    for one in OBJECTS:
+        for rule in one.get("rules") or [] if one["kind"] in ("Role", "ClusterRole") else []:
+            if "rbac.authorization.k8s.io" in rule["apiGroups"]:
+                assert (one["metadata"]["name"], rule["resourceNames"]) == ("kubevirt-operator", ["kubevirt-endpoint"])
     assert ("", "nodes", "update") not in granted
     assert ("", "pods", "create") not in rules("kubevirt-handler") | rules("kubevirt-apiserver")
 

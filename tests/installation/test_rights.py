@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from polyvisor.api.endpoint_names import CLIENT_SIGNER, ENDPOINT_ROLE, ENDPOINT_SECRET, SERVING_SIGNER
 from polyvisor.installation.render import manifests
 
 TOP = Path(__file__).parents[2] / "polyvisor"
@@ -34,6 +35,9 @@ READERS = {
         "create(SUBJECT_ACCESS_REVIEWS",
     ),
 }
+CSR = "certificates.k8s.io/certificatesigningrequests"
+HOSTS = "agent/platform/endpoint"
+AGENT = f"{HOSTS}/agent.py"
 OWN_RUN = ("controllers/run.py", "Informer(client")
 RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "kubevirt-apiserver": {
@@ -44,8 +48,10 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "kubevirt.io/virtualmachines/status patch": ("server/subresources.py", 'subresource="status"'),
         "kubevirt.io/virtualmachineinstances get": ("server/subresources_machines.py", "get(VMIS"),
         "kubevirt.io/virtualmachineinstances patch": ("server/evictions.py", "patch(VMIS"),
+        "kubevirt.io/virtualmachineinstances list": ("server/webhooks.py", "list(VMIS"),
         "apps/controllerrevisions get": ("admission/instancetypes/sources.py", "CONTROLLER_REVISIONS"),
         "/persistentvolumeclaims get": ("server/subresources_dumps.py", "get(PVCS"),
+        "hypervisor.kubevirt.io/hypervisorendpoints get": ("admission/endpoint_choice.py", "lookup(ENDPOINTS"),
         "/namespaces get": ("admission/namespaces.py", "NAMESPACES"),
         "/pods get": ("server/evictions.py", "get(PODS"),
         "/pods list": ("server/subresources.py", "list(PODS"),
@@ -175,6 +181,24 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
             for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
             for verb, text in (("get", "_found(resource, names.WEBHOOKS"), ("patch", "patch(resource, names.WEBHOOKS"))
         },
+        **watched(
+            "controllers/operator.py", "Informer(client, ENDPOINTS", "hypervisor.kubevirt.io/hypervisorendpoints"
+        ),
+        "hypervisor.kubevirt.io/hypervisorendpoints get": ("controllers/endpoint_identity.py", "_one(ENDPOINTS"),
+        "hypervisor.kubevirt.io/hypervisorendpoints/status patch": ("controllers/endpoints.py", "patch(ENDPOINTS"),
+        "/nodes get": ("controllers/endpoint_identity.py", "_one(NODES"),
+        **watched("controllers/endpoint_identity.py", "Informer(client, CSRS", CSR),
+        f"{CSR} get": ("controllers/endpoint_identity.py", "update(CSRS"),
+        f"{CSR}/approval update": ("controllers/endpoint_identity.py", 'subresource="approval"'),
+        f"certificates.k8s.io/signers approve {CLIENT_SIGNER}": ("api/endpoint_names.py", CLIENT_SIGNER),
+        f"certificates.k8s.io/signers approve {SERVING_SIGNER}": ("api/endpoint_names.py", SERVING_SIGNER),
+        **{
+            f"rbac.authorization.k8s.io/{right} {ENDPOINT_ROLE}": (
+                "controllers/endpoints.py",
+                "(CLUSTER_ROLE_BINDINGS,",
+            )
+            for right in ("clusterrolebindings get", "clusterrolebindings patch", "clusterroles bind")
+        },
         **{
             f"apiregistration.k8s.io/apiservices {verb} {version}.subresources.kubevirt.io": (
                 "controllers/certificates.py",
@@ -194,6 +218,22 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "/nodes/status patch": ("agent/node/registration.py", 'subresource="status"'),
         **EVENTS,
     },
+    "kubevirt-endpoint": {
+        **READERS,
+        **EVENTS,
+        **watched(AGENT, "Informer(client, ENDPOINTS", "hypervisor.kubevirt.io/hypervisorendpoints"),
+        "hypervisor.kubevirt.io/hypervisorendpoints/status patch": (AGENT, "patch(ENDPOINTS"),
+        **watched(AGENT, "Informer(client", "kubevirt.io/virtualmachineinstances", "kubevirt.io/virtualmachines"),
+        "kubevirt.io/virtualmachineinstances update": (f"{HOSTS}/machines.py", "update_status(VMIS"),
+        "kubevirt.io/virtualmachineinstances patch": (f"{HOSTS}/machines.py", "patch(VMIS"),
+        **watched(AGENT, "Informer(client", "/persistentvolumeclaims", "/persistentvolumes"),
+        "/persistentvolumes create": (f"{HOSTS}/provisioner.py", "create(PVS"),
+        "/persistentvolumes delete": (f"{HOSTS}/provisioner.py", "delete(PVS"),
+        "/nodes patch": (f"{HOSTS}/host_node.py", "_administrator.patch(NODES"),
+        "/namespaces get": (AGENT, "get(NAMESPACES"),
+        f"{CSR} create": (f"{HOSTS}/cluster/identity.py", "create(CSRS"),
+        **watched(f"{HOSTS}/cluster/identity.py", "watch(CSRS", CSR),
+    },
 }
 
 
@@ -212,7 +252,7 @@ def leads(name: str) -> dict[str, tuple[str, str]]:
 
 API_PAIR, CLIENT_PAIR = "kubevirt-virt-api-certs", "kubevirt-virt-api-client-certs"
 HANDLER_PAIR = "kubevirt-virt-handler-server-certs"
-PAIRS = ("kubevirt-ca", API_PAIR, CLIENT_PAIR, HANDLER_PAIR)
+PAIRS = ("kubevirt-ca", API_PAIR, CLIENT_PAIR, HANDLER_PAIR, ENDPOINT_SECRET)
 OWN: dict[str, dict[str, tuple[str, str]]] = {
     "kubevirt-apiserver": {
         **watched("server/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
@@ -230,22 +270,47 @@ OWN: dict[str, dict[str, tuple[str, str]]] = {
         **{f"/secrets get {name}": ("controllers/certificates.py", "get(SECRETS") for name in PAIRS},
         **{f"/secrets update {name}": ("controllers/certificates.py", "update(SECRETS") for name in PAIRS},
         "/secrets create": ("controllers/certificates.py", "create(SECRETS"),
+        "/secrets get": ("controllers/endpoints.py", "_found(SECRETS"),
+        "apps/deployments get": ("controllers/endpoints.py", "_found(DEPLOYMENTS"),
+        **{
+            f"apps/deployments {verb}": ("controllers/endpoints.py", 'patch_type="apply"')
+            for verb in ("create", "patch")
+        },
+        "/serviceaccounts create": ("controllers/endpoints.py", "create(SERVICE_ACCOUNTS"),
+        "/pods get": ("controllers/endpoint_identity.py", "_one(PODS"),
+        "/configmaps patch kubevirt-endpoint-nodes": ("controllers/endpoints.py", "patch(CONFIGMAPS, NODES_MAP"),
+        **{
+            f"rbac.authorization.k8s.io/{right} {ENDPOINT_ROLE}": ("controllers/endpoints.py", "(ROLE_BINDINGS,")
+            for right in ("rolebindings get", "rolebindings patch", "roles bind")
+        },
     },
     "kubevirt-handler": {
         **watched("agent/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
         **followed(HANDLER_PAIR),
     },
+    "kubevirt-endpoint": {
+        **watched(f"{HOSTS}/cluster/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
+        **followed(ENDPOINT_SECRET),
+        **{right.removesuffix(" "): used for right, used in leads("").items()},
+    },
 }
 EVERYWHERE = {"ClusterRole": RIGHTS, "Role": OWN}
 
 
+def subjects(binding: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(binding.get("subjects") or [{"kind": "ServiceAccount", "name": binding["metadata"]["name"]}])
+
+
 def granted(account: str, kind: str = "ClusterRole") -> set[str]:
-    """Return the rights of a service account: in all namespaces, or with ``Role`` in the installation's own."""
+    """Return the rights of a service account: in all namespaces, or with ``Role`` in the installation's own.
+
+    The accounts of endpoints' agents are bound by virt-operator, to the roles of their name.
+    """
     roles: dict[str, Any] = {one["metadata"]["name"]: one for one in manifests() if one["kind"] == kind}
     bound = [
         one["roleRef"]["name"]
         for one in manifests()
-        if one["kind"] == f"{kind}Binding" and any(s.get("name") == account for s in one["subjects"])
+        if one["kind"] == f"{kind}Binding" and any(s.get("name") == account for s in subjects(one))
     ]
     return {
         f"{group}/{resource} {verb} {name}".rstrip()
@@ -274,7 +339,7 @@ def test_every_service_account_is_looked_at() -> None:
         (one["kind"].removesuffix("Binding"), subject["name"])
         for one in manifests()
         if one["kind"] in ("RoleBinding", "ClusterRoleBinding") and one["metadata"].get("namespace") != "kube-system"
-        for subject in one["subjects"]
+        for subject in subjects(one)
         if subject["kind"] == "ServiceAccount"
     }
     assert bound == {(kind, account) for kind in EVERYWHERE for account in EVERYWHERE[kind]}

@@ -139,3 +139,15 @@ async def test_a_pod_that_is_not_recorded_as_the_launcher_marks_nothing(asked: A
     await asked.pod(await asked.machine("External"), recorded=False)
     await asked.answer()
     assert await asked.marked() == ""
+
+
+@pytest.mark.parametrize("strategy", [None, "None"])
+async def test_a_host_is_drained_only_of_machines_that_may_be_shut_down(asked: Asked, strategy: str | None) -> None:
+    vmi = await asked.machine(strategy)
+    await asked.pod(vmi, labels={"kubevirt.io": "virt-launcher"})
+    change = {"spec": {"hypervisor": {"endpoint": "rack4"}}}
+    await asked.client.patch(VMIS, "m", change, SPACE)
+    said = await asked.answer()
+    assert said == "" if strategy else "the host of endpoint rack4 and cannot be moved: default/m; stop" in said
+    assert await asked.marked() == ""
+    assert await asked.answer({"evictionStrategy": "None"}) == "", "the administrator has said so for all"

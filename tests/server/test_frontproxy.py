@@ -34,3 +34,11 @@ def test_the_whole_name_of_a_subresource_is_asked_for(
 
 def test_discovery_is_about_nothing() -> None:
     assert attributes_of("GET", "/apis/subresources.kubevirt.io/v1") is None
+
+
+@pytest.mark.parametrize("rest", ["", "domains", "domains/a domain", "pools", "networks", "adoption"])
+def test_what_is_asked_of_a_host_takes_a_right_on_its_endpoint(rest: str) -> None:
+    found = attributes_of("GET", f"/apis/subresources.kubevirt.io/v1/hypervisorendpoints/rack4/{rest}") or {}
+    assert (found["resource"], found["name"], found["verb"]) == ("hypervisorendpoints", "rack4", "get")
+    assert found["namespace"] == ""
+    assert found.get("subresource", "") == rest.partition("/")[0]

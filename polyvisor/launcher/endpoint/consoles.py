@@ -8,6 +8,7 @@ when the domain does, and the next run's is another.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -18,15 +19,21 @@ from typing import Any
 
 import libvirt
 
+from polyvisor.launcher.endpoint.owned import Refused
+
 LOG_BYTES = 1024 * 1024
 CHUNK = 64 * 1024
 MAX_WAITING = 64
 """Pieces that a client may be behind."""
 SEND_SECONDS = 30.0
+_UID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class Consoles:
-    """All consoles that are read, by the domain's UUID; their logs are below ``logs``."""
+    """All consoles that are read, by the domain's UUID; their logs are below ``logs``, by the machine's uid.
+
+    A UUID can be any machine's that says so, and the next one's after it is gone; a uid never is.
+    """
 
     def __init__(self, logs: Path, new_stream: Callable[[], Any]) -> None:
         self._logs = logs
@@ -34,17 +41,24 @@ class Consoles:
         self._mutex = threading.Lock()
         self._open: dict[str, Console] = {}
 
-    def follow(self, domain: Any) -> Console:
-        """Return the console of a domain that runs, opened if it is not open. Raises ``libvirtError``."""
+    def follow(self, domain: Any, machine: str) -> Console:
+        """Return the console of a machine's domain that runs, opened if it is not open.
+
+        Raises ``libvirtError``, and :class:`Refused` for a machine whose uid cannot be one.
+        """
+        if not _UID.fullmatch(machine):
+            raise Refused("bad-request", "machine: the uid of a machine is expected")
         uuid = domain.UUIDString()
         with self._mutex:
             found = self._open.get(uuid)
-            if found is not None and not found.over:
+            if found is not None and not found.over and found.machine == machine:
                 return found
+            if found is not None:
+                found.close()
             stream = self._new_stream()
             domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
             self._logs.mkdir(mode=0o700, exist_ok=True)
-            console = self._open[uuid] = Console(stream, self._logs / f"{uuid}.log")
+            console = self._open[uuid] = Console(stream, self._logs / f"{machine}.log", machine)
         console.start()
         return console
 
@@ -66,7 +80,8 @@ class Consoles:
 class Console:
     """One console; events come on libvirt's thread, clients from others."""
 
-    def __init__(self, stream: Any, log: Path) -> None:
+    def __init__(self, stream: Any, log: Path, machine: str = "") -> None:
+        self.machine = machine
         self._stream = stream
         self._log = log
         self._mutex = threading.Lock()

@@ -99,10 +99,10 @@ class Domains:
         """Start a domain, paused if that is asked; return what is listed of it. One that runs already goes on."""
         domain = owned(self._there(), asked)
         if not domain.isActive():
-            self._begin(domain, paused=asked.get("paused") is True)
+            self._begin(domain, text_of(asked, "machine"), paused=asked.get("paused") is True)
         return self._told(domain)
 
-    def _begin(self, domain: Any, *, paused: bool) -> None:
+    def _begin(self, domain: Any, machine: str, *, paused: bool) -> None:
         try:
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         except libvirt.libvirtError as error:
@@ -110,7 +110,7 @@ class Domains:
                 raise
             domain.create()  # the driver starts nothing paused
         with suppress(libvirt.libvirtError):
-            self._consoles.follow(domain)
+            self._consoles.follow(domain, machine)
         if not paused and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
             domain.resume()
 
@@ -128,7 +128,7 @@ class Domains:
         """Read the console of a domain that runs, if it is not read yet."""
         domain = owned(self._there(), asked)
         try:
-            self._consoles.follow(domain)
+            self._consoles.follow(domain, text_of(asked, "machine"))
         except libvirt.libvirtError as error:
             if error.get_error_code() not in UNSUPPORTED:
                 raise

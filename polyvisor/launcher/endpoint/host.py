@@ -206,7 +206,7 @@ class Host:
     def serve(self, asked: Answer, connection: socket.socket, first: bytes, answer: Callable[[Answer], None]) -> None:
         """Serve one stream: ``console`` of an owned domain, or ``upload`` into a volume of ours."""
         if asked.get("op") == "console":
-            console = self._consoles.follow(owned(self._there(), asked))
+            console = self._consoles.follow(owned(self._there(), asked), _text(asked, "machine"))
             answer({"result": {}})
             console.serve(connection)
         elif asked.get("op") == "upload":

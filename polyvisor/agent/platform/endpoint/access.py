@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyvisor.agent.files import logs
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 OPERATIONS = {"pause": "pause", "unpause": "resume", "softreboot": "reboot", "reset": "reset"}
 """What can be done to a machine, by KubeVirt's word, and the launcher's word for it."""
+
+
+def console_log(folder: Path, uid: str) -> Path:
+    """Return where what a machine's guest wrote is, below an endpoint's folder; its launcher writes it."""
+    return folder / "consoles" / f"{uid}.log"
 
 
 class EndpointAccess:
@@ -83,6 +89,6 @@ class EndpointAccess:
         path = self._keeper.folder / "launcher.log"
         if container == CONSOLE_CONTAINER:
             vmi = self._agent.machine(controller_uid(pod, VMIS.kind))
-            path = self._keeper.folder / "consoles" / f"{telling.uuid_of(vmi) if vmi else 'none'}.log"
+            path = console_log(self._keeper.folder, vmi["metadata"]["uid"] if vmi else "none")
         async for chunk in logs.read_log(path, follow=follow, tail=tail):
             yield chunk

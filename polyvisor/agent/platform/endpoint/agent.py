@@ -21,13 +21,14 @@ from polyvisor.agent.platform.endpoint.keeper import Keeper, folder_name
 from polyvisor.agent.platform.endpoint.link import HostError
 from polyvisor.agent.platform.endpoint.machines import Machines
 from polyvisor.agent.platform.endpoint.plan import Observed, is_managed, status_of
+from polyvisor.agent.platform.endpoint.platform import Platform, secret_name, standalone
 from polyvisor.agent.platform.endpoint.provisioner import Provisioner
-from polyvisor.api import Obj, names
+from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
-from polyvisor.api.endpoint_names import endpoint_of_node
+from polyvisor.api.endpoint_names import endpoint_of_node, node_of_endpoint
 from polyvisor.api.names import EventType
 from polyvisor.api.owners import controller_uid
-from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, PVCS, SECRETS, VMIS, VMS
+from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, PVCS, VMIS, VMS
 from polyvisor.api.times import stamp
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube.client import KubeClient
@@ -39,6 +40,7 @@ from polyvisor.kube.tasks import end_task
 
 WORKERS = 4
 RESYNC_SECONDS = 300.0
+COMPONENT = "endpoint-agent"
 INSTALLATION_NAMESPACE = "kube-system"
 """The namespace whose uid names an installation: every cluster has it and nobody makes it again."""
 log = logging.getLogger("polyvisor.endpoints")
@@ -71,7 +73,7 @@ class Served:
 
 
 class EndpointAgent:
-    """Serves all HypervisorEndpoints; ``root`` is a folder of its own."""
+    """Serves the HypervisorEndpoints of a platform; ``root`` is a folder of its own."""
 
     def __init__(
         self,
@@ -80,12 +82,16 @@ class EndpointAgent:
         root: Path,
         images: Callable[[], ImageStore | None] = lambda: None,
         address: str = "127.0.0.1",
+        platform: Platform | None = None,
     ) -> None:
         self._client = client
+        self._platform = platform or standalone(client)
         self._images = images
         self._address = address
         self._served: dict[str, Served] = {}
-        self._pods = Informer(client, PODS, resync_seconds=RESYNC_SECONDS)
+        only = self._platform.only
+        here = f"spec.nodeName={node_of_endpoint(only)}" if only else None
+        self._pods = Informer(self._platform.node, PODS, field_selector=here, resync_seconds=RESYNC_SECONDS)
         self._vmis = Informer(client, VMIS, resync_seconds=RESYNC_SECONDS)
         self._vms = Informer(client, VMS)
         adopted.prepare(self._vms)
@@ -96,13 +102,15 @@ class EndpointAgent:
         self._vmis.add_index(adopted.UID_INDEX, lambda vmi: [vmi["metadata"]["uid"]])
         self._drivers = drivers
         self._root = root
-        self._endpoints = Informer(client, ENDPOINTS)
-        self._secrets = Informer(client, SECRETS, names.KUBEVIRT_NAMESPACE)
-        self._events = EventRecorder(client, "endpoint-agent")
+        self._endpoints = Informer(client, ENDPOINTS, field_selector=f"metadata.name={only}" if only else None)
+        self._secrets = self._platform.credentials
+        self._events = EventRecorder(client, COMPONENT, node_of_endpoint(only) if only else "")
         self._keepers: dict[str, Keeper] = {}
         self._convertible: dict[str, tuple[Keeper, Convertible]] = {}
         self._stopping: set[asyncio.Task[None]] = set()
         self._cluster = ""
+        self.synced = asyncio.Event()
+        """Set when the agent has seen the cluster and works."""
 
     async def run(self) -> None:
         """Work until cancelled; connections end then, and nothing changes on the hosts."""
@@ -119,6 +127,7 @@ class EndpointAgent:
                 group.create_task(self._volumes.run(), name="endpoint-volumes")
                 needed = (self._secrets, self._pods, self._vmis, self._vms)
                 await asyncio.gather(*(one.synced() for one in needed))
+                self.synced.set()
                 self._vms.on_change(self._vm_changed)
                 self._pods.on_change(self._pod_changed)
                 self._vmis.on_change(self._machine_changed)
@@ -142,6 +151,7 @@ class EndpointAgent:
             claims=self._claims,
             volumes=self._volumes,
             endpoints=self._endpoints,
+            node=node_of_endpoint(self._platform.only) if self._platform.only else "",
         )
         await Controller("endpoint-provisioner", provisioner.queue, provisioner.reconcile, 1).run()
 
@@ -164,6 +174,14 @@ class EndpointAgent:
     def machine(self, uid: str) -> Obj | None:
         """Return the machine with that uid."""
         return next(iter(self._vmis.by_index("uid", uid)), None)
+
+    def named(self, namespace: str, name: str) -> Obj | None:
+        """Return the machine of that name."""
+        return self._vmis.get(namespace, name)
+
+    def pod(self, namespace: str, name: str) -> Obj | None:
+        """Return the launcher Pod of that name, if it is bound to a Node that is served."""
+        return self._pods.get(namespace, name)
 
     def owner(self, domain: Domain) -> str:
         """Return ``NAMESPACE/NAME`` of the machine whose a domain is by its mark, empty if there is none."""
@@ -202,12 +220,13 @@ class EndpointAgent:
         name = new["metadata"]["name"]
         keeper = self._keepers.get(name)
         if keeper is not None:
-            keeper.update(new, self._secret(new))
+            keeper.update(new, self._secrets.of(new))
             return
         folder = self._root / folder_name(new)
-        keeper = Keeper(folder, self._drivers, lambda seen: self._save(name, seen), self._cluster)
+        may_write = self._platform.may_write
+        keeper = Keeper(folder, self._drivers, lambda seen: self._save(name, seen), self._cluster, may_write=may_write)
         self._keepers[name] = keeper
-        keeper.update(new, self._secret(new))
+        keeper.update(new, self._secrets.of(new))
         machines = Machines(
             self._client,
             self._events,
@@ -220,18 +239,18 @@ class EndpointAgent:
             folder=folder / "making",
             images=self._images,
             address=self._address,
+            node=self._platform.node,
         )
         domains = AdoptedDomains(self._events, keeper, self._vms, self._vmis, cluster=self._cluster)
-        self._served[name] = Served(machines, domains, HostNode(self._client, new, self._address))
+        self._served[name] = Served(machines, domains, HostNode(self._client, new, self._address, self._platform))
         self._served[name].start()
         keeper.start()
 
-    def _secret_changed(self, old: Obj | None, new: Obj | None) -> None:
-        changed = (new or old or {}).get("metadata", {}).get("name")
+    def _secret_changed(self, changed: str) -> None:
         for endpoint in self._endpoints.items():
             keeper = self._keepers.get(endpoint["metadata"]["name"])
-            if keeper is not None and _secret_name(endpoint) == changed:
-                keeper.update(endpoint, new)
+            if keeper is not None and secret_name(endpoint) == changed:
+                keeper.update(endpoint, self._secrets.of(endpoint))
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         for pod in (old, new):
@@ -257,9 +276,6 @@ class EndpointAgent:
         """Return what serves the endpoint that a machine is on, if it is on one."""
         node = str((vmi.get("status") or {}).get("nodeName") or "")
         return self._served.get(endpoint_of_node(node)) if node else None
-
-    def _secret(self, endpoint: Obj) -> Obj | None:
-        return self._secrets.get(names.KUBEVIRT_NAMESPACE, _secret_name(endpoint))
 
     def _end(self, endpoint: Obj) -> None:
         self._convertible.pop(endpoint["metadata"]["name"], None)
@@ -305,7 +321,3 @@ class EndpointAgent:
 
 def _ready(status: Obj) -> Obj:
     return next((one for one in status.get("conditions") or [] if one.get("type") == "Ready"), {})
-
-
-def _secret_name(endpoint: Obj) -> str:
-    return str(((endpoint["spec"].get("credentials") or {}).get("secretRef") or {}).get("name", ""))

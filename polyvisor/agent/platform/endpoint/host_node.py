@@ -22,10 +22,11 @@ from polyvisor.agent.node import probing
 from polyvisor.agent.node.leases import renew_lease
 from polyvisor.agent.node.registration import HEARTBEAT_SECONDS, RENEW_SECONDS, now
 from polyvisor.agent.platform.endpoint.plan import Observed, resources_of
+from polyvisor.agent.platform.endpoint.platform import Platform, standalone
 from polyvisor.api import Obj, names
-from polyvisor.api.endpoint_names import node_of_endpoint
+from polyvisor.api.endpoint_names import PROVIDER, node_of_endpoint
 from polyvisor.api.node_names import DRIVERS_ANNOTATION, ENDPOINT_LABEL
-from polyvisor.api.resources import NODES
+from polyvisor.api.resources import ENDPOINTS, NODES
 from polyvisor.domain import reading
 from polyvisor.drivers.at_endpoint import at_endpoint
 from polyvisor.drivers.base import Driver, ProbeResult
@@ -34,7 +35,6 @@ from polyvisor.kube import ApiError, KubeClient
 
 REACHABLE = "HypervisorReachable"
 UNREACHABLE_TAINT = "hypervisor.kubevirt.io/unreachable"
-PROVIDER = "polyvisor://"
 _ARCHITECTURE = re.compile(r"[a-z0-9_]{1,32}")
 log = logging.getLogger("polyvisor.endpoints")
 
@@ -42,8 +42,11 @@ log = logging.getLogger("polyvisor.endpoints")
 class HostNode:
     """Keeps the Node of one endpoint; :meth:`run` is its life, :meth:`observed` tells what is new of the host."""
 
-    def __init__(self, client: KubeClient, endpoint: Obj, address: str) -> None:
-        self._client = client
+    def __init__(self, client: KubeClient, endpoint: Obj, address: str, platform: Platform | None = None) -> None:
+        """``client`` is for the Node's taints, which the Node itself may not change; the rest is the platform's."""
+        self._administrator = client
+        self._platform = platform or standalone(client)
+        self._client = self._platform.node
         self._endpoint = endpoint
         self._address = address
         self._news = asyncio.Event()
@@ -82,7 +85,7 @@ class HostNode:
         try:
             node = await self._client.get(NODES, self.name)
             if self._is_ours(node):
-                await self._client.delete(NODES, self.name, uid=node["metadata"]["uid"])
+                await self._administrator.delete(NODES, self.name, uid=node["metadata"]["uid"])
         except ApiError as error:
             if not error.not_found:
                 raise
@@ -115,8 +118,13 @@ class HostNode:
         name = self._endpoint["metadata"]["name"]
         labels = {names.HOSTNAME_LABEL: self.name, ENDPOINT_LABEL: name}
         taint = {"key": names.VIRTUAL_NODE_TAINT, "value": name, "effect": "NoSchedule"}
-        spec = {"providerID": f"{PROVIDER}{self._endpoint['metadata']['uid']}", "taints": [taint]}
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": labels}, "spec": spec}
+        uid = self._endpoint["metadata"]["uid"]
+        spec = {"providerID": f"{PROVIDER}{uid}", "taints": [taint]}
+        metadata: Obj = {"name": self.name, "labels": labels}
+        if self._platform.only:  # whose agent ends with the endpoint, so that it cannot take the Node away
+            owner = {"apiVersion": ENDPOINTS.api_version, "kind": ENDPOINTS.kind, "name": name, "uid": uid}
+            metadata["ownerReferences"] = [owner]
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec}
         return await self._client.create(NODES, node)
 
     async def _write(self, node: Obj, seen: Observed) -> None:
@@ -138,12 +146,13 @@ class HostNode:
         change["labels"] |= _unless(metadata.get("labels"), names.NODE_SCHEDULABLE_LABEL, "true")
         if not heard or _age(heard) > HEARTBEAT_SECONDS / 2:
             change["annotations"][names.HEARTBEAT_ANNOTATION] = now()
-        body: Obj = {"metadata": {key: value for key, value in change.items() if value}}
+        body: Obj = {key: value for key, value in change.items() if value}
+        if body:
+            node = await self._client.patch(NODES, self.name, {"metadata": body})
         taints = _taints(spec.get("taints") or [], reached=seen.failure is None)
         if taints != (spec.get("taints") or []):
-            body["spec"] = {"taints": taints}
-        if body["metadata"] or "spec" in body:
-            await self._client.patch(NODES, self.name, body)
+            where = {"resourceVersion": node["metadata"]["resourceVersion"]}
+            await self._administrator.patch(NODES, self.name, {"metadata": where, "spec": {"taints": taints}})
         status = self._status(node, seen)
         old = node.get("status") or {}
         if any(old.get(key) != value for key, value in status.items()):
@@ -163,6 +172,8 @@ class HostNode:
             "conditions": conditions,
             "addresses": [{"type": "InternalIP", "address": self._address}, {"type": "Hostname", "address": self.name}],
         }
+        if self._platform.port:
+            status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": self._platform.port}}
         if seen.host is None:
             return status
         architecture = architecture_of(seen.host.capabilities)

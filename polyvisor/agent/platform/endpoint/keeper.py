@@ -43,6 +43,13 @@ REST, MAX_REST_SECONDS = 4.0, 20.0
 """A look at a host is followed by a rest of so many times its length, but of no more seconds than that."""
 MAX_LISTED = 50_000
 """Pools, volumes or networks that are looked at."""
+LOOKING = frozenset(
+    (
+        *("addresses", "capabilities", "describe", "domains", "follow", "networks"),
+        *("pool", "pools", "state", "volume", "volume-names", "volumes"),
+    )
+)
+"""What can be asked of a host that changes nothing there."""
 log = logging.getLogger("polyvisor.endpoints")
 
 
@@ -56,7 +63,10 @@ class Keeper:
         save: Callable[[Observed], Awaitable[None]],
         cluster: str = "",
         again: Backoff = AGAIN,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
+        """``may_write`` tells whether this agent alone looks after the host now, so that it may change something."""
+        self._may_write = may_write
         self.folder = folder
         self._drivers = drivers
         self._save = save
@@ -115,6 +125,8 @@ class Keeper:
     async def ask(self, operation: str, seconds: float = REQUEST_SECONDS, /, **arguments: Any) -> dict[str, Any]:
         """Ask the host for something. Raises :class:`HostError`, also where there is no connection."""
         link = self._connected()
+        if operation not in LOOKING and not self._may_write():
+            raise HostError(f"{operation}: another agent may look after the host, so nothing is changed", "not-ours")
         return await link.request(operation, seconds, **arguments)
 
     async def every(self, operation: str, key: str, /, most: int = MAX_LISTED, **arguments: Any) -> list[Obj]:
@@ -123,6 +135,8 @@ class Keeper:
 
     async def stream(self, **asked: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a connection for bytes to what ``asked`` names. Raises :class:`HostError`."""
+        if not self._may_write():
+            raise HostError("another agent may look after the host now, so nothing is opened", "not-ours")
         return await self._connected().stream(REQUEST_SECONDS, **asked)
 
     async def _run(self) -> None:

@@ -8,6 +8,7 @@ machine's object, and goes when the domain is gone or the administrator says so.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import time
@@ -21,6 +22,7 @@ from polyvisor.agent.launchers.launcher_pods import marked
 from polyvisor.agent.live import described, status
 from polyvisor.agent.live.power import ASK_AGAIN_SECONDS, pod_deadline, vmi_deadline
 from polyvisor.agent.platform.endpoint import telling
+from polyvisor.agent.platform.endpoint.access import console_log
 from polyvisor.agent.platform.endpoint.bringing import Bringer
 from polyvisor.agent.platform.endpoint.inventory import Domain, domain_of
 from polyvisor.agent.platform.endpoint.keeper import Keeper
@@ -53,7 +55,10 @@ log = logging.getLogger("polyvisor.endpoints")
 
 
 class Machines:
-    """Reconciles one machine at a time. ``images`` gives the store of images, once there is one."""
+    """Reconciles one machine at a time. ``images`` gives the store of images, once there is one.
+
+    ``node`` is the client for what a kubelet reads and writes, if that is another one.
+    """
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Machines:
         folder: Path,
         images: Callable[[], ImageStore | None],
         address: str,
+        node: KubeClient | None = None,
     ) -> None:
         self._client = client
         self._events = events
@@ -79,9 +85,9 @@ class Machines:
         self._cluster = cluster
         self._bringer = Bringer(keeper, folder)
         self._starter = Starter(
-            client, events, keeper, vmis, vms, self._bringer, self._write, cluster=cluster, images=images
+            client, events, keeper, vmis, vms, self._bringer, self._write, cluster=cluster, images=images, node=node
         )
-        self._host_pods = HostPods(client, pods, lambda: address)
+        self._host_pods = HostPods(node or client, pods, lambda: address)
         self._backoff = StepBackoff()
         self._asked: dict[str, tuple[float, int]] = {}
         self._seen: Observed | None = None
@@ -314,6 +320,12 @@ class Machines:
             except ApiError as error:
                 if not error.not_found:
                     raise
+            await asyncio.to_thread(self._forget_log, metadata["uid"])
+
+    def _forget_log(self, uid: str) -> None:
+        for ending in ("", ".1"):
+            path = console_log(self._keeper.folder, uid)
+            path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
 
     async def _fenced(self, vmi: Obj, pod: Obj | None) -> float | None:
         """Believe the administrator that the guest does not run: end the machine, whatever is on the host."""

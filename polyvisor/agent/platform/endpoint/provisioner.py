@@ -17,7 +17,7 @@ from polyvisor.agent.platform.endpoint.pools import Pools, Volume
 from polyvisor.agent.storage import disks
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
-from polyvisor.api.endpoint_names import allows
+from polyvisor.api.endpoint_names import allows, node_of_endpoint
 from polyvisor.api.names import EventType
 from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER, ENDPOINT_LABEL
 from polyvisor.api.quantity import format_quantity, whole
@@ -26,6 +26,8 @@ from polyvisor.api.resources import DATAVOLUMES, NAMESPACES, PVCS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
+"""On a claim: the Node that the scheduler has chosen for its first Pod."""
 PROVISIONED = "pv.kubernetes.io/provisioned-by"
 AGAIN_SECONDS = 10.0
 Key = tuple[str, str]
@@ -44,7 +46,12 @@ class Provisioner:
         claims: Informer,
         volumes: Informer,
         endpoints: Informer,
+        node: str = "",
     ) -> None:
+        """``node`` is the Node for which the scheduler has to have chosen a claim; empty where there is no scheduler
+        of Kubernetes, and every claim of a mapped class gets its volume at once.
+        """
+        self._node = node
         self._client = client
         self._events = events
         self._drivers = drivers
@@ -84,6 +91,8 @@ class Provisioner:
 
     async def _provision(self, claim: Obj) -> None:
         wanted = claim["spec"].get("storageClassName")
+        if self._node and annotations_of(claim).get(SELECTED_NODE) != self._node:
+            return
         found = [
             (endpoint, one["pool"])
             for endpoint in self._endpoints.items()
@@ -132,7 +141,7 @@ class Provisioner:
         endpoint, pool, name = str(csi["volumeHandle"]).split("/", 2)
         keeper = self._keeper(endpoint)
         if keeper is None:
-            return AGAIN_SECONDS
+            return None if self._node and node_of_endpoint(endpoint) != self._node else AGAIN_SECONDS
         await Pools(keeper).delete(pool, name)
         metadata = volume["metadata"]
         try:

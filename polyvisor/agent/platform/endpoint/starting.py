@@ -48,6 +48,7 @@ class Starter:
         *,
         cluster: str,
         images: Callable[[], ImageStore | None],
+        node: KubeClient | None = None,
     ) -> None:
         self._client = client
         self._events = events
@@ -57,7 +58,7 @@ class Starter:
         self._write = write
         self._cluster = cluster
         self._images = images
-        self._given = Given(client)
+        self._given = Given(node or client)
         self.sizes: dict[str, Mapping[str, int]] = {}
         """Sizes in bytes of the disks of machines that were started here, by uid and volume."""
 

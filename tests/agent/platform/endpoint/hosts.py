@@ -46,7 +46,7 @@ stdio_handler = "file"
 DAEMON = """\
 auth_unix_rw = "none"
 listen_tls = 1
-listen_addr = "127.0.0.1"
+listen_addr = "{address}"
 tls_port = "{port}"
 auth_tls = "none"
 key_file = "{key}"
@@ -56,7 +56,7 @@ keepalive_interval = -1
 """
 SSHD = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/authorized_keys
 PidFile none
@@ -71,19 +71,20 @@ GUEST = """
 """
 
 
-def free_port() -> int:
+def free_port(address: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
 class HypervisorHost:
-    """The host. ``folder`` has a short path, since sockets stand below it."""
+    """The host. ``folder`` has a short path, since sockets stand below it; ``address`` is where it listens."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
-        self.tls_port, self.ssh_port = free_port(), free_port()
-        self.authority = Authority(folder / "pki")
+        self.address = address
+        self.tls_port, self.ssh_port = free_port(address), free_port(address)
+        self.authority = Authority(folder / "pki", address)
         self.socket = folder / "run" / "libvirt-sock"
         self._space: subprocess.Popen[bytes] | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -109,7 +110,9 @@ class HypervisorHost:
     def present_certificate(self, name: str = "server", age: timedelta = timedelta()) -> None:
         """Write the daemon's configuration with a certificate of that name; it counts from the daemon's next start."""
         certificate, key = self.authority.server(name, age)
-        text = DAEMON.format(port=self.tls_port, key=key, certificate=certificate, authority=self.authority.file)
+        text = DAEMON.format(
+            address=self.address, port=self.tls_port, key=key, certificate=certificate, authority=self.authority.file
+        )
         (self.folder / "etc" / "libvirtd.conf").write_text(text)
 
     def start_daemon(self) -> None:
@@ -117,7 +120,7 @@ class HypervisorHost:
         command = ["libvirtd", "--listen", "--config=/etc/libvirt/libvirtd.conf", "--pid-file=/run/libvirt/d.pid"]
         self._daemon = subprocess.Popen([*self._inside, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self._await_socket(lambda: _connects(socket.AF_UNIX, str(self.socket)), self._daemon)
-        self._await_socket(lambda: _connects(socket.AF_INET, ("127.0.0.1", self.tls_port)), self._daemon)
+        self._await_socket(lambda: _connects(socket.AF_INET, (self.address, self.tls_port)), self._daemon)
 
     def kill_daemon(self) -> None:
         """End the daemon as a crash does; guests go on."""
@@ -134,7 +137,7 @@ class HypervisorHost:
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.folder / "sshd_config")]
         log = (self.folder / "sshd.log").open("ab")
         self._sshd = subprocess.Popen([*self._inside, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._await_socket(lambda: _connects(socket.AF_INET, ("127.0.0.1", self.ssh_port)), self._sshd)
+        self._await_socket(lambda: _connects(socket.AF_INET, (self.address, self.ssh_port)), self._sshd)
 
     def _await_socket(self, connects: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
         while not connects():
@@ -146,11 +149,13 @@ class HypervisorHost:
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)]
             subprocess.run(command, check=True)
         (self.folder / "authorized_keys").write_text((self.folder / "id.pub").read_text())
-        (self.folder / "sshd_config").write_text(SSHD.format(port=self.ssh_port, folder=self.folder))
+        (self.folder / "sshd_config").write_text(
+            SSHD.format(address=self.address, port=self.ssh_port, folder=self.folder)
+        )
 
     def known_hosts(self, key: str = "host_key") -> str:
         kind, public, *_ = (self.folder / f"{key}.pub").read_text().split()
-        return f"[127.0.0.1]:{self.ssh_port} {kind} {public}\n"
+        return f"[{self.address}]:{self.ssh_port} {kind} {public}\n"
 
     def key(self, name: str = "id") -> str:
         return (self.folder / name).read_text()

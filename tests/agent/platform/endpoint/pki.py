@@ -17,8 +17,9 @@ DAY = timedelta(days=1)
 class Authority:
     """An authority and the certificates that it signed, as files below ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         folder.mkdir(parents=True)
+        self._address = address
         self._folder = folder
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of a test")])
@@ -31,7 +32,7 @@ class Authority:
         """Return the files of a certificate and its key; valid until a day after it is ``age`` old."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = [x509.IPAddress(ip_address("127.0.0.1"))]
+        names = [x509.IPAddress(ip_address(self._address))]
         builder = (
             self._builder(subject, key, age)
             .add_extension(x509.BasicConstraints(False, None), critical=True)

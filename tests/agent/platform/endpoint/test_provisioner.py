@@ -60,11 +60,13 @@ class World:
         return {"pool": {"active": True, "type": "dir", "available": 1 << 40}, "volume": volume}[operation]
 
 
-async def provisioned(spec: Obj, **labels: str) -> World:
+async def provisioned(spec: Obj, node: str = "", selected: str = "", **labels: str) -> World:
     world = World(spec, labels)
+    metadata = {**CLAIM["metadata"], "annotations": {"volume.kubernetes.io/selected-node": selected}}
+    claims = Objects({**CLAIM, "metadata": metadata})
     provisioner = Provisioner(
         world, world, registry(), lambda _: world,  # type: ignore[arg-type, return-value]
-        claims=Objects(CLAIM), volumes=Objects(), endpoints=Objects(world.endpoint),  # type: ignore[arg-type]
+        claims=claims, node=node, volumes=Objects(), endpoints=Objects(world.endpoint),  # type: ignore[arg-type]
     )  # fmt: skip
     await provisioner.reconcile(("mine", "c"))
     return world
@@ -81,3 +83,10 @@ async def test_a_claim_of_a_namespace_that_may_not_use_the_endpoint_takes_no_roo
 async def test_a_claim_of_a_namespace_that_may_use_it_becomes_a_volume(selector: Obj) -> None:
     world = await provisioned({"allowedNamespaces": {"selector": selector}}, team="a")
     assert world.created == ["rack4/images/polyvisor-pvc-u.qcow2"]
+
+
+@pytest.mark.parametrize(("selected", "made"), [("endpoint-rack4", True), ("endpoint-rack5", False), ("", False)])
+async def test_in_a_cluster_the_scheduler_chooses_the_host(selected: str, made: bool) -> None:
+    """Each endpoint has an agent of its own there, and one of them makes the volume."""
+    world = await provisioned({"allowedNamespaces": {"selector": {}}}, "endpoint-rack4", selected)
+    assert bool(world.created) is made

@@ -21,12 +21,12 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Connection, KubeClient
 from polyvisor.kube.tasks import end_task
 from polyvisor.process.serving import WebServer, listen
+from polyvisor.server.endpoint_doors import EndpointDoors
 from polyvisor.server.subresources import Subresources
 from polyvisor.standalone.admission import COMPONENTS, admitter
 from polyvisor.standalone.apiserver import create_app
 from polyvisor.standalone.apiserver.store import Store
 from polyvisor.standalone.bootstrap import bootstrap
-from polyvisor.standalone.endpoints import EndpointDoors
 from polyvisor.standalone.local_node import LocalNode
 from polyvisor.standalone.scheduler import run_scheduler
 from polyvisor.standalone.volume_binder import run_binder
