@@ -76,6 +76,16 @@ def test_a_domain_is_let_go_of_or_fenced_by_who_has_that_right(name: str, right:
     assert refused(VMS, machine(VMS, {name: "true"})) == [f"spec.template.metadata.annotations[{name}]"]
 
 
+def test_a_template_that_was_changed_is_said_to_be_as_it_was_by_who_may_adopt() -> None:
+    """A domain is begun with all that it has on its host, however little its template asks of the quota."""
+    name = "hypervisor.kubevirt.io/adopted-spec"
+    old = machine(VMS, {ADOPT: UUID, name: "a" * 32})
+    assert refused(VMS, machine(VMS, {ADOPT: UUID, name: "a" * 32}), old=old) == []
+    forged = machine(VMS, {ADOPT: UUID, name: "b" * 32})
+    assert refused(VMS, forged, old=old) == [f"spec.template.metadata.annotations[{name}]"]
+    assert refused(VMS, forged, MAY_ADOPT, old=old) == []
+
+
 def test_a_domain_outlives_its_machine_by_the_word_of_who_may_adopt() -> None:
     obj = machine(VMS, {}, outer={POLICY: "Retain"})
     assert refused(VMS, obj) == [f"metadata.annotations[{POLICY}]"]
