@@ -22,11 +22,17 @@ class HostPath:
 
 @dataclass(frozen=True, slots=True)
 class DiskSource:
-    """An image file and its format (``raw``, ``qcow2``), or a block device; ``readonly``: whatever the disk says."""
+    """An image file and its format (``raw``, ``qcow2``), or a block device.
+
+    ``logical`` and ``physical`` are sizes of blocks in bytes that the guest is to see where the disk names none; 0: the
+    hypervisor's own. ``readonly``: whatever the disk says.
+    """
 
     path: Path | HostPath
     format: str
     block: bool = False
+    logical: int = 0
+    physical: int = 0
     readonly: bool = False
 
 

@@ -128,8 +128,11 @@ def _add_disk(devices: _Element, disk: api.Disk, source: DiskSource | None, name
     if disk.boot_order is not None:
         add(element, "boot", order=disk.boot_order)
     size = disk.block_size.custom if disk.block_size else None
-    if size is not None and (size.logical or size.physical):
-        add(element, "blockio", logical_block_size=size.logical, physical_block_size=size.physical)
+    logical, physical = (size.logical, size.physical) if size else (None, None)
+    if source is not None and not size:
+        logical, physical = source.logical or None, source.physical or None
+    if logical or physical:
+        add(element, "blockio", logical_block_size=logical, physical_block_size=physical)
     add(element, "alias", name=f"ua-{disk.name}")
     add_pci_address(element, disk.disk.pci_address if disk.disk else None)
     return element

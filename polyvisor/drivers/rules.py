@@ -59,13 +59,28 @@ def _rates_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
 
 def _granularity_elsewhere(spec: VirtualMachineInstanceSpec) -> list[str]:
     """Find it on LUNs, and on disks that can come while the machine runs."""
-    claims = [(one.name, one.persistent_volume_claim or one.data_volume) for one in spec.volumes or []]
-    later = {name for name, claim in claims if claim and claim.hotpluggable}
+    later = _plugged(spec)
     return [
         f"{DISKS}[{number}].blockSize.custom.discardGranularity"
         for number, disk in enumerate(spec.domain.devices.disks or [])
         if disk.lun or disk.name in later
         if disk.block_size and disk.block_size.custom and disk.block_size.custom.discard_granularity is not None
+    ]
+
+
+def _plugged(spec: VirtualMachineInstanceSpec) -> set[str]:
+    """Return the names of the volumes that can come while the machine runs."""
+    claims = [(one.name, one.persistent_volume_claim or one.data_volume) for one in spec.volumes or []]
+    return {name for name, claim in claims if claim and claim.hotpluggable}
+
+
+def _matched_later(spec: VirtualMachineInstanceSpec) -> list[str]:
+    later = _plugged(spec)
+    return [
+        f"{DISKS}[{number}].blockSize.matchVolume"
+        for number, disk in enumerate(spec.domain.devices.disks or [])
+        if disk.name in later and disk.block_size and disk.block_size.match_volume
+        if disk.block_size.match_volume.enabled is not False
     ]
 
 
@@ -189,6 +204,7 @@ COMBINATIONS = (
     Combination(
         "rule.disk.discard-granularity", "Discard granularity of a LUN or a hotplugged disk", _granularity_elsewhere
     ),
+    Combination("rule.disk.match-volume", "Block size of the volume of a hotplugged disk", _matched_later),
     Combination("rule.pci.place", "PCI address", _no_place),
     Combination("rule.pci.twice", "PCI address that another device has", _one_place),
     Combination("rule.efi.acpi", "UEFI with ACPI switched off", _efi_without_acpi),

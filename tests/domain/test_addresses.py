@@ -118,3 +118,18 @@ def test_a_disk_that_is_not_there_yet_keeps_its_place(qemu: Driver) -> None:
     disks = [*named("scsi", range(3)), *named("virtio", range(3))]
     whole, part = (rendered(qemu, {"devices": {"disks": disks}}, *absent) for absent in ((), ("scsi1", "virtio1")))
     assert places(part).items() <= places(whole).items()
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [(None, ("512", "4096")), ({"custom": {"logical": 4096, "physical": 4096}}, ("4096", "4096"))],
+)
+def test_block_sizes_are_the_disks_own_or_those_of_what_holds_it(
+    qemu: Driver, given: dict[str, Any] | None, shown: tuple[str, str]
+) -> None:
+    disk = {"name": "d", "disk": {"bus": "virtio"}, "blockSize": given or {"matchVolume": {}}}
+    held = {"d": DiskSource(BASE / "d.img", "raw", logical=0 if given else 512, physical=0 if given else 4096)}
+    written = render(machine(qemu, {"devices": {"disks": [disk]}}), qemu, DomainContext("qemu", disks=held))
+    size = etree.fromstring(written).find("devices/disk/blockio")
+    assert size is not None
+    assert (size.get("logical_block_size"), size.get("physical_block_size")) == shown

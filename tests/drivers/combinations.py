@@ -52,6 +52,7 @@ _DISK_AXES: tuple[Axis, ...] = (
     (
         LEFT,
         ("sized", {"blockSize": {"custom": {"logical": 4096, "physical": 4096}}}),
+        ("matched", {"blockSize": {"matchVolume": {}}}),
         ("discarding", {"blockSize": {"custom": {"logical": 512, "physical": 512, "discardGranularity": 65536}}}),
         ("undiscarding", {"blockSize": {"custom": {"logical": 512, "physical": 512, "discardGranularity": 0}}}),
     ),

@@ -68,7 +68,7 @@ def domain_xml(
 
 def _disks(vmi: Obj, prepared: Prepared, folder: Path) -> dict[str, DiskSource]:
     told = {name: DiskSource(folder / metrics.DISK, "raw", readonly=True) for name in metrics_disks(vmi["spec"])}
-    return told | {name: DiskSource(file.path, file.format, file.block) for name, file in prepared.files.items()}
+    return told | {name: DiskSource(**vars(file)) for name, file in prepared.files.items()}
 
 
 class Plugged(NamedTuple):

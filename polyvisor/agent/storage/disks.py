@@ -8,10 +8,12 @@ were its format guessed, a guest could write a header that names a file of the h
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +31,10 @@ ENDINGS = {"raw": "img"}
 SECTOR = 512
 WHOLE = 1 << 20
 """Raw images are made a multiple of this long: some hypervisors refuse others where the host's cache is bypassed."""
+BLKSSZGET, BLKPBSZGET = 0x1268, 0x127B
+"""Linux's requests for the logical and the physical block size of a block device (linux/fs.h)."""
+MAX_BLOCK = 4096
+"""Bytes of a block that guests know; a file system on a network may have larger ones."""
 MAX_CAPACITY = 1 << 50
 MAX_KERNEL = 1 << 30
 MAX_DEPTH = 32
@@ -37,11 +43,13 @@ MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class DiskFile:
-    """A disk image as the domain opens it, or a block device."""
+    """A disk image as the domain opens it, or a block device; with its block sizes where the guest is to see those."""
 
     path: Path
     format: str
     block: bool = False
+    logical: int = 0
+    physical: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,17 @@ def size_of(image: Image, format_: str) -> int | None:
         if stat.S_ISBLK(os.fstat(descriptor).st_mode):
             return os.lseek(descriptor, 0, os.SEEK_END)
         return os.fstat(descriptor).st_size
+
+
+def block_sizes(image: Image) -> tuple[int, int]:
+    """Return the logical and the physical block size of a block device, or of the file system that a file is on."""
+    with image.opened() as descriptor:
+        if image.block:
+            found = (fcntl.ioctl(descriptor, request, bytes(4)) for request in (BLKSSZGET, BLKPBSZGET))
+            logical, physical = (int.from_bytes(one, sys.byteorder) for one in found)
+        else:
+            logical = physical = os.fstatvfs(descriptor).f_bsize
+    return min(logical, MAX_BLOCK), min(physical, MAX_BLOCK)
 
 
 def overlay(

@@ -256,8 +256,9 @@ class _Preparation:
         if self._sources.owner is not None:
             file.path.chmod(0o600)
             os.chown(file.path, self._sources.owner, self._sources.owner)  # nobody else has a way to it yet
-        self._sized(name, Image.here(file.path), file.format)
-        self._files[name] = DiskFile(self._final / file.path.name, file.format)
+        image = Image.here(file.path)
+        self._sized(name, image, file.format)
+        self._files[name] = DiskFile(self._final / file.path.name, file.format, False, *self._blocks(name, image))
 
     def _whole(self, name: str, image: Image) -> None:
         """Take a raw disk that is somebody else's."""
@@ -268,7 +269,13 @@ class _Preparation:
                 retry=False,
             )
         self._sized(name, image, "raw")
-        self._files[name] = DiskFile(image.seen_at, "raw", image.block)
+        self._files[name] = DiskFile(image.seen_at, "raw", image.block, *self._blocks(name, image))
+
+    def _blocks(self, name: str, image: Image) -> tuple[int, int]:
+        """Return the block sizes of what holds a disk, if the guest is to see those (``matchVolume``)."""
+        sizes = [nested(disk, "blockSize").get("matchVolume") for disk in self._disks if disk["name"] == name]
+        wanted = any(one is not None and one.get("enabled") is not False for one in sizes)
+        return disks.block_sizes(image) if wanted else (0, 0)
 
     def _sized(self, name: str, image: Image, format_: str) -> None:
         if size := disks.size_of(image, format_):

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from polyvisor.agent.errors import AgentError, translated
@@ -50,7 +50,7 @@ class Prepared:
         """Return the text that :meth:`from_json` reads."""
         return json.dumps(
             {
-                "files": {name: [str(file.path), file.format, file.block] for name, file in self.files.items()},
+                "files": {name: [str(file.path), *astuple(file)[1:]] for name, file in self.files.items()},
                 "folders": {name: str(path) for name, path in self.folders.items()},
                 "shares": {name: [str(share.path), share.socket] for name, share in self.shares.items()},
                 "root": str(self.root or ""),

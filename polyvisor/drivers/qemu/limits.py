@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polyvisor.drivers.base import Limit, Rule
-from polyvisor.drivers.qemu.table import VALIDATE
+from polyvisor.drivers.qemu.table import COMMAND, VALIDATE
 
 LIMITS: dict[str, Limit] = {
     "limit.cpus": Limit(
@@ -70,6 +70,10 @@ RULES: dict[str, Rule] = {
     "rule.disk.discard-granularity": Rule(
         "a LUN tells its own, and libvirt gives it to disks that a machine starts with alone; leave it out",
         "libvirt 9.0.0 src/qemu/qemu_command.c qemuBuildDeviceCommandlineHandleOverrides",
+    ),
+    "rule.disk.match-volume": Rule(
+        "disks that a machine starts with alone get it; give custom, with logical and physical",
+        f"{COMMAND} qemuBuildDiskDeviceProps (blockio; read when the machine is prepared)",
     ),
     "rule.pci.place": Rule(
         "the board has no such place. With machine type q35 there are 0000:00:02.0 to 0000:00:1e.0, and one on each"
