@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from polyvisor.agent.prepared import Prepared
-from polyvisor.agent.sources import Places
 
-from polyvisor.agent.storage import Inputs, prepare
+from polyvisor.agent.storage.making import Inputs, prepare
+from polyvisor.agent.storage.prepared import Prepared
+from polyvisor.agent.storage.sources import Places
 
-from .conftest import Make, PlainDriver
-from .test_storage import CLAIM
+from ..conftest import Make, PlainDriver
+from .test_making import CLAIM
 
 
 @pytest.mark.parametrize(("wanted", "seen"), [({}, True), ({"enabled": False}, False), (None, False)])
