@@ -1,8 +1,9 @@
 """Taking an installation out of a cluster, so that nothing is left of it.
 
 Machines come first, while there are still controllers to end them; then whatever could stand in the way of the rest
-(webhooks, the aggregated API); then the rest in the reverse order of its coming; last what the node agents wrote on
-the Nodes. A namespace goes only if the installation made it.
+(webhooks, the aggregated API); then endpoints with their Nodes, of which nobody but their agents knows; then the rest
+in the reverse order of its coming; last what the node agents wrote on the Nodes. A namespace goes only if the
+installation made it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,27 @@ from collections.abc import Sequence
 
 from polyvisor.api import Obj, names, node_names
 from polyvisor.api import cluster_resources as cluster
-from polyvisor.api.reading import annotations_of, read_status
-from polyvisor.api.resources import LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SECRETS, VMIS, VMS, Resource
+from polyvisor.api.endpoint_names import (
+    ENDPOINT_APP,
+    ENDPOINT_SECRET,
+    PROVIDER,
+    account_of_endpoint,
+    deployment_of_endpoint,
+    node_of_endpoint,
+)
+from polyvisor.api.reading import annotations_of, nested, read_status
+from polyvisor.api.resources import (
+    ENDPOINTS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SECRETS,
+    VMIS,
+    VMS,
+    Resource,
+)
 from polyvisor.installation.apply import POLL_SECONDS, InstallError, Say
 from polyvisor.installation.render import OWN_NAMESPACE, resource_of
 from polyvisor.kube.client import KubeClient
@@ -21,7 +41,10 @@ from polyvisor.kube.errors import ApiError
 
 FIRST = (cluster.API_SERVICES.kind, cluster.VALIDATING_WEBHOOKS.kind, cluster.MUTATING_WEBHOOKS.kind)
 NAMED = 5
-SECRETS_MADE = (names.CA_SECRET, names.API_SECRET, names.API_CLIENT_SECRET, names.HANDLER_SECRET)
+SECRETS_MADE = (
+    *(names.CA_SECRET, names.API_SECRET, names.API_CLIENT_SECRET),
+    *(names.HANDLER_SECRET, ENDPOINT_SECRET),
+)
 NODE_MARKS = (
     names.HYPERVISOR_PREFIX,
     names.FEATURE_PREFIX,
@@ -29,7 +52,7 @@ NODE_MARKS = (
     names.NODE_SCHEDULABLE_LABEL,
     names.HEARTBEAT_ANNOTATION,
 )
-COMPONENTS = (names.API_APP, names.CONTROLLER_APP, names.HANDLER_APP, names.OPERATOR_APP)
+COMPONENTS = (names.API_APP, names.CONTROLLER_APP, names.HANDLER_APP, names.OPERATOR_APP, ENDPOINT_APP)
 Target = tuple[Resource, str, str | None]
 
 
@@ -45,6 +68,8 @@ async def uninstall(
         for target in targets:
             await _delete(client, target)
         await _gone(client, targets, deadline)
+        if first:
+            await _endpoints(client, namespace, say, deadline)
     say(f"{len(removable)} objects are gone")
     await _pods_gone(client, namespace, deadline)
     made = [(SECRETS, name, namespace) for name in SECRETS_MADE] + [
@@ -87,6 +112,33 @@ async def _machines(client: KubeClient, say: Say, deadline: float, delete: bool)
             )
         await asyncio.sleep(POLL_SECONDS)
     say("all machines are gone")
+
+
+async def _endpoints(client: KubeClient, namespace: str, say: Say, deadline: float) -> None:
+    """Delete all endpoints with what virt-operator and their agents made for them; nothing changes on their hosts."""
+    endpoints = await _listed(client, ENDPOINTS)
+    targets: list[Target] = []
+    for endpoint in endpoints:
+        name = endpoint["metadata"]["name"]
+        agent = deployment_of_endpoint(name)
+        targets += [
+            (ENDPOINTS, name, None),
+            (cluster.DEPLOYMENTS, agent, namespace),
+            (cluster.SERVICE_ACCOUNTS, account_of_endpoint(name), namespace),
+            (LEASES, agent, namespace),
+        ]
+        for node in await client.list(NODES, field_selector=f"metadata.name={node_of_endpoint(name)}"):
+            provider = f"{PROVIDER}{endpoint['metadata']['uid']}"
+            if (
+                node["metadata"]["name"] == node_of_endpoint(name)
+                and nested(node, "spec").get("providerID") == provider
+            ):
+                targets.append((NODES, node_of_endpoint(name), None))
+    for target in targets:
+        await _delete(client, target)
+    await _gone(client, targets, deadline)
+    if endpoints:
+        say(f"{len(endpoints)} endpoints are gone; nothing has changed on their hosts")
 
 
 async def _listed(client: KubeClient, resource: Resource) -> list[Obj]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import select
+import socket
+import socketserver
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -90,3 +94,32 @@ def machine(name: str, where: str, images: str = IMAGES, further: Sequence[Obj] 
     }
     body = {"runStrategy": "RerunOnFailure", "template": {"metadata": {}, "spec": template}}
     return {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": name}, "spec": body}
+
+
+@contextmanager
+def forwarded(address: str, to: str) -> Iterator[str]:
+    """Listen on a free port of an address and pass every connection on; give where."""
+    host, _, port = to.rpartition(":")
+
+    class Passing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((host, int(port))) as there:
+                ends = {self.request: there, there: self.request}
+                while True:
+                    for ready in select.select(list(ends), [], [])[0]:
+                        data = ready.recv(65536)
+                        if not data:
+                            return
+                        ends[ready].sendall(data)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server((address, 0), Passing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"{address}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

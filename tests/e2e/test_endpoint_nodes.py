@@ -20,11 +20,13 @@ from tests import kept
 from tests.agent.platform.endpoint.hosts import HypervisorHost
 from tests.agent.registry_server import serving
 from tests.e2e.cluster import KUBECTL
-from tests.e2e.endpoint_hosts import by_ssh, endpoint, hypervisor_host, keys, machine, secret
+from tests.e2e.endpoint_hosts import by_ssh, endpoint, forwarded, hypervisor_host, keys, machine, secret
+from tests.e2e.esx import PASSWORD, STORE, esx_host
 from tests.e2e.goprograms import NoGo
 from tests.e2e.installation import eventually
 from tests.e2e.node_images import demo_guests
 from tests.e2e.nodes import NodesCluster, cluster_with_nodes, images
+from tests.folders import short_folder
 from tests.needs import unmet
 
 Obj = dict[str, Any]
@@ -38,11 +40,12 @@ HERE = ("--namespace=kubevirt",)
 class World:
     """The cluster, the host, and where the agent finds images."""
 
-    def __init__(self, cluster: NodesCluster, host: HypervisorHost, images_at: str) -> None:
+    def __init__(self, cluster: NodesCluster, host: HypervisorHost, images_at: str, esx: str) -> None:
         self.cluster = cluster
         self.kubectl = cluster.kubectl
         self.host = host
         self.images = images_at
+        self.esx = esx
 
     def apply(self, *objects: Obj) -> None:
         self.kubectl("apply", "-f-", stdin=yaml.safe_dump_all(objects))
@@ -97,8 +100,10 @@ def world() -> Iterator[World]:
             cluster = stack.enter_context(cluster_with_nodes(1, [*images(), demo_guests()], limited))
             host = stack.enter_context(hypervisor_host(cluster.address))
             registry = stack.enter_context(serving(kept.guest_images(), cluster.address))
+            esx = stack.enter_context(esx_host(stack.enter_context(short_folder()) / "datastore"))
+            esx_at = stack.enter_context(forwarded(cluster.address, esx.address))
             cluster.install("--set", f"endpoint.insecureRegistries=['{registry.host}']")
-            yield World(cluster, host, f"{registry.host}/localhost/polyvisor/")
+            yield World(cluster, host, f"{registry.host}/localhost/polyvisor/", esx_at)
     except NoGo as missing:
         unmet(str(missing))
 
@@ -211,6 +216,46 @@ def test_a_claim_becomes_a_disk_on_the_host(world: World) -> None:
     world.kubectl("delete", "pvc", "disk", "--timeout=60s")
     eventually(lambda: handle[2] not in world.host.virsh("vol-list", "images"), SECONDS, world.why)
     eventually(lambda: not world.get("pv", volume["metadata"]["name"]), SECONDS, world.why)
+
+
+def test_hosts_of_several_drivers_are_nodes_of_one_cluster(world: World) -> None:
+    """Two more connections lead to the first host, so that all of them have to declare what they take of it."""
+    room = {"capacity": {"cpu": "1", "memory": "1Gi", "pods": "10"}}
+    world.kubectl("patch", "hypervisorendpoint", NAME, "--type=merge", f"--patch={json.dumps({'spec': room})}")
+    certificate, key = world.host.authority.client()
+    tls = {"ca.crt": world.host.authority.file, "tls.crt": certificate, "tls.key": key}
+    esx = {"tls": {"insecure": "Allow"}, "storage": [{"storageClass": "esx", "pool": STORE, "defaultForImages": True}]}
+    world.apply(
+        secret("tls5", {name: path.read_text() for name, path in tls.items()}),
+        endpoint("tls5", f"qemu+tls://{world.host.address}:{world.host.tls_port}/system", **room),
+        secret("lxc6", keys(world.host)),
+        endpoint("lxc6", by_ssh(world.host, "lxc"), **room),
+        secret("esx7", {"username": "root", "password": PASSWORD}),
+        endpoint("esx7", f"esx://{world.esx}/", **esx),
+    )
+    for name in (NAME, "tls5", "lxc6", "esx7"):
+        what = ("node", f"endpoint-{name}")
+        eventually(lambda what=what: world.condition("Ready", *what).get("status") == "True", SECONDS, world.why)
+    world.apply(machine("by-tls", "tls5", world.images), afar_on_esx(world.images))
+    for name in ("by-tls", "on-esx"):
+        eventually(lambda name=name: world.ready(name), SECONDS, world.why)
+    assert world.get("vmi", "on-esx")["status"]["hypervisor"]["driver"] == "esx"
+    assert sorted(world.host.virsh("list", "--name").split()) == ["default_afar", "default_by-tls"]
+    listed = json.loads(world.cluster.polyvisor("domains", NAME, "-o", "json"))["items"]
+    assert {one["name"]: one.get("machine", "") for one in listed}["default_by-tls"] == "default/by-tls"
+    world.kubectl("delete", "vm", "by-tls", "on-esx", "--timeout=100s")
+    for name in ("tls5", "lxc6", "esx7"):
+        world.kubectl("delete", "hypervisorendpoint", name, "--timeout=60s")
+        eventually(lambda name=name: not world.get("node", f"endpoint-{name}"), SECONDS, world.why)
+
+
+def afar_on_esx(images_at: str) -> Obj:
+    """Return a machine for ESX, which boots from its disk alone."""
+    found = machine("on-esx", "esx7", images_at, [{"name": "scratch", "emptyDisk": {"capacity": "16Mi"}}])
+    spec = found["spec"]["template"]["spec"]
+    spec["hypervisor"]["virtType"] = "vmware"
+    spec["domain"] = {"devices": {"autoattachPodInterface": False}, "memory": {"guest": "64Mi"}}
+    return found
 
 
 def test_a_drain_says_which_machines_hold_it_up(world: World) -> None:

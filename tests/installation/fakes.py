@@ -11,7 +11,7 @@ import httpx
 from polyvisor.kube import Connection, KubeClient
 
 Obj = dict[str, Any]
-COLLECTIONS = ("nodes", "pods", "virtualmachines", "virtualmachineinstances")
+COLLECTIONS = ("nodes", "pods", "virtualmachines", "virtualmachineinstances", "hypervisorendpoints")
 READY: dict[str, Obj] = {
     "CustomResourceDefinition": {"conditions": [{"type": "Established", "status": "True"}]},
     "APIService": {"conditions": [{"type": "Available", "status": "True"}]},

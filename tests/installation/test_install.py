@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from polyvisor.api.endpoint_names import ENDPOINT_SECRET
 from polyvisor.installation.apply import InstallError, install
 from polyvisor.installation.remove import uninstall
 from polyvisor.installation.render import manifests
@@ -75,6 +76,31 @@ async def test_nothing_is_left() -> None:
     assert kinds.index("ValidatingWebhookConfiguration") < kinds.index("Deployment")
     assert kinds.index("Deployment") < kinds.index("CustomResourceDefinition")
     await take_out(cluster)  # a second time finds nothing and is content
+
+
+async def test_endpoints_go_with_their_nodes_and_agents() -> None:
+    """A Node of such a name that is not the endpoint's stays, and so does what the installation did not make."""
+    cluster = FakeCluster()
+    cluster.objects["/api/v1/namespaces/kubevirt"] = {"kind": "Namespace", "metadata": {"name": "kubevirt"}}
+    await put_in(cluster)
+    endpoints = "/apis/hypervisor.kubevirt.io/v1alpha1/hypervisorendpoints"
+    for name, provider in (("rack4", "polyvisor://u"), ("rack5", "aws://i-1")):
+        cluster.objects[f"{endpoints}/{name}"] = {"kind": "HypervisorEndpoint", "metadata": {"name": name, "uid": "u"}}
+        node = {"kind": "Node", "metadata": {"name": f"endpoint-{name}"}, "spec": {"providerID": provider}}
+        cluster.objects[f"/api/v1/nodes/endpoint-{name}"] = node
+        for group, kind, made in (
+            ("/apis/apps/v1", "Deployment", f"deployments/virt-endpoint-{name}"),
+            ("/api/v1", "ServiceAccount", f"serviceaccounts/kubevirt-endpoint-{name}"),
+            ("/apis/coordination.k8s.io/v1", "Lease", f"leases/virt-endpoint-{name}"),
+        ):
+            obj = {"kind": kind, "metadata": {"name": made.partition("/")[2], "namespace": "kubevirt"}}
+            cluster.objects[f"{group}/namespaces/kubevirt/{made}"] = obj
+    pair = {"kind": "Secret", "metadata": {"name": ENDPOINT_SECRET, "namespace": "kubevirt"}}
+    cluster.objects[f"/api/v1/namespaces/kubevirt/secrets/{ENDPOINT_SECRET}"] = pair
+    await take_out(cluster)
+    assert sorted(cluster.objects) == ["/api/v1/namespaces/kubevirt", "/api/v1/nodes/endpoint-rack5"]
+    kinds = [one.split()[0] for one in cluster.deleted]
+    assert kinds.index("HypervisorEndpoint") < kinds.index("CustomResourceDefinition")
 
 
 async def test_a_namespace_that_was_there_before_stays() -> None:
