@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from polyvisor.agent.link.launcher_messages import LINE_LIMIT, MAX_TEXT, State, 
 from polyvisor.kube.tasks import end_task
 
 VERSIONS = [1]
+MAX_LOG = 16 * 1024 * 1024
+"""Bytes of a launcher's log, which is looked at after each request."""
 log = logging.getLogger("polyvisor.endpoints")
 GREETING_SECONDS = 40.0
 END_SECONDS = 10.0
@@ -61,8 +64,10 @@ class HostLink:
         writer: asyncio.StreamWriter,
         told: Callable[[State | None], None],
         streams: Path,
+        log: Path,
     ) -> None:
         self._process = process
+        self._log = log
         self._streams = streams
         self._writer = writer
         self._told = told
@@ -81,6 +86,7 @@ class HostLink:
         """
         streams, consoles = folder.with_name(f"{folder.name}.sock"), consoles or log.with_name("consoles")
         ours, theirs = socket.socketpair()
+        trim(log)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         keep = {key: value for key, value in os.environ.items() if key in PASSED_ON}
         try:
@@ -101,7 +107,7 @@ class HostLink:
             os.close(descriptor)
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT)
-        link = cls(process, reader, writer, told, streams)
+        link = cls(process, reader, writer, told, streams, log)
         try:
             link._send({"hello": {"versions": VERSIONS}})
             await asyncio.wait_for(asyncio.shield(link._greeted), GREETING_SECONDS)
@@ -139,6 +145,7 @@ class HostLink:
             raise NoAnswer(operation, seconds) from None
         finally:
             self._pending.pop(number, None)
+            trim(self._log)
 
     async def every(
         self, operation: str, key: str, seconds: float, most: int, **arguments: Any
@@ -237,6 +244,16 @@ async def answer_of(reader: asyncio.StreamReader) -> State:
         return result_of(await read_message(reader))
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise LauncherEnded("the launcher has ended", "ended") from error
+
+
+def trim(log: Path) -> None:
+    """Empty a log that has grown too long; it is written to at its end, wherever that is.
+
+    libvirt logs each error of a host, whose text may have megabytes.
+    """
+    with suppress(FileNotFoundError):
+        if log.stat(follow_symlinks=False).st_size > MAX_LOG:
+            os.truncate(log, 0)
 
 
 def _plain(text: str) -> str:

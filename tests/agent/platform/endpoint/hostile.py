@@ -41,13 +41,13 @@ class Launchers:
         self.started: list[Process] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, folder: Path, _log: Path, told: Callable[[Any], None], *_: Any) -> HostLink:
+    async def start(self, folder: Path, log: Path, told: Callable[[Any], None], *_: Any) -> HostLink:
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE_LIMIT)
         process = Process()
         self.started.append(process)
         self._tasks.append(asyncio.create_task(self._serve(theirs, process)))
-        return HostLink(process, reader, writer, told, folder)  # type: ignore[arg-type]
+        return HostLink(process, reader, writer, told, folder, log)  # type: ignore[arg-type]
 
     async def _serve(self, end: socket.socket, process: Process) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=end)

@@ -16,7 +16,7 @@ from polyvisor.agent.platform.endpoint import telling
 from polyvisor.agent.platform.endpoint.host_node import HostNode, architecture_of, probed
 from polyvisor.agent.platform.endpoint.inventory import Domain, HostInfo, host_of
 from polyvisor.agent.platform.endpoint.keeper import MAX_DOMAINS, rest_after
-from polyvisor.agent.platform.endpoint.link import HostError
+from polyvisor.agent.platform.endpoint.link import MAX_LOG, HostError
 from polyvisor.agent.platform.endpoint.plan import Observed, status_of
 from polyvisor.agent.platform.endpoint.pools import Pool, Pools
 from polyvisor.api import Obj
@@ -312,3 +312,22 @@ def test_a_rest_is_longer_than_the_look_before_it_and_has_an_end() -> None:
     assert rest_after(0.0) == 0.0
     assert rest_after(1.0) > 1.0
     assert rest_after(1e6) == rest_after(1e9) <= 60.0
+
+
+async def test_what_a_host_has_libvirt_log_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """Each refusal of a host is logged, and its text may have megabytes."""
+    log = tmp_path / "launcher.log"
+
+    def refuse(_: Obj) -> Obj:
+        with log.open("ab") as file:
+            file.write(b"x" * (4 << 20))
+        return {}
+
+    launchers = Launchers({"state": refuse})
+    link = await launchers.start(tmp_path / "private", log, lambda _: None)
+    try:
+        for _ in range(20):
+            await link.request("state", 60)
+            assert log.stat().st_size <= MAX_LOG
+    finally:
+        await link.close()
