@@ -76,7 +76,7 @@ class World:
             f"--identity={name}",
             f"--lease-seconds={LEASE_SECONDS}",
         ]
-        self.installation.start(name, "agent.endpoint.cluster", f"kubevirt-endpoint-{NAME}", *arguments)
+        self.installation.start(name, "agent.platform.endpoint.cluster", f"kubevirt-endpoint-{NAME}", *arguments)
 
     def kill(self, name: str = "agent") -> None:
         process = self.installation.running.pop(name)

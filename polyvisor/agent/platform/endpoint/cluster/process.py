@@ -54,7 +54,7 @@ log = logging.getLogger("polyvisor.endpoints")
 
 def main(arguments: Sequence[str]) -> int:
     """Run until told to stop; return the exit code."""
-    parser = running.options("agent.endpoint.cluster", "virt-endpoint: the agent of one HypervisorEndpoint")
+    parser = running.options("agent.platform.endpoint.cluster", "virt-endpoint: the agent of one HypervisorEndpoint")
     parser.add_argument("--endpoint", required=True, help="name of the HypervisorEndpoint")
     parser.add_argument("--port", type=int, default=PORT, help="port of the TLS server for virt-api")
     parser.add_argument("--kubelet-port", type=int, default=KUBELET_PORT, help="port of what a kubelet answers")
