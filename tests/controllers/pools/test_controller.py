@@ -154,6 +154,8 @@ async def test_a_proactive_update_restarts_as_many_as_may_be_unavailable(world: 
     pod = await world.pod(first, lambda p: p["metadata"].get("deletionTimestamp"))
     await world.end_pod(pod)
     await world.vmi(first, lambda v: v["metadata"]["labels"][REVISION_LABEL] == "web-2")
+    held = await world.vmi(other, lambda v: True)
+    assert not held["metadata"].get("deletionTimestamp")  # one is unavailable already
     await world.running(first)
     await world.vmi(other, lambda v: v["metadata"].get("deletionTimestamp"))
     assert (await world.event("SuccessfulUpdate", "VirtualMachinePool"))["message"].startswith(

@@ -8,6 +8,7 @@ from typing import Any
 
 from polyvisor.api.resources import PVCS, RESTORES, VMIS, VMS
 from polyvisor.kube import Informer
+from polyvisor.placement.permission import ANNOTATION
 from tests.controllers.conftest import NAMESPACE, World
 
 from .conftest import absent, bind, claim, classes, machine, taken
@@ -30,12 +31,12 @@ async def ready(world: World, *claims: str) -> None:
     await world.vm("m", lambda v: "snapshotInProgress" not in v["status"])
 
 
-async def restore(world: World, name: str = "r", to: str = "m", **spec: Any) -> Obj:
+async def restore(world: World, name: str = "r", to: str = "m", annotations: Obj | None = None, **spec: Any) -> Obj:
     target = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": to}
     body = {
         "apiVersion": RESTORES.api_version,
         "kind": RESTORES.kind,
-        "metadata": {"name": name, "namespace": NAMESPACE},
+        "metadata": {"name": name, "namespace": NAMESPACE, "annotations": annotations or {}},
         "spec": {"target": target, "virtualMachineSnapshotName": "s", **spec},
     }
     return await world.client.create(RESTORES, body)
@@ -99,6 +100,24 @@ async def test_another_machine_is_made_and_patched(world: World) -> None:
     assert vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] == "77Mi"
     owner = (await world.client.get(PVCS, "n-a", NAMESPACE))["metadata"]["ownerReferences"][0]
     assert (owner["kind"], owner["uid"]) == ("VirtualMachine", vm["metadata"]["uid"])
+
+
+async def test_weaker_drivers_are_those_that_the_restores_writer_may_use(world: World) -> None:
+    await classes(world)
+    await claim(world, "a")
+    await machine(world, "a")
+    await world.change(VMS, "m", metadata={"annotations": {ANNOTATION: "its-writer", "note": "kept"}})
+    await snapshot(world)
+    (volume,) = await volume_snapshots(world, 1)
+    await taken(world, volume["metadata"]["name"])
+    await seen_snapshot(world, lambda s: s.get("readyToUse"))
+    for to, allowed in (("n", "beta"), ("o", "")):
+        await restore(world, f"r-{to}", to, volumeRestorePolicy="PrefixTargetName", annotations={ANNOTATION: allowed})
+        await made(world, f"{to}-a")
+        await bind(world, f"{to}-a")
+        vm = await world.vm(to, lambda v: True)
+        assert vm["metadata"]["annotations"].get(ANNOTATION, "") == allowed
+        assert vm["metadata"]["annotations"]["note"] == "kept"
 
 
 async def test_a_claim_is_replaced_in_its_place(world: World) -> None:
