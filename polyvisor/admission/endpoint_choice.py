@@ -15,7 +15,7 @@ from polyvisor.api import Obj
 from polyvisor.api.endpoint_names import allows
 from polyvisor.api.resources import ENDPOINTS, NAMESPACES
 from polyvisor.drivers import DriverRegistry
-from polyvisor.drivers.at_endpoint import all_at_endpoints, at_endpoint
+from polyvisor.drivers.at_endpoint import NO_AGENT, all_at_endpoints, at_endpoint, by_agent
 from polyvisor.drivers.base import Driver
 from polyvisor.drivers.uris import driver_of, parse
 
@@ -63,6 +63,14 @@ def validate(spec: Obj, path: str, namespace: str, context: AdmissionContext, fo
     if driver is None:
         found.add(where, f"the driver of endpoint {name} is not installed", "FieldValueNotSupported")
         return
+    if not (driver.keeps_metadata or driver.keeps_description):
+        message = (
+            f"libvirt keeps neither metadata nor description of a domain of {driver.title}, so none can be marked as "
+            f"this installation's; machines cannot be created on endpoint {name}, its domains are listed alone"
+        )
+        found.add(where, message, "FieldValueNotSupported")
+    for field in by_agent(spec):
+        found.add(f"{path}.{field}", NO_AGENT, "FieldValueNotSupported")
     choice = mapping(spec, "hypervisor")
     wanted = [text(choice["driver"])] if text(choice.get("driver")) else texts(choice.get("anyOf"))
     if wanted and driver.name not in wanted:

@@ -20,7 +20,8 @@ from polyvisor.agent.guests import agents
 from polyvisor.agent.guests.access import AccessKeeper
 from polyvisor.agent.images.registry import Registries
 from polyvisor.agent.images.store import ImageStore
-from polyvisor.agent.imports.importing import Importing
+from polyvisor.agent.imports.filling import Fetch
+from polyvisor.agent.imports.importing import Importing, importing_here
 from polyvisor.agent.launchers.confinement import Confinement
 from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id
 from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link, open_console
@@ -86,11 +87,11 @@ class Agent:
         self._claim_keeper = ClaimKeeper(
             client, self._claims, self._pods, self._vmis, state / "volumes", at_once=settings.imports
         )
-        self.importing: Importing | None = None
-        """What fills DataVolumes, if this agent does."""
+        self.fetch: Fetch = lambda *_: ""  # brings disks of claims on endpoints' hosts
+        self.importing: Importing | None = None  # fills DataVolumes, if this agent does
         if settings.imports:
-            claims, vmis, link_of = (self._claims, self._claim_keeper), self._vmis, self._link_of
-            self.importing = Importing(client, self._events, *claims, self._images, state, vmis, link_of)
+            what = client, self._events, self._claims, self._claim_keeper, self._images, state, self._vmis
+            self.importing = importing_here(*what, self._link_of, lambda *asked: self.fetch(*asked))
         self._pods.add_index("id", lambda pod: [pod_id(pod)])
         self._pods.add_index("owner", lambda pod: [owner_uid(pod)])
         self._vmis.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])

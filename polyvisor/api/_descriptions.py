@@ -245,6 +245,7 @@ DESCRIPTIONS = {
         "": "A driver that was considered for a machine.",
         "driver": "Name of the driver.",
         "verdict": "What became of it: chosen, still eligible, or why not.",
+        "endpoint": "The HypervisorEndpoint on whose host it was considered, for a machine that names none.",
         "reasons": "What spoke against it.",
     },
     "HypervisorReason": {

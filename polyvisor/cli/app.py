@@ -45,7 +45,7 @@ MODULES = {
     "commands_import": "import",
     "commands_choice": "explain features expand",
     "commands_endpoints": "endpoint domains",
-    "commands_adoption": "adopt unmanage",
+    "commands_adoption": "adopt unmanage move",
     "commands_cluster": "install uninstall",
     "commands_refused": "adm evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",
 }

@@ -1,20 +1,29 @@
-"""``adopt`` and ``unmanage``: domains of endpoints become virtual machines, and are let go of again."""
+"""``adopt``, ``unmanage``, ``move``: domains of endpoints become machines, are let go of, go to other hosts."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from polyvisor.cli.context import Context
-from polyvisor.cli.options import DryRun, Namespace, Timeout, names
+from polyvisor.cli.options import DryRun, Machine, Namespace, Timeout, names
 from polyvisor.cli.output import Output
+
+
+class OldClaims(StrEnum):
+    """What becomes of the claims that a move leaves."""
+
+    KEEP = "keep"
+    DELETE = "delete"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command()(adopt)
     app.command()(unmanage)
+    app.command()(move)
 
 
 def adopt(
@@ -53,6 +62,37 @@ def unmanage(
 
     session = _context(ctx).connect()
     act(session, namespace or session.namespace, machines, timeout)
+
+
+def move(
+    ctx: typer.Context,
+    machine: Machine,
+    to: Annotated[str, typer.Option(metavar="DRIVER|ENDPOINT", help="Where the machine goes.")],
+    namespace: Namespace = "",
+    storage_class: Annotated[
+        str, typer.Option(help="Class of the new claims; by default the endpoint's, or that of this machine.")
+    ] = "",
+    old_claims: Annotated[
+        OldClaims, typer.Option(help="What becomes of the claims before, once the machine ran where it goes.")
+    ] = OldClaims.KEEP,
+    output: Annotated[
+        Output, typer.Option("-o", "--output", help="Format of the report; wide shows what stays as well.")
+    ] = Output.TABLE,
+    dry_run: DryRun = False,
+    timeout: Timeout = 3600,
+) -> None:
+    """Move a stopped virtual machine to another driver or endpoint, with copies of its disks.
+
+    The report says first what changes, what is lost and what prevents the move. Exit code 3: something does.
+    """
+    from polyvisor.api.moved import DELETE, RETAIN
+    from polyvisor.cli.moving import Wanted
+    from polyvisor.cli.moving import move as act
+
+    session = _context(ctx).connect()
+    policy = DELETE if old_claims is OldClaims.DELETE else RETAIN
+    wanted = Wanted(to, storage_class, policy, dry_run, timeout)
+    act(session, namespace or session.namespace, machine, wanted, output)
 
 
 def _context(ctx: typer.Context) -> Context:

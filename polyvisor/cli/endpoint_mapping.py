@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polyvisor.api.cluster_resources import STORAGE_CLASSES
+from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER, ENDPOINT_LABEL
 from polyvisor.api.resources import ENDPOINTS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from polyvisor.cli.client import MERGE, Client, Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.output import note, say
+from polyvisor.kube.errors import ApiError
 
 DOORS = f"/apis/{SUBRESOURCES_GROUP}/{SUBRESOURCES_VERSIONS[0]}/{ENDPOINTS.plural}"
 
@@ -28,8 +31,33 @@ def map_to(session: Session, name: str, storage: Sequence[str], networks: Sequen
         change["networks"] = _merged(spec.get("networks") or [], joined, "name")
     client.request("PATCH", ENDPOINTS.path(name=name), {"spec": change}, content_type=MERGE)
     say(f"endpoint {name} maps {', '.join([*storage, *networks])}")
+    for one in pools:
+        make_class(client, one["storageClass"])
     if pools:
         _warn(client, name, [one["pool"] for one in pools])
+
+
+def make_class(client: Client, name: str, endpoint: str = "") -> None:
+    """Make a storage class whose volumes are made on endpoints' hosts, unless there is one of that name.
+
+    In a cluster it is for one ``endpoint``, and a volume is made when the scheduler has chosen its Node.
+    """
+    made: Obj = {
+        "apiVersion": STORAGE_CLASSES.api_version,
+        "kind": STORAGE_CLASSES.kind,
+        "metadata": {"name": name},
+        "provisioner": ENDPOINT_CSI_DRIVER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+    }
+    if endpoint:
+        here = [{"matchLabelExpressions": [{"key": ENDPOINT_LABEL, "values": [endpoint]}]}]
+        made |= {"volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": here}
+    try:
+        client.request("POST", STORAGE_CLASSES.path(), made)
+    except ApiError as error:
+        if not error.already_exists:
+            raise
 
 
 def pair(option: str, text: str, ours: str, theirs: str) -> Obj:
@@ -54,8 +82,6 @@ def _merged(there: Sequence[Obj], new: Sequence[Obj], key: str) -> list[Obj]:
 
 def _warn(client: Client, name: str, pools: Sequence[str]) -> None:
     """Say of pools that the host does not have them, if it can be asked."""
-    from polyvisor.kube.errors import ApiError
-
     try:
         known = {str(one.get("name")) for one in client.get(f"{DOORS}/{name}/pools").get("items") or []}
     except ApiError as error:

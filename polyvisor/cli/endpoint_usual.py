@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from polyvisor.api.cluster_resources import STORAGE_CLASSES
-from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER, ENDPOINT_LABEL
 from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.client import MERGE, Client, Obj
-from polyvisor.cli.endpoint_mapping import DOORS, pair
+from polyvisor.cli.endpoint_mapping import DOORS, make_class, pair
 from polyvisor.cli.output import say
-from polyvisor.kube.errors import ApiError
 
 USUAL = "default"
 POD_NETWORK = "pod"
@@ -61,27 +58,7 @@ def complete(client: Client, name: str, *, cluster: bool = False) -> None:
     if change:
         client.request("PATCH", ENDPOINTS.path(name=name), {"spec": change}, content_type=MERGE)
     for one in change.get("storage") or spec.get("storage") or []:
-        _make_class(client, one["storageClass"], name if cluster else "")
-
-
-def _make_class(client: Client, name: str, endpoint: str) -> None:
-    """Make a storage class whose volumes are made on endpoints' hosts, unless there is one of that name."""
-    made: Obj = {
-        "apiVersion": STORAGE_CLASSES.api_version,
-        "kind": STORAGE_CLASSES.kind,
-        "metadata": {"name": name},
-        "provisioner": ENDPOINT_CSI_DRIVER,
-        "reclaimPolicy": "Delete",
-        "volumeBindingMode": "Immediate",
-    }
-    if endpoint:
-        here = [{"matchLabelExpressions": [{"key": ENDPOINT_LABEL, "values": [endpoint]}]}]
-        made |= {"volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": here}
-    try:
-        client.request("POST", STORAGE_CLASSES.path(), made)
-    except ApiError as error:
-        if not error.already_exists:
-            raise
+        make_class(client, one["storageClass"], name if cluster else "")
 
 
 def _usual(found: list[Obj]) -> str:

@@ -21,7 +21,7 @@ from polyvisor.api import names, node_names
 from polyvisor.api.consoles import is_logged
 from polyvisor.api.host_names import host_name
 from polyvisor.api.launcher_pods import DRIVER_ANNOTATION, made_for
-from polyvisor.api.reading import nested
+from polyvisor.api.reading import annotations_of, nested
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
 from polyvisor.controllers import console_log, pod_networks
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from polyvisor.placement import Placement
 
 VIRT_TYPE_ANNOTATION = f"{names.HYPERVISOR_PREFIX}virt-type"
+OFFERED_ANNOTATION = f"{names.HYPERVISOR_PREFIX}chosen-endpoint"
+"""The endpoint that was chosen for a machine which names none."""
 FOLDER = Path(names.LAUNCHER_FOLDER)
 COPIED_FIELDS = (
     "schedulerName",
@@ -102,6 +104,12 @@ def driver_of(pod: Obj) -> tuple[str, str]:
     return made_for(pod), annotations.get(VIRT_TYPE_ANNOTATION, "")
 
 
+def tried_with(pod: Obj) -> str:
+    """Return the driver that a Pod tries, as ``DRIVER@ENDPOINT`` where the endpoint was chosen for the machine."""
+    endpoint = annotations_of(pod).get(OFFERED_ANNOTATION)
+    return f"{made_for(pod)}@{endpoint}" if endpoint else made_for(pod)
+
+
 def build_pod(
     vmi: Obj,
     spec: VirtualMachineInstanceSpec,
@@ -154,6 +162,7 @@ def build_pod(
         names.DOMAIN_ANNOTATION: metadata["name"],
         DRIVER_ANNOTATION: driver.name,
         VIRT_TYPE_ANNOTATION: placement.virt_type,
+        **({OFFERED_ANNOTATION: placement.endpoint} if placement.offered else {}),
         "kubectl.kubernetes.io/default-container": names.COMPUTE_CONTAINER,
     }
     if further := pod_networks.wanted(vmi):

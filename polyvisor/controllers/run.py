@@ -28,6 +28,7 @@ from polyvisor.controllers.budgets import BudgetController
 from polyvisor.controllers.clones import CloneController
 from polyvisor.controllers.kubevirt import KubeVirtController
 from polyvisor.controllers.nodes import NodeController
+from polyvisor.controllers.offers import Offers
 from polyvisor.controllers.pools import PoolController
 from polyvisor.controllers.replica_set import ReplicaSetController
 from polyvisor.controllers.snapshots import RestoreController, SnapshotClasses, SnapshotController
@@ -76,7 +77,10 @@ async def run_controllers(
     restores, clones = Informer(client, RESTORES), Informer(client, CLONES)
     classes = SnapshotClasses(client)
     support = SnapshotSupport(classes, claims)
-    informers = (vms, vmis, replica_sets, pools, snapshots, contents, restores, clones, pods, nodes, claims, kubevirts)
+    informers: tuple[Informer, ...] = (vms, vmis, replica_sets, pools, snapshots, contents, restores, clones)
+    informers += (pods, nodes, claims, kubevirts)
+    offers = None if many_nodes else Offers(client, claims)
+    informers += offers.informers if offers is not None else ()
     recorder = EventRecorder(client, "virtualmachine-controller")
     controllers: list[Runs] = [
         VmController(
@@ -104,6 +108,7 @@ async def run_controllers(
             kubevirts=kubevirts,
             give_way_seconds=give_way_seconds,
             cluster=many_nodes,
+            offers=offers,
         ),
     ]
     budgets = Informer(client, DISRUPTION_BUDGETS, label_selector=names.CREATED_BY_LABEL)

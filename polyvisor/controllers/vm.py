@@ -18,7 +18,7 @@ from polyvisor.api.names import EventType, Phase, PrintableStatus, Reason, RunSt
 from polyvisor.api.owners import controller_of
 from polyvisor.api.reading import chosen_hypervisor, nested, read_status
 from polyvisor.api.resources import VMIS, VMS
-from polyvisor.controllers import live_cards, live_media, memory_dump
+from polyvisor.controllers import live_cards, live_media, memory_dump, moved
 from polyvisor.controllers import template as template_of
 from polyvisor.controllers.adopted import annotations_of_start, let_go
 from polyvisor.controllers.data_volumes import make_templates
@@ -160,6 +160,7 @@ class VmController:
             return None
         if not starting:
             vm, vmi = await memory_dump.carry_out(self._client, vm, vmi)
+            vm = await moved.settle(self._client, self._recorder, vm, vmi) or vm
         await self._write_status(vm, vmi, failure, settled=failure is None and again is None, ended=ended)
         if problem is not None:
             raise problem

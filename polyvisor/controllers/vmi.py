@@ -25,7 +25,7 @@ from polyvisor.controllers.adopted import is_there
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
 from polyvisor.controllers.cpu_limits import limits_cpus
 from polyvisor.controllers.hand_over import HandOver
-from polyvisor.controllers.launcher_pod import build_pod, driver_of, grace_period, is_launcher
+from polyvisor.controllers.launcher_pod import build_pod, grace_period, is_launcher, tried_with
 from polyvisor.controllers.nodes import is_open, shown
 from polyvisor.controllers.objects import (
     add_finalizer,
@@ -41,11 +41,12 @@ from polyvisor.controllers.objects import (
 from polyvisor.controllers.state_claim import ensure_state_claim
 from polyvisor.controllers.vsock import Numbers
 from polyvisor.kube import ApiError, Controller, EventRecorder, Informer, KubeClient, WorkQueue, about, key_of
-from polyvisor.placement import NodeShapes, place
+from polyvisor.placement import NOWHERE, NodeShapes, place
 from polyvisor.placement.permission import anything, permits
 
 if TYPE_CHECKING:
     from polyvisor.api import Obj
+    from polyvisor.controllers.offers import Offers
     from polyvisor.drivers import DriverRegistry
     from polyvisor.placement import Placement
 
@@ -77,8 +78,9 @@ class VmiController:
         give_way_seconds: float = GIVE_WAY_SECONDS,
         workers: int = WORKERS,
         cluster: bool = False,
+        offers: Offers | None = None,
     ) -> None:
-        self._cluster = cluster
+        self._cluster, self._offers = cluster, offers
         self._client = client
         self._drivers = drivers
         self._recorder = recorder
@@ -98,6 +100,8 @@ class VmiController:
         nodes.on_change(self._node_changed)
         claims.on_change(self._claim_changed)
         kubevirts.on_change(self._configuration_changed)
+        if offers is not None:
+            offers.on_change(self._wake_pending)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -119,7 +123,7 @@ class VmiController:
             await self._attachments.release(vmi, pods)
             return None
         tried = status_of.unschedulable_drivers(vmi)
-        stale = [p for p in pods if phase in ("", Phase.PENDING) and driver_of(p)[0] in tried]
+        stale = [p for p in pods if phase in ("", Phase.PENDING) and tried_with(p) in tried]
         for pod in stale:
             await self._delete_pod(vmi, pod, 0)
         if stale:
@@ -173,12 +177,7 @@ class VmiController:
                 await self._hold(vmi, Reason.FAILED_CREATE, what)
                 raise ApiError(409, "AlreadyExists", what) from error
             return
-        passed = [f"{c.driver} ({c.verdict})" for c in placement.candidates]
-        chosen = placement.driver.name if placement.driver else ""
-        before = passed[: [c.driver for c in placement.candidates].index(chosen)]
-        how = f"{chosen} as {placement.virt_type}" + (", software emulation" if placement.emulated else "")
-        message = f"Created virtual machine pod {made['metadata']['name']} for driver {how}"
-        message += f"; passed over {', '.join(before)}" if before else ""
+        message = f"Created virtual machine pod {made['metadata']['name']} for driver {placement.told()}"
         self._recorder.event(vmi, EventType.NORMAL, Reason.SUCCESSFUL_CREATE, message)
 
     async def _follow(self, vmi: Obj, pod: Obj) -> float | None:
@@ -230,7 +229,7 @@ class VmiController:
         left = self._give_way_seconds - (at - since).total_seconds()
         if left > 0:
             return left
-        driver, _ = driver_of(pod)
+        driver = tried_with(pod)
         words = str(waiting.get("message") or "no node had room for the Pod")
         tried = status_of.unschedulable_drivers(vmi) | {driver: words}
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
@@ -357,7 +356,9 @@ class VmiController:
         nodes, alike = self._shapes.nodes(spec), self._shapes.alike(spec)
         allowed = permits(vmi) if self._cluster else anything
         where = spec, parsed, nodes, self._drivers
-        return place(*where, unschedulable=tried, alike=alike, permits=allowed, there_already=is_there(vmi))
+        beside = self._offers.of(vmi) if self._offers is not None else NOWHERE
+        there = is_there(vmi)
+        return place(*where, unschedulable=tried, alike=alike, permits=allowed, there_already=there, beside=beside)
 
     def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
         pod = new or old or {}

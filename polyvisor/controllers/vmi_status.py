@@ -167,13 +167,14 @@ def gave_way(vmi: Obj, driver: str, message: str, at: datetime) -> None:
     status.pop("activePods", None)
     drop_condition(status, VmiCondition.POD_SCHEDULED)
     hypervisor = status.setdefault("hypervisor", {})
-    for field in ("driver", "virtType"):
+    for field in ("driver", "virtType", "endpoint"):
         hypervisor.pop(field, None)
     candidates: list[Obj] = hypervisor.setdefault("candidates", [])
-    if not any(one.get("driver") == driver for one in candidates):
-        candidates.append({"driver": driver})
+    if not any(_tried(one) == driver for one in candidates):
+        name, _, endpoint = driver.partition("@")
+        candidates.append({"driver": name, **({"endpoint": endpoint} if endpoint else {})})
     for candidate in candidates:
-        if candidate.get("driver") == driver:
+        if _tried(candidate) == driver:
             candidate["verdict"] = str(CandidateVerdict.UNSCHEDULABLE)
             candidate["reasons"] = [{"message": message}]
 
@@ -184,8 +185,14 @@ def unschedulable_drivers(vmi: Obj) -> dict[str, str]:
     for candidate in chosen_hypervisor(vmi).get("candidates") or []:
         if candidate.get("verdict") == CandidateVerdict.UNSCHEDULABLE:
             reasons = candidate.get("reasons") or [{}]
-            found[candidate["driver"]] = reasons[0].get("message") or ""
+            found[_tried(candidate)] = reasons[0].get("message") or ""
     return found
+
+
+def _tried(candidate: Obj) -> str:
+    """Return how a driver is called that was tried: with the endpoint, if that was chosen for the machine."""
+    endpoint = candidate.get("endpoint")
+    return f"{candidate.get('driver')}@{endpoint}" if endpoint else str(candidate.get("driver"))
 
 
 def pod_is_final(pod: Obj) -> bool:

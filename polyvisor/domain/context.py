@@ -77,7 +77,8 @@ class DomainContext:
     volume's name. ``cards`` are those that the node, or an endpoint's host,
     joins to something, by name. ``graphics_socket`` is where a
     graphical console listens, ``metrics_socket`` where the launcher answers a guest that asks for the host's metrics,
-    ``usb_sockets`` where clients bring USB devices.
+    ``usb_sockets`` where clients bring USB devices. ``screen_at_host``, ``agent_at_host``: the libvirt of an endpoint's
+    host chooses where the screen and the agent of the guest are reached.
     ``cpus`` are those of the node that a machine has to itself, one for each of the guest's, and one more for the rest
     of the hypervisor if that was asked for. ``first_id`` begins the range of the node's ids that is the guest's, with
     drivers whose guests need one; ``shifted``: the files of ``root`` have these ids on disk. ``hidden`` are files and
@@ -96,6 +97,8 @@ class DomainContext:
     graphics_socket: Path | None = None
     agent_socket: Path | None = None
     metrics_socket: Path | None = None
+    screen_at_host: bool = False
+    agent_at_host: bool = False
     usb_sockets: tuple[Path, ...] = ()
     cards: Mapping[str, CardSource | HostNetwork] = field(default_factory=dict)
     cpus: tuple[int, ...] = ()

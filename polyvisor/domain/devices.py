@@ -134,18 +134,20 @@ def add_graphics(devices: _Element, spec: DomainSpec, context: DomainContext) ->
     """Write a screen and where it can be seen, if the spec asks for one."""
     chosen = spec.devices.video.type if spec.devices.video else None
     asked = spec.devices.autoattach_graphics_device is True or chosen
-    if not asked or context.graphics_socket is None:
+    place = context.graphics_socket
+    if not asked or (place is None and not context.screen_at_host):
         return
-    add(add(devices, "graphics", type="vnc"), "listen", type="socket", socket=str(context.graphics_socket))
+    add(add(devices, "graphics", type="vnc"), "listen", type="socket", socket=str(place) if place else None)
     vga, heads = chosen in (None, "vga"), None if chosen == "none" else 1
     add(add(devices, "video"), "model", type=chosen or "vga", vram=16384 if vga else None, heads=heads)
 
 
 def add_agent_channel(devices: _Element, context: DomainContext) -> None:
     """Write the channel to an agent inside the guest."""
-    if context.agent_socket is not None:
+    place = context.agent_socket
+    if place is not None or context.agent_at_host:
         channel = add(devices, "channel", type="unix")
-        add(channel, "source", mode="bind", path=str(context.agent_socket))
+        add(channel, "source", mode="bind", path=str(place) if place else None)
         add(channel, "target", type="virtio", name=AGENT_CHANNEL)
 
 

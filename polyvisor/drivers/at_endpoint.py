@@ -7,10 +7,14 @@ maps networks by name, so that no node has to show that it has them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polyvisor.api import Obj
+from polyvisor.api.reading import nested
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.answers import Table, below, no, yes
 from polyvisor.drivers.base import Driver, RootKind, Verdict
@@ -23,13 +27,6 @@ SOURCE = "docs/endpoints.md"
 LATER = "on an endpoint in this release"
 LACKS: Table = {
     **no(SOURCE, f"a machine that runs is not changed {LATER}", *below("lifecycle.hotplug")),
-    **no(SOURCE, f"there is no guest agent channel {LATER}", "lifecycle.guest-agent"),
-    **no(
-        SOURCE,
-        f"there is no way to the screen {LATER}",
-        *("lifecycle.vnc", "lifecycle.screenshot", "graphics", "video.type", "video.qxl"),
-    ),
-    **no(SOURCE, f"figures are not read {LATER}", "lifecycle.statistics"),
     **no(
         SOURCE,
         f"nothing is saved or dumped {LATER}",
@@ -65,6 +62,14 @@ LACKS: Table = {
     ),
 }
 """Feature -> why it is not there on endpoints, whatever the driver."""
+WITHOUT_AGENT: Table = no(SOURCE, f"there is no guest agent channel {LATER}", "lifecycle.guest-agent")
+"""Where libvirt puts no command to an agent inside the driver's guests."""
+WITHOUT_SCREEN: Table = no(
+    SOURCE,
+    f"there is no way to the screen {LATER}",
+    *("lifecycle.vnc", "lifecycle.screenshot", "graphics", "video.type", "video.qxl"),
+)
+"""Where libvirt gives the driver's screens on no socket of the host."""
 OF_TREES: Table = no(
     SOURCE,
     f"trees of files are not brought to the host {LATER}",
@@ -75,6 +80,22 @@ MAPPED: Table = yes(
 )
 """What an endpoint's mapping of networks stands for, where the driver has it at all."""
 HAS = (Verdict.SUPPORTED, Verdict.CONDITIONAL)
+
+
+NO_AGENT = f"a guest's agent is asked by users alone, not by probes and for credentials, {LATER}"
+
+
+def by_agent(spec: Obj) -> list[str]:
+    """Return the fields of an instance's spec that put its guest's agent to work; on endpoints it is not."""
+    found = []
+    for kind in ("livenessProbe", "readinessProbe"):
+        given = nested(spec, kind)
+        found += [f"{kind}.{way}" for way in ("exec", "guestAgentPing") if given.get(way) is not None]
+    for number, one in enumerate(spec.get("accessCredentials") or []):
+        for kind in ("sshPublicKey", "userPassword"):
+            if nested(one, kind, "propagationMethod").get("qemuGuestAgent") is not None:
+                found.append(f"accessCredentials[{number}].{kind}.propagationMethod.qemuGuestAgent")
+    return found
 
 
 class _AtEndpoint(Driver):
@@ -110,5 +131,10 @@ def _class(kind: type[Driver]) -> type[Driver]:
 def _limited(driver: Driver) -> Mapping[str, Support]:
     """Return a driver's table with what endpoints map, and without what they lack."""
     own = driver.features
-    lacks = {**LACKS, **(OF_TREES if driver.root is RootKind.FILESYSTEM else {})}
+    lacks = {
+        **LACKS,
+        **(OF_TREES if driver.root is RootKind.FILESYSTEM else {}),
+        **(WITHOUT_AGENT if not driver.launcher(Path(os.devnull)).agent else {}),
+        **(WITHOUT_SCREEN if not driver.host_screen else {}),
+    }
     return {**own, **{id_: one for id_, one in (MAPPED | lacks).items() if id_ in own and own[id_].verdict in HAS}}

@@ -276,6 +276,8 @@ class Driver(ABC):
     graceful_shutdown: bool = True
     keeps_metadata: bool = True
     """Whether libvirt keeps a domain's ``<metadata>``; else an endpoint has the owner's mark in its description."""
+    keeps_description: bool = True
+    """Whether libvirt keeps a domain's ``<description>``; one that keeps neither takes no machines on endpoints."""
     redefines: bool = True
     """Whether libvirt takes a definition of a domain that is there; where not, that one is undefined before."""
     enabled_by_default: bool = False
@@ -285,6 +287,8 @@ class Driver(ABC):
     its memory is."""
     watched: tuple[str, ...] = ()
     """Device nodes, files and folders whose coming, going or change is a reason to probe again at once."""
+    host_screen: bool = False
+    """Whether the libvirt of an endpoint's host gives a guest's screen on a socket of its own choice."""
     no_image: str = ""
     """Why there is no launcher image of its own (a ``Containerfile`` in the driver's folder); empty if there is one."""
 

@@ -8,7 +8,7 @@ of its labels. What the feature table does not know counts as unsupported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from polyvisor.drivers.isolation import told
 from polyvisor.drivers.verdict import UNKNOWN, answer, excess
 from polyvisor.machine import Choice
 from polyvisor.placement import cpu, machine_types
+from polyvisor.placement.offers import NOWHERE, Elsewhere, Offer
 from polyvisor.placement.permission import anything
 from polyvisor.placement.reports import reasons
 from polyvisor.placement.requirements import CountedNode, Requirement, counted, number, selectors, unmet
@@ -66,16 +67,76 @@ def place(
     alike: Callable[[str], int] | None = None,
     permits: Callable[[Driver], bool] = anything,
     there_already: bool = False,
+    beside: Elsewhere = NOWHERE,
 ) -> Placement:
-    """Choose the driver for a machine.
+    """Choose the driver for a machine, and the endpoint if no node of the cluster fits a machine that names none.
 
     ``drivers`` come in the order of preference that holds where nothing else is said. ``unschedulable`` names drivers
     whose Pod found no node, with the scheduler's words. ``alike`` says how many nodes each of ``nodes`` stands for,
     ``permits`` whether the writer of the machine was allowed to have a driver. ``there_already``: the machine's domain
-    is on the endpoint's host as it is, so that its node need not show what the domain takes.
+    is on the endpoint's host as it is, so that its node need not show what the domain takes. ``beside`` are endpoints
+    that the machine may go to, of which ``unschedulable`` names drivers as ``DRIVER@ENDPOINT``.
     """
+    nodes, drivers, tried = list(nodes), list(drivers), unschedulable or {}
+
+    def at(endpoint: str, named: Mapping[str, str]) -> Placement:
+        return _place_at(
+            endpoint,
+            spec,
+            config,
+            nodes,
+            drivers,
+            unschedulable=named,
+            alike=alike,
+            permits=permits,
+            there_already=there_already,
+        )
+
+    named = Choice.of(spec).endpoint
+    if named:
+        return at(named, tried)
+    found = at("", tried)
+    if beside.tied:
+        tied = tuple(Candidate(one.driver, CandidateVerdict.NO_NODE, beside.tied) for one in found.candidates)
+        found = Placement(None, "", tied, {})
+    for offer in beside.offers if found.driver is None else ():
+        ending = f"@{offer.endpoint}"
+        there = at(offer.endpoint, {k.removesuffix(ending): why for k, why in tried.items() if k.endswith(ending)})
+        found = _joined(found, there, offer)
+        if found.driver is not None:
+            break
+    return found
+
+
+def _joined(found: Placement, there: Placement, offer: Offer) -> Placement:
+    """Return a placement with what an endpoint adds to it: its candidates, and the choice if it fits."""
+    fits = there.driver is not None and not offer.problems
+    candidates = [replace(one, endpoint=offer.endpoint) for one in there.candidates]
+    if offer.problems:
+        near = (CandidateVerdict.CHOSEN, CandidateVerdict.ELIGIBLE)
+        verdicts = [CandidateVerdict.NO_NODE if one.verdict in near else one.verdict for one in candidates]
+        candidates = [
+            replace(one, verdict=verdict, reasons=(*offer.problems, *one.reasons))
+            for one, verdict in zip(candidates, verdicts, strict=True)
+        ]
+    all_of_them = (*found.candidates, *candidates)
+    return replace(there if fits else found, candidates=all_of_them, offered=fits)
+
+
+def _place_at(
+    endpoint: str,
+    spec: VirtualMachineInstanceSpec,
+    config: KubeVirtConfiguration,
+    nodes: Iterable[Obj],
+    drivers: Iterable[Driver],
+    *,
+    unschedulable: Mapping[str, str],
+    alike: Callable[[str], int] | None,
+    permits: Callable[[Driver], bool],
+    there_already: bool,
+) -> Placement:
+    """Choose the driver on the nodes of the cluster, or on an endpoint's."""
     choice = Choice.of(spec)
-    endpoint = choice.endpoint
     known = {driver.name: at_endpoint(driver) if endpoint else driver for driver in drivers}
     listed = [(entry.name or "", entry.launcher_image or "") for entry in config.hypervisors or []]
     enabled = enablement.enabled(listed, known)
@@ -97,8 +158,8 @@ def place(
         fit = _consider(name, known, enabled, spec, needs, there, emulation, permits, there_already)
         candidate = fit.candidate
         if candidate.verdict is CandidateVerdict.ELIGIBLE:
-            if name in (unschedulable or {}):
-                why = Problem("", (unschedulable or {})[name] or "no node had room for it")
+            if name in unschedulable:
+                why = Problem("", unschedulable[name] or "no node had room for it")
                 candidate = Candidate(name, CandidateVerdict.UNSCHEDULABLE, (why,))
             elif chosen is None:
                 chosen = fit

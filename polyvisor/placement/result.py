@@ -21,10 +21,14 @@ class Candidate:
     driver: str
     verdict: CandidateVerdict
     reasons: tuple[Problem, ...] = ()
+    endpoint: str = ""
+    """The endpoint on whose host it was considered, for a machine that names none."""
 
     def to_obj(self) -> Obj:
         """Return the entry of ``status.hypervisor.candidates``."""
         entry: Obj = {"driver": self.driver, "verdict": str(self.verdict)}
+        if self.endpoint:
+            entry["endpoint"] = self.endpoint
         if self.reasons:
             entry["reasons"] = [
                 {k: v for k, v in (("field", r.field), ("feature", r.feature), ("message", r.message)) if v}
@@ -48,6 +52,8 @@ class Placement:
     emulated: bool = False
     endpoint: str = ""
     """The HypervisorEndpoint on whose host the machine is to run; empty: on a node of the cluster."""
+    offered: bool = False
+    """Whether the endpoint was chosen for a machine that names none."""
 
     @property
     def node_affinity(self) -> list[Obj]:
@@ -60,7 +66,18 @@ class Placement:
         status: Obj = {"candidates": [c.to_obj() for c in self.candidates]}
         if self.driver is not None:
             status |= {"driver": self.driver.name, "virtType": self.virt_type}
+            status |= {"endpoint": self.endpoint} if self.offered else {}
         return status
+
+    def told(self) -> str:
+        """Say what was chosen, and what was passed over before."""
+        verdicts = [one.verdict for one in self.candidates]
+        before = self.candidates[: verdicts.index(CandidateVerdict.CHOSEN)]
+        passed = [f"{one.driver}{_at(one)} ({one.verdict})" for one in before]
+        how = f"{self.driver.name if self.driver else ''} as {self.virt_type}"
+        how += f" at endpoint {self.endpoint}" if self.offered else ""
+        how += ", software emulation" if self.emulated else ""
+        return how + (f"; passed over {', '.join(passed)}" if passed else "")
 
     def explain(self) -> str:
         """Say in one line why no driver can run the machine: those first that lack a node alone, few of the others."""
@@ -84,8 +101,12 @@ def _grouped(candidates: Iterable[Candidate]) -> list[tuple[str, list[str]]]:
     """Return what is said of the drivers, and of which; the same words are said once."""
     found: dict[str, list[str]] = {}
     for candidate in candidates:
-        found.setdefault(_why(candidate), []).append(candidate.driver)
+        found.setdefault(_why(candidate), []).append(f"{candidate.driver}{_at(candidate)}")
     return list(found.items())
+
+
+def _at(candidate: Candidate) -> str:
+    return f" at endpoint {candidate.endpoint}" if candidate.endpoint else ""
 
 
 def _why(candidate: Candidate) -> str:

@@ -112,7 +112,8 @@ class EndpointDoors:
         _, keeper = self._found(request)
         domain = _named(keeper, request.path_params["domain"], request.path_params["name"])
         told = await _asked(keeper, "describe", uuid=domain.uuid)
-        return JSONResponse({"name": domain.name, "uuid": domain.uuid, "xml": told.get("defined") or told.get("xml")})
+        found = {"name": domain.name, "uuid": domain.uuid, "xml": told.get("defined") or told.get("xml")}
+        return JSONResponse({**found, "snapshots": told.get("snapshots")})
 
     async def _pools(self, request: Request) -> Response:
         _, keeper = self._found(request)

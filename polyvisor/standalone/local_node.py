@@ -78,6 +78,9 @@ CODES = {
     "no-domain": 409,
     "foreign": 403,
     "unreachable-guest": 409,
+    "busy": 500,
+    "no-way": 409,
+    "no-screen": 409,
 }
 """The code of an endpoint's error -> the HTTP code that clients see."""
 

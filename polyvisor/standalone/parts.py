@@ -147,7 +147,11 @@ class Parts:
     async def _run_endpoints(self, client: KubeClient) -> None:
         images = lambda: self._agent.images if self._agent is not None else None  # noqa: E731
         address = self._agent.node.address if self._agent is not None else preflight.HOST
-        agent = EndpointAgent(client, self._drivers, self._state.endpoints, images, address)
+        volumes = self._state.root / "volumes"
+        agent = EndpointAgent(client, self._drivers, self._state.endpoints, images, address, volumes=volumes)
+        if self._agent is not None:
+            self._agent.fetch = agent.fetch
+            self._agent.statistics.beside = agent.figures
         self._endpoints.agent = self._node.endpoints = agent
         await agent.run()
 
@@ -161,9 +165,12 @@ class Parts:
         found = self._store.get(*key_of(KUBEVIRTS, KUBEVIRT_NAMESPACE, KUBEVIRT_NAME)) if self._store else None
         return (found or {}).get("spec", {}).get("configuration") or {}
 
-    def _uploads(self) -> Uploads | None:
-        importing = self._agent.importing if self._agent is not None else None
-        return importing.uploads if importing is not None else None
+    async def _uploads(self, namespace: str, name: str) -> Uploads | None:
+        """Return what takes an upload into a claim: the agent of this machine, or that of hosts."""
+        if self._agent is None or self._agent.importing is None:
+            return None
+        afar = self._endpoints.agent.importing.uploads if self._endpoints.agent is not None else None
+        return afar if afar is not None and await afar.has(namespace, name) else self._agent.importing.uploads
 
     async def _figures(self, _: Request) -> Response:
         """Show the figures of all parts; whoever may ask the API server may see them."""

@@ -12,7 +12,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -33,7 +33,8 @@ Obj = dict[str, Any]
 class UploadDoors:
     """The routes."""
 
-    def __init__(self, uploads: Callable[[], Uploads | None]) -> None:
+    def __init__(self, uploads: Callable[[str, str], Awaitable[Uploads | None]]) -> None:
+        """``uploads`` gives what takes an upload into a claim."""
         self._uploads = uploads
         self._key = secrets.token_bytes(32)
 
@@ -63,9 +64,6 @@ class UploadDoors:
         return hmac.new(self._key, told, hashlib.sha256).digest()
 
     async def _token(self, request: Request) -> Response:
-        uploads = self._uploads()
-        if uploads is None:
-            return _status(503, "the node agent is still starting")
         raw = await request.body()
         try:
             body: Any = json.loads(raw) if len(raw) <= MAX_BODY else {}
@@ -75,6 +73,9 @@ class UploadDoors:
         if not isinstance(name, str) or not name:
             return _status(422, "spec.pvcName: the name of a PersistentVolumeClaim is wanted")
         namespace = request.path_params["namespace"]
+        uploads = await self._uploads(namespace, name)
+        if uploads is None:
+            return _status(503, "the node agent is still starting")
         try:
             uploads.waits(namespace, name)
         except AgentError as error:
@@ -89,7 +90,7 @@ class UploadDoors:
         claim = self.opened(token.strip()) if word.lower() == "bearer" else None
         if claim is None:
             return PlainTextResponse("a token for the upload is wanted", 401)
-        uploads = self._uploads()
+        uploads = await self._uploads(*claim)
         if uploads is None:
             return PlainTextResponse("the node agent is still starting", 503)
         try:

@@ -35,6 +35,19 @@ def found(vmi: Obj, *, cluster: bool = False, uri: str = "qemu+ssh://root@h/syst
     return {problem.field: problem.message for problem in admit("CREATE", VMIS, vmi, None, context).problems}
 
 
+def test_an_agent_is_put_to_work_by_no_field_on_an_endpoint() -> None:
+    method = {"qemuGuestAgent": {"users": ["a"]}}
+    keys = [{"sshPublicKey": {"source": {"secret": {"secretName": "k"}}, "propagationMethod": method}}]
+    probed = found(machine(livenessProbe={"guestAgentPing": {}}, accessCredentials=keys))
+    assert "asked by users alone" in probed["spec.livenessProbe.guestAgentPing"]
+    assert "asked by users alone" in probed["spec.accessCredentials[0].sshPublicKey.propagationMethod.qemuGuestAgent"]
+
+
+@pytest.mark.parametrize("uri", ["hyperv://h/", "vbox+ssh://u@h/session"])
+def test_an_endpoint_whose_domains_cannot_be_marked_takes_no_machines(uri: str) -> None:
+    assert "libvirt keeps neither metadata nor description" in found(machine(volumes=[]), uri=uri)[WHERE]
+
+
 def test_the_endpoints_driver_is_the_machines() -> None:
     assert found(machine()) == {}
     assert found(machine(hypervisor={"driver": "qemu"})) == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from polyvisor.agent.guests import guestinfo
 from polyvisor.agent.guests.agent_support import unsupported
@@ -87,7 +87,15 @@ def _key(vmi: Obj) -> Key:
     return vmi["metadata"]["namespace"], vmi["metadata"]["name"]
 
 
-async def ask(link: Link, command: str, **arguments: Any) -> Any:
+class Asked(Protocol):
+    """What puts a command to the agent inside a guest."""
+
+    async def request(self, operation: str, *, seconds: float = 0, **arguments: Any) -> Obj:
+        """Put one command and return its answer. Raises :class:`LauncherError`."""
+        ...
+
+
+async def ask(link: Asked, command: str, **arguments: Any) -> Any:
     """Put one command to a guest's agent. One that it does not know is answered with None."""
     words: Obj = {"execute": command, **({"arguments": arguments} if arguments else {})}
     try:
@@ -99,7 +107,7 @@ async def ask(link: Link, command: str, **arguments: Any) -> Any:
         raise
 
 
-async def everything(link: Link) -> Obj:
+async def everything(link: Asked) -> Obj:
     """Return KubeVirt's ``VirtualMachineInstanceGuestAgentInfo``, asked now."""
     info = guestinfo.agent_info(await ask(link, "guest-info"))
     info["hostname"] = guestinfo.hostname(await ask(link, "guest-get-host-name"))
@@ -111,11 +119,11 @@ async def everything(link: Link) -> Obj:
     return {key: value for key, value in info.items() if value}
 
 
-async def users(link: Link) -> list[Obj]:
+async def users(link: Asked) -> list[Obj]:
     """Return who is logged in to the guest."""
     return guestinfo.users(await ask(link, "guest-get-users"))
 
 
-async def filesystems(link: Link) -> list[Obj]:
+async def filesystems(link: Asked) -> list[Obj]:
     """Return the guest's mounted file systems."""
     return guestinfo.filesystems(await ask(link, "guest-get-fsinfo"))

@@ -11,12 +11,12 @@ import asyncio
 import copy
 import logging
 import threading
+from typing import Protocol
 
 from polyvisor.agent.backoff import StepBackoff
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.imports.filling import Filler, Needs, needs_of
 from polyvisor.agent.node.registration import now
-from polyvisor.agent.storage.claims import ClaimKeeper
 from polyvisor.api import Obj
 from polyvisor.api.names import EventType
 from polyvisor.api.reading import nested, read_status
@@ -34,8 +34,20 @@ LOOK_SECONDS = 1.0
 log = logging.getLogger("polyvisor.datavolumes")
 
 
+class Claims(Protocol):
+    """What makes the places that DataVolumes' claims are: folders of this machine, or disks on hosts."""
+
+    async def holds(self, claim: Obj) -> bool:
+        """Whether a claim's class is one whose places are made here."""
+        ...
+
+    async def bind(self, claim: Obj) -> None:
+        """Make a claim's place, if it is not there, and see to it that the claim is bound."""
+        ...
+
+
 class DataVolumeKeeper:
-    """Reconciles DataVolumes."""
+    """Reconciles DataVolumes whose claims ``claim_keeper`` holds."""
 
     def __init__(
         self,
@@ -43,7 +55,7 @@ class DataVolumeKeeper:
         events: EventRecorder,
         volumes: Informer,
         claims: Informer,
-        claim_keeper: ClaimKeeper,
+        claim_keeper: Claims,
         filler: Filler,
     ) -> None:
         self._client = client
@@ -76,6 +88,8 @@ class DataVolumeKeeper:
             self._backoff.worked(f"{key}")
             return None
         if read_status(volume).get("phase") in (SUCCEEDED, FAILED):
+            return None
+        if not await self._claim_keeper.holds(volume_claim(volume)):
             return None
         uid = str(volume["metadata"]["uid"])
         if left := self._backoff.left(uid):
@@ -210,6 +224,11 @@ class Progress:
 def kind_of(volume: Obj) -> str:
     """Return the kind of a DataVolume's source."""
     return next((kind for kind in WORDS if kind in (volume["spec"].get("source") or {})), "blank")
+
+
+def volume_claim(volume: Obj) -> Obj:
+    """Return as much of a DataVolume's claim as tells where it is made."""
+    return {"metadata": volume["metadata"], "spec": volume["spec"].get("pvc") or volume["spec"].get("storage") or {}}
 
 
 def claim_for(volume: Obj, source: Obj | None = None) -> Obj:

@@ -44,13 +44,31 @@ def needs_of(volume: Obj) -> Needs:
     return found
 
 
-class Filler:
-    """Fills claims below a folder."""
+Fetch = Callable[[str, str, Path, Tell, threading.Event], str]
+"""Brings the disk of a claim that is on an endpoint's host to a new file of this machine and returns its format.
 
-    def __init__(self, volumes: Path, images: ImageStore, in_use: Callable[[str, str], bool]) -> None:
+Empty if the claim is not on such a host. The arguments are namespace, name, the file, how far it is, and whether it
+was given up.
+"""
+
+
+class Filler:
+    """Fills claims below a folder. ``images`` gives the store of images, once there is one."""
+
+    def __init__(
+        self,
+        volumes: Path,
+        images: Callable[[], ImageStore | None],
+        in_use: Callable[[str, str], bool],
+        fetch: Fetch = lambda *_: "",
+        here: Path | None = None,
+    ) -> None:
+        """``here`` is where the claims of this machine are, if they are not below ``volumes``."""
         self._volumes = volumes
         self._images = images
         self._in_use = in_use
+        self._fetch = fetch
+        self._here = here or volumes
 
     def incoming(self, claim: Obj, called: str, archive: bool, tell: Tell, stop: threading.Event) -> Incoming:
         """Return what takes bytes into a claim."""
@@ -80,18 +98,28 @@ class Filler:
                 download(_request(source, given), into, tell)
             elif kind == "registry":
                 reference = str(source["url"]).removeprefix("docker://")
-                into.take(self._images.disk(reference, pull=_pull(reference, source, given)))
+                images = self._images()
+                if images is None:
+                    raise AgentError("the store of images is not open yet")
+                into.take(images.disk(reference, pull=_pull(reference, source, given)))
             elif kind == "pvc":
-                self._clone(source["namespace"], source["name"], into)
+                self._clone(source["namespace"], source["name"], into, tell, stop)
             else:
                 into.blank()
             return into.warning
 
-    def _clone(self, namespace: str, name: str, into: Incoming) -> None:
+    def deliver(self, claim: Obj, tell: Tell, stop: threading.Event) -> None:
+        """Bring what was put below the folder to where the claim is: it is there already."""
+
+    def _clone(self, namespace: str, name: str, into: Incoming, tell: Tell, stop: threading.Event) -> None:
         if self._in_use(namespace, name):
             raise AgentError(f"claim {namespace}/{name} is in use by a machine; it is copied when that has ended")
-        folder = disks.claim_folder(self._volumes, namespace, name)
-        with translated(folder, f"copying claim {namespace}/{name}"), safepath.opened_root(self._volumes) as top:
+        fetched = into.scratch / "fetched"
+        if format_ := self._fetch(namespace, name, fetched, tell, stop):
+            into.take_as(fetched, format_)
+            return
+        folder = disks.claim_folder(self._here, namespace, name)
+        with translated(folder, f"copying claim {namespace}/{name}"), safepath.opened_root(self._here) as top:
             try:
                 disk = safepath.open_file(top, [namespace, name, DISK])
             except FileNotFoundError:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polyvisor.agent.images.store import ImageStore
-from polyvisor.agent.imports.datavolumes import DataVolumeKeeper
-from polyvisor.agent.imports.filling import Filler
+from polyvisor.agent.imports.datavolumes import Claims, DataVolumeKeeper
+from polyvisor.agent.imports.filling import Fetch, Filler
 from polyvisor.agent.imports.snapshots import SnapshotKeeper
 from polyvisor.agent.imports.uploads import Uploads
 from polyvisor.agent.link.connection import Link
@@ -31,19 +31,15 @@ class Importing:
         client: KubeClient,
         events: EventRecorder,
         claims: Informer,
-        claim_keeper: ClaimKeeper,
-        images: ImageStore,
-        state: Path,
-        vmis: Informer,
-        link_of: Callable[[Obj], Link | None],
+        claim_keeper: Claims,
+        filler: Filler,
+        taken: Informer | None = None,
+        snapshots: SnapshotKeeper | None = None,
     ) -> None:
-        volumes = state / "volumes"
+        """``snapshots`` keeps the snapshots of the claims, of which ``taken`` is the copy, where there are any."""
         self._settings = Informer(client, CDICONFIGS)
         self._volumes = Informer(client, DATAVOLUMES)
-        self._taken = Informer(client, VOLUME_SNAPSHOTS)
-        self._snapshots = SnapshotKeeper(client, events, self._taken, claims, vmis, claim_keeper, state, link_of)
-        claim_keeper.fill = self._snapshots.fill
-        filler = Filler(volumes, images, claim_keeper.in_use)
+        self._taken, self._snapshots = taken, snapshots
         self.keeper = DataVolumeKeeper(client, events, self._volumes, claims, claim_keeper, filler)
         self.uploads = Uploads(client, filler, self._volumes, claims, claim_keeper, self.keeper)
 
@@ -54,19 +50,41 @@ class Importing:
 
     async def start(self, group: TaskGroup) -> None:
         """Work, in the agent's group of tasks."""
-        for informer in (self._settings, self._volumes, self._taken):
+        for informer in self._informers():
             await informer.start()
             await informer.synced()
         controller = Controller("datavolumes", self.keeper.queue, self.keeper.reconcile, WORKERS)
         group.create_task(controller.run(), name="agent-datavolumes")
         uploads = Controller("uploads", self.uploads.queue, self.uploads.reconcile, 1)
         group.create_task(uploads.run(), name="agent-uploads")
-        group.create_task(self._snapshots.recover(), name="agent-standing-still")
-        snapshots = Controller("volume-snapshots", self._snapshots.queue, self._snapshots.reconcile, WORKERS)
-        group.create_task(snapshots.run(), name="agent-snapshots")
+        if self._snapshots is not None:
+            group.create_task(self._snapshots.recover(), name="agent-standing-still")
+            snapshots = Controller("volume-snapshots", self._snapshots.queue, self._snapshots.reconcile, WORKERS)
+            group.create_task(snapshots.run(), name="agent-snapshots")
 
     async def stop(self) -> None:
         """Stop looking."""
-        await self._settings.stop()
-        await self._volumes.stop()
-        await self._taken.stop()
+        for informer in self._informers():
+            await informer.stop()
+
+    def _informers(self) -> list[Informer]:
+        return [self._settings, self._volumes, *([self._taken] if self._taken is not None else [])]
+
+
+def importing_here(
+    client: KubeClient,
+    events: EventRecorder,
+    claims: Informer,
+    claim_keeper: ClaimKeeper,
+    images: ImageStore,
+    state: Path,
+    vmis: Informer,
+    link_of: Callable[[Obj], Link | None],
+    fetch: Fetch,
+) -> Importing:
+    """Return what fills the claims of this machine, and keeps their snapshots; ``fetch`` brings disks of hosts."""
+    taken = Informer(client, VOLUME_SNAPSHOTS)
+    snapshots = SnapshotKeeper(client, events, taken, claims, vmis, claim_keeper, state, link_of)
+    claim_keeper.fill = snapshots.fill
+    filler = Filler(state / "volumes", lambda: images, claim_keeper.in_use, fetch)
+    return Importing(client, events, claims, claim_keeper, filler, taken, snapshots)

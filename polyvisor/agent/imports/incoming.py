@@ -114,6 +114,24 @@ class Incoming:
                 copy_sparse(disk, file.fileno(), self._progress)
             self._place(copied)
 
+    @property
+    def scratch(self) -> Path:
+        """A folder of this import's own, as long as it lasts."""
+        return self._scratch
+
+    def take_as(self, image: Path, format_: str) -> None:
+        """Take a disk in a file of our own whose format is known, so that what a guest wrote decides nothing."""
+        with translated(self._folder, self._doing):
+            if format_ != examining.RAW:
+                with image.open("rb") as file:
+                    found = examining.examine(file.fileno(), self.called).format
+                if found != format_:
+                    raise ImageError(f"{self.called} is {found}, and {format_} is expected", retry=False)
+                self._place(self._raw(image))
+                return
+            self._fits(image.stat().st_size)
+            self._place(image)
+
     def copy_tree(self, tree: Path) -> None:
         """Copy a folder of this node that nothing writes to."""
         with translated(self._folder, self._doing):

@@ -11,9 +11,8 @@ import threading
 from collections.abc import AsyncIterator
 
 from polyvisor.agent.errors import AgentError
-from polyvisor.agent.imports.datavolumes import CONTENT_TYPE, SUCCEEDED, UPLOAD_READY, DataVolumeKeeper, kind_of
+from polyvisor.agent.imports.datavolumes import CONTENT_TYPE, SUCCEEDED, UPLOAD_READY, Claims, DataVolumeKeeper, kind_of
 from polyvisor.agent.imports.filling import ARCHIVE, Filler
-from polyvisor.agent.storage.claims import ClaimKeeper
 from polyvisor.api import Obj
 from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PVCS
@@ -36,7 +35,7 @@ class Uploads:
         filler: Filler,
         volumes: Informer,
         claims: Informer,
-        claim_keeper: ClaimKeeper,
+        claim_keeper: Claims,
         keeper: DataVolumeKeeper,
     ) -> None:
         self._client = client
@@ -54,9 +53,14 @@ class Uploads:
         claim = self._claims.get(*key)
         if claim is None or claim["metadata"].get("deletionTimestamp") or not _asks(claim):
             return
-        if PHASE not in _annotations(claim):
+        if PHASE not in _annotations(claim) and await self._claim_keeper.holds(claim):
             await self._claim_keeper.bind(claim)
             await self._annotate(key, {PHASE: "Running", IS_READY: "true"})
+
+    async def has(self, namespace: str, name: str) -> bool:
+        """Whether a claim is one of those that are filled here."""
+        claim = self._claims.get(namespace, name)
+        return claim is not None and await self._claim_keeper.holds(claim)
 
     def waits(self, namespace: str, name: str) -> Obj:
         """Return a claim that waits for an upload; refuse another."""
@@ -101,6 +105,7 @@ class Uploads:
             if waiting:
                 await asyncio.to_thread(into.write, bytes(waiting))
             await asyncio.to_thread(into.finish)
+            await asyncio.to_thread(self._filler.deliver, claim, lambda _: None, threading.Event())
             return into.warning
         finally:
             await asyncio.to_thread(into.__exit__, None, None, None)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -24,6 +24,8 @@ from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.verdict import supports
 from polyvisor.kube.metrics import Families, Family
 
+Told = tuple[dict[str, str], Mapping[str, Any], dict[str, str]]
+"""Labels that say whose figures they are, libvirt's figures, further labels."""
 FEATURE = "lifecycle.statistics"
 SECONDS = 5.0
 AT_ONCE = 16
@@ -89,7 +91,9 @@ class Statistics(Collector):
         self._drivers = drivers
         self._registry = registry
         self._deprecated = deprecated
-        self._told: list[tuple[dict[str, str], Mapping[str, Any], dict[str, str]]] = []
+        self.beside: Callable[[], Awaitable[list[Told]]] | None = None
+        """Gives the figures of machines on hosts that this process looks after, with their Nodes among the labels."""
+        self._told: list[Told] = []
 
     def __enter__(self) -> Statistics:
         self._registry.register(self)
@@ -102,9 +106,7 @@ class Statistics(Collector):
         """Ask all launchers whose driver's table says that they can tell."""
         slots = asyncio.Semaphore(AT_ONCE)
 
-        async def ask(
-            vmi: Obj, link: Link, driver: str
-        ) -> tuple[dict[str, str], Mapping[str, Any], dict[str, str]] | None:
+        async def ask(vmi: Obj, link: Link, driver: str) -> Told | None:
             try:
                 async with slots:
                     told = (await link.request("stats", seconds=SECONDS, exact=True)).get("stats")
@@ -120,7 +122,8 @@ class Statistics(Collector):
             driver = self._drivers.get(str(chosen_hypervisor(vmi).get("driver") or ""))
             if driver is not None and supports(driver, FEATURE):
                 asked.append(ask(vmi, link, driver.name))
-        self._told = [found for found in await asyncio.gather(*asked) if found is not None]
+        afar = await self.beside() if self.beside is not None else []
+        self._told = [*(found for found in await asyncio.gather(*asked) if found is not None), *afar]
 
     def collect(self) -> Iterator[Family]:
         """Give what was told at the last refresh."""

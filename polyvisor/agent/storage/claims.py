@@ -68,6 +68,10 @@ class ClaimKeeper:
         for claim in self._claims.by_index("leaving", "yes"):
             self.queue.add(key_of(claim))
 
+    async def holds(self, claim: Obj) -> bool:
+        """Whether a claim's class is one whose places are folders of this node."""
+        return not await self._made_on_a_host(claim)
+
     async def bind(self, claim: Obj) -> None:
         """Hold a claim, and say that it is bound."""
         while True:
@@ -129,7 +133,7 @@ class ClaimKeeper:
     async def _made_on_a_host(self, claim: Obj) -> bool:
         """Whether volumes of a claim's class are made on endpoints' hosts, so that this node has no folder for it."""
         name = claim["spec"].get("storageClassName")
-        if not name or claim["metadata"].get("ownerReferences"):
+        if not name:
             return False
         try:
             found = await self._client.get(STORAGE_CLASSES, name)

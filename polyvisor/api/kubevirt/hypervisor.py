@@ -22,6 +22,7 @@ class HypervisorCandidate(Model):
 
     driver: str
     verdict: Annotated[str, OneOf("Chosen", "Eligible", "Unsupported", "NotEnabled", "NoNode", "Unschedulable")]
+    endpoint: str | None = None
     reasons: list[HypervisorReason] | None = None
 
 

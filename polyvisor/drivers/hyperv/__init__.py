@@ -49,6 +49,7 @@ class HypervDriver(Driver):
         ),
     )
     virt_types = ("hyperv",)
+    keeps_metadata = keeps_description = False  # src/hyperv/hyperv_driver.c hypervDomainDefineXML writes neither
     place = Place.HOST
     disk_formats = ("vhdx",)
     no_image = "Debian builds libvirt without the Hyper-V driver, for it lacks the library openwsman"

@@ -53,6 +53,7 @@ class QemuDriver(Driver):
     root = RootKind.DISK
     enabled_by_default = True
     accelerators = ("/dev/kvm", "/dev/vhost-net")
+    host_screen = True
     hotplug_buses = ("scsi", "virtio")
     disk_formats = ("qcow2", "raw")
     cards = CardKind.TAP

@@ -38,6 +38,7 @@ class VboxDriver(Driver):
     uris = (URI, "vbox+ssh://USER@HOST/session")
     schemes = (UriScheme("vbox"),)
     virt_types = ("vbox",)
+    keeps_metadata = keeps_description = False  # src/vbox/vbox_common.c vboxDomainDefineXMLFlags writes neither
     place = Place.HOST
     disk_formats = ("vdi", "vmdk")
     no_image = "machines run in VirtualBox's windows, over its kernel module and service; Debian does not package it"

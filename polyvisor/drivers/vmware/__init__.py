@@ -37,6 +37,7 @@ class VmwareDriver(Driver):
     uris = ("vmwarews:///session", "vmwareplayer:///session")
     schemes = tuple(UriScheme(name, paths=("/session",)) for name in ("vmwarews", "vmwareplayer", "vmwarefusion"))
     virt_types = ("vmware",)
+    keeps_metadata = False  # src/vmx/vmx.c virVMXFormatConfig: the annotation, which is the description, alone
     place = Place.HOST
     disk_formats = ("vmdk",)
     no_image = "machines run in the windows of VMware's own program, on a desktop where it is installed and licensed"

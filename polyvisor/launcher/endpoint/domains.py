@@ -6,6 +6,7 @@ is lost. Nothing is remembered here: after a break of the connection the host is
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -45,6 +46,8 @@ SOURCES = (
     libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
 )
 MAX_ADDRESSES = 64
+AGENT = "org.qemu.guest_agent.0"
+CONNECTED = re.compile(rf"<target [^>]*name='{re.escape(AGENT)}'[^>]*state='connected'")
 
 
 class Domains:
@@ -115,8 +118,12 @@ class Domains:
             domain.resume()
 
     def _state(self, asked: Answer) -> Answer:
-        """Return what is listed of a domain, with the code of the reason for its state."""
-        return self._told(find(self._there(), text_of(asked, "uuid")))
+        """Return what is listed of a domain, and whether the agent inside its guest is connected."""
+        domain = find(self._there(), text_of(asked, "uuid"))
+        told = self._told(domain)
+        if told["state"] == "running":
+            told = {**told, "agent": bool(CONNECTED.search(domain.XMLDesc(0)))}
+        return told
 
     def _told(self, domain: Any) -> Answer:
         found = self._record(domain, domain.UUIDString())

@@ -20,6 +20,7 @@ from polyvisor.launcher.capabilities import capabilities
 from polyvisor.launcher.endpoint.consoles import Consoles
 from polyvisor.launcher.endpoint.domains import Domains
 from polyvisor.launcher.endpoint.files import PrivateFiles
+from polyvisor.launcher.endpoint.guests import Guests
 from polyvisor.launcher.endpoint.https import Access
 from polyvisor.launcher.endpoint.networks import about
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Refused, mark_of, owned
@@ -69,12 +70,14 @@ class Host:
         self._consoles = Consoles(logs, lambda: self._there().newStream(libvirt.VIR_STREAM_NONBLOCK))
         self._access = Access()
         self._storage = Volumes(self._there, lambda: self._access)
+        self._guests = Guests(self._there, lambda: self._access.uri)
         self.operations: Mapping[str, Callable[[Answer], Answer]] = {
             "connect": self._connect,
             "domains": self._list,
             "describe": self._describe,
             "networks": self._networks,
             "capabilities": self._capabilities,
+            "stats": self._guests.stats,
             **Domains(self._there, _record, self._consoles).operations,
             **self._storage.operations,
         }
@@ -172,9 +175,11 @@ class Host:
             raise
 
     def _describe(self, asked: Answer) -> Answer:
-        """Return a domain's XML: as it runs, and as it is defined where it is; without passwords."""
+        """Return a domain's XML, as it runs and as it is defined, without passwords; the number of its snapshots."""
         domain = self._there().lookupByUUIDString(_text(asked, "uuid"))
-        answer = {"xml": domain.XMLDesc(0), "defined": ""}
+        answer: Answer = {"xml": domain.XMLDesc(0), "defined": "", "snapshots": 0}
+        with suppress(libvirt.libvirtError):  # few drivers have any
+            answer["snapshots"] = domain.snapshotNum(0)
         if domain.isPersistent():
             answer["defined"] = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         return answer
@@ -204,13 +209,17 @@ class Host:
         self._tell({"type": "domain", "uuid": uuid})
 
     def serve(self, asked: Answer, connection: socket.socket, first: bytes, answer: Callable[[Answer], None]) -> None:
-        """Serve one stream: ``console`` of an owned domain, or ``upload`` into a volume of ours."""
+        """Serve one stream: ``console`` and others of an owned domain, ``upload`` into a volume, ``download``."""
         if asked.get("op") == "console":
             console = self._consoles.follow(owned(self._there(), asked), _text(asked, "machine"))
             answer({"result": {}})
             console.serve(connection)
         elif asked.get("op") == "upload":
             answer({"result": self._storage.upload(asked, connection, first)})
+        elif asked.get("op") == "download":
+            self._storage.download(asked, connection, answer)
+        elif (stream := self._guests.streams.get(str(asked.get("op")))) is not None:
+            stream(asked, connection, first, answer)
         else:
             raise Refused("unknown-op", f"unknown stream {asked.get('op')!r}")
 

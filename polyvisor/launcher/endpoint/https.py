@@ -1,4 +1,4 @@
-"""Uploads by HTTPS, for hosts to which libvirt has no upload: to the host of the connection, with its credentials.
+"""Volumes by HTTPS, for hosts to which libvirt uploads nothing: to the connection's host, with its credentials.
 
 The host is verified as libvirt verifies it: by the authorities of this machine, unless the connection is not.
 """
@@ -16,6 +16,7 @@ from polyvisor.launcher.endpoint.owned import Refused
 
 SECONDS = 60.0
 MAX_TEXT = 200
+CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,8 @@ class Access:
 
 def put(access: Access, url: str, pieces: Iterator[bytes], length: int) -> None:
     """Write ``length`` bytes to an address of the connection's host. Raises :class:`Refused`."""
-    parts, host = urlsplit(url), urlsplit(access.uri).hostname
-    if parts.scheme != "https" or parts.hostname != host:
-        raise Refused("bad-request", f"url: an https address of the host {host} is expected")
-    context = ssl.create_default_context()
-    if not access.verified:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    token = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
-    client = http.client.HTTPSConnection(host or "", parts.port, context=context, timeout=SECONDS)
+    client, host = _begun(access, "PUT", url)
     try:
-        client.putrequest("PUT", f"{parts.path}?{parts.query}")
-        client.putheader("Authorization", f"Basic {token}")
         client.putheader("Content-Type", "application/octet-stream")
         client.putheader("Content-Length", str(length))
         client.endheaders()
@@ -63,3 +55,40 @@ def put(access: Access, url: str, pieces: Iterator[bytes], length: int) -> None:
         client.close()
     if answer.status not in (200, 201, 204):
         raise Refused("upload", f"{host} refused the upload: HTTP {answer.status} {answer.reason[:MAX_TEXT]}")
+
+
+def get(access: Access, url: str) -> Iterator[bytes]:
+    """Give the content of an address of the connection's host. Raises :class:`Refused`."""
+    client, host = _begun(access, "GET", url)
+    try:
+        client.endheaders()
+        answer = client.getresponse()
+        if answer.status != 200:
+            raise Refused("download", f"{host} refused the download: HTTP {answer.status} {answer.reason[:MAX_TEXT]}")
+        while data := answer.read(CHUNK):
+            yield data
+        if answer.length:
+            raise Refused("cut", f"the download from {host} ended {answer.length} bytes early")
+    except (OSError, http.client.HTTPException) as error:
+        raise Refused("download", f"the download from {host} failed: {error}") from None
+    finally:
+        client.close()
+
+
+def _begun(access: Access, method: str, url: str) -> tuple[http.client.HTTPSConnection, str]:
+    """Return a request to the connection's host with its credentials, whose headers go on; and the host."""
+    parts, host = urlsplit(url), urlsplit(access.uri).hostname or ""
+    if parts.scheme != "https" or parts.hostname != host:
+        raise Refused("bad-request", f"url: an https address of the host {host} is expected")
+    context = ssl.create_default_context()
+    if not access.verified:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    token = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
+    client = http.client.HTTPSConnection(host, parts.port, context=context, timeout=SECONDS)
+    try:
+        client.putrequest(method, f"{parts.path}?{parts.query}")
+        client.putheader("Authorization", f"Basic {token}")
+    except (OSError, http.client.HTTPException) as error:
+        client.close()
+        raise Refused("connect", f"{host} cannot be reached: {error}") from None
+    return client, host

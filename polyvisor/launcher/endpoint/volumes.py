@@ -14,7 +14,7 @@ from typing import Any
 
 import libvirt
 
-from polyvisor.launcher.endpoint.https import Access, put
+from polyvisor.launcher.endpoint.https import Access, get, put
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Answer, Refused, text_of
 from polyvisor.launcher.endpoint.told import MAX_PATH, found_in, page, root_of, short
 
@@ -125,6 +125,31 @@ class Volumes:
             raise
         return {}
 
+    def download(self, asked: Answer, connection: socket.socket, answer: Callable[[Answer], None]) -> None:
+        """Send a volume's content: pieces, each behind its length in four bytes, and a length of 0 when it is whole.
+
+        With ``url`` it is read there by HTTPS; it has to be the address of the volume's content.
+        """
+        volume = self._lookup(text_of(asked, "pool"), text_of(asked, "name"))
+        pieces = get(self._access(), text_of(asked, "url")) if asked.get("url") is not None else self._content(volume)
+        answer({"result": {"length": _physical(volume)}})
+        for piece in pieces:
+            connection.sendall(len(piece).to_bytes(4, "big") + piece)
+        connection.sendall(bytes(4))
+
+    def _content(self, volume: Any) -> Iterator[bytes]:
+        stream = self._there().newStream(0)
+        volume.download(stream, 0, 0, 0)
+        try:
+            while data := stream.recv(CHUNK):
+                if not isinstance(data, bytes):
+                    raise Refused("cut", "the host sends no more")
+                yield data
+            stream.finish()
+        except BaseException:
+            stream.abort()
+            raise
+
     def _find(self, name: str) -> Any:
         try:
             return self._there().storagePoolLookupByName(name)
@@ -180,6 +205,16 @@ def _copy(stream: Any, connection: socket.socket, first: bytes, length: int) -> 
             if sent < 0:
                 raise Refused("cut", "the host takes no more")
             data = data[sent:]
+
+
+def _physical(volume: Any) -> int:
+    """Return how many bytes a volume's content has, 0 where its host does not tell."""
+    try:
+        return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (libvirt.VIR_ERR_INVALID_ARG, *UNSUPPORTED):
+            raise
+        return int(volume.info()[1])
 
 
 def _about(volume: Any) -> Answer:

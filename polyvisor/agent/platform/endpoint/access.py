@@ -1,16 +1,18 @@
-"""What users do to machines on an endpoint: console, log, pause, restart; each by libvirt's own means on the host."""
+"""What users do to machines on an endpoint: console, screen, agent, pause; each by libvirt's own means on the host."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyvisor.agent.files import logs
+from polyvisor.agent.guests import agents as guests
 from polyvisor.agent.link.streams import ByteStream, Stream, dial
 from polyvisor.agent.live import paused
 from polyvisor.agent.platform.endpoint import telling
+from polyvisor.agent.platform.endpoint.guests import GuestLink, agent_call, screen, screenshot
 from polyvisor.agent.platform.endpoint.keeper import Keeper
 from polyvisor.agent.platform.endpoint.link import HostError, answer_of
 from polyvisor.agent.platform.endpoint.starting import owner_of
@@ -31,8 +33,24 @@ def console_log(folder: Path, uid: str) -> Path:
     return folder / "consoles" / f"{uid}.log"
 
 
+async def _users(link: GuestLink) -> Obj:
+    return {"items": await guests.users(link)}
+
+
+async def _filesystems(link: GuestLink) -> Obj:
+    return {"items": await guests.filesystems(link)}
+
+
+ASKED: Mapping[str, Callable[[GuestLink], Awaitable[Obj]]] = {
+    "guestosinfo": guests.everything,
+    "userlist": _users,
+    "filesystemlist": _filesystems,
+}
+"""What an agent inside a guest is asked."""
+
+
 class EndpointAccess:
-    """The machines of one endpoint. All methods raise :class:`HostError`."""
+    """The machines of one endpoint. All methods raise :class:`HostError`, and :class:`LauncherError` for guests."""
 
     def __init__(self, keeper: Keeper, agent: EndpointAgent) -> None:
         self._keeper = keeper
@@ -40,22 +58,38 @@ class EndpointAccess:
 
     async def ask(self, vmi: Obj, operation: str, **arguments: Any) -> Obj:
         """Do something to a machine; the operations are those of :data:`OPERATIONS`."""
+        owner = owner_of(vmi, self._agent.cluster)
+        if operation in ASKED:
+            return await ASKED[operation](self._link(vmi))
         if operation not in OPERATIONS:
             raise HostError(f"{operation} is not possible on an endpoint in this release", "unknown-op")
-        await self._keeper.ask(OPERATIONS[operation], **owner_of(vmi, self._agent.cluster))
+        await self._keeper.ask(OPERATIONS[operation], **owner)
         await paused.shown(self._agent.vmis, vmi, operation)
         return {}
 
+    def _link(self, vmi: Obj) -> GuestLink:
+        """Return the way to the agent inside a guest."""
+        driver = self._agent.driver_of(vmi)
+        call = agent_call(driver) if driver is not None else ""
+        if not call:
+            raise HostError("libvirt reaches no agent inside this hypervisor's guests", "unknown-op")
+        return GuestLink(self._keeper, owner_of(vmi, self._agent.cluster), call)
+
     async def open(self, vmi: Obj, stream: str, **arguments: Any) -> ByteStream:
-        """Open the console of a machine, or one of its ports (``port``, ``protocol``); there are no other streams.
+        """Open ``console``, ``vnc`` (``preserve``), ``screenshot``, or a ``port`` (``port``, ``protocol``).
 
         Raises :class:`LauncherError` for a port that does not answer.
         """
         if stream == "port":
             return await self._port(vmi, int(arguments["port"]), str(arguments["protocol"]))
+        owner = owner_of(vmi, self._agent.cluster)
+        if stream == "vnc":
+            return await screen(self._keeper, owner, preserve=bool(arguments.get("preserve")))
+        if stream == "screenshot":
+            return await screenshot(self._keeper, owner)
         if stream != "console":
             raise HostError(f"{stream} is not possible on an endpoint in this release", "unknown-op")
-        reader, writer = await self._keeper.stream(op="console", **owner_of(vmi, self._agent.cluster))
+        reader, writer = await self._keeper.stream(op="console", **owner)
         try:
             await answer_of(reader)
         except BaseException:

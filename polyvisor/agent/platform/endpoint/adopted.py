@@ -95,7 +95,8 @@ class AdoptedDomains:
         if self._vmis.by_index(UID_INDEX, domain.machine):
             return True
         machines = self._vms.by_index(UID_INDEX, domain.machine)
-        return any(not one["metadata"].get("deletionTimestamp") for one in machines)
+        there = f"{self._name}/{domain.uuid}"  # a machine that went to another host has let go of it
+        return any(adopts(one) == there and not one["metadata"].get("deletionTimestamp") for one in machines)
 
     def _has_instance(self, vm: Obj) -> bool:
         """Whether an instance is at work, which marks the domain itself."""

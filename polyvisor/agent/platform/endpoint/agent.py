@@ -6,15 +6,19 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polyvisor.agent.files import safepath
 from polyvisor.agent.images.store import ImageStore
-from polyvisor.agent.platform.endpoint import adopted
+from polyvisor.agent.imports.importing import Importing
+from polyvisor.agent.live.statistics import Told
+from polyvisor.agent.platform.endpoint import adopted, statistics
 from polyvisor.agent.platform.endpoint.adoptable import obstacles
 from polyvisor.agent.platform.endpoint.adopted import AdoptedDomains
 from polyvisor.agent.platform.endpoint.convertible import Convertible
+from polyvisor.agent.platform.endpoint.filling import HostClaims, HostFiller
 from polyvisor.agent.platform.endpoint.host_node import HostNode
 from polyvisor.agent.platform.endpoint.inventory import Domain
 from polyvisor.agent.platform.endpoint.keeper import Keeper, folder_name
@@ -22,15 +26,18 @@ from polyvisor.agent.platform.endpoint.link import HostError
 from polyvisor.agent.platform.endpoint.machines import Machines
 from polyvisor.agent.platform.endpoint.plan import Observed, is_managed, status_of
 from polyvisor.agent.platform.endpoint.platform import Platform, secret_name, standalone
+from polyvisor.agent.platform.endpoint.pools import Pools
 from polyvisor.agent.platform.endpoint.provisioner import Provisioner
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.endpoint_names import endpoint_of_node, node_of_endpoint
 from polyvisor.api.names import EventType
 from polyvisor.api.owners import controller_uid
+from polyvisor.api.reading import chosen_hypervisor
 from polyvisor.api.resources import ENDPOINTS, NAMESPACES, PODS, PVCS, VMIS, VMS
 from polyvisor.api.times import stamp
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver
 from polyvisor.kube.client import KubeClient
 from polyvisor.kube.controller import Controller
 from polyvisor.kube.errors import ApiError
@@ -83,7 +90,9 @@ class EndpointAgent:
         images: Callable[[], ImageStore | None] = lambda: None,
         address: str = "127.0.0.1",
         platform: Platform | None = None,
+        volumes: Path | None = None,
     ) -> None:
+        """``volumes`` is the folder of claims that are on this machine, where it has any."""
         self._client = client
         self._platform = platform or standalone(client)
         self._images = images
@@ -111,6 +120,29 @@ class EndpointAgent:
         self._cluster = ""
         self.synced = asyncio.Event()
         """Set when the agent has seen the cluster and works."""
+        self._provisioner = Provisioner(
+            client,
+            self._events,
+            drivers,
+            self.keeper,
+            claims=self._claims,
+            volumes=self._volumes,
+            endpoints=self._endpoints,
+            node=node_of_endpoint(self._platform.only) if self._platform.only else "",
+        )
+        claims = HostClaims(client, self._provisioner, self._pools_of, self._vmis)
+        self._filler = HostFiller(root / "filling", volumes, images, claims)
+        self.fetch = self._filler.fetch
+        self.importing = Importing(client, self._events, self._claims, claims, self._filler)
+
+    def _pools_of(self, name: str) -> tuple[Pools, Callable[[str, str], str]] | None:
+        """Return an endpoint's pools, and where the raw content of a volume there is by HTTPS, if that is the way."""
+        keeper = self._keepers.get(name)
+        driver = self._drivers.get(keeper.seen.driver) if keeper is not None else None
+        if keeper is None or driver is None:
+            return None
+        uri = str(keeper.endpoint["spec"]["uri"])
+        return Pools(keeper), lambda pool, volume: driver.upload_url(uri, pool, volume)
 
     async def run(self) -> None:
         """Work until cancelled; connections end then, and nothing changes on the hosts."""
@@ -135,25 +167,20 @@ class EndpointAgent:
                 self._secrets.on_change(self._secret_changed)
                 await asyncio.to_thread(self._sweep)
                 group.create_task(self._endpoints.run(), name="endpoints")
-                group.create_task(self._provisioning(), name="endpoint-provisioner")
+                group.create_task(self._provisioning(group), name="endpoint-provisioner")
         finally:
+            if not self._platform.only:
+                await self.importing.stop()
             await asyncio.gather(*(one.stop() for one in self._served.values()))
             await asyncio.gather(*(keeper.stop() for keeper in self._keepers.values()), *self._stopping)
 
-    async def _provisioning(self) -> None:
-        """Make the volumes that claims of mapped classes wait for."""
+    async def _provisioning(self, group: asyncio.TaskGroup) -> None:
+        """Make the volumes that claims of mapped classes wait for, and fill those of DataVolumes."""
         await asyncio.gather(*(one.synced() for one in (self._endpoints, self._claims, self._volumes)))
-        provisioner = Provisioner(
-            self._client,
-            self._events,
-            self._drivers,
-            self.keeper,
-            claims=self._claims,
-            volumes=self._volumes,
-            endpoints=self._endpoints,
-            node=node_of_endpoint(self._platform.only) if self._platform.only else "",
-        )
-        await Controller("endpoint-provisioner", provisioner.queue, provisioner.reconcile, 1).run()
+        if not self._platform.only:  # in a cluster CDI fills DataVolumes
+            self._filler.start()
+            await self.importing.start(group)
+        await Controller("endpoint-provisioner", self._provisioner.queue, self._provisioner.reconcile, 1).run()
 
     def _sweep(self) -> None:
         """Remove what a former process left: logs of endpoints that are gone, keys of connections that it opened."""
@@ -207,6 +234,23 @@ class EndpointAgent:
         if name not in self._convertible or self._convertible[name][0] is not keeper:
             self._convertible[name] = keeper, Convertible(keeper, self._drivers)
         return self._convertible[name][1]
+
+    def driver_of(self, vmi: Obj) -> Driver | None:
+        """Return the driver that a machine was given."""
+        return self._drivers.get(str(chosen_hypervisor(vmi).get("driver") or ""))
+
+    async def figures(self) -> list[Told]:
+        """Return what the machines of all hosts use, as :class:`Statistics` has it: one question a host."""
+        answers = [statistics.asked(served.machines, self.driver_of) for served in self._served.values()]
+        return [one for told in await asyncio.gather(*answers) for one in told]
+
+    def _beside(self, name: str, seen: Observed) -> tuple[str, ...]:
+        """Return the other endpoints that lead to the same host, as far as their hosts have told their UUIDs."""
+        uuid = seen.host.uuid if seen.host is not None else ""
+        hosts = {other: keeper.seen.host for other, keeper in self._keepers.items() if other != name}
+        return tuple(
+            sorted(f"endpoint {other}" for other, host in hosts.items() if host and uuid and host.uuid == uuid)
+        )
 
     def managed(self, domain: Domain) -> bool:
         """Whether a domain is this installation's."""
@@ -299,6 +343,12 @@ class EndpointAgent:
         endpoint = self._endpoints.get(None, name)
         if endpoint is None:
             return
+        seen = replace(seen, beside=self._beside(name, seen))
+        for other in seen.beside:  # they were alone until now
+            keeper = self._keepers[other.removeprefix("endpoint ")]
+            if f"endpoint {name}" not in keeper.told_beside:
+                keeper.look()
+        self._keepers[name].told_beside = seen.beside
         if served := self._served.get(name):
             served.node.observed(endpoint, seen, self._drivers.get(seen.driver))
             served.machines.observed(seen)

@@ -187,20 +187,12 @@ class Bringer:
         try:
             await self._pools.upload(pool.name, name, file, progress, url)
         except BaseException:
-            await self._give_up(pool, name)
+            await self._pools.give_up(pool.name, name)
             raise
         found = await self._pools.volume((await self._pools.pool(pool.name)).name, name)
         if found is None:
             raise HostError(f"the volume {name} is gone from pool {pool.name}")
         return Volume(found.pool, found.name, found.path, format_, size, found.block)
-
-    async def _give_up(self, pool: Pool, name: str) -> None:
-        """Delete what was uploaded in part, if the host is there; else the next try finds it."""
-        try:
-            async with asyncio.timeout(10):
-                await self._pools.delete(pool.name, name)
-        except (HostError, TimeoutError):
-            return
 
     async def file(self, pool: Pool, name: str, file: Path, called: str) -> Volume:
         """Bring a small file as a volume of its own, in place of what is there by that name."""

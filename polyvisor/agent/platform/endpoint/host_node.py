@@ -21,7 +21,7 @@ from polyvisor.agent.images.oci import ARCHITECTURES
 from polyvisor.agent.node import probing
 from polyvisor.agent.node.leases import renew_lease
 from polyvisor.agent.node.registration import HEARTBEAT_SECONDS, RENEW_SECONDS, now
-from polyvisor.agent.platform.endpoint.plan import Observed, resources_of
+from polyvisor.agent.platform.endpoint.plan import Observed, blocked, resources_of
 from polyvisor.agent.platform.endpoint.platform import Platform, standalone
 from polyvisor.api import Obj, names
 from polyvisor.api.endpoint_names import PROVIDER, node_of_endpoint
@@ -143,7 +143,8 @@ class HostNode:
                 change["labels"] |= _unless(metadata.get("labels"), names.ARCH_LABEL, ARCHITECTURES.get(architecture))
             report = json.dumps(probing.report_of([self._driver], {self._driver.name: result}), separators=(",", ":"))
             change["annotations"] |= _unless(metadata.get("annotations"), DRIVERS_ANNOTATION, report)
-        change["labels"] |= _unless(metadata.get("labels"), names.NODE_SCHEDULABLE_LABEL, "true")
+        takes = "false" if blocked(self._endpoint["spec"], seen) is not None else "true"
+        change["labels"] |= _unless(metadata.get("labels"), names.NODE_SCHEDULABLE_LABEL, takes)
         if not heard or _age(heard) > HEARTBEAT_SECONDS / 2:
             change["annotations"][names.HEARTBEAT_ANNOTATION] = now()
         body: Obj = {key: value for key, value in change.items() if value}
@@ -196,8 +197,11 @@ def probed(driver: Driver, seen: Observed) -> ProbeResult:
     """Return what a connected host shows of its driver, as a probe would find it on a node."""
     host = seen.host
     assert host is not None
-    offered = driver.offered(parsed(host.capabilities))
+    marks = driver.keeps_metadata or driver.keeps_description
+    offered = driver.offered(parsed(host.capabilities)) if marks else ()
     reason = "" if offered else "the host offers no kind of guest that the driver knows"
+    if not marks:
+        reason = "libvirt cannot mark a domain of this hypervisor as an installation's"
     found = ProbeResult(
         bool(offered), reason, host.hypervisor_version, host.libvirt_version, offered, cpus=host.guest_cpus
     )

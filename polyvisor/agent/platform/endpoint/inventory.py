@@ -48,6 +48,7 @@ class Domain:
 
     ``machine`` is the uid of the VirtualMachineInstance that the mark names, ``adopted`` whether the domain was there
     before it; ``ending`` is how a domain that is shut off ended: ``shutdown``, ``destroyed``, ``crashed``, ``failed``.
+    ``agent``: an agent inside the guest is connected, where that was asked for.
     """
 
     uuid: str
@@ -61,6 +62,7 @@ class Domain:
     machine: str = ""
     adopted: bool = False
     ending: str = ""
+    agent: bool = False
 
     @property
     def active(self) -> bool:
@@ -107,6 +109,7 @@ def domain_of(told: Any) -> Domain | None:
         mark.get("machine", ""),
         mark.get("adopted") == "yes",
         told["reason"] if told.get("reason") in ENDINGS else "",
+        told.get("agent") is True,
     )
 
 

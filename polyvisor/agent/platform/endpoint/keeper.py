@@ -46,7 +46,7 @@ MAX_LISTED = 50_000
 LOOKING = frozenset(
     (
         *("addresses", "capabilities", "describe", "domains", "follow", "networks"),
-        *("pool", "pools", "state", "volume", "volume-names", "volumes"),
+        *("pool", "pools", "state", "stats", "volume", "volume-names", "volumes"),
     )
 )
 """What can be asked of a host that changes nothing there."""
@@ -85,6 +85,8 @@ class Keeper:
         self.seen = Observed("", cluster)
         self._links = 0
         self._busy = 0.0
+        self.told_beside: tuple[str, ...] = ()
+        """Other endpoints of the same host that the status tells of."""
         self._task: asyncio.Task[None] | None = None
 
     def update(self, endpoint: Obj, secret: Obj | None) -> None:
@@ -105,6 +107,10 @@ class Keeper:
     def launcher_pid(self) -> int:
         """Process id of the launcher that holds the connection, 0 if there is none."""
         return self._link.pid if self._link is not None and not self._link.closed else 0
+
+    def look(self) -> None:
+        """Have the status written again, soon."""
+        self._wake.set()
 
     def start(self) -> None:
         """Begin; the object must be there already."""
@@ -138,6 +144,18 @@ class Keeper:
         if not self._may_write():
             raise HostError("another agent may look after the host now, so nothing is opened", "not-ours")
         return await self._connected().stream(REQUEST_SECONDS, **asked)
+
+    def files(self, folder: Path) -> dict[str, str]:
+        """Return the files that a client of the connection's transport needs in a folder of its own.
+
+        They are those of the credentials that the connection was opened with.
+        """
+        uri, _ = parse(self._endpoint["spec"]["uri"], self._drivers)
+        pair = driver_of(uri.scheme, self._drivers) if uri else None
+        if uri is None or pair is None or self._good is None:
+            return {}
+        login = prepare(uri, pair[1], self._endpoint["spec"], self._good, folder)
+        return dict(login.files) if isinstance(login, Login) else {}
 
     async def _run(self) -> None:
         while True:

@@ -19,11 +19,13 @@ from polyvisor.agent.backoff import StepBackoff
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.images.store import ImageStore
 from polyvisor.agent.launchers.launcher_pods import marked
+from polyvisor.agent.link.connection import LauncherError
 from polyvisor.agent.live import described, status
 from polyvisor.agent.live.power import ASK_AGAIN_SECONDS, pod_deadline, vmi_deadline
 from polyvisor.agent.platform.endpoint import telling
 from polyvisor.agent.platform.endpoint.access import console_log
 from polyvisor.agent.platform.endpoint.bringing import Bringer
+from polyvisor.agent.platform.endpoint.guests import GuestLink, agent_call, said
 from polyvisor.agent.platform.endpoint.inventory import Domain, domain_of
 from polyvisor.agent.platform.endpoint.keeper import Keeper
 from polyvisor.agent.platform.endpoint.link import HostError
@@ -39,6 +41,7 @@ from polyvisor.api.endpoint_names import (
 )
 from polyvisor.api.launcher_pods import made_for
 from polyvisor.api.names import FINAL_PHASES, EventType, Phase, Reason, VmiCondition
+from polyvisor.api.reading import phase_of
 from polyvisor.api.resources import VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.at_endpoint import at_endpoint
@@ -98,6 +101,14 @@ class Machines:
     def name(self) -> str:
         """The endpoint's name."""
         return str(self._keeper.endpoint["metadata"]["name"])
+
+    def running(self) -> list[Obj]:
+        """Return the machines of this endpoint that run."""
+        return [vmi for vmi in self._vmis.by_index("node", self.node) if phase_of(vmi) == Phase.RUNNING]
+
+    async def ask(self, operation: str, seconds: float) -> Obj:
+        """Ask the host for something of all machines. Raises :class:`HostError`."""
+        return await self._keeper.ask(operation, seconds)
 
     def observed(self, seen: Observed) -> None:
         """Look at the machines of which the host tells something new, or all where it came or went."""
@@ -220,6 +231,7 @@ class Machines:
         new = telling.running(vmi, domain, driver, found, self._keeper.seen.host, self.name)
         addresses = await self._keeper.ask("addresses", uuid=domain.uuid) if telling.interfaces(vmi) else {}
         shown = telling.addressed(new, vmi, self._keeper.endpoint, addresses.get("interfaces"))
+        status.guest(new, vmi, domain.agent, await self._said(vmi, domain, driver))
         if without_console:
             status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", Reason.SYNC_FAILED, without_console)
         await self._write(vmi, new)
@@ -228,8 +240,18 @@ class Machines:
             address = telling.of_host(self._now(vmi), self._keeper.endpoint, known.get("interfaces"))
             await self._host_pods.running(pod, address)
         if not telling.interfaces(vmi):
-            return CONSOLE_LOOK_SECONDS if without_console else None
+            return CONSOLE_LOOK_SECONDS if without_console or agent_call(driver) else None
         return ADDRESS_LOOK_SECONDS if shown else STARTING_LOOK_SECONDS
+
+    async def _said(self, vmi: Obj, domain: Domain, driver: Driver) -> Obj:
+        """Return what the agent inside a guest says, nothing where there is none or it does not answer."""
+        if not domain.agent or not (call := agent_call(driver)):
+            return {}
+        try:
+            return await said(GuestLink(self._keeper, self._owner(vmi), call), vmi)
+        except LauncherError as error:
+            log.info("%s/%s: the guest's agent: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
+            return {}
 
     async def _follow(self, vmi: Obj) -> str:
         """Have the console of a guest that runs be read; return why it is not. The guest runs without it, too."""
@@ -310,7 +332,7 @@ class Machines:
         if pod is not None and _deleting(pod):
             await self._host_pods.remove(pod)
         elif pod is not None:
-            await self._host_pods.over(pod, str((vmi.get("status") or {}).get("phase") or Phase.FAILED))
+            await self._host_pods.over(pod, phase_of(vmi) or Phase.FAILED)
         metadata = vmi["metadata"]
         if _deleting(vmi) and ENDPOINT_FINALIZER in (metadata.get("finalizers") or []):
             rest = [one for one in metadata["finalizers"] if one != ENDPOINT_FINALIZER]

@@ -47,7 +47,8 @@ class Observed:
 
     ``domains`` is None until they were listed; they and ``host`` may be older than a failure. ``refused`` is what the
     host said of new credentials while the connection goes on with older ones. ``insecure`` says what is not secure.
-    ``itself`` is the UUID of the domain that is the host itself, where the hypervisor lists one.
+    ``itself`` is the UUID of the domain that is the host itself, where the hypervisor lists one. ``beside`` are other
+    endpoints that lead to the same host.
     """
 
     driver: str
@@ -58,6 +59,7 @@ class Observed:
     refused: Failure | None = None
     insecure: str = ""
     itself: str = ""
+    beside: tuple[str, ...] = ()
     good: Secret | None = None
     tried: Secret | None = None
 
@@ -110,7 +112,7 @@ def conditions_of(endpoint: Obj, seen: Observed) -> list[Condition]:
         else Condition("InventorySynced", "False", failure.reason if failure else "Waiting", "the list may be old")
     )
     found.insert(0, _ready(failure, synced))
-    found.append(_schedulable(endpoint["spec"], failure))
+    found.append(_schedulable(endpoint["spec"], failure, seen))
     found.append(
         Condition("Insecure", "True", "Allowed", seen.insecure, "Use a transport that is encrypted and verified.")
         if seen.insecure
@@ -155,11 +157,32 @@ def _unsupported(seen: Observed) -> Failure | None:
     return Failure("Supported", "LibvirtTooOld", message, "Upgrade libvirt on the host.")
 
 
-def _schedulable(spec: Obj, failure: Failure | None) -> Condition:
+def blocked(spec: Obj, seen: Observed) -> Condition | None:
+    """Return why a host that is there takes no machines: its capacity is somebody else's as well, and is not declared.
+
+    What this installation measures as free is counted again by whoever shares the host.
+    """
+    declared = spec.get("capacity") or {}
+    if "cpu" in declared and "memory" in declared:
+        return None
+    advice = "Declare spec.capacity.cpu and spec.capacity.memory: the share of the host that is for this endpoint."
+    if seen.beside:
+        message = f"the host is that of {', '.join(seen.beside)} as well, and its capacity would be counted twice"
+        return Condition("Schedulable", "False", "SharedHost", message, advice)
+    others = sorted({one.owner for one in seen.domains or () if one.owner and one.owner != seen.cluster})
+    if others and seen.cluster:
+        message = f"another installation of Polyvisor has domains there ({', '.join(others[:3])})"
+        return Condition("Schedulable", "False", "ForeignOwner", message, advice)
+    return None
+
+
+def _schedulable(spec: Obj, failure: Failure | None, seen: Observed) -> Condition:
     if spec.get("management") == "Observe":
         return Condition("Schedulable", "False", "Observe", "spec.management is Observe, so nothing is changed there")
     if failure is not None:
         return Condition("Schedulable", "False", failure.reason, "no new machines go to the host while it is away")
+    if (why := blocked(spec, seen)) is not None:
+        return why
     return Condition("Schedulable", "True", "TakesMachines", "machines of the allowed namespaces may go to the host")
 
 

@@ -6,15 +6,17 @@ All names of volumes that Polyvisor makes begin with ``polyvisor-``; the launche
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lxml import etree
 
 from polyvisor.agent.errors import AgentError
+from polyvisor.agent.files.sparse import only_zeros
 from polyvisor.agent.platform.endpoint.keeper import Keeper
 from polyvisor.agent.platform.endpoint.link import HostError, answer_of
 from polyvisor.api import Obj
@@ -23,12 +25,14 @@ from polyvisor.domain import DiskSource, HostPath
 from polyvisor.domain.xml import add
 
 CHUNK = 1024 * 1024
+MAX_PIECE = 16 * CHUNK
 MAKE_SECONDS = 1800.0
 """How long the host may take to make a volume: a copy of another takes as long as it is large."""
 OF_FILES = ("dir", "fs", "netfs", "gluster", "vstorage")
 """Kinds of pools whose volumes are files, which have formats; other pools' volumes are raw."""
 MAX_TEXT = 4096
 """Characters of a name or a path on the host; longer ones are none."""
+GIVE_UP_SECONDS = 10.0
 ROOM = 64 * 1024 * 1024
 """Bytes that stay free in a pool."""
 
@@ -123,6 +127,14 @@ class Pools:
         """Delete a volume of ours, if it is there."""
         await self._keeper.ask("delete-volume", pool=pool, name=name)
 
+    async def give_up(self, pool: str, name: str) -> None:
+        """Delete what was uploaded in part, if the host is there; else the next try finds it."""
+        try:
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                await self.delete(pool, name)
+        except (HostError, TimeoutError):
+            return
+
     async def names(self, pool: str, prefix: str) -> list[str]:
         """Return the names of a pool's volumes that begin with ``prefix``."""
         found = await self._keeper.every("volume-names", "volumes", pool=pool, prefix=prefix)
@@ -147,6 +159,40 @@ class Pools:
             await answer_of(reader)
         finally:
             writer.close()
+
+    async def download(
+        self, pool: str, name: str, place: Path, progress: Callable[[int, int], None], url: str = ""
+    ) -> None:
+        """Write a volume's content to a new file of this machine; zeros are left out.
+
+        ``progress`` is told how many bytes have come, and of how many, which is 0 where the host does not tell. With
+        ``url`` it is read there by HTTPS, with the credentials of the connection, else through libvirt.
+        """
+        asked = {"op": "download", "pool": pool, "name": name, **({"url": url} if url else {})}
+        reader, writer = await self._keeper.stream(**asked)
+        try:
+            length = (await answer_of(reader)).get("length")
+            come = 0
+            with place.open("xb") as file:
+                while size := int.from_bytes(await reader.readexactly(4), "big"):
+                    if size > MAX_PIECE:
+                        raise HostError("the launcher sends a piece that is too long")
+                    data = await reader.readexactly(size)
+                    await asyncio.to_thread(_write, file, data)
+                    come += size
+                    progress(come, length if isinstance(length, int) else 0)
+                file.truncate(come)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise HostError(f"the download of volume {name} was cut off", "cut") from None
+        finally:
+            writer.close()
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    if only_zeros(data):
+        file.seek(len(data), os.SEEK_CUR)
+    else:
+        file.write(data)
 
 
 def need_room(pool: Pool, size: int, what: str) -> None:

@@ -2,18 +2,19 @@
 
 The claim is bound to the PersistentVolume by whoever binds claims. When the claim is gone the volume is released; then
 it is deleted on the host, if its policy is Delete, as that of volumes made here is. A host that is away is waited for.
-Claims of DataVolumes are left alone: nobody fills a volume on a host.
+Claims of DataVolumes are left to whoever fills them, who has their volumes made by :meth:`Provisioner.bind`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.platform.endpoint.bringing import PREFIX
 from polyvisor.agent.platform.endpoint.keeper import Keeper
 from polyvisor.agent.platform.endpoint.link import HostError
-from polyvisor.agent.platform.endpoint.pools import Pools, Volume
+from polyvisor.agent.platform.endpoint.pools import Pool, Pools, Volume, need_room
 from polyvisor.agent.storage import disks
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import PVS
@@ -24,6 +25,7 @@ from polyvisor.api.quantity import format_quantity, whole
 from polyvisor.api.reading import annotations_of, nested, phase_of
 from polyvisor.api.resources import DATAVOLUMES, NAMESPACES, PVCS
 from polyvisor.drivers import DriverRegistry
+from polyvisor.drivers.base import Driver
 from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient, WorkQueue
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
@@ -31,6 +33,25 @@ SELECTED_NODE = "volume.kubernetes.io/selected-node"
 PROVISIONED = "pv.kubernetes.io/provisioned-by"
 AGAIN_SECONDS = 10.0
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlace:
+    """Where on which host a claim's volume is or is to be. ``size`` in bytes, ``uri`` is the endpoint's."""
+
+    endpoint: str
+    pool: Pool
+    name: str
+    format: str
+    size: int
+    pools: Pools
+    driver: Driver
+    uri: str
+
+    @property
+    def url(self) -> str:
+        """Where the volume's raw content is written and read by HTTPS, empty where libvirt does that."""
+        return self.driver.upload_url(self.uri, self.pool.name, self.name)
 
 
 class Provisioner:
@@ -90,17 +111,26 @@ class Provisioner:
         return None
 
     async def _provision(self, claim: Obj) -> None:
+        if self.mapping(claim):
+            await self.bind(claim)
+
+    def mapping(self, claim: Obj) -> list[tuple[Obj, str]]:
+        """Return the endpoints that map a claim's class, each with the pool that it is there."""
         wanted = claim["spec"].get("storageClassName")
         if self._node and annotations_of(claim).get(SELECTED_NODE) != self._node:
-            return
-        found = [
+            return []
+        return [
             (endpoint, one["pool"])
             for endpoint in self._endpoints.items()
             for one in endpoint["spec"].get("storage") or []
             if one["storageClass"] == wanted and endpoint["spec"].get("management") != "Observe"
         ]
+
+    async def place(self, claim: Obj) -> HostPlace:
+        """Return where a claim of a mapped class has its volume. Raises :class:`HostError` while its host is away."""
+        wanted, found = claim["spec"].get("storageClassName"), self.mapping(claim)
         if not found:
-            return
+            raise AgentError(f"storage class {wanted} is mapped by no endpoint that takes machines")
         if len(found) > 1:
             names = ", ".join(sorted(endpoint["metadata"]["name"] for endpoint, _ in found))
             raise AgentError(f"storage class {wanted} is mapped by several endpoints: {names}; one is expected")
@@ -122,12 +152,27 @@ class Provisioner:
         requests = nested(claim, "spec", "resources", "requests")
         size = disks.capacity(whole(requests.get("storage", 0)), "the claim")
         name = driver.volume_name(f"{PREFIX}pvc-{claim['metadata']['uid']}.{form}")
-        volume = await pools.volume(pool.name, name) or await pools.make(pool, name, form, size)
+        uri = str(endpoint["spec"]["uri"])
+        return HostPlace(endpoint["metadata"]["name"], pool, name, form, size, pools, driver, uri)
+
+    async def bind(self, claim: Obj) -> None:
+        """Make a claim's volume and the PersistentVolume of it, if they are not there.
+
+        Raises :class:`AgentError`, and :class:`HostError` while the host is away.
+        """
+        place = await self.place(claim)
+        pool, name, pools = place.pool, place.name, place.pools
+        volume = await pools.volume(pool.name, name)
+        if volume is None:
+            if not pool.of_files:
+                need_room(pool, place.size, "the claim")
+            volume = await pools.make(pool, name, place.format, place.size)
         try:
-            await self._client.create(PVS, _persistent_volume(claim, endpoint["metadata"]["name"], volume, form, size))
+            await self._client.create(PVS, _persistent_volume(claim, place.endpoint, volume, place.format, place.size))
         except ApiError as error:
             if not error.already_exists:
                 raise
+            return
         self._events.event(claim, EventType.NORMAL, "ProvisioningSucceeded", f"Made volume {name} in pool {pool.name}")
 
     async def _release(self, volume: Obj | None) -> float | None:

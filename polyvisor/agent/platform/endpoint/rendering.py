@@ -7,8 +7,10 @@ its owner from the start, so that there is no moment in which it is nobody's.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lxml import etree
 
@@ -51,6 +53,8 @@ def domain_xml(
         cards=places.networks,
         kernel=places.kernel,
         initrd=places.initrd,
+        screen_at_host=driver.host_screen,
+        agent_at_host=bool(driver.launcher(Path(os.devnull)).agent),
     )
     root = etree.fromstring(render(VirtualMachineInstance.model_validate(vmi), driver, context))
     mark.add(root, mark.element(cluster, vmi, adopted=bool(adopted)), metadata=driver.keeps_metadata)

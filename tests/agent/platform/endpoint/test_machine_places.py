@@ -130,6 +130,22 @@ async def test_a_guest_that_somebody_ended_on_the_host_is_begun_again_as_the_sam
     assert domains(host) == []
 
 
+async def test_a_machine_that_names_no_endpoint_goes_to_the_one_that_fits(
+    world: World, host: HypervisorHost, pool: str
+) -> None:
+    await world.add(mapped(by_socket(host)))
+    domain = {"devices": {"autoattachPodInterface": False}, "memory": {"guest": "64Mi"}}
+    spec = {"hypervisor": {"virtType": "qemu"}, "domain": domain, "volumes": [DISK]}
+    vmi = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "spec": spec}
+    await world.client.create(VMIS, {**vmi, "metadata": {"name": "anywhere", "namespace": "default"}})
+    found = (await world.running("anywhere"))["status"]["hypervisor"]
+    assert found["endpoint"] == "rack4"
+    assert ("qemu", "rack4", "Chosen") in [(c["driver"], c.get("endpoint"), c["verdict"]) for c in found["candidates"]]
+    assert domains(host) == ["default_anywhere"]
+    await world.delete("anywhere")
+    await world.gone("anywhere")
+
+
 async def test_an_image_that_was_not_brought_whole_is_brought_anew(
     world: World, host: HypervisorHost, pool: str
 ) -> None:

@@ -17,7 +17,7 @@ GIB = 1 << 30
 HOST = HostInfo("qemu", "9.0.0", "7.2.22", "host", "5b5f36e8-98d9-4279-a668-f4ac5a6429ba", 8, 16 * GIB, events=True)
 DOMAINS = (
     Domain("a", "one", 1, "running", 2, 2 * GIB),
-    Domain("b", "two", -1, "shutoff", 4, 8 * GIB, owner="another"),
+    Domain("b", "two", -1, "shutoff", 4, 8 * GIB),
     Domain("c", "three", 2, "paused", 1, GIB, owner="ours"),
 )
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -54,6 +54,23 @@ def test_a_connected_endpoint_is_ready_and_counts_its_domains() -> None:
         "good": {"name": "s", "resourceVersion": "7"},
         "tried": {"name": "s", "resourceVersion": "7"},
     }
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ({"domains": (*DOMAINS, Domain("d", "four", 3, "running", 1, GIB, owner="another"))}, "ForeignOwner"),
+        ({"domains": DOMAINS, "beside": ("endpoint rack5",)}, "SharedHost"),
+    ],
+)
+def test_a_host_that_others_count_on_takes_no_machines_until_its_share_is_declared(seen: Obj, reason: str) -> None:
+    found = status(host=HOST, **seen)
+    assert conditions(found)["Schedulable"] == ("False", reason)
+    assert conditions(found)["Ready"] == ("True", "Connected")
+    share = {"capacity": {"cpu": 4, "memory": "8Gi"}}
+    assert conditions(status(host=HOST, spec=share, **seen))["Schedulable"] == ("True", "TakesMachines")
+    half = {"capacity": {"cpu": 4}}
+    assert conditions(status(host=HOST, spec=half, **seen))["Schedulable"] == ("False", reason)
 
 
 def test_a_declared_capacity_is_not_lessened() -> None:

@@ -81,7 +81,8 @@ def test_a_domain_names_places_of_the_host_alone_and_bears_its_mark() -> None:
     root = etree.fromstring(rendering.domain_xml(vmi, driver, places, "ours", suffix=True))
     assert root.findtext("name") == f"shop_web-{UID[:8]}"
     assert [one.get("file") for one in root.iterfind("devices/disk/source")] == ["/pool/a.qcow2"]
-    assert root.find("devices/channel") is None
+    assert root.find("devices/channel/source[@mode='bind']") is not None
+    assert root.xpath("devices/channel/source/@path | devices/graphics/listen/@socket") == []
     owner = root.find("metadata/{http://hypervisor.kubevirt.io/owner/1.0}owner")
     assert owner is not None
     assert (owner.get("cluster"), owner.get("machine")) == ("ours", UID)
