@@ -1,11 +1,17 @@
-"""The Deployment of an endpoint's agent: what it is given, and what it is not."""
+"""The Deployment of an endpoint's agent, and the Pods of machines on its host: what they are given, and what not."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from polyvisor.api import VirtualMachineInstanceSpec
 from polyvisor.api.endpoint_names import CREDENTIALS_FOLDER
+from polyvisor.api.quantity import whole
 from polyvisor.controllers.endpoints import MADE_FROM, AgentSettings, deployment
+from polyvisor.controllers.launcher_pod import build_pod
+from polyvisor.drivers import registry
+from polyvisor.placement import Placement
 
 Obj = dict[str, Any]
 ENDPOINT: Obj = {
@@ -68,3 +74,54 @@ def test_the_chart_says_how_the_agents_pods_are() -> None:
     assert container["resources"] == {"requests": {"cpu": "20m"}}
     assert "--insecure-registry=registry.example:5000" in container["command"]
     assert pod["tolerations"] == [{"operator": "Exists"}]
+
+
+VOLUMES: list[Obj] = [
+    {"name": "root", "containerDisk": {"image": "registry.example/a:1", "imagePullSecret": "pull"}},
+    {"name": "data", "persistentVolumeClaim": {"claimName": "claim"}},
+    {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "userdata"}}},
+    {"name": "config", "configMap": {"name": "settings"}},
+    {"name": "scratch", "emptyDisk": {"capacity": "1Gi"}},
+]
+
+
+def launcher(endpoint: str) -> Obj:
+    """Return the Pod of a machine on an endpoint, or on a node of the cluster."""
+    spec = {"domain": {"devices": {}, "memory": {"guest": "128Mi"}}, "volumes": VOLUMES}
+    vmi = {"metadata": {"name": "m", "namespace": "default", "uid": "u"}, "spec": spec}
+    labels = {"hypervisor.kubevirt.io/endpoint": (endpoint,)} if endpoint else {}
+    absent = () if endpoint else ("hypervisor.kubevirt.io/endpoint",)
+    driver = registry().get("qemu")
+    placement = Placement(driver, "kvm", (), labels, absent, endpoint=endpoint)
+    return build_pod(vmi, VirtualMachineInstanceSpec.model_validate(spec), placement, {}, {})
+
+
+def test_a_pod_for_a_host_names_what_its_machine_has_and_mounts_nothing() -> None:
+    """The scheduler sees the claims, and the Node's agent may read those Secrets alone that its Pods name."""
+    pod = launcher("rack4")["spec"]
+    sources = {json.dumps({key: value for key, value in one.items() if key != "name"}) for one in pod["volumes"]}
+    assert json.dumps({"persistentVolumeClaim": {"claimName": "claim"}}) in sources
+    assert json.dumps({"secret": {"secretName": "userdata"}}) in sources
+    assert json.dumps({"configMap": {"name": "settings", "optional": False}}) in sources
+    assert {"name": "pull"} in pod["imagePullSecrets"]
+    (compute,) = (one for one in pod["containers"] if one["name"] == "compute")
+    assert [one["name"] for one in compute["volumeMounts"]] == ["polyvisor"]
+    assert not compute["securityContext"].get("privileged")
+
+
+def test_a_pod_is_for_a_host_or_for_nodes_of_the_cluster() -> None:
+    def terms(pod: Obj) -> list[Obj]:
+        required = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        return list(required["nodeSelectorTerms"][0]["matchExpressions"])
+
+    there, here = launcher("rack4"), launcher("")
+    key = "hypervisor.kubevirt.io/endpoint"
+    assert {"key": key, "operator": "In", "values": ["rack4"]} in terms(there)
+    assert {"key": key, "operator": "DoesNotExist"} in terms(here)
+    memory = [pod["spec"]["containers"][0]["resources"]["requests"]["memory"] for pod in (there, here)]
+    assert whole(memory[0]) == 128 << 20 < whole(memory[1]), "nothing is counted beside the guest on a host"
+    assert not any(key.startswith("devices.") for key in there["spec"]["containers"][0]["resources"]["requests"])
+    for_ever = [one for one in there["spec"]["tolerations"] if one.get("effect") == "NoExecute"]
+    assert {one["key"] for one in for_ever} == {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
+    assert not any("tolerationSeconds" in one for one in for_ever)
+    assert not [one for one in here["spec"]["tolerations"] if one.get("effect") == "NoExecute"]
