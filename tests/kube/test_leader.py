@@ -66,6 +66,18 @@ async def test_one_of_two_works_and_the_other_follows_at_once_when_it_leaves(cli
     await end_task(two)
 
 
+async def test_a_leader_that_was_held_up_is_not_certain_any_more(client: KubeClient) -> None:
+    """By its own clock, before it has had the time to ask: another may lead by now."""
+    election, work, task = candidate(client, "one", SLOW)
+    assert not election.certain
+    await within(20, work.began.wait())
+    assert election.certain
+    election._now = lambda: asyncio.get_running_loop().time() + SLOW.renew  # type: ignore[method-assign]
+    assert election.leading
+    assert not election.certain
+    await end_task(task)
+
+
 async def test_of_replicas_that_begin_together_one_makes_ready(client: KubeClient) -> None:
     ready: list[str] = []
 

@@ -80,7 +80,8 @@ class Watched:
     def __init__(self, folder: Path, drivers: DriverRegistry) -> None:
         self.saved: list[Observed] = []
         self._changed = asyncio.Condition()
-        self.keeper = Keeper(folder, drivers, self._save, "ours", SOON)
+        self.may_write = True
+        self.keeper = Keeper(folder, drivers, self._save, "ours", SOON, lambda: self.may_write)
 
     async def _save(self, seen: Observed) -> None:
         async with self._changed:

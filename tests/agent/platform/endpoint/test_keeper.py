@@ -43,6 +43,25 @@ async def test_what_the_host_refuses_is_an_error_with_its_words(watched: Watched
         await watched.keeper.ask("destroy-everything")
 
 
+async def test_nothing_is_changed_while_another_agent_may_look_after_the_host(watched: Watched) -> None:
+    watched.start(endpoint(TEST))
+    seen = await watched.connected()
+    assert seen.domains
+    owner = {"uuid": seen.domains[0].uuid, "cluster": "ours", "machine": "m"}
+    watched.may_write = False
+    for operation in ("define", "start", "destroy", "undefine", "mark", "create-volume", "delete-volume"):
+        with pytest.raises(HostError, match=f"{operation}: another agent may look after the host") as error:
+            await watched.keeper.ask(operation, **owner)
+        assert error.value.code == "not-ours"
+    with pytest.raises(HostError, match="another agent"):
+        await watched.keeper.stream(op="upload", pool="default-pool", name="v")
+    assert "<name>test</name>" in (await watched.keeper.ask("describe", uuid=owner["uuid"]))["xml"]
+    watched.may_write = True
+    with pytest.raises(HostError, match="mark") as refused:
+        await watched.keeper.ask("destroy", **owner)
+    assert refused.value.code == "foreign"
+
+
 async def test_a_launcher_that_is_killed_is_replaced(watched: Watched) -> None:
     watched.start(endpoint(TEST))
     await watched.connected()
