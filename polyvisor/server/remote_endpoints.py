@@ -17,7 +17,7 @@ from polyvisor.api.resources import ENDPOINTS, SUBRESOURCES_GROUP, SUBRESOURCES_
 from polyvisor.kube.client import KubeClient
 from polyvisor.server.errors import Refusal, answering
 from polyvisor.server.node import NodeError
-from polyvisor.server.remote_node import SECONDS, find_agent
+from polyvisor.server.remote_node import PORT, SECONDS, find_agent
 
 DOORS = ("domains", "adoption", "pools", "networks")
 """What can be asked, by the first word behind the endpoint's name."""
@@ -26,7 +26,8 @@ DOORS = ("domains", "adoption", "pools", "networks")
 class RemoteEndpoints:
     """The routes. ``tls`` is a client's context that shows this process's pair and believes our authority."""
 
-    def __init__(self, client: KubeClient, namespace: str, tls: ssl.SSLContext) -> None:
+    def __init__(self, client: KubeClient, namespace: str, tls: ssl.SSLContext, port: int = PORT) -> None:
+        self._port = port
         self._client = client
         self._namespace = namespace
         self._tls = tls
@@ -41,7 +42,7 @@ class RemoteEndpoints:
     async def _pass_on(self, request: Request) -> Response:
         name = request.path_params["name"]
         try:
-            agent = await find_agent(self._client, self._namespace, endpoint=name)
+            agent = await find_agent(self._client, self._namespace, endpoint=name, port=self._port)
         except NodeError as error:
             raise Refusal(error.code, error.message) from error
         url = httpx.URL(f"https://{agent.address}").copy_with(raw_path=_raw(request))
