@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvisor.agent.files import logs
 from polyvisor.agent.guests import agents as guests
+from polyvisor.agent.launchers.launcher_pods import marked
 from polyvisor.agent.link.streams import ByteStream, Stream, dial
 from polyvisor.agent.live import paused
 from polyvisor.agent.platform.endpoint import telling
@@ -123,6 +124,7 @@ class EndpointAccess:
         path = self._keeper.folder / "launcher.log"
         if container == CONSOLE_CONTAINER:
             vmi = self._agent.machine(controller_uid(pod, VMIS.kind))
-            path = console_log(self._keeper.folder, vmi["metadata"]["uid"] if vmi else "none")
+            own = vmi is not None and marked(pod, vmi)  # an owner is what a Pod's maker says
+            path = console_log(self._keeper.folder, vmi["metadata"]["uid"] if vmi and own else "none")
         async for chunk in logs.read_log(path, follow=follow, tail=tail):
             yield chunk

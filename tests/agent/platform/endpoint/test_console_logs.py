@@ -50,7 +50,7 @@ def said(folder: Path, *pairs: tuple[str, bytes]) -> Consoles:
     return consoles
 
 
-async def read(folder: Path, uid: str) -> bytes:
+async def read(folder: Path, uid: str, pod: Obj | None = None) -> bytes:
     vmi: Obj = {
         "metadata": {"uid": uid, "name": "m", "namespace": "mine"},
         "spec": {"domain": {"firmware": {"uuid": UUID}}},
@@ -58,7 +58,23 @@ async def read(folder: Path, uid: str) -> bytes:
     agent: Any = SimpleNamespace(machine=lambda _: vmi)
     keeper: Any = SimpleNamespace(folder=folder)
     access = EndpointAccess(keeper, agent)
-    return b"".join([chunk async for chunk in access.read_log({"metadata": {}}, CONSOLE_CONTAINER)])
+    return b"".join([chunk async for chunk in access.read_log(pod or launcher(uid), CONSOLE_CONTAINER)])
+
+
+def launcher(uid: str, namespace: str = "mine", **labels: str) -> Obj:
+    """Return the Pod that virt-controller made for a machine, or one that says so."""
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "m", "uid": uid}
+    marks = {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": uid, **labels}
+    return {"metadata": {"namespace": namespace, "labels": marks, "ownerReferences": [{**owner, "controller": True}]}}
+
+
+@pytest.mark.parametrize("marks", [{"namespace": "another"}, {"kubevirt.io/created-by": "x"}, {"kubevirt.io": "x"}])
+async def test_a_pod_that_says_it_is_a_machines_shows_nothing_of_its_console(
+    tmp_path: Path, marks: dict[str, str]
+) -> None:
+    said(tmp_path, ("victim", b"password: hunter2\n")).close()
+    assert await read(tmp_path, "victim", launcher("victim")) == b"password: hunter2\n"
+    assert await read(tmp_path, "victim", launcher("victim", **marks)) == b""
 
 
 async def test_a_machine_with_the_uuid_of_another_reads_nothing_of_its_console(tmp_path: Path) -> None:
