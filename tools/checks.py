@@ -28,6 +28,7 @@ SELinux's switch for it; a field of KubeVirt's; a device of Linux."""
 ALSO_FIELDS = {
     "polyvisor/adoption/compute.py": {"kvm"},
     "polyvisor/domain/compute.py": {"kvm", "hyperv"},
+    "polyvisor/api/migrations.py": {"hyperv"},
     "polyvisor/api/node_names.py": {"kvm"},
 }
 """Modules in which such a word is KubeVirt's field (``features.kvm``, ``clock.timer.kvm``), libvirt's element of that

@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
 API = HERE.parent / "polyvisor" / "api"
 ROOTS = (
-    *("v1.VirtualMachine", "v1.VirtualMachineInstance", "v1.VirtualMachineInstanceReplicaSet", "v1.KubeVirt"),
+    *("v1.KubeVirt", *(f"v1.VirtualMachine{of}" for of in ("", "Instance", "InstanceReplicaSet", "InstanceMigration"))),
     *(f"v1beta1.VirtualMachine{of}{kind}" for kind in ("Instancetype", "Preference") for of in ("", "Cluster")),
     *(f"v1beta1.VirtualMachine{kind}" for kind in ("Pool", "Clone", "Snapshot", "SnapshotContent", "Restore")),
 )

@@ -68,6 +68,7 @@ LANES = {
         e2e("pods", "machines in launcher Pods: what the core leaves out", "pods"),
         e2e("nodes", "two real nodes: installation, upgrade and removal; device plugins", "test_real_nodes.py",
             "test_devices.py"),
+        e2e("migration", "live migration between two real nodes, drains, kills", "test_migration.py"),
         e2e("resilience", "components, certificates and the API server are lost", "test_resilience.py"),
         e2e("placement", "every case of both placement matrices", "test_placement.py", "test_mixed_cluster.py"),
         e2e("hosts", "a slow host, huge pages, dedicated CPUs", "test_new_host.py", "test_huge_pages.py",

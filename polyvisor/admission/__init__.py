@@ -19,6 +19,7 @@ from polyvisor.admission.datavolumes import admit_data_volume
 from polyvisor.admission.endpoints import admit_endpoint
 from polyvisor.admission.instancetypes.rules import admit_instancetype, admit_preference
 from polyvisor.admission.machines import admit_instance, admit_machine
+from polyvisor.admission.migrations import admit_migration
 from polyvisor.admission.pools import admit_pool
 from polyvisor.admission.replica_sets import admit_replica_set
 from polyvisor.admission.snapshots import admit_content, admit_restore, admit_snapshot
@@ -35,6 +36,7 @@ from polyvisor.api.resources import (
     ENDPOINTS,
     INSTANCETYPES,
     KUBEVIRTS,
+    MIGRATIONS,
     NAMESPACES,
     POOLS,
     PREFERENCES,
@@ -62,6 +64,7 @@ ADMIT: dict[Resource, Callable[[Obj, Obj | None, AdmissionContext, Findings], No
     SNAPSHOT_CONTENTS: admit_content,
     RESTORES: admit_restore,
     CLONES: admit_clone,
+    MIGRATIONS: admit_migration,
     INSTANCETYPES: admit_instancetype,
     CLUSTER_INSTANCETYPES: admit_instancetype,
     PREFERENCES: admit_preference,

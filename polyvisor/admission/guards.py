@@ -11,9 +11,9 @@ from polyvisor.admission.values import mapping
 from polyvisor.api import Obj, Problem
 from polyvisor.api.launcher_pods import ATTACHMENT_APP
 from polyvisor.api.names import APP_LABEL, CREATED_BY_LABEL, HYPERVISOR_PREFIX, LAUNCHER_APP
-from polyvisor.api.resources import ENDPOINTS, PODS, REPLICA_SETS, VMIS, VMS, Resource
+from polyvisor.api.resources import ENDPOINTS, MIGRATIONS, PODS, REPLICA_SETS, VMIS, VMS, Resource
 
-STATUS_GUARDED = (VMS, VMIS, REPLICA_SETS, PODS, ENDPOINTS)
+STATUS_GUARDED = (VMS, VMIS, REPLICA_SETS, MIGRATIONS, PODS, ENDPOINTS)
 """Kinds whose status subresource is our components' alone, in standalone mode; a kubelet writes that of Pods else."""
 PREFIXES = ("kubevirt.io/", "vm.kubevirt.io/", "vmi.kubevirt.io/", HYPERVISOR_PREFIX)
 

@@ -7,11 +7,9 @@ from ipaddress import ip_address
 from polyvisor.admission.values import Findings, items, mapping, number, text, texts
 from polyvisor.api import Obj
 from polyvisor.api.metadata import dns_label_error, dns_subdomain_error, label_key_error, label_value_error
-from polyvisor.api.names import EvictionStrategy
 
 MAX_GRACE_PERIOD = 7 * 24 * 3600
 MAX_NAMESERVERS = 3
-HOLDS_UP = "machines cannot be moved yet, so with LiveMigrate a drain of the node waits until the machine is stopped"
 MAX_SEARCHES = 32
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
@@ -27,8 +25,6 @@ def validate(spec: Obj, path: str, found: Findings) -> None:
     if grace is not None and not 0 <= grace <= MAX_GRACE_PERIOD:
         message = f"found {grace}; 0 to {MAX_GRACE_PERIOD} seconds are accepted"
         found.add(f"{path}.terminationGracePeriodSeconds", message)
-    if text(spec.get("evictionStrategy")) == EvictionStrategy.LIVE_MIGRATE:
-        found.warnings.append(f"{path}.evictionStrategy: {HOLDS_UP}")
     for key in ("hostname", "subdomain"):
         name = text(spec.get(key))
         if name and (error := dns_label_error(name)):

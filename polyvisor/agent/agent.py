@@ -36,6 +36,7 @@ from polyvisor.agent.node.cpus import CpuSource
 from polyvisor.agent.node.probing import gone
 from polyvisor.agent.platform.base import Parts, Platform, controller
 from polyvisor.agent.platform.kubelet import Kubelet
+from polyvisor.agent.platform.moves import Moves
 from polyvisor.agent.platform.standalone import Standalone
 from polyvisor.agent.settings import Settings
 from polyvisor.agent.storage.claims import ClaimKeeper
@@ -108,6 +109,7 @@ class Agent:
             claim_keeper=self._claim_keeper,
             launcher_changed=self._launcher_changed,
             look=lambda uid: self._machines.look(uid),
+            moved=lambda *which: self.moves.settle(*which),
             address=lambda: self.node.address,
         )
         self._platform: Platform = Standalone(parts) if settings.pods is None else Kubelet(parts, settings.pods)
@@ -136,6 +138,7 @@ class Agent:
             not_ready=lambda vmi: self._probes.not_ready(vmi),
             access_outcome=lambda vmi: self._access.outcome(vmi),
         )
+        self.moves = Moves(client, self._events, registry, self._launchers, self._pods, self._vmis, self._machines)
         self._guests = agents.GuestKeeper(self._vmis, self._link_of, self._machines.look)
         self.statistics = Statistics(settings.node_name, self._living, registry, deprecated=self._deprecated)
         self._access = AccessKeeper(
@@ -216,6 +219,7 @@ class Agent:
             await self._claims.stop()
             if self.importing is not None:
                 await self.importing.stop()
+            await self.moves.stop()
             await self._machines.stop()
             await self._launchers.close()
             await self.node.prober.stop()

@@ -19,12 +19,14 @@ from polyvisor.agent.agent import Agent
 from polyvisor.agent.serving import application
 from polyvisor.agent.settings import Settings
 from polyvisor.api import names
+from polyvisor.api.migrations import HANDLER_CLIENT_SECRET
 from polyvisor.api.quantity import whole
 from polyvisor.api.resources import KUBEVIRTS
 from polyvisor.drivers import DriverRegistry, registry
 from polyvisor.kube import ApiError, Informer
 from polyvisor.kube.metrics import gauge
 from polyvisor.process import running, tls
+from polyvisor.process.handlers import Handlers, client_context
 from polyvisor.process.health import Health, port_option, serve_health
 from polyvisor.process.kept import KeptPair
 from polyvisor.process.pairs import Pair
@@ -85,7 +87,10 @@ class Handler:
             )
             agent = Agent(client, self._drivers, settings)
             self.health.before_figures = [agent.statistics.refresh]
-            shown = KeptPair(client, running.namespace_of(options), names.HANDLER_SECRET)
+            namespace = running.namespace_of(options)
+            shown = KeptPair(client, namespace, names.HANDLER_SECRET)
+            ours = KeptPair(client, namespace, HANDLER_CLIENT_SECRET)
+            agent.moves.between(Handlers(client, namespace, client_context(ours)))
             kubevirts = Informer(client, KUBEVIRTS, running.namespace_of(options))
             self.health.follow(kubevirts)
             tls.heed(kubevirts, self._tls)
@@ -94,6 +99,7 @@ class Handler:
                     group.create_task(kubevirts.run(), name="kubevirts")
                     group.create_task(agent.run(), name="agent")
                     group.create_task(shown.run(), name="certificates")
+                    group.create_task(ours.run(), name="client-certificates")
                     group.create_task(self._serve(agent, shown), name="server")
                     await agent.synced.wait()
                     self.health.has("agent")
@@ -111,7 +117,7 @@ class Handler:
         shown.follow(believe)
         shown.shown_by(self._tls)
         with listen(self._options.bind, self._options.port) as listener:
-            web = WebServer(application(agent), listener, self._tls)
+            web = WebServer(application(agent, agent.moves.target), listener, self._tls)
             await web.start()
             self.port = web.port
             self.health.has("server")

@@ -1,6 +1,7 @@
 """The agent's server: what virt-api asks of a node's machines, over TLS both ways.
 
-The only client is virt-api, known by its certificate's name; it has asked the API server whether the user may. An
+The client is virt-api, known by its certificate's name; it has asked the API server whether the user may. For the
+migration of a machine to this node it is the agent of another. An
 operation is a POST with its arguments and answers with JSON, a stream is a websocket whose messages are the stream's.
 """
 
@@ -22,9 +23,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from polyvisor.agent.link.connection import LauncherError, LauncherGone
 from polyvisor.agent.link.streams import ByteStream
 from polyvisor.api import Obj
+from polyvisor.api.migrations import HANDLER_CLIENT_NAME
 from polyvisor.api.names import API_CLIENT_NAME
 
 MACHINE = "/v1/namespaces/{namespace}/virtualmachineinstances/{name}"
+MIGRATION = f"{MACHINE}/migrations/{{uid}}"
+OF_MIGRATIONS = 6
+"""Which part of a path tells a migration's from a machine's."""
 CODES = {"dial": 502, "internal": 500}
 """HTTP codes for what a launcher or the agent says went wrong; anything else is the machine's state: a conflict."""
 
@@ -44,14 +49,30 @@ def code_of(error: LauncherError) -> int:
     return 503 if isinstance(error, LauncherGone) else CODES.get(error.code, 409)
 
 
-def application(machines: Machines, further: Sequence[BaseRoute] = ()) -> ASGIApp:
-    """Return the server's application, with ``further`` routes for virt-api."""
+class Moves(Protocol):
+    """What another node's agent asks of this one, as the target of a migration."""
+
+    async def ask(self, namespace: str, name: str, uid: str, step: str, **arguments: Any) -> Obj:
+        """Take a step of a migration."""
+
+    async def open(self, namespace: str, name: str, uid: str, stream: str) -> ByteStream:
+        """Open a stream that takes a guest's ``state``, or one of its ``disk``s."""
+
+
+def application(machines: Machines, moves: Moves | None = None, further: Sequence[BaseRoute] = ()) -> ASGIApp:
+    """Return the server's application, with ``further`` routes for virt-api.
+
+    ``moves`` takes in machines of other nodes, where there are any.
+    """
 
     async def ask(request: Request) -> Response:
         where = request.path_params
         try:
             arguments = _arguments(await request.body())
-            found = await machines.ask(where["namespace"], where["name"], where["operation"], **arguments)
+            if moves is not None and "uid" in where:
+                found = await moves.ask(where["namespace"], where["name"], where["uid"], where["step"], **arguments)
+            else:
+                found = await machines.ask(where["namespace"], where["name"], where["operation"], **arguments)
         except LauncherError as error:
             return _failure(error)
         except (TypeError, ValueError) as error:
@@ -62,7 +83,10 @@ def application(machines: Machines, further: Sequence[BaseRoute] = ()) -> ASGIAp
         where = websocket.path_params
         try:
             arguments = _arguments(websocket.query_params.get("arguments", "").encode())
-            stream = await machines.open(where["namespace"], where["name"], where["stream"], **arguments)
+            if moves is not None and "uid" in where:
+                stream = await moves.open(where["namespace"], where["name"], where["uid"], where["stream"])
+            else:
+                stream = await machines.open(where["namespace"], where["name"], where["stream"], **arguments)
         except LauncherError as error:
             await websocket.send_denial_response(_failure(error))
             return
@@ -75,29 +99,38 @@ def application(machines: Machines, further: Sequence[BaseRoute] = ()) -> ASGIAp
         finally:
             await stream.close()
 
-    routes = [
+    routes: list[BaseRoute] = [
         Route(f"{MACHINE}/ask/{{operation}}", ask, methods=["POST"]),
         WebSocketRoute(f"{MACHINE}/open/{{stream}}", opened),
         *further,
     ]
+    if moves is not None:
+        routes.append(Route(f"{MIGRATION}/{{step}}", ask, methods=["POST"]))
+        routes.append(WebSocketRoute(f"{MIGRATION}/streams/{{stream}}", opened))
     return _Gate(Starlette(routes=routes))
 
 
 class _Gate:
-    """Lets virt-api through, and nobody else."""
+    """Lets virt-api through, and other nodes' agents to migrations; nobody else."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and scope.get("state", {}).get("peer") != API_CLIENT_NAME:
-            refused = JSONResponse({"message": "this is for virt-api alone"}, status_code=403)
+        if scope["type"] in ("http", "websocket") and scope.get("state", {}).get("peer") != _expected(scope["path"]):
+            refused = JSONResponse({"message": f"this is for {_expected(scope['path'])} alone"}, status_code=403)
             if scope["type"] == "websocket":
                 await WebSocket(scope, receive, send).send_denial_response(refused)
             else:
                 await refused(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+
+def _expected(path: str) -> str:
+    """Return who may ask for a path."""
+    parts = path.split("/")
+    return HANDLER_CLIENT_NAME if parts[OF_MIGRATIONS : OF_MIGRATIONS + 1] == ["migrations"] else API_CLIENT_NAME
 
 
 async def _join(websocket: WebSocket, stream: ByteStream) -> None:

@@ -18,6 +18,8 @@ from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id, recorded
 from polyvisor.agent.launchers.processes import Launchers
 from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link
 from polyvisor.agent.live import cards, described, dumps, hotplug, media, render, status
+from polyvisor.agent.live.migration_source import Source
+from polyvisor.agent.live.movable import STANDALONE, Blocker, blockers
 from polyvisor.agent.live.power import power_down, vmi_deadline
 from polyvisor.agent.named import named
 from polyvisor.agent.network.pods import sources
@@ -71,7 +73,7 @@ class MachineAgent:
         self._launchers = launchers
         self._pods = pods
         self._vmis = vmis
-        self._node_name = node_name
+        self.node_name = node_name
         self._platform = platform
         self._cpus = cpus
         self._guest_report = guest_report
@@ -79,6 +81,8 @@ class MachineAgent:
         self._not_ready = not_ready
         self._access_outcome = access_outcome
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.source: Source | None = None
+        """What moves machines to other nodes, where there are any."""
         self._holds = holds.Holds(self._here, self._may_run, platform.hostdisks)
         self._plugger = hotplug.Plugger(platform.shelves, self._unfilled, self._holds)
         self._drives = media.Drives(self._plugger)
@@ -88,7 +92,7 @@ class MachineAgent:
         vmis.on_change(self._vmi_changed)
 
     def _here(self) -> list[Obj]:
-        return [vmi for vmi in self._vmis.items() if (vmi.get("status") or {}).get("nodeName") == self._node_name]
+        return [vmi for vmi in self._vmis.items() if (vmi.get("status") or {}).get("nodeName") == self.node_name]
 
     def _may_run(self, vmi: Obj) -> bool:
         """Whether a machine has a domain; while its launcher is not heard of, whether it may have one."""
@@ -135,7 +139,7 @@ class MachineAgent:
             return None
         about.work_with(vmi)
         state = vmi.get("status") or {}
-        if state.get("nodeName") != self._node_name or state.get("phase") not in self._platform.phases:
+        if state.get("nodeName") != self.node_name or state.get("phase") not in self._platform.phases:
             return None
         pod = self.pod_of(vmi)
         if pod is None:
@@ -149,6 +153,8 @@ class MachineAgent:
         if link is None or driver is None:
             return None  # the virtual node brings the launcher up, then calls again
         try:
+            if self.source is not None and await self.source.leads(vmi, pod, link):
+                return None
             return await self._step(vmi, pod, link, driver)
         except LauncherGone:
             return None  # likewise
@@ -157,7 +163,7 @@ class MachineAgent:
 
     async def _has_pod(self, vmi: Obj) -> bool:
         """Ask the API server whether a machine has a Pod here after all: the local copy may be behind."""
-        here = f"spec.nodeName={self._node_name}"
+        here = f"spec.nodeName={self.node_name}"
         pods = await self._client.list(PODS, vmi["metadata"]["namespace"], field_selector=here)
         return any(recorded(pod, vmi) for pod in pods)
 
@@ -204,21 +210,23 @@ class MachineAgent:
         return None
 
     async def _start(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
-        id_ = pod_id(pod)
-        async with self._launchers.lock(id_):
-            if link.closed:
-                raise LauncherGone("the launcher has ended")
-            await asyncio.to_thread(huge_pages.check, vmi["spec"])
+        async with self._launchers.lock(pod_id(pod)):
             with self._holds.starting(vmi, await self._platform.claims(vmi)):
-                vmi = self._platform.at_start(vmi, pod)
-                folder = self._launchers.inside(id_)
-                made = await self._platform.prepare(vmi, pod, driver, self._progress(vmi))
-                joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
-                own = await self._cpus.given(vmi["spec"], id_, link)
-                xml = await asyncio.to_thread(render.domain_xml, vmi, driver, made, folder, joined, own)
+                xml = await self.rendered(vmi, pod, link, driver)
                 paused = vmi["spec"].get("startStrategy") == START_PAUSED
                 await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
         self._cpus.changed()
+
+    async def rendered(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> str:
+        """Make all ready that a machine needs in its Pod; return its domain's XML. Call under the launcher's lock."""
+        if link.closed:
+            raise LauncherGone("the launcher has ended")
+        await asyncio.to_thread(huge_pages.check, vmi["spec"])
+        id_, vmi = pod_id(pod), self._platform.at_start(vmi, pod)
+        made = await self._platform.prepare(vmi, pod, driver, self._progress(vmi))
+        joined = sources(await self._launchers.networks.join(id_, vmi, pod, link, driver))
+        own = await self._cpus.given(vmi["spec"], id_, link)
+        return await asyncio.to_thread(render.domain_xml, vmi, driver, made, self._launchers.inside(id_), joined, own)
 
     def _progress(self, vmi: Obj) -> Callable[[str], None]:
         loop = asyncio.get_running_loop()
@@ -250,11 +258,12 @@ class MachineAgent:
         joined = self._launchers.networks.joined(pod_id(pod))
         if joined is None:  # another agent did, whose work is seen through again
             joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)
-        new = status.running(there, link.state, link.hello, driver, found, self._not_ready(vmi))
+        kept = await self._kept(there, driver) if found else None
+        new = status.running(there, link.state, link.hello, driver, found, self._not_ready(vmi), kept)
         for name, (reason, message) in carded.troubles.items() if carded else ():
             status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", reason, f"interface {name}: {message}")
         why = self._gone(driver.name, str((new.get("hypervisor") or {}).get("virtType") or ""))
-        status.hypervisor_gone(new, f"{driver.title} no longer works on node {self._node_name}: {why}" if why else "")
+        status.hypervisor_gone(new, f"{driver.title} no longer works on node {self.node_name}: {why}" if why else "")
         status.access(new, self._access_outcome(vmi))
         status.networked(new, joined, pod, self._launchers.networks.addresses(pod_id(pod), pod))
         status.guest(new, there, bool(link.state.get("agent")), self._guest_report(vmi))
@@ -262,6 +271,9 @@ class MachineAgent:
         if (outcome is not None and (outcome.troubles or outcome.leaving)) or (carded and not carded.settled):
             return hotplug.LOOK_SECONDS
         return dumps.LOOK_SECONDS if dumps.waiting(new) else None
+
+    async def _kept(self, vmi: Obj, driver: Driver) -> list[Blocker]:
+        return blockers(vmi, driver, await self._platform.claims(vmi), STANDALONE if self.source is None else "")
 
     async def _unfilled(self, claim: Obj) -> str:
         """Return why a claim does not hold yet what its DataVolume asks for, if it has one."""

@@ -65,6 +65,15 @@ DESCRIPTIONS = {
         "spec": "What should run; it cannot be changed afterwards.",
         "status": "What is running, and where.",
     },
+    "VirtualMachineInstanceMigration": {
+        "": "One live migration of one instance to another node.",
+        "spec": "Which instance moves, and where it may go.",
+        "status": "How far it is.",
+    },
+    "VirtualMachineInstanceMigrationSpec": {
+        "vmiName": "Name of the instance in the same namespace.",
+        "addedNodeSelector": "Labels that the target node must have, beside those that the instance asks for.",
+    },
     "VirtualMachineInstanceReplicaSet": {
         "": "A number of like instances, kept at that number.",
         "spec": "How many instances there should be, and of what make.",

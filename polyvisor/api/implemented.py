@@ -78,6 +78,8 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "VirtualMachineClone": ALL,
     "VirtualMachineCloneSpec": ALL,
     "VirtualMachineCloneTemplateFilters": ALL,
+    "VirtualMachineInstanceMigration": ALL,
+    "VirtualMachineInstanceMigrationSpec": _fields("addedNodeSelector vmiName"),
     # -- compute -------------------------------------------------------------------------------------------------------
     "CPU": ALL,
     "CPUFeature": ALL,
@@ -225,12 +227,16 @@ IMPLEMENTED: Mapping[str, frozenset[str]] = {
     "KubeVirtConfiguration": _fields(
         "additionalGuestMemoryOverheadRatio architectureConfiguration autoCPULimitNamespaceLabelSelector cpuRequest"
         " defaultRuntimeClass developerConfiguration emulatedMachines evictionStrategy hypervisorDefaults hypervisors"
-        " imagePullPolicy machineType selinuxLauncherType supportContainerResources tlsConfiguration"
+        " imagePullPolicy machineType migrations selinuxLauncherType supportContainerResources tlsConfiguration"
         " virtualMachineOptions vmStateStorageClass"
     ),
     "DeveloperConfiguration": _fields("cpuAllocationRatio featureGates useEmulation"),
     "ArchConfiguration": _fields("amd64 arm64 defaultArchitecture s390x"),
     "ArchSpecificConfiguration": _fields("emulatedMachines machineType"),
+    "MigrationConfiguration": _fields(
+        "allowAutoConverge bandwidthPerMigration completionTimeoutPerGiB maxDowntimeMs parallelMigrationsPerCluster"
+        " parallelOutboundMigrationsPerNode progressTimeout"
+    ),
     "TLSConfiguration": ALL,
     "VirtualMachineOptions": _fields("disableSerialConsoleLog"),
     "DisableSerialConsoleLog": ALL,

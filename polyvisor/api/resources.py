@@ -76,6 +76,20 @@ REPLICA_SETS = Resource(
     also_served=("v1alpha3",),
 )
 
+MIGRATIONS = Resource(
+    GROUP,
+    "v1",
+    "virtualmachineinstancemigrations",
+    "VirtualMachineInstanceMigration",
+    "virtualmachineinstancemigration",
+    ("vmim", "vmims"),
+    subresources=("status",),
+    columns=(Column("Phase", ".status.phase"), Column("VMI", ".spec.vmiName"), AGE),
+    categories=("all",),
+    custom=True,
+    also_served=("v1alpha3",),
+)
+
 
 def _instancetype(kind: str, *short_names: str, namespaced: bool) -> Resource:
     return Resource(
@@ -309,18 +323,10 @@ def _refused(
 _COPY = "shut the machine down and copy its volume"
 REFUSED: tuple[Resource, ...] = (
     _refused(
-        GROUP,
-        "VirtualMachineInstanceMigration",
-        "v1",
-        "stop the machine and start it, and it goes where there is room",
-        also_served=("v1alpha3",),
-        short="vmim",
-    ),
-    _refused(
         "migrations.kubevirt.io",
         "MigrationPolicy",
         "v1alpha1",
-        "there is no live migration that it could govern",
+        "set the limits of migrations in spec.configuration.migrations of the KubeVirt object",
         namespaced=False,
     ),
     *(
@@ -341,6 +347,7 @@ RESOURCES: tuple[Resource, ...] = (
     SNAPSHOT_CONTENTS,
     RESTORES,
     CLONES,
+    MIGRATIONS,
     INSTANCETYPES,
     CLUSTER_INSTANCETYPES,
     PREFERENCES,

@@ -38,6 +38,7 @@ MODULES = {
     "commands_objects": "get describe apply delete",
     "commands_create": "create",
     "commands_machines": "start stop restart pause unpause console logs run",
+    "commands_migrations": "migrate migrate-cancel evacuate-cancel",
     "commands_guests": "soft-reboot reset guestosinfo fslist userlist vnc usbredir port-forward ssh scp expose"
     " permitted-devices",
     "commands_volumes": "addvolume removevolume memory-dump image-upload",
@@ -47,7 +48,7 @@ MODULES = {
     "commands_endpoints": "endpoint domains",
     "commands_adoption": "adopt unmanage move",
     "commands_cluster": "install uninstall",
-    "commands_refused": "adm evacuate-cancel guestfs migrate migrate-cancel objectgraph template vmexport",
+    "commands_refused": "adm guestfs objectgraph template vmexport",
 }
 """Where each command stands, in the order of the help."""
 

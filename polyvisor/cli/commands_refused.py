@@ -11,13 +11,9 @@ import typer
 
 from polyvisor.cli.errors import CliError, ExitCode
 
-_MIGRATION = "there is no live migration; stop the machine and start it, and it goes where there is room"
 REFUSED = {
     "adm": "log levels are set where a process is started (docs/cluster.md)",
-    "evacuate-cancel": _MIGRATION,
     "guestfs": "run libguestfs on the claim's disk while the machine is shut down",
-    "migrate": _MIGRATION,
-    "migrate-cancel": _MIGRATION,
     "objectgraph": "`polyvisor describe` names what a machine needs",
     "template": "instance types and preferences, or kubectl's kustomize, make machines from one another",
     "vmexport": "shut the machine down and copy its volume",

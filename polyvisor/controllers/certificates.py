@@ -19,6 +19,7 @@ from cryptography import x509
 from polyvisor.api import Obj, names
 from polyvisor.api.cluster_resources import API_SERVICES, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS
 from polyvisor.api.endpoint_names import ENDPOINT_APP, ENDPOINT_SECRET
+from polyvisor.api.migrations import HANDLER_CLIENT_NAME, HANDLER_CLIENT_SECRET
 from polyvisor.api.resources import SECRETS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS, Resource
 from polyvisor.kube import ApiError, KubeClient
 from polyvisor.process.certificates import (
@@ -74,6 +75,7 @@ def roles(namespace: str) -> tuple[Role, ...]:
         Role(names.API_CLIENT_SECRET, (names.API_CLIENT_NAME,), False),
         Role(names.HANDLER_SECRET, (names.HANDLER_APP,), True),
         Role(ENDPOINT_SECRET, (ENDPOINT_APP,), True),
+        Role(HANDLER_CLIENT_SECRET, (HANDLER_CLIENT_NAME,), False),
     )
 
 

@@ -21,6 +21,7 @@ from polyvisor.api import names, node_names
 from polyvisor.api.consoles import is_logged
 from polyvisor.api.host_names import host_name
 from polyvisor.api.launcher_pods import DRIVER_ANNOTATION, made_for
+from polyvisor.api.migrations import job_of
 from polyvisor.api.reading import annotations_of, nested
 from polyvisor.api.resources import VMIS
 from polyvisor.api.volumes import service_account
@@ -82,19 +83,22 @@ UNCOPIED_ANNOTATIONS = (
 )
 
 
-def pod_name(vmi: Obj, driver: str) -> str:
-    """Return the one name that this machine's Pod for this driver can have."""
-    digest = hashlib.sha256(f"{uid(vmi)}/{driver}".encode()).digest()
+def pod_name(vmi: Obj, driver: str, job: str = "") -> str:
+    """Return the one name that this machine's Pod for this driver can have, or that of a migration by its uid."""
+    digest = hashlib.sha256("/".join((uid(vmi), driver, *([job] if job else []))).encode()).digest()
     suffix = b32encode(digest).decode().lower()[:8]
     prefix = names.LAUNCHER_POD_PREFIX + vmi["metadata"]["name"]
     return f"{prefix[: MAX_NAME - len(suffix) - 1].rstrip('.-')}-{suffix}"
 
 
 def is_launcher(pod: Obj, vmi: Obj) -> bool:
-    """Whether a Pod is one that :func:`build_pod` makes for a machine, by all of its marks: an owner alone is not."""
+    """Whether a Pod is one that :func:`build_pod` makes for a machine, by all of its marks: an owner alone is not.
+
+    It may be one that the machine is to move into (:mod:`.migration_pod`).
+    """
     metadata = pod["metadata"]
     mark = nested(metadata, "labels").get(names.CREATED_BY_LABEL)
-    named = metadata["name"] == pod_name(vmi, driver_of(pod)[0])
+    named = metadata["name"] == pod_name(vmi, driver_of(pod)[0], job_of(pod))
     return owned_by(pod, vmi) and mark == uid(vmi) and named
 
 

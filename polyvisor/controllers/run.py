@@ -13,6 +13,7 @@ from polyvisor.api.launcher_pods import ATTACHMENT_APP
 from polyvisor.api.resources import (
     CLONES,
     KUBEVIRTS,
+    MIGRATIONS,
     NODES,
     PODS,
     POOLS,
@@ -26,7 +27,9 @@ from polyvisor.api.resources import (
 )
 from polyvisor.controllers.budgets import BudgetController
 from polyvisor.controllers.clones import CloneController
+from polyvisor.controllers.evacuation import EvacuationController
 from polyvisor.controllers.kubevirt import KubeVirtController
+from polyvisor.controllers.migration import MigrationController
 from polyvisor.controllers.nodes import NodeController
 from polyvisor.controllers.offers import Offers
 from polyvisor.controllers.pools import PoolController
@@ -75,13 +78,27 @@ async def run_controllers(
     pools = Informer(client, POOLS, resync_seconds=RESYNC_SECONDS)
     snapshots, contents = Informer(client, SNAPSHOTS), Informer(client, SNAPSHOT_CONTENTS)
     restores, clones = Informer(client, RESTORES), Informer(client, CLONES)
+    migrations = Informer(client, MIGRATIONS, resync_seconds=RESYNC_SECONDS)
     classes = SnapshotClasses(client)
     support = SnapshotSupport(classes, claims)
     informers: tuple[Informer, ...] = (vms, vmis, replica_sets, pools, snapshots, contents, restores, clones)
-    informers += (pods, nodes, claims, kubevirts)
+    informers += (migrations, pods, nodes, claims, kubevirts)
     offers = None if many_nodes else Offers(client, claims)
     informers += offers.informers if offers is not None else ()
     recorder = EventRecorder(client, "virtualmachine-controller")
+    machines = VmiController(
+        client,
+        registry,
+        recorder,
+        vmis=vmis,
+        pods=pods,
+        nodes=nodes,
+        claims=claims,
+        kubevirts=kubevirts,
+        give_way_seconds=give_way_seconds,
+        cluster=many_nodes,
+        offers=offers,
+    )
     controllers: list[Runs] = [
         VmController(
             client,
@@ -97,24 +114,18 @@ async def run_controllers(
         SnapshotController(client, recorder, classes, registry, snapshots=snapshots, contents=contents, vms=vms),
         RestoreController(client, recorder, restores=restores, snapshots=snapshots, vmis=vmis),
         CloneController(client, recorder, support, clones=clones, snapshots=snapshots, restores=restores, vms=vms),
-        VmiController(
-            client,
-            registry,
-            recorder,
-            vmis=vmis,
-            pods=pods,
-            nodes=nodes,
-            claims=claims,
-            kubevirts=kubevirts,
-            give_way_seconds=give_way_seconds,
-            cluster=many_nodes,
-            offers=offers,
+        machines,
+        MigrationController(
+            client, recorder, machines, migrations=migrations, vmis=vmis, pods=pods, nodes=nodes, claims=claims
         ),
     ]
     budgets = Informer(client, DISRUPTION_BUDGETS, label_selector=names.CREATED_BY_LABEL)
     if many_nodes:
         controllers.append(NodeController(client, recorder, nodes=nodes, vmis=vmis))
         controllers.append(BudgetController(client, recorder, vmis=vmis, budgets=budgets, kubevirts=kubevirts))
+        controllers.append(
+            EvacuationController(client, recorder, vmis=vmis, migrations=migrations, settings=machines.configuration)
+        )
     else:
         controllers.append(KubeVirtController(client, kubevirts=kubevirts))
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from polyvisor.api.migrations import is_moving, state_of
 from polyvisor.api.names import (
     FINAL_PHASES,
     ConditionStatus,
@@ -169,6 +170,10 @@ def _stopping(vm: Obj, vmi: Obj | None) -> bool:
     return vmi is not None and _alive(vmi) and (deleting(vmi) or wants_stop(vm, vmi))
 
 
+def _migrating(_vm: Obj, vmi: Obj | None) -> bool:
+    return vmi is not None and is_moving(vmi) and bool(state_of(vmi).get("startTimestamp"))
+
+
 def _paused(vm: Obj, vmi: Obj | None) -> bool:
     return vmi is not None and _alive(vmi) and condition_is(vmi, VmiCondition.PAUSED)
 
@@ -203,6 +208,7 @@ def _crash_loop(vm: Obj, vmi: Obj | None) -> bool:
 _QUESTIONS: tuple[tuple[PrintableStatus, Question], ...] = (
     (PrintableStatus.TERMINATING, _terminating),
     (PrintableStatus.STOPPING, _stopping),
+    (PrintableStatus.MIGRATING, _migrating),
     (PrintableStatus.PAUSED, _paused),
     (PrintableStatus.RUNNING, _running),
     (PrintableStatus.ERROR_PVC_NOT_FOUND, _synchronized_is(Reason.FAILED_PVC_NOT_FOUND)),

@@ -19,7 +19,7 @@ from polyvisor.api.owners import controller_of
 from polyvisor.api.reading import read_status
 from polyvisor.api.resources import PODS, VMIS
 from polyvisor.api.volumes import claims_of
-from polyvisor.controllers import data_volumes, running_pod
+from polyvisor.controllers import data_volumes, moved_vmi, running_pod
 from polyvisor.controllers import vmi_status as status_of
 from polyvisor.controllers.adopted import is_there
 from polyvisor.controllers.attachments import OWNER_INDEX, Attachments, owner_uids
@@ -128,9 +128,10 @@ class VmiController:
             await self._delete_pod(vmi, pod, 0)
         if stale:
             return None
-        if pods:
-            oldest = min(pods, key=lambda p: str(p["metadata"].get("creationTimestamp")))
-            return await self._follow(vmi, oldest)
+        if await moved_vmi.hand_over(self._client, self._vmis, vmi, pods, self._clock()):
+            return None
+        if (current := moved_vmi.current(vmi, pods)) is not None:
+            return await self._follow(vmi, current)
         return await (self._start(vmi) if phase in ("", Phase.PENDING) else self._pod_gone(vmi))
 
     async def _start(self, vmi: Obj) -> float | None:
@@ -142,7 +143,7 @@ class VmiController:
         settings = self.settings()
         config: Obj = settings.get("configuration") or {}
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
-        placement = self._place(vmi, spec, config, status_of.unschedulable_drivers(vmi))
+        placement = self.place(vmi, spec, config, status_of.unschedulable_drivers(vmi))
         if placement.driver is None:
             await self._hold(vmi, Reason.NO_DRIVER, placement.explain(), placement)
             return None
@@ -218,7 +219,7 @@ class VmiController:
         if known := self._hand_over.placement(vmi):
             return known
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
-        return self._place(vmi, spec, self.configuration(), status_of.unschedulable_drivers(vmi))
+        return self.place(vmi, spec, self.configuration(), status_of.unschedulable_drivers(vmi))
 
     def _unschedulable(self, vmi: Obj, pod: Obj, at: datetime, decided: Placement | None) -> float | None:
         status_of.scheduling(vmi, pod, at, decided)
@@ -233,7 +234,7 @@ class VmiController:
         words = str(waiting.get("message") or "no node had room for the Pod")
         tried = status_of.unschedulable_drivers(vmi) | {driver: words}
         spec = VirtualMachineInstanceSpec.model_validate(vmi["spec"])
-        following = self._place(vmi, spec, self.configuration(), tried)
+        following = self.place(vmi, spec, self.configuration(), tried)
         if following.driver is None:
             return None
         status_of.gave_way(vmi, driver, words, at)
@@ -351,7 +352,8 @@ class VmiController:
         """Return the configuration in it."""
         return self.settings().get("configuration") or {}
 
-    def _place(self, vmi: Obj, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
+    def place(self, vmi: Obj, spec: VirtualMachineInstanceSpec, config: Obj, tried: dict[str, str]) -> Placement:
+        """Choose the driver for a machine; ``config`` is the KubeVirt object's, ``tried`` what found no node."""
         parsed = KubeVirtConfiguration.model_validate(effective(config, self._drivers) if self._cluster else config)
         nodes, alike = self._shapes.nodes(spec), self._shapes.alike(spec)
         allowed = permits(vmi) if self._cluster else anything

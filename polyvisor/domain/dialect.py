@@ -50,3 +50,6 @@ class Dialect(Protocol):
 
     def adapt(self, domain: _Element, spec: VirtualMachineInstanceSpec) -> None:
         """Change the shared domain XML where this hypervisor differs, in place."""
+
+    def receive(self, domain: _Element) -> None:
+        """Change the XML of a domain that moves, in place, so that it waits for its state when it is started."""

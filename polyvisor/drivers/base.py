@@ -199,7 +199,10 @@ class LauncherPlan:
     on a user-mode network is reached: commands of the hypervisor's monitor that ``open`` and ``close`` a local port and
     ``list`` connections, in which the patterns ``accepted`` and ``answered`` find ours; ``call`` is the function of
     libvirt's Python (``module.name``) that puts a command with ``flags`` to it. ``agent`` is the one that puts a
-    command to an agent inside the guest. ``keeps`` says where below the
+    command to an agent inside the guest. ``move`` says how a running domain moves to another launcher: ``call`` and
+    ``events`` are the functions of libvirt's Python that put a command to the hypervisor's monitor and report its
+    ``event``; the others are commands, in which ``@socket@`` and the like stand for values
+    (:mod:`polyvisor.launcher.moving`). ``keeps`` says where below the
     launcher's folder libvirt's driver has what a machine may want kept (``tpm``, ``firmware``; ``{uuid}`` is the
     domain's). ``poll_seconds`` is how often to look at the domain where libvirt's driver reports no events; 0 where it
     does. ``own_uuids`` says that the hypervisor gives its machines uuids of its own, so that a domain is known by its
@@ -224,6 +227,7 @@ class LauncherPlan:
     reboot: Sequence[str] = ("default",)
     forward: Mapping[str, str] = field(default_factory=dict)
     agent: str = ""
+    move: Mapping[str, str] = field(default_factory=dict)
     keeps: Mapping[str, str] = field(default_factory=dict)
     poll_seconds: float = 0.0
     own_uuids: bool = False
@@ -340,6 +344,13 @@ class Driver(ABC):
         ours = [guest for guest in guests if (guest.findtext("os_type") or "").strip() in self.os_types]
         found = {domain.get("type") for guest in ours for domain in guest.iterfind("arch/domain")}
         return tuple(kind for kind in self.virt_types if kind in found) if guests else self.virt_types[:1]
+
+    def receive(self, domain: _Element) -> None:
+        """Change the XML of a domain that moves, in place, so that it waits for its state when it is started.
+
+        Called for drivers alone that support ``lifecycle.live-migration``.
+        """
+        raise NotImplementedError(f"{self.title} domains do not move")
 
     def recognizes(self, domain: _Element) -> str:
         """Return the virt type of a domain that libvirt shows if it is one of this driver's, else an empty text."""

@@ -15,12 +15,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import libvirt
 
 from polyvisor.launcher import statistics
+from polyvisor.launcher.calls import call_of
 from polyvisor.launcher.files import write_durably
 from polyvisor.launcher.machine import Machine, Refused
 from polyvisor.launcher.plan import Plan
@@ -40,15 +40,6 @@ MODES = {
     "agent": libvirt.VIR_DOMAIN_REBOOT_GUEST_AGENT,
     "initctl": libvirt.VIR_DOMAIN_REBOOT_INITCTL,
 }
-
-
-def _call_of(name: str) -> Callable[..., Any]:
-    """Return a function of libvirt's Python that a plan names; loaded now, since few launchers need one."""
-    module, _, function = name.partition(".")
-    if not module.startswith("libvirt"):
-        raise Refused("bad-plan", f"{name!r} is not a function of libvirt's")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
 
 
 class Guest:
@@ -138,7 +129,7 @@ class Guest:
         limit = int(min(max(1, AGENT_SECONDS if seconds is None else seconds), MOST_AGENT_SECONDS))
         if not self._plan.agent:
             raise Refused("no-agent", "libvirt reaches no agent inside this hypervisor's guests")
-        text = _call_of(self._plan.agent)(self._machine.domain(), json.dumps(command), limit, 0)
+        text = call_of(self._plan.agent)(self._machine.domain(), json.dumps(command), limit, 0)
         return {"answer": json.loads(text).get("return")}
 
     def screen(self) -> dict[str, Any]:
@@ -182,7 +173,7 @@ class Guest:
         seconds = min(float(answer), MOST_ANSWER_SECONDS) if isinstance(answer, int | float) else 0.0
         if "call" not in words or card is None:
             raise Refused("no-address", "the machine has no network interface with an address that its node can reach")
-        call, flags = _call_of(words["call"]), int(words["flags"])
+        call, flags = call_of(words["call"]), int(words["flags"])
 
         def tell(word: str) -> str:
             text = words[word].format(alias=card[1], local=local, port=port)

@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     own_uuids: bool
     reboot: tuple[str, ...]
     forward: dict[str, str]
+    move: dict[str, str]
     agent: str
     forbidden: list[str]
     console_log: bool
@@ -115,6 +116,7 @@ def read_plan(folder: Path) -> Plan:
         poll_seconds=float(_typed(path, raw, "poll_seconds", (int, float), 0.0)),
         reboot=tuple(_list(path, raw, "reboot")) or ("default",),
         forward=_strings(path, raw, "forward"),
+        move=_strings(path, raw, "move"),
         agent=_typed(path, raw, "agent", str, ""),
         forbidden=_list(path, raw, "forbidden"),
         console_log=_typed(path, raw, "console_log", bool, True),

@@ -19,12 +19,12 @@ from typing import Any
 
 import libvirt
 
-from polyvisor.launcher import attached, statistics
-from polyvisor.launcher.confined import confine
 from polyvisor.launcher.console import Console
 from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
 from polyvisor.launcher.messages import said
+from polyvisor.launcher.moving import Moving
+from polyvisor.launcher.operations import Operations
 from polyvisor.launcher.plan import PROTOCOL, Plan
 
 LINE_BYTES = 4 * 1024 * 1024
@@ -58,6 +58,15 @@ class Server:
         self._peers: set[Peer] = set()
         self._machine = Machine(plan, self._changed, say)
         self._guest = Guest(self._machine, plan, say)
+        self._moving = Moving(self._machine, plan, self._changed, say)
+        self._operations = Operations(
+            plan,
+            self._machine,
+            self._guest,
+            self._moving,
+            self._attach,
+            {"shutdown": self._shutdown, "quit": self._quit},
+        )
         self._console = Console(plan.folder, self._selector, say, log=plan.console_log)
         self._told: Reply = {}
         self._timer: tuple[float, Callable[[], None]] | None = None
@@ -188,38 +197,9 @@ class Server:
 
     def _request(self, peer: Peer, message: Reply) -> None:
         number, op = message.get("id"), message.get("op")
-        operations: dict[Any, Callable[[], Any]] = {
-            "start": lambda: self._machine.start(
-                str(message.get("xml", "")), self._attach, message.get("paused") is True
-            ),
-            "shutdown": self._shutdown,
-            "destroy": self._machine.destroy,
-            "pause": self._machine.pause,
-            "resume": self._machine.resume,
-            "describe": lambda: {"xml": self._machine.description()},
-            "capabilities": lambda: self._machine.capabilities(str(message.get("virtType", ""))),
-            "attach": lambda: attached.attach(self._machine, message.get("xml")),
-            "update": lambda: attached.update(self._machine, message.get("xml")),
-            "change": lambda: attached.change(self._machine, message.get("xml")),
-            "confine": lambda: confine(self._machine, self._plan.folder, message.get("cpus")),
-            "detach": lambda: attached.detach(self._machine, message.get("alias"), message.get("xml")),
-            "quit": self._quit,
-        }
-        apart: dict[Any, Callable[[], Any]] = {
-            "reboot": self._guest.reboot,
-            "reset": self._guest.reset,
-            "freeze": lambda: self._guest.freeze(_seconds(message)),
-            "thaw": self._guest.thaw,
-            "agent": lambda: self._guest.command(message.get("command"), message.get("timeout")),
-            "screen": self._guest.screen,
-            "usb": lambda: self._guest.usb(message.get("slot")),
-            "port": lambda: self._guest.port(message.get("port"), message.get("answer")),
-            "screenshot": self._guest.screenshot,
-            "dump": lambda: self._guest.dump(message.get("path")),
-            "stats": lambda: {"stats": statistics.read(self._machine.domain())},
-        }
+        operations, apart = self._operations(message)
         if op == "state":
-            self._send(peer, {"id": number, "result": self._machine.state})
+            self._send(peer, {"id": number, "result": self._state()})
         elif op == "console":
             self._hand_over(peer, number)
         elif isinstance(op, str) and op in operations:
@@ -236,7 +216,7 @@ class Server:
             found = operation()
             more = found if isinstance(found, dict) else {}
             descriptor = more.pop("descriptor", -1)
-            answer = {"id": number, "result": {**self._machine.state, **more}}
+            answer = {"id": number, "result": {**self._state(), **more}}
         except Refused as refusal:
             answer = {"id": number, "error": refusal.error}
         except libvirt.libvirtError as error:
@@ -322,9 +302,12 @@ class Server:
     def _later(self, seconds: float, action: Callable[[], None]) -> None:
         self._timer = (time.monotonic() + seconds, action)
 
+    def _state(self) -> Reply:
+        return {**self._machine.state, **self._moving.state}
+
     def _tell(self) -> None:
         """Push the state to every connection, if it is news."""
-        state = self._machine.state
+        state = self._state()
         if state == self._told:
             return
         self._told = state
@@ -388,11 +371,6 @@ class Server:
 def _worker(tasks: SimpleQueue[Callable[[], None]]) -> None:
     while True:
         tasks.get()()
-
-
-def _seconds(message: Reply) -> float:
-    value = message.get("timeout", 0)
-    return float(value) if isinstance(value, int | float) and value > 0 else 0.0
 
 
 def _error(number: Any, code: str, message: str) -> Reply:

@@ -29,10 +29,11 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.kube.informer import Informer
 from polyvisor.process import running
 from polyvisor.process.body_limit import BodyLimit
+from polyvisor.process.handlers import client_context
 from polyvisor.process.health import PORT, Health, own_context
 from polyvisor.process.kept import KeptPair, named
 from polyvisor.process.metrics_readers import MetricsReaders
-from polyvisor.process.pairs import Pair, split
+from polyvisor.process.pairs import split
 from polyvisor.process.serving import WebServer, listen
 from polyvisor.process.webhook_paths import PATHS, WebhookGate, WebhookPaths
 from polyvisor.server import metrics, openapi
@@ -110,8 +111,8 @@ class Server:
             self.health.has("certificates")
             shown.shown_by(self._tls)
             group.create_task(self._end_when_lost())
-            node = RemoteNode(client, namespace, _client_context(ours))
-            endpoints = RemoteEndpoints(client, namespace, _client_context(ours))
+            node = RemoteNode(client, namespace, client_context(ours))
+            endpoints = RemoteEndpoints(client, namespace, client_context(ours))
             door.app = self._application(client, namespace, kubevirts, node, endpoints, paths)
             self.health.has("server")
             metrics.READY.set(1)
@@ -193,17 +194,6 @@ def _certificates(proxy: FrontProxy) -> list[bytes]:
         return split(proxy.authorities.encode())
     except ValueError:
         return []
-
-
-def _client_context(ours: KeptPair) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-    def believe(_: Pair, authorities: bytes) -> None:
-        context.load_verify_locations(cadata=authorities.decode())
-
-    ours.follow(believe)
-    ours.shown_by(context)
-    return context
 
 
 def entry() -> None:

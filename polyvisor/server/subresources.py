@@ -32,6 +32,7 @@ from polyvisor.server.node import NodeSide
 from polyvisor.server.subresources_dumps import Dumps
 from polyvisor.server.subresources_instances import Instances
 from polyvisor.server.subresources_machines import Machines, body_of, is_dry
+from polyvisor.server.subresources_migrations import Migrations
 from polyvisor.server.subresources_streams import Streams
 from polyvisor.server.subresources_volumes import Volumes
 
@@ -50,6 +51,7 @@ class Subresources:
         self._streams = Streams(self._machines, node, drivers)
         self._volumes = Volumes(client, self._machines, drivers)
         self._dumps = Dumps(client, self._machines, drivers)
+        self._migrations = Migrations(client, self._machines)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes, to be mounted into the API server's application, behind its authentication."""
@@ -81,6 +83,7 @@ class Subresources:
             *subresources_refused.routes(group_version, vm, vmi),
             *self._volumes.routes(vm, vmi),
             *self._dumps.routes(vm),
+            *self._migrations.routes(vm, vmi),
         ]
 
     async def _start(self, request: Request) -> Response:

@@ -13,14 +13,12 @@ from starlette.routing import BaseRoute, Route
 
 from polyvisor.server.errors import Refusal, answering
 
-MIGRATION = "there is no live migration; stop the machine and start it, and it goes where there is room"
 SEV = "memory encryption is not offered"
 BACKUP = "shut the machine down and copy its volume"
 GRAPH = "`polyvisor describe` names what a machine needs"
 INSTANCES = {
     "vsock": "a program on the machine's node can open the socket, by status.VSOCKCID; nothing passes it on from there",
     "objectgraph": GRAPH,
-    "evacuate/cancel": MIGRATION,
     "backup": BACKUP,
     "redefine-checkpoint": BACKUP,
     **{
@@ -29,7 +27,7 @@ INSTANCES = {
     },
 }
 INSTALLATION = {"guestfs": "run libguestfs on the claim's disk while the machine is shut down"}
-MACHINES = {"migrate": MIGRATION, "evacuate/cancel": MIGRATION, "objectgraph": GRAPH}
+MACHINES = {"objectgraph": GRAPH}
 """Subresource -> why it is not there, or what to do instead."""
 
 

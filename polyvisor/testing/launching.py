@@ -142,10 +142,18 @@ class Bench:
 
 @contextmanager
 def bench(
-    driver: Driver, vmi: VirtualMachineInstance, scratch: Path | None = None, endpoint: Endpoint | None = None
+    driver: Driver,
+    vmi: VirtualMachineInstance,
+    scratch: Path | None = None,
+    endpoint: Endpoint | None = None,
+    *,
+    name: str = "",
 ) -> Iterator[Bench]:
-    """A launcher's folder with a short path, empty of processes when the test is over."""
-    folder = Path(f"/tmp/pvk{os.getpid()}-{driver.name}")
+    """A launcher's folder with a short path, empty of processes when the test is over.
+
+    ``name`` tells the folders of one machine on two nodes apart.
+    """
+    folder = Path(f"/tmp/pvk{os.getpid()}-{driver.name}{name}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     uuid = domain_uuid(vmi)

@@ -23,11 +23,12 @@ from polyvisor.agent.platform.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.process import Handler
 from polyvisor.api import names
 from polyvisor.api.launcher_pods import DRIVER_ANNOTATION
+from polyvisor.api.migrations import HANDLER_CLIENT_NAME, HANDLER_CLIENT_SECRET, JOB_LABEL
 from polyvisor.api.resources import NODES, PODS, SECRETS, VMIS
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.tasks import end_task
-from polyvisor.process.certificates import issue_server, make_authority
+from polyvisor.process.certificates import issue_client, issue_server, make_authority
 from polyvisor.process.pairs import Pair, load_pair
 
 from ..cluster import TOKEN, reading, running
@@ -74,6 +75,35 @@ class Kubelet:
         vmi["status"]["activePods"] = {found["metadata"]["uid"]: "n1"}
         return await self.client.update_status(VMIS, vmi)
 
+    async def target(self, vmi: Obj, node: str, job: str) -> Obj:
+        """Have the launcher run on another node into which a machine is to move, and tell both nodes of it."""
+        metadata = vmi["metadata"]
+        owner = {"apiVersion": "kubevirt.io/v1", "kind": VMIS.kind, "name": metadata["name"], "controller": True}
+        labels = {names.APP_LABEL: names.LAUNCHER_APP, names.CREATED_BY_LABEL: metadata["uid"], JOB_LABEL: job}
+        about = {
+            "name": f"virt-launcher-{metadata['name']}-{job}",
+            "namespace": "default",
+            "annotations": {DRIVER_ANNOTATION: "plain"},
+            "labels": labels,
+            "ownerReferences": [{**owner, "uid": metadata["uid"]}],
+        }
+        spec = {"nodeName": node, "containers": [{"name": "compute", "image": "x"}]}
+        pod = await self.client.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec})
+        self.start(pod["metadata"]["uid"])
+        status = {"phase": "Running", "containerStatuses": [{"name": "compute", "state": {"running": {}}}]}
+        await self.client.patch(PODS, about["name"], {"status": status}, "default", subresource="status")
+        vmi = await self.client.get(VMIS, metadata["name"], "default")
+        vmi["status"]["activePods"][pod["metadata"]["uid"]] = node
+        vmi["status"]["migrationState"] = {
+            "migrationUid": job,
+            "sourceNode": vmi["status"]["nodeName"],
+            "sourcePod": f"virt-launcher-{metadata['name']}",
+            "targetNode": node,
+            "targetPod": about["name"],
+        }
+        await self.client.update_status(VMIS, vmi)
+        return pod
+
     def start(self, uid: str, pod: str = "") -> None:
         folder = self.pods / uid / EMPTY_DIRS / "polyvisor"
         machine = self.pods / uid / EMPTY_DIRS / names.MACHINE_VOLUME
@@ -117,7 +147,7 @@ class Kubelet:
         async with asyncio.timeout(20):
             return await asyncio.to_thread(self.launchers[uid].wait)
 
-    def handler(self, folder: Path) -> Handler:
+    def handler(self, folder: Path, node: str = "n1") -> Handler:
         cluster = {"server": self.client.connection.server}
         config = {
             "current-context": "c",
@@ -125,6 +155,7 @@ class Kubelet:
             "clusters": [{"name": "c", "cluster": cluster}],
             "users": [{"name": "u", "user": {"token": TOKEN}}],
         }
+        folder.mkdir(exist_ok=True)
         (folder / "kubeconfig").write_text(yaml.safe_dump(config))
         return Handler(
             argparse.Namespace(
@@ -133,7 +164,7 @@ class Kubelet:
                 bind="127.0.0.1",
                 port=0,
                 health_port=0,
-                node_name="n1",
+                node_name=node,
                 pod_name="",
                 state_dir=folder / "state",
                 pods_dir=self.pods,
@@ -143,11 +174,16 @@ class Kubelet:
         )
 
     async def certificates(self) -> None:
-        pair = issue_server(self.ca, [names.HANDLER_APP], DAY)
-        data = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": self.ca.certificate}
-        encoded = {key: base64.b64encode(one).decode() for key, one in data.items()}
-        metadata = {"name": names.HANDLER_SECRET, "namespace": "kubevirt"}
-        await self.client.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded})
+        pairs = {
+            names.HANDLER_SECRET: issue_server(self.ca, [names.HANDLER_APP], DAY),
+            HANDLER_CLIENT_SECRET: issue_client(self.ca, HANDLER_CLIENT_NAME, DAY),
+        }
+        for name, pair in pairs.items():
+            data = {"tls.crt": pair.certificate, "tls.key": pair.key, "ca.crt": self.ca.certificate}
+            encoded = {key: base64.b64encode(one).decode() for key, one in data.items()}
+            metadata = {"name": name, "namespace": "kubevirt"}
+            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": encoded}
+            await self.client.create(SECRETS, secret)
 
     def client_context(self, pair: Pair) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self.ca.certificate.decode())

@@ -324,8 +324,8 @@ def test_keys_and_passwords_go_into_secrets_of_the_machine(virtctl: Virtctl, cli
     ("arguments", "words"),
     [
         ("vmexport create one --pvc=one", "VirtualMachineExport is not implemented by Polyvisor yet"),
-        ("migrate talk", "there is no live migration"),
-        ("evacuate-cancel vm talk", "there is no live migration"),
+        ("migrate talk", "a standalone installation has one node, and no other to move to"),
+        ("migrate-cancel talk", "no migration to cancel"),
         ("objectgraph talk", "objectgraph is not implemented by Polyvisor"),
         ("console nobody", '"nobody" not found'),
     ],

@@ -10,6 +10,7 @@ import yaml
 from polyvisor import __version__
 from polyvisor.api import names
 from polyvisor.api.endpoint_names import ENDPOINT_ACCOUNT_PREFIX, ENDPOINT_SECRET
+from polyvisor.api.migrations import HANDLER_CLIENT_SECRET
 from polyvisor.api.resources import REFUSED, RESOURCES, SUBRESOURCES_VERSIONS
 from polyvisor.controllers.certificates import roles
 from polyvisor.installation.render import CHART, ORDER, ValuesError, assignment, manifests, resource_of, to_yaml
@@ -121,7 +122,7 @@ def test_a_wrong_value_is_named(text: str, said: str) -> None:
 def test_a_component_may_read_its_own_secrets_alone() -> None:
     wanted = {
         "kubevirt-apiserver": {names.API_SECRET, names.API_CLIENT_SECRET},
-        "kubevirt-handler": {names.HANDLER_SECRET},
+        "kubevirt-handler": {names.HANDLER_SECRET, HANDLER_CLIENT_SECRET},
         "kubevirt-controller": set(),
         "kubevirt-endpoint": {ENDPOINT_SECRET},
         "kubevirt-operator": {names.CA_SECRET, *(role.secret for role in roles("kubevirt"))},

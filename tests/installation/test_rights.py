@@ -49,6 +49,10 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "kubevirt.io/virtualmachineinstances get": ("server/subresources_machines.py", "get(VMIS"),
         "kubevirt.io/virtualmachineinstances patch": ("server/evictions.py", "patch(VMIS"),
         "kubevirt.io/virtualmachineinstances list": ("server/webhooks.py", "list(VMIS"),
+        "kubevirt.io/virtualmachineinstancemigrations create": (
+            "server/subresources_migrations.py",
+            "create(MIGRATIONS",
+        ),
         "apps/controllerrevisions get": ("admission/instancetypes/sources.py", "CONTROLLER_REVISIONS"),
         "/persistentvolumeclaims get": ("server/subresources_dumps.py", "get(PVCS"),
         "hypervisor.kubevirt.io/hypervisorendpoints get": ("admission/endpoint_choice.py", "lookup(ENDPOINTS"),
@@ -130,6 +134,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "kubevirt.io/virtualmachines create": ("controllers/pools/controller.py", "create(VMS"),
         "kubevirt.io/virtualmachines delete": ("controllers/pools/controller.py", "delete(VMS"),
         "cdi.kubevirt.io/datavolumes patch": ("controllers/pools/claims.py", "DATAVOLUMES"),
+        **watched(*OWN_RUN, "kubevirt.io/virtualmachineinstancemigrations"),
         **watched(*OWN_RUN, "/pods", "/nodes", "/persistentvolumeclaims", "policy/poddisruptionbudgets"),
         "kubevirt.io/virtualmachines get": ("controllers/vm.py", "get(VMS"),
         "kubevirt.io/virtualmachines update": ("controllers/vm.py", "update(VMS"),
@@ -148,6 +153,12 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "kubevirt.io/virtualmachineinstancereplicasets/finalizers update": (
             "controllers/objects.py",
             "blockOwnerDeletion",
+        ),
+        "kubevirt.io/virtualmachineinstancemigrations create": ("controllers/evacuation.py", "create(MIGRATIONS"),
+        "kubevirt.io/virtualmachineinstancemigrations update": ("controllers/migration.py", "update(MIGRATIONS"),
+        "kubevirt.io/virtualmachineinstancemigrations/status update": (
+            "controllers/migration.py",
+            "update_status(MIGRATIONS",
         ),
         "cdi.kubevirt.io/datavolumes get": ("controllers/data_volumes.py", "_found(client, DATAVOLUMES"),
         "cdi.kubevirt.io/datavolumes create": ("controllers/data_volumes.py", "create(DATAVOLUMES"),
@@ -211,6 +222,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
     "kubevirt-handler": {
         **READERS,
         **watched("agent/agent.py", "Informer(", "kubevirt.io/virtualmachineinstances", "/pods"),
+        "kubevirt.io/virtualmachineinstances get": ("agent/live/migration_target.py", "get(VMIS"),
         "kubevirt.io/virtualmachineinstances update": ("agent/vmi.py", "update_status(VMIS"),
         "/persistentvolumeclaims get": ("agent/platform/pod_machines.py", "_client, PVCS"),
         "/nodes get": ("agent/node/real_node.py", "get(NODES"),
@@ -251,8 +263,8 @@ def leads(name: str) -> dict[str, tuple[str, str]]:
 
 
 API_PAIR, CLIENT_PAIR = "kubevirt-virt-api-certs", "kubevirt-virt-api-client-certs"
-HANDLER_PAIR = "kubevirt-virt-handler-server-certs"
-PAIRS = ("kubevirt-ca", API_PAIR, CLIENT_PAIR, HANDLER_PAIR, ENDPOINT_SECRET)
+HANDLER_PAIR, HANDLER_CLIENT_PAIR = "kubevirt-virt-handler-server-certs", "kubevirt-virt-handler-certs"
+PAIRS = ("kubevirt-ca", API_PAIR, CLIENT_PAIR, HANDLER_PAIR, HANDLER_CLIENT_PAIR, ENDPOINT_SECRET)
 OWN: dict[str, dict[str, tuple[str, str]]] = {
     "kubevirt-apiserver": {
         **watched("server/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
@@ -286,7 +298,7 @@ OWN: dict[str, dict[str, tuple[str, str]]] = {
     },
     "kubevirt-handler": {
         **watched("agent/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),
-        **followed(HANDLER_PAIR),
+        **followed(HANDLER_PAIR, HANDLER_CLIENT_PAIR),
     },
     "kubevirt-endpoint": {
         **watched(f"{HOSTS}/cluster/process.py", "Informer(client, KUBEVIRTS", "kubevirt.io/kubevirts"),

@@ -60,6 +60,8 @@ def state_of(told: State) -> State:
     state: State = {"state": told["state"]} if told.get("state") in STATES else {}
     if isinstance(reason := told.get("reason"), str):
         state["reason"] = reason[:MAX_TEXT]
+    if isinstance(moving := told.get("moving"), str):
+        state["moving"] = moving[:MAX_TEXT]
     for key in ("since", "id"):
         if isinstance(value := told.get(key), int | float) and abs(value) < 1 << 53:
             state[key] = value

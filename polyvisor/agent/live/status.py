@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polyvisor.agent.guests.guestinfo import merged
 from polyvisor.agent.link.launcher_messages import State
+from polyvisor.agent.live.movable import Blocker, copied
 from polyvisor.agent.network import multus
 from polyvisor.agent.network.plan import Card, reachable
 from polyvisor.api import Obj, conditions
 from polyvisor.api.conditions import drop_condition as drop_condition
 from polyvisor.api.conditions import has_condition as has_condition
+from polyvisor.api.migrations import BLOCK, LIVE
 from polyvisor.api.names import COMPUTE_CONTAINER, FINAL_PHASES, NODE_TROUBLES, Phase, Reason, VmiCondition
 from polyvisor.api.reading import nested
 from polyvisor.api.times import moment, stamp
@@ -51,11 +53,18 @@ def take_over(status: Obj) -> None:
 
 
 def running(
-    vmi: Obj, state: State, hello: Mapping[str, Any], driver: Driver, found: Mapping[str, Any], not_ready: str = ""
+    vmi: Obj,
+    state: State,
+    hello: Mapping[str, Any],
+    driver: Driver,
+    found: Mapping[str, Any],
+    not_ready: str = "",
+    blockers: Sequence[Blocker] | None = None,
 ) -> Obj:
     """Return the status of a machine whose domain exists.
 
-    ``found`` is what was read off it, empty if nothing was; ``not_ready`` is why its probe has it that it is not ready.
+    ``found`` is what was read off it, empty if nothing was; ``not_ready`` is why its probe has it that it is not ready;
+    ``blockers`` are what keeps it on its node, None if that was not looked at.
     """
     status: Obj = copy.deepcopy(vmi.get("status") or {})
     take_over(status)
@@ -76,8 +85,10 @@ def running(
     for key, value in (("version", hello.get("hypervisorVersion")), ("libvirtVersion", hello.get("libvirtVersion"))):
         if value:
             hypervisor[key] = str(value)[:64]
-    message = f"{driver.title} machines cannot be moved yet"
-    set_condition(status, VmiCondition.LIVE_MIGRATABLE, "False", Reason.NOT_MIGRATABLE, message)
+    if blockers is not None:
+        _movable(status, blockers)
+        status["migrationMethod"] = BLOCK if copied(vmi) else LIVE
+        status["migrationTransport"] = "Unix"
     if hypervisor.get("virtType") in driver.emulated_virt_types:
         message = (
             "the CPU is emulated in software, because the node offers nothing better and the configuration allows it"
@@ -88,6 +99,19 @@ def running(
         if field in found:  # even if it is empty: the last volume may have gone
             status[field] = found[field]
     return status
+
+
+def _movable(status: Obj, blockers: Sequence[Blocker]) -> None:
+    """Write whether a machine can be moved, and whether its disks alone would let it; all reasons in one message."""
+    for type_, relevant in (
+        (VmiCondition.LIVE_MIGRATABLE, blockers),
+        (VmiCondition.STORAGE_LIVE_MIGRATABLE, [one for one in blockers if not one.storage]),
+    ):
+        if relevant:
+            message = "; ".join(one.message for one in relevant)
+            set_condition(status, type_, "False", relevant[0].reason, message)
+        else:
+            set_condition(status, type_, "True")
 
 
 def hypervisor_gone(status: Obj, message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from polyvisor.agent.images.store import ImageStore
 from polyvisor.agent.launchers.processes import Launchers
-from polyvisor.agent.link.connection import LauncherError
+from polyvisor.agent.link.connection import LauncherError, Link
 from polyvisor.agent.network.pods import Networks
 from polyvisor.agent.node.cpus import CpuSource
 from polyvisor.agent.node.prober import Prober
@@ -19,6 +19,7 @@ from polyvisor.agent.seam import MachinePlatform
 from polyvisor.agent.settings import Settings
 from polyvisor.agent.storage.claims import ClaimKeeper
 from polyvisor.agent.storage.sources import Places
+from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
 
@@ -45,6 +46,8 @@ class Parts:
     """Called with a launcher's id when it came, went or told something."""
     look: Callable[[str], None]
     """Looks at the machine with this uid soon."""
+    moved: Callable[[Obj, Obj, Link], Awaitable[bool]]
+    """Sees to a launcher that a machine has left, or is to come into; returns whether it is such a one."""
     address: Callable[[], str]
     """Gives the node's address."""
 

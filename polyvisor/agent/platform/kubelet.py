@@ -43,6 +43,7 @@ class Kubelet:
             parts.vmis,
             look=parts.look,
             seeded=self._images.seeded if self._images else _as_it_is,
+            moved=parts.moved,
         )
 
     def _uid_of(self, id_: str) -> str:

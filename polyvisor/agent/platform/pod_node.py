@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from polyvisor.agent.backoff import StepBackoff
@@ -54,7 +54,9 @@ class PodNode:
         *,
         look: Callable[[str], None],
         seeded: Callable[[Driver, Obj, LauncherPlan], LauncherPlan] = lambda _driver, _pod, plan: plan,
+        moved: Callable[[Obj, Obj, Link], Awaitable[bool]] | None = None,
     ) -> None:
+        """``moved`` sees to launchers between which a machine moves, and returns whether one was such."""
         self._events = events
         self._registry = registry
         self._launchers = launchers
@@ -62,6 +64,7 @@ class PodNode:
         self._vmis = vmis
         self._look = look
         self._seeded = seeded
+        self._moved = moved or _not_moved
         self._backoff = StepBackoff()
         self._expected: dict[tuple[str, bool], float] = {}
         self.queue: WorkQueue[str] = WorkQueue()
@@ -113,6 +116,8 @@ class PodNode:
             self._backoff.worked(id_)
             self._forget(id_)
             self._look(owner_uid(pod))
+        if vmi is not None and await self._moved(vmi, pod, link):
+            return None
         phase = ((vmi or {}).get("status") or {}).get("phase")
         deadline = pod_deadline(pod)
         if deadline is not None and link.active:
@@ -158,6 +163,10 @@ class PodNode:
     def _forget(self, id_: str) -> None:
         for runs in (False, True):
             self._expected.pop((id_, runs), None)
+
+
+async def _not_moved(_vmi: Obj, _pod: Obj, _link: Link) -> bool:
+    return False
 
 
 def compute_ended(pod: Obj) -> bool:

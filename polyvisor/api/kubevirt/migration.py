@@ -6,6 +6,7 @@ Written by tools/generate_types.py from the tables in tools/data; change those.
 from pydantic import Field
 
 from polyvisor.api.base import Int32, Int64, Model, Quantity, Time
+from polyvisor.api.core.meta import ObjectMeta
 from polyvisor.api.kubevirt.storage import PersistentVolumeClaimInfo
 
 
@@ -175,3 +176,64 @@ class VirtualMachineInstanceMigrationState(Model):
     target_persistent_state_pvc_name: str | None = None
     target_pod: str | None = None
     target_state: VirtualMachineInstanceMigrationTargetState | None = None
+
+
+class VirtualMachineInstanceMigrationTarget(Model):
+    """``VirtualMachineInstanceMigrationTarget`` of KubeVirt's API."""
+
+    migration_id: str
+
+
+class VirtualMachineInstanceMigrationSource(Model):
+    """``VirtualMachineInstanceMigrationSource`` of KubeVirt's API."""
+
+    connect_url: str
+    migration_id: str
+
+
+class VirtualMachineInstanceMigrationSpec(Model):
+    """``VirtualMachineInstanceMigrationSpec`` of KubeVirt's API."""
+
+    added_node_selector: dict[str, str] | None = None
+    priority: str | None = None
+    receive: VirtualMachineInstanceMigrationTarget | None = None
+    send_to: VirtualMachineInstanceMigrationSource | None = None
+    vmi_name: str | None = None
+
+
+class VirtualMachineInstanceMigrationCondition(Model):
+    """``VirtualMachineInstanceMigrationCondition`` of KubeVirt's API."""
+
+    last_probe_time: str | None = None
+    last_transition_time: str | None = None
+    message: str | None = None
+    reason: str | None = None
+    status: str
+    type: str
+
+
+class VirtualMachineInstanceMigrationPhaseTransitionTimestamp(Model):
+    """``VirtualMachineInstanceMigrationPhaseTransitionTimestamp`` of KubeVirt's API."""
+
+    phase: str | None = None
+    phase_transition_timestamp: Time | None = None
+
+
+class VirtualMachineInstanceMigrationStatus(Model):
+    """``VirtualMachineInstanceMigrationStatus`` of KubeVirt's API."""
+
+    conditions: list[VirtualMachineInstanceMigrationCondition] | None = None
+    migration_state: VirtualMachineInstanceMigrationState | None = None
+    phase: str | None = None
+    phase_transition_timestamps: list[VirtualMachineInstanceMigrationPhaseTransitionTimestamp] | None = None
+    synchronization_addresses: list[str] | None = None
+
+
+class VirtualMachineInstanceMigration(Model):
+    """One live migration of one instance to another node."""
+
+    api_version: str | None = None
+    kind: str | None = None
+    metadata: ObjectMeta | None = None
+    spec: VirtualMachineInstanceMigrationSpec
+    status: VirtualMachineInstanceMigrationStatus | None = None

@@ -23,7 +23,7 @@ from polyvisor.drivers.enlightenments import add_enlightenments
 from polyvisor.drivers.qemu.addresses import USB_PORTS, write_addresses
 from polyvisor.drivers.qemu.limits import LIMITS, RULES
 from polyvisor.drivers.qemu.overrides import add_discard_granularity, move_discard_granularity
-from polyvisor.drivers.qemu.plan import VSOCK, launcher_plan
+from polyvisor.drivers.qemu.plan import INCOMING, VSOCK, launcher_plan
 from polyvisor.drivers.qemu.table import FEATURES
 from polyvisor.drivers.uris import UriScheme
 from polyvisor.machine import Vcpus
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 EMULATED = "qemu"
 WITH_THREADS = "Nehalem"
 FIRMWARE = "/usr/share/qemu/firmware"
+ARGUMENTS = "http://libvirt.org/schemas/domain/qemu/1.0"
+COMMAND_LINE = f"{{{ARGUMENTS}}}commandline"
 PROGRAMS = tuple(f"{folder}/qemu-system-{os.uname().machine}" for folder in ("/usr/local/bin", "/usr/bin"))
 
 
@@ -130,6 +132,15 @@ class QemuDriver(Driver):
     def generalize(self, domain: _Element) -> None:
         """Put the properties that were written past libvirt where newer versions of it have them."""
         move_discard_granularity(domain)
+
+    def receive(self, domain: _Element) -> None:
+        """Have QEMU wait for the state of a domain that moves, by arguments that libvirt passes on."""
+        for former in domain.findall(COMMAND_LINE):
+            domain.remove(former)
+        line = domain.makeelement(COMMAND_LINE, nsmap={"qemu": ARGUMENTS})
+        for value in INCOMING:
+            line.append(line.makeelement(f"{{{ARGUMENTS}}}arg", {"value": value}))
+        domain.append(line)
 
     def recognizes(self, domain: _Element) -> str:
         """Leave domains that name the program of another hypervisor which uses KVM, too."""

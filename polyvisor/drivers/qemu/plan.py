@@ -61,6 +61,41 @@ FORWARD = {
     "answered": r"TCP\[ESTABLISHED\]\s+\d+\s+127\.0\.0\.1\s+{local}\s",
     "close": "hostfwd_remove host{alias} tcp:127.0.0.1:{local}",
 }
+MOVE = {
+    "call": "libvirt_qemu.qemuMonitorCommand",
+    "events": "libvirt_qemu.qemuMonitorEventRegister",
+    "event": "MIGRATION",
+    "receiving": '{"execute": "migrate-set-capabilities", "arguments": {"capabilities": ['
+    '{"capability": "events", "state": true}, {"capability": "late-block-activate", "state": true}]}}',
+    "receive": '{"execute": "migrate-incoming", "arguments": {"uri": "unix:@socket@"}}',
+    "sending": '{"execute": "migrate-set-capabilities", "arguments": {"capabilities": ['
+    '{"capability": "events", "state": true}, {"capability": "return-path", "state": true},'
+    ' {"capability": "auto-converge", "state": @converge@},'
+    ' {"capability": "pause-before-switchover", "state": @holds@}]}}',
+    "limits": '{"execute": "migrate-set-parameters", "arguments":'
+    ' {"max-bandwidth": @bandwidth@, "downtime-limit": @downtime@}}',
+    "send": '{"execute": "migrate", "arguments": {"uri": "unix:@socket@"}}',
+    "look": '{"execute": "query-migrate"}',
+    "cancel": '{"execute": "migrate_cancel"}',
+    "go-on": '{"execute": "migrate-continue", "arguments": {"state": "pre-switchover"}}',
+    "disks": '{"execute": "query-block"}',
+    "serve": '{"execute": "nbd-server-start", "arguments": {"addr": {"type": "unix", "data": {"path": "@socket@"}}}}',
+    "export": '{"execute": "block-export-add", "arguments": {"type": "nbd", "id": "@name@", "name": "@name@",'
+    ' "node-name": "@node@", "writable": true}}',
+    "withdraw": '{"execute": "nbd-server-stop"}',
+    "attach-copy": '{"execute": "blockdev-add", "arguments": {"driver": "nbd", "node-name": "to-@number@",'
+    ' "server": {"type": "unix", "path": "@socket@"}, "export": "@name@"}}',
+    "copy": '{"execute": "blockdev-mirror", "arguments": {"job-id": "copy-@number@", "device": "@node@",'
+    ' "target": "to-@number@", "sync": "top", "copy-mode": "write-blocking"}}',
+    "jobs": '{"execute": "query-block-jobs"}',
+    "end-copy": '{"execute": "block-job-cancel", "arguments": {"device": "copy-@number@", "force": @force@}}',
+    "detach-copy": '{"execute": "blockdev-del", "arguments": {"node-name": "to-@number@"}}',
+}
+"""Commands of QEMU's monitor (docs/interop/qemu-qmp-ref) by which a domain's state leaves or comes. With return-path
+the source's migration is over only once the target has all of it; with late-block-activate the target takes its disks
+when its guest goes on, and not before. Disks on the node are mirrored by NBD; the source stands still before the last
+of its state (pause-before-switchover) until they are alike."""
+INCOMING = ("-incoming", "defer")
 SHARE = (
     "/usr/lib/qemu/virtiofsd",
     "--socket-path={socket}",
@@ -112,6 +147,7 @@ def launcher_plan(folder: Path, scratch: Path | None) -> LauncherPlan:
         strays=("root/lib/qemu/qmp-",),
         shutdown=("acpi",),
         forward=FORWARD,
+        move=MOVE,
         agent="libvirt_qemu.qemuAgentCommand",
         keeps={"tpm": "root/lib/swtpm/{uuid}", "firmware": "root/lib/qemu/nvram"},
         share=SHARE,

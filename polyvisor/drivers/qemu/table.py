@@ -165,11 +165,14 @@ FEATURES: dict[str, Support] = {
     **_yes("graphics", source=f"{COMMAND} qemuBuildGraphicsCommandLine"),
     **_yes("balloon", source=f"{COMMAND} qemuBuildMemballoonCommandLine"),
     **yes(f"{DRIVER} qemuDomainCoreDumpWithFormat (memory only)", "lifecycle.memory-dump"),
+    **yes(
+        "libvirt 9.0.0 src/libvirt-qemu.c virDomainQemuMonitorCommand; QEMU 7.2 migration/migration.c qmp_migrate",
+        "lifecycle.live-migration",
+    ),
     **no(
         f"{DRIVER} qemuHypervisorDriver (libvirt has it)",
         "QEMU can, and Polyvisor does not do it yet",
         "lifecycle.save",
-        "lifecycle.live-migration",
         "lifecycle.hotplug.cpu",
         "lifecycle.hotplug.memory",
     ),

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from polyvisor.agent.live import status
+from polyvisor.agent.live.movable import ON_ENDPOINT
 from polyvisor.agent.network.guests import Address, is_local, may_be
 from polyvisor.agent.platform.endpoint import rendering
 from polyvisor.agent.platform.endpoint.inventory import Domain, HostInfo
@@ -49,7 +50,7 @@ def running(vmi: Obj, domain: Domain, driver: Driver, found: Obj, host: HostInfo
     if host is not None:
         hello = {"hypervisorVersion": host.hypervisor_version, "libvirtVersion": host.libvirt_version}
     state = {"state": "paused" if domain.state == "paused" else "running", "reason": ""}
-    new = status.running(vmi, state, hello, driver, found)
+    new = status.running(vmi, state, hello, driver, found, blockers=(ON_ENDPOINT,))
     status.drop_condition(new, VmiCondition.HYPERVISOR_AVAILABLE)
     bound(new, endpoint, domain)
     return new
