@@ -17,7 +17,7 @@ from polyvisor.kube.client import KubeClient
 from polyvisor.process.handlers import PORT, SECONDS, AgentAddress, HandlerError, Peers, agent_address
 from polyvisor.server.node import ByteStream, NodeError
 
-__all__ = ["SECONDS", "RemoteNode", "find_agent"]
+__all__ = ["PORT", "SECONDS", "RemoteNode", "find_agent"]
 Obj = dict[str, Any]
 
 
