@@ -16,7 +16,7 @@ from polyvisor.agent.errors import ImageError
 from polyvisor.agent.files import safepath
 from polyvisor.agent.images import unpack
 from polyvisor.agent.images.registry import Registries
-from polyvisor.agent.images.store import ImageStore
+from polyvisor.agent.images.store import _TMP, ImageStore
 from polyvisor.agent.images.unpack import MAX_DEPTH, Unpacker
 
 from ..conftest import folder, link, member, tar
@@ -73,9 +73,9 @@ def test_a_sweep_goes_past_what_cannot_be_removed(
 ) -> None:
     cache = tmp_path / "cache"
     cache.mkdir(exist_ok=True)
-    deep(cache / f"{store._TMP}deep")
-    (cache / f"{store._TMP}stuck").mkdir()
-    (cache / f"{store._TMP}zz").mkdir()
+    deep(cache / f"{_TMP}deep")
+    (cache / f"{_TMP}stuck").mkdir()
+    (cache / f"{_TMP}zz").mkdir()
     remove = safepath.remove
 
     def stuck(parent: int, name: str) -> None:
@@ -87,7 +87,7 @@ def test_a_sweep_goes_past_what_cannot_be_removed(
     with caplog.at_level(logging.ERROR):
         store.sweep()
         Registries(cache).sweep()
-    assert [path.name for path in cache.iterdir()] == [f"{store._TMP}stuck"]
+    assert [path.name for path in cache.iterdir()] == [f"{_TMP}stuck"]
     assert "cannot be removed" in caplog.text
 
 
