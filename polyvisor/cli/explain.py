@@ -15,10 +15,21 @@ from polyvisor.admission import AdmissionContext, admit
 from polyvisor.admission.explanation import DriverVerdict, Explanation, Fit, filled_in
 from polyvisor.admission.explanation import explain as judge
 from polyvisor.api import Obj
+from polyvisor.api.cluster_resources import PVS
 from polyvisor.api.names import CandidateVerdict
 from polyvisor.api.reading import nested
 from polyvisor.api.refused import why_not
-from polyvisor.api.resources import KUBEVIRTS, NODES, REPLICA_SETS, VMIS, VMS, Resource
+from polyvisor.api.resources import (
+    ENDPOINTS,
+    KUBEVIRTS,
+    NAMESPACES,
+    NODES,
+    PVCS,
+    REPLICA_SETS,
+    VMIS,
+    VMS,
+    Resource,
+)
 from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.manifests import Manifest, load
 from polyvisor.cli.output import Output, print_structured, say
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
     from polyvisor.cli.client import Client
     from polyvisor.drivers.base import Driver
     from polyvisor.placement import Placement
+    from polyvisor.placement.offers import Elsewhere
 
 KINDS = {resource.kind: resource for resource in (VMS, VMIS, REPLICA_SETS)}
 NAMED = 4
@@ -47,6 +59,8 @@ class Cluster:
     config: Obj
     nodes: list[Obj]
     client: Client
+    local: bool = False
+    """Whether it is the installation of this machine, which chooses endpoints for machines that name none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +127,9 @@ def _answer(manifest: Manifest, cluster: Cluster | None, lookup: Lookup) -> Answ
         if resource == REPLICA_SETS:
             spec = spec["template"]["spec"]
         config = KubeVirtConfiguration.model_validate(cluster.config)
-        placement = place(VirtualMachineInstanceSpec.model_validate(spec), config, cluster.nodes, registry())
+        beside = _beside(cluster, obj["metadata"]["namespace"], spec)
+        parsed = VirtualMachineInstanceSpec.model_validate(spec)
+        placement = place(parsed, config, cluster.nodes, registry(), beside=beside)
     return Answer(manifest, explanation, placement)
 
 
@@ -129,7 +145,21 @@ def _cluster(kubeconfig: Path) -> Cluster:
         try_again(client)  # the Node's report may be older than what the user has just installed
     kubevirts = client.get(f"/apis/{KUBEVIRTS.group}/{KUBEVIRTS.version}/{KUBEVIRTS.plural}").get("items") or [{}]
     config = nested(kubevirts[0], "spec").get("configuration") or {}
-    return Cluster(config, client.get(f"/api/v1/{NODES.plural}").get("items") or [], client)
+    nodes = client.get(f"/api/v1/{NODES.plural}").get("items") or []
+    return Cluster(config, nodes, client, context.local)
+
+
+def _beside(cluster: Cluster, namespace: str, spec: Obj) -> Elsewhere:
+    """Return the endpoints that a machine may go to which names none."""
+    from polyvisor.placement.offers import NOWHERE, elsewhere
+
+    if not cluster.local:
+        return NOWHERE
+    look = cluster.client.get
+    space = _lookup((), cluster)(NAMESPACES, "", namespace) or {"metadata": {"name": namespace}}
+    claims = {one["metadata"]["name"]: one for one in look(PVCS.path(namespace)).get("items") or []}
+    volumes = {one["metadata"]["name"]: one for one in look(PVS.path()).get("items") or []}
+    return elsewhere(spec, space, look(ENDPOINTS.path()).get("items") or [], claims, volumes)
 
 
 def _lookup(manifests: Sequence[Manifest], cluster: Cluster | None) -> Lookup:
@@ -165,6 +195,10 @@ def _print(answer: Answer, output: Output) -> None:
         console.print(f"  warning: {warning}", markup=False, soft_wrap=True)
     if found.drivers:
         console.print(_table(answer))
+        for one in answer.placement.candidates if answer.placement else ():
+            if one.endpoint:
+                words = f"Endpoint {one.endpoint} ({one.driver}): {_in_cluster(one)}"
+                console.print(words, markup=False, soft_wrap=True)
         for verdict in found.drivers:
             here = verdict.driver.place is Place.LAUNCHER
             if here and verdict.allowed and verdict.fit is not Fit.UNSUPPORTED:
@@ -181,7 +215,8 @@ def _table(answer: Answer) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    cluster = {c.driver: c for c in answer.placement.candidates} if answer.placement else {}
+    candidates = answer.placement.candidates if answer.placement else ()
+    cluster = {c.driver: c for c in candidates if not c.endpoint}
     table = Table(box=box.SIMPLE, pad_edge=False)
     titles = ["DRIVER", "VERDICT", *(["IN THIS CLUSTER"] if cluster else []), "WHY", "CHANGES"]
     for title in titles:

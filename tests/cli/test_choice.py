@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polyvisor.api.resources import ENDPOINTS, NODES
 from polyvisor.cli.app import run
+from polyvisor.cli.client import MERGE, Client
 from polyvisor.drivers import registry
 from polyvisor.drivers.features import FEATURES
+from polyvisor.kube.config import from_kubeconfig
 from tests.cli.conftest import Server
 
+PLAIN = """
+apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {name: plain, namespace: default}
+spec:
+  hypervisor: {driver: qemu}
+  domain: {devices: {}, memory: {guest: 64Mi}}
+"""
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MACHINE = """
 kind: ConfigMap
@@ -141,6 +152,35 @@ def test_nodes_count_against_a_cluster(server: Server, manifest: Path, capsys: p
     assert machine["placement"]["candidates"][0]["verdict"] == "NoNode"
     assert run(["explain", str(manifest), "--against", str(server.kubeconfig)]) == 3
     assert "NoNode" in capsys.readouterr().out
+
+
+def test_an_endpoint_that_fits_is_told_where_no_node_does(
+    server: Server, manifest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYVISOR_STATE_DIR", str(server.root))
+    monkeypatch.setattr("polyvisor.cli.drivers.try_again", lambda _: None)
+    client = Client(from_kubeconfig(server.kubeconfig))
+    networks = [{"name": "pod", "network": "lan"}]
+    spec = {"uri": "qemu:///system", "allowedNamespaces": {"selector": {}}, "networks": networks}
+    metadata = {"name": "rack4"}
+    endpoint = {"apiVersion": "hypervisor.kubevirt.io/v1alpha1", "kind": "HypervisorEndpoint", "metadata": metadata}
+    prefix = "hypervisor.kubevirt.io/"
+    labels = {f"{prefix}endpoint": "rack4", f"{prefix}qemu": "true", f"{prefix}qemu.kvm": "true"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "endpoint-rack4", "labels": labels}}
+    client.request("POST", ENDPOINTS.path(), {**endpoint, "spec": spec})
+    client.request("POST", NODES.path(), node)
+    try:
+        manifest.write_text(PLAIN)
+        assert run(["explain", str(manifest), "--against", str(server.kubeconfig)]) == 0
+        assert "Endpoint rack4 (qemu): Chosen" in capsys.readouterr().out
+        closed = {"spec": {"networks": None}}
+        client.request("PATCH", ENDPOINTS.path(name="rack4"), closed, content_type=MERGE)
+        assert run(["explain", str(manifest), "--against", str(server.kubeconfig)]) == 3
+        assert "Endpoint rack4 (qemu): NoNode: endpoint rack4 maps no network 'pod'" in capsys.readouterr().out
+    finally:
+        client.request("DELETE", NODES.path(name="endpoint-rack4"))
+        client.request("DELETE", ENDPOINTS.path(name="rack4"))
+        client.close()
 
 
 @pytest.mark.parametrize(
