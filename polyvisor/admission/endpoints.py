@@ -22,6 +22,7 @@ MAX_NAME = 63 - len("endpoint-")
 """Characters of an endpoint's name: the name of its Node, which is also a label's value, is made of it."""
 POD_NETWORK = "pod"
 _HOST_NAME = re.compile(r"[^\x00-\x1f\x7f/]{1,255}")
+_FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}")
 _CERTIFICATES = re.compile(rb"(\s*-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----)+\s*")
 
 
@@ -84,6 +85,15 @@ def _wanted(uri: ConnectionUri, scheme: UriScheme) -> str:
 
 
 def _authorities(tls: Obj, uri: ConnectionUri, scheme: UriScheme, found: Findings) -> None:
+    pinned = tls.get("fingerprint")
+    if isinstance(pinned, str) and pinned:
+        if not scheme.pinned:
+            found.add("spec.tls.fingerprint", f"has no effect on {scheme.name} connections; use spec.tls.caBundle")
+        elif not _FINGERPRINT.fullmatch(pinned):
+            message = f"found {pinned[:100]!r}; accepted: the SHA-256 of a certificate, 32 pairs of digits with colons"
+            found.add("spec.tls.fingerprint", message)
+        elif tls.get("insecure") == "Allow":
+            found.add("spec.tls.insecure", "Allow switches off what spec.tls.fingerprint asks for; leave one out")
     bundle = tls.get("caBundle")
     if not isinstance(bundle, str):
         return

@@ -287,6 +287,7 @@ DESCRIPTIONS = {
     "EndpointTLS": {
         "": "How the host's TLS certificate is verified.",
         "caBundle": "PEM certificates of the authorities that may sign the host's certificate, encoded in base64.",
+        "fingerprint": "SHA-256 of the certificate of a host that libvirt cannot be told to trust, 32 pairs of digits.",
         "insecure": "Never, the default, or Allow: accept a connection without encryption or verification.",
     },
     "EndpointNamespaces": {

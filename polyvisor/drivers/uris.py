@@ -72,6 +72,8 @@ class UriScheme:
     parameters: Mapping[str, str] = field(default_factory=dict)
     host: bool = False
     insecure: Mapping[str, str] = field(default_factory=dict)
+    pinned: bool = False
+    """Whether a host can be known by its certificate's fingerprint: it answers by HTTPS at the URI's port, or 443."""
     """Values of parameters that switch encryption off: name -> value."""
     unverified: Mapping[str, str] = field(default_factory=dict)
     """Parameters with which the driver's own protocol does not verify the host: name -> value."""

@@ -46,6 +46,17 @@ def test_a_whole_endpoint_is_accepted() -> None:
     assert refused(obj) == {}
 
 
+def test_a_host_s_certificate_may_be_known_by_its_fingerprint_where_libvirt_trusts_by_authorities_alone() -> None:
+    pin = ":".join(["aB"] * 32)
+    assert refused(endpoint("esx://root@h/", tls={"fingerprint": pin})) == {}
+    found = refused(endpoint("esx://root@h/", tls={"fingerprint": pin[:-1]}))["spec.tls.fingerprint"]
+    assert "32 pairs of digits with colons" in found
+    both = refused(endpoint("esx://root@h/", tls={"fingerprint": pin, "insecure": "Allow"}))
+    assert "leave one out" in both["spec.tls.insecure"]
+    for uri in ("qemu+tls://h/system", "hyperv://h/"):
+        assert "has no effect on" in refused(endpoint(uri, tls={"fingerprint": pin}))["spec.tls.fingerprint"]
+
+
 @pytest.mark.parametrize("uri", ["qemu:///system", "lxc:///system", "qemu+tls://host/system"])
 def test_credentials_may_be_left_out_where_none_are_needed(uri: str) -> None:
     assert refused(endpoint(uri, credentials=None)) == {}
@@ -100,7 +111,7 @@ def test_credentials_may_be_left_out_where_none_are_needed(uri: str) -> None:
         ({"capacity": {"cpu": 0}}, "spec.capacity.cpu", "found 0; an amount above 0"),
         ({"capacity": {"memory": "lots"}}, "spec.capacity.memory", "lots"),
         ({"sotrage": []}, "spec.sotrage", "storage"),
-        ({"tls": {"fingerprint": "aa"}}, "spec.tls.fingerprint", "unknown"),
+        ({"tls": {"fingerprint": "aa"}}, "spec.tls.fingerprint", "has no effect on qemu connections"),
     ],
 )
 def test_a_mistake_is_one_message_at_its_place(spec: Obj, field: str, said: str) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ from polyvisor.agent.platform.endpoint import keeper
 from polyvisor.agent.platform.endpoint.link import HostError
 from polyvisor.agent.platform.endpoint.plan import Observed, status_of
 from polyvisor.api import Obj
-from polyvisor.api.cluster_resources import PVS
-from polyvisor.api.resources import ENDPOINTS, PVCS, VMIS
+from polyvisor.api.cluster_resources import PVS, STORAGE_CLASSES
+from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
+from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, PVCS, VMIS
 from polyvisor.cli.app import run
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.esx import EsxDriver
@@ -29,6 +33,7 @@ from tests.agent.platform.endpoint.conftest import drivers as drivers
 from tests.agent.platform.endpoint.conftest import watched as watched
 from tests.agent.platform.endpoint.world import World, installed, phase
 from tests.agent.platform.endpoint.world import condition as condition_of
+from tests.agent.web_server import Answer, web
 from tests.e2e.esx import PASSWORD, STORE, EsxHost, esx_host
 from tests.folders import short_folder
 
@@ -71,7 +76,8 @@ async def test_a_host_is_connected_and_its_datastores_and_domains_are_listed(esx
     assert [(pool["name"], pool["path"], pool["active"]) for pool in pools] == [(STORE, f"/vmfs/volumes/{STORE}", True)]
     volumes = (await watched.keeper.ask("volumes", pool=STORE))["volumes"]
     assert [(one["name"], one["path"], one["capacity"]) for one in volumes] == [(name, f"[{STORE}] {name}", 16 << 20)]
-    assert (await watched.keeper.ask("volume-names", pool=STORE))["names"] == [name]
+    named = (await watched.keeper.ask("volume-names", pool=STORE, prefix="theirs"))["volumes"]
+    assert [one["name"] for one in named] == [name]
     files = [path for path in watched.keeper.folder.rglob("*") if path.is_file()]
     assert [path for path in files if PASSWORD in path.read_text()] == []
     assert "warning" not in (watched.keeper.folder / "launcher.log").read_text()
@@ -84,6 +90,31 @@ async def test_a_host_that_is_not_verified_needs_the_administrators_word(esx: Es
     assert esx.logins == 0, "no password is sent to a host that is not the one that is meant"
     watched.keeper.update(esx.endpoint(), esx.secret())
     await watched.connected()
+
+
+def fingerprint(esx: EsxHost) -> str:
+    host, _, port = esx.address.partition(":")
+    found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, int(port))))).hexdigest()
+    return ":".join(found[i : i + 2] for i in range(0, len(found), 2))
+
+
+async def test_a_host_is_known_by_the_fingerprint_of_its_certificate(esx: EsxHost, watched: Watched) -> None:
+    right = await asyncio.to_thread(fingerprint, esx)
+    wrong = esx.endpoint(tls={"fingerprint": right.replace(right[:2], "00" if right[:2] != "00" else "11", 1)})
+    watched.start(wrong, esx.secret())
+    seen = await watched.failed("CertificateNotTrusted")
+    assert seen.failure is not None
+    assert right in seen.failure.message
+    assert esx.logins == 0, "no password is sent to a host that is not the one that is meant"
+    pinned = esx.endpoint(tls={"fingerprint": right.upper()})
+    watched.keeper.update(pinned, esx.secret())
+    seen = await watched.connected()
+    assert condition(pinned, seen, "Insecure") == ("False", "Secure")
+    url = f"https://{esx.address}/folder/x?dcPath=ha-datacenter&dsName={STORE}"
+    other = Access(f"esx://root@{esx.address}/?no_verify=1", "root", PASSWORD, ":".join(["00"] * 32))
+    with pytest.raises(Refused, match="which is not the one expected"):
+        await asyncio.to_thread(put, other, url, iter([b"x"]), 1)
+    assert not (esx.datastore / "x").exists()
 
 
 async def test_a_wrong_password_is_not_tried_again_until_the_secret_changes(esx: EsxHost, watched: Watched) -> None:
@@ -307,6 +338,30 @@ async def test_an_image_is_brought_to_the_datastore_once_and_each_machine_has_a_
         assert not copied.exists()
         assert image.stat().st_mtime_ns == brought
     assert len(list(esx.datastore.glob("polyvisor-image-*/*.whole.vmdk"))) == 1
+
+
+async def test_a_data_volume_is_brought_to_the_datastore_and_its_disk_fetched_from_there(
+    world: World, esx: EsxHost, tmp_path: Path
+) -> None:
+    made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "slow"}}
+    await world.client.create(STORAGE_CLASSES, {**made, "provisioner": ENDPOINT_CSI_DRIVER})
+    await world.add(mapped(esx), esx.secret())
+    size = {"requests": {"storage": "4Mi"}}
+    pvc = {"accessModes": ["ReadWriteOnce"], "storageClassName": "slow", "resources": size}
+    with web() as server:
+        server.answers["/disk.img"] = Answer(CONTENT)
+        spec = {"source": {"http": {"url": server.url("/disk.img")}}, "pvc": pvc}
+        whole = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "spec": spec}
+        volume = {**whole, "metadata": {"name": "data", "namespace": "default"}}
+        await world.client.create(DATAVOLUMES, volume)
+        await world.until(DATAVOLUMES, "data", lambda one: phase(one) == "Succeeded")
+    claim = await world.until(PVCS, "data", lambda one: phase(one) == "Bound")
+    name = f"polyvisor-pvc-{claim['metadata']['uid']}"
+    assert (esx.datastore / name / f"{name}-flat.vmdk").read_bytes() == CONTENT + bytes(2 << 20)
+    assert world.agent is not None
+    asked = ("default", "data", tmp_path / "fetched", lambda _: None, threading.Event())
+    assert await asyncio.to_thread(world.agent.fetch, *asked) == "raw"
+    assert (tmp_path / "fetched").read_bytes() == CONTENT + bytes(2 << 20)
 
 
 def test_an_upload_that_the_host_refuses_or_to_a_host_that_is_not_verified_says_so(esx: EsxHost) -> None:

@@ -101,6 +101,7 @@ class EndpointTLS(Model):
     """How the host's TLS certificate is verified."""
 
     ca_bundle: str | None = None
+    fingerprint: str | None = None
     insecure: Annotated[str | None, OneOf("Never", "Allow")] = None
 
 

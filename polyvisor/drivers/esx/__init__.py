@@ -29,7 +29,16 @@ DATACENTER = "ha-datacenter"
 """What a host that no vCenter manages calls its one datacenter."""
 OPTIONS = {"transport": "https|http", "vcenter": r"\*|[A-Za-z0-9.-]+", "auto_answer": "0|1"}
 SCHEMES = tuple(
-    UriScheme(name, ("",), paths, OPTIONS, host=True, insecure={"transport": "http"}, unverified={"no_verify": "1"})
+    UriScheme(
+        name,
+        ("",),
+        paths,
+        OPTIONS,
+        host=True,
+        insecure={"transport": "http"},
+        unverified={"no_verify": "1"},
+        pinned=True,
+    )
     for name, paths in (("esx", ("/", "")), ("vpx", ("/*",)))
 )
 

@@ -21,7 +21,7 @@ from polyvisor.launcher.endpoint.consoles import Consoles
 from polyvisor.launcher.endpoint.domains import Domains
 from polyvisor.launcher.endpoint.files import PrivateFiles
 from polyvisor.launcher.endpoint.guests import Guests
-from polyvisor.launcher.endpoint.https import Access
+from polyvisor.launcher.endpoint.https import Access, check
 from polyvisor.launcher.endpoint.networks import about
 from polyvisor.launcher.endpoint.owned import UNSUPPORTED, Refused, mark_of, owned
 from polyvisor.launcher.endpoint.owned import text_of as _text
@@ -90,12 +90,15 @@ class Host:
         uri = _text(asked, "uri")
         self._files.write(asked.get("files", {}))
         questions = Questions(asked.get("username"), asked.get("password"))
+        access = Access(uri, *questions.given, str(asked.get("fingerprint") or ""))
+        if access.fingerprint:  # libvirt cannot be told what to trust: it is compared before each connection
+            check(access)
         try:
             connection = libvirt.openAuth(uri, [questions.kinds, questions.answer, None], 0)
         finally:
             self._files.remove()  # keys and certificates were read
         self._connection, self._complete = connection, False
-        self._access = Access(uri, *questions.given)
+        self._access = access
         connection.registerCloseCallback(self._closed, None)
         with suppress(libvirt.libvirtError):  # a connection without a daemon has nobody to ask
             connection.setKeepAlive(KEEPALIVE_SECONDS, KEEPALIVE_COUNT)

@@ -6,6 +6,8 @@ The host is verified as libvirt verifies it: by the authorities of this machine,
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import http.client
 import ssl
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ class Access:
     uri: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
+    fingerprint: str = ""
+    """SHA-256 of the certificate that the host has to show, if it is known by that."""
 
     @property
     def user(self) -> str:
@@ -36,6 +40,38 @@ class Access:
     def verified(self) -> bool:
         """Whether the connection verifies its host."""
         return parse_qs(urlsplit(self.uri).query).get("no_verify", ["0"])[-1] != "1"
+
+
+def check(access: Access) -> None:
+    """Compare the certificate that a host shows with the fingerprint. Raises :class:`Refused`."""
+    parts = urlsplit(access.uri)
+    client = http.client.HTTPSConnection(parts.hostname or "", parts.port, context=_context(access), timeout=SECONDS)
+    try:
+        client.connect()
+        _compare(client, access)
+    except OSError as error:
+        raise Refused("connect", f"{parts.hostname} cannot be reached: {error}") from None
+    finally:
+        client.close()
+
+
+def _context(access: Access) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not access.verified:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _compare(client: http.client.HTTPSConnection, access: Access) -> None:
+    if not access.fingerprint:
+        return
+    shown = client.sock.getpeercert(binary_form=True) or b""
+    found = hashlib.sha256(shown).hexdigest()
+    if not hmac.compare_digest(found, access.fingerprint.replace(":", "").lower()):
+        pairs = ":".join(found[i : i + 2] for i in range(0, len(found), 2))
+        raise Refused(
+            "fingerprint", f"the host's certificate has the fingerprint {pairs}, which is not the one expected"
+        )
 
 
 def put(access: Access, url: str, pieces: Iterator[bytes], length: int) -> None:
@@ -80,14 +116,16 @@ def _begun(access: Access, method: str, url: str) -> tuple[http.client.HTTPSConn
     parts, host = urlsplit(url), urlsplit(access.uri).hostname or ""
     if parts.scheme != "https" or parts.hostname != host:
         raise Refused("bad-request", f"url: an https address of the host {host} is expected")
-    context = ssl.create_default_context()
-    if not access.verified:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     token = base64.b64encode(f"{access.user}:{access.password}".encode()).decode()
-    client = http.client.HTTPSConnection(host, parts.port, context=context, timeout=SECONDS)
+    client = http.client.HTTPSConnection(host, parts.port, context=_context(access), timeout=SECONDS)
     try:
+        client.connect()
+        _compare(client, access)
         client.putrequest(method, f"{parts.path}?{parts.query}")
         client.putheader("Authorization", f"Basic {token}")
+    except Refused:
+        client.close()
+        raise
     except (OSError, http.client.HTTPException) as error:
         client.close()
         raise Refused("connect", f"{host} cannot be reached: {error}") from None

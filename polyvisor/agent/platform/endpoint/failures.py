@@ -72,6 +72,13 @@ _PATTERNS: tuple[tuple[str, Aspect, str, str, bool], ...] = (
     ),
     (r"SSL (peer )?certificate|SSL certificate problem", "Authenticated", "CertificateNotTrusted", _CERTIFICATE, True),
     (r"usage does not permit", "Authenticated", "ClientCertificateInvalid", "Replace tls.crt and tls.key.", False),
+    (
+        r"certificate has the fingerprint",
+        "Authenticated",
+        "CertificateNotTrusted",
+        "Compare it with what the host's administrator says; then write it into spec.tls.fingerprint.",
+        True,
+    ),
     (r"TLS handshake failed", "Authenticated", "TLSHandshakeFailed", _CERTIFICATE, True),
     (
         r"[Cc]ould not resolve host|Unable to resolve address|Name or service not known",

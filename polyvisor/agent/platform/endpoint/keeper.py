@@ -275,6 +275,7 @@ class Keeper:
                 files=dict(login.files),
                 username=login.username,
                 password=login.password,
+                fingerprint=login.fingerprint,
             )
         except NoAnswer as error:
             await link.close()

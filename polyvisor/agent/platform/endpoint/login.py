@@ -62,6 +62,8 @@ class Login:
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     username: str = ""
     password: str = field(default="", repr=False)
+    fingerprint: str = ""
+    """SHA-256 of the certificate that the host has to show, where libvirt is not told what to trust."""
 
 
 def read_secret(endpoint: Obj, found: Obj | None) -> Secret | Failure:
@@ -121,7 +123,8 @@ def prepare(uri: ConnectionUri, scheme: UriScheme, spec: Obj, secret: Secret, fo
         lacking = [key for key, value in (("username", uri.user or username), ("password", password)) if not value]
         if lacking:
             return _lacking(lacking, secret, f"{scheme.name} connections")
-        return Login(uri.text(**(scheme.unverified if insecure else {})), {}, username, password)
+        pinned = str(tls.get("fingerprint") or "")
+        return Login(uri.text(**(scheme.unverified if insecure or pinned else {})), {}, username, password, pinned)
     return Login(uri.text(), {}, username, password)
 
 
