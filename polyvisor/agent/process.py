@@ -117,7 +117,7 @@ class Handler:
         shown.follow(believe)
         shown.shown_by(self._tls)
         with listen(self._options.bind, self._options.port) as listener:
-            web = WebServer(application(agent, agent.moves.target), listener, self._tls)
+            web = WebServer(application(agent, moves=agent.moves.target), listener, self._tls)
             await web.start()
             self.port = web.port
             self.health.has("server")

@@ -59,7 +59,7 @@ class Moves(Protocol):
         """Open a stream that takes a guest's ``state``, or one of its ``disk``s."""
 
 
-def application(machines: Machines, moves: Moves | None = None, further: Sequence[BaseRoute] = ()) -> ASGIApp:
+def application(machines: Machines, further: Sequence[BaseRoute] = (), moves: Moves | None = None) -> ASGIApp:
     """Return the server's application, with ``further`` routes for virt-api.
 
     ``moves`` takes in machines of other nodes, where there are any.

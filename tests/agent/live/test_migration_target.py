@@ -223,7 +223,7 @@ async def test_agents_ask_for_migrations_and_virt_api_for_all_else(peer: str, pa
         return {}
 
     both: Any = SimpleNamespace(ask=answers)
-    app = application(both, both)
+    app = application(both, moves=both)
 
     async def shown(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "state": {"peer": peer}}, receive, send)

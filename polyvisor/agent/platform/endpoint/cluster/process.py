@@ -164,9 +164,7 @@ class EndpointProcess:
         with listen(self._options.bind, self._options.port) as listener:
             doors = EndpointDoors()
             doors.agent = agent
-            web = WebServer(
-                application(EndpointMachines(agent, self._name), further=doors.routes()), listener, self._tls
-            )
+            web = WebServer(application(EndpointMachines(agent, self._name), doors.routes()), listener, self._tls)
             await web.start()
             self.health.has("server")
             try:
