@@ -115,7 +115,7 @@ def preflight(
         found += _devices(vm, source, target.driver)
     found += [*_firmware(vm), *_networks(vm, target), *_volumes(vm, sizes, available)]
     if snapshots:
-        what = f"{snapshots} snapshots that libvirt has of the domain stay with the old disks"
+        what = f"{snapshots} snapshots are of the disks before, and stay with them"
         found.append(Finding("snapshots", Outcome.LOST, what, "Copy what you need of them before the move."))
     if kept := annotations_of(vm).get(KEPT_ANNOTATION):
         what = f"what KubeVirt's API cannot express of the adopted domain: {kept}"[:500]

@@ -21,7 +21,7 @@ from polyvisor.api.names import FINAL_PHASES, Phase
 from polyvisor.api.quantity import format_quantity, whole
 from polyvisor.api.reading import annotations_of, nested, phase_of, read_status
 from polyvisor.api.resource import Resource
-from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, KUBEVIRTS, PVCS, VMIS, VMS
+from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, KUBEVIRTS, PVCS, SNAPSHOTS, VMIS, VMS
 from polyvisor.cli.client import Client, Obj
 from polyvisor.cli.context import Session
 from polyvisor.cli.endpoint_mapping import DOORS
@@ -158,7 +158,14 @@ def _size(client: Client, namespace: str, name: str) -> int:
 
 
 def _snapshots(client: Client, vm: Obj) -> int:
-    """Return how many snapshots libvirt has of the domain that was adopted; 0 where nobody can be asked."""
+    """Return how many VirtualMachineSnapshots there are of a machine, and libvirt's of a domain that was adopted."""
+    namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
+    listed = client.get(SNAPSHOTS.path(namespace)).get("items") or []
+    own = [one for one in listed if nested(one, "spec", "source").get("name") == name]
+    return len(own) + _of_domain(client, vm)
+
+
+def _of_domain(client: Client, vm: Obj) -> int:
     template = vm["spec"]["template"]
     endpoint = nested(template["spec"], "hypervisor").get("endpoint")
     uuid = annotations_of(template).get(ADOPT_ANNOTATION)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polyvisor.api import Obj
-from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, PVCS, VMIS, VMS
+from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, PVCS, SNAPSHOTS, VMIS, VMS
 from polyvisor.cli.client import MERGE, Client
 from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.errors import ApiError
@@ -119,9 +119,18 @@ def test_a_machine_gets_its_copies_and_keeps_the_old_claims(on_server: Cli, clie
 
 def test_a_dry_run_reports_and_changes_nothing(on_server: Cli, client: Client) -> None:
     before = client.get(VM)
+    for name, source in (("s1", "mover"), ("s2", "another")):
+        reference = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": source}
+        kind = {"apiVersion": "snapshot.kubevirt.io/v1beta1", "kind": "VirtualMachineSnapshot"}
+        snapshot = {**kind, "metadata": {"name": name}, "spec": {"source": reference}}
+        make(client, SNAPSHOTS.path("default"), snapshot)
     result: Result = on_server("move", "mover", "--to", "rack4", "--dry-run", "-o", "json")
     assert result.code == 0, result
-    found = {(one["subject"], one["outcome"]) for one in json.loads(result.out)["findings"]}
+    for name in ("s1", "s2"):
+        gone(client, SNAPSHOTS.path("default", name))
+    findings = json.loads(result.out)["findings"]
+    assert [one["message"][:12] for one in findings if one["subject"] == "snapshots"] == ["1 snapshots "]
+    found = {(one["subject"], one["outcome"]) for one in findings}
     assert {("driver", "changes"), ("bus", "stays"), ("volume", "stays")} <= found
     assert client.get(VM) == before
     assert client.get(DATAVOLUMES.path("default"))["items"] == []
