@@ -364,6 +364,27 @@ async def test_a_data_volume_is_brought_to_the_datastore_and_its_disk_fetched_fr
     assert (tmp_path / "fetched").read_bytes() == CONTENT + bytes(2 << 20)
 
 
+async def test_a_claim_of_this_machine_is_copied_into_the_datastore_as_a_move_does(world: World, esx: EsxHost) -> None:
+    made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "slow"}}
+    await world.client.create(STORAGE_CLASSES, {**made, "provisioner": ENDPOINT_CSI_DRIVER})
+    await world.add(mapped(esx), esx.secret())
+    folder = world.volumes / "default" / "here"
+    folder.mkdir(parents=True)
+    (folder / "disk.img").write_bytes(CONTENT)
+    size = {"requests": {"storage": "2Mi"}}
+    here = {"accessModes": ["ReadWriteOnce"], "resources": size}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": here}
+    await world.client.create(PVCS, {**claim, "metadata": {"name": "here", "namespace": "default"}})
+    spec = {"source": {"pvc": {"namespace": "default", "name": "here"}}, "pvc": {**here, "storageClassName": "slow"}}
+    whole = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "spec": spec}
+    await world.client.create(DATAVOLUMES, {**whole, "metadata": {"name": "there", "namespace": "default"}})
+    await world.until(DATAVOLUMES, "there", lambda one: phase(one) == "Succeeded")
+    copied = await world.until(PVCS, "there", lambda one: phase(one) == "Bound")
+    name = f"polyvisor-pvc-{copied['metadata']['uid']}"
+    assert (esx.datastore / name / f"{name}-flat.vmdk").read_bytes() == CONTENT
+    assert not list(world.volumes.parent.glob("e/filling/default/*"))
+
+
 def test_an_upload_that_the_host_refuses_or_to_a_host_that_is_not_verified_says_so(esx: EsxHost) -> None:
     url = EsxDriver().upload_url(f"esx://root@{esx.address}/", STORE, "polyvisor-a/polyvisor-a.vmdk")
     uri = f"esx://root@{esx.address}/"

@@ -249,3 +249,34 @@ def test_a_disk_that_the_file_system_cannot_hold(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not error.value.retry
+
+
+def taken(tmp_path: Path, content: bytes, format_: str, size: int = MIB) -> bytes:
+    with incoming(tmp_path, size) as into:
+        fetched = into.scratch / "fetched"
+        fetched.write_bytes(content)
+        into.take_as(fetched, format_)
+    assert [path.name for path in (tmp_path / "v" / "ns").iterdir()] == ["c"]
+    return (tmp_path / "v/ns/c/disk.img").read_bytes()
+
+
+def test_a_disk_of_a_host_is_taken_as_the_format_that_it_is_known_to_have(tmp_path: Path) -> None:
+    assert taken(tmp_path, image(tmp_path, "qcow2"), "qcow2") == RAW + bytes(MIB - len(RAW))
+    pretended = image(tmp_path, "qcow2")  # a guest wrote that on its raw disk
+    assert taken(tmp_path, pretended, "raw")[: len(pretended)] == pretended
+
+
+@pytest.mark.parametrize(
+    ("format_", "says"), [("raw", "ask for more storage"), ("qcow2", "is raw, and qcow2 is expected")]
+)
+def test_a_disk_of_a_host_that_is_another_or_too_large_is_refused(tmp_path: Path, format_: str, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        taken(tmp_path, RAW + bytes(2 * MIB), format_)
+
+
+def test_a_layer_above_another_file_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "below.img").write_bytes(RAW)
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", tmp_path / "below.img", tmp_path / "top"]
+    subprocess.run(command, check=True)
+    with pytest.raises(ImageError, match=r"reads other files|backing"):
+        taken(tmp_path, (tmp_path / "top").read_bytes(), "qcow2")

@@ -54,11 +54,14 @@ class World:
         self.images = images
         self._drivers = drivers
         self._folder = folder
+        self.volumes = folder / "volumes"
         self._task: asyncio.Task[None] | None = None
         self.agent: EndpointAgent | None = None
 
     async def start_agent(self) -> None:
-        self.agent = EndpointAgent(self.client, self._drivers, self._folder / "e", lambda: self.images)
+        self.agent = EndpointAgent(
+            self.client, self._drivers, self._folder / "e", lambda: self.images, volumes=self.volumes
+        )
         self.doors.agent = self.node.endpoints = self.agent
         self._task = asyncio.create_task(self.agent.run(), name="endpoint-agent")
 
