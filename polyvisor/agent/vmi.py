@@ -17,9 +17,8 @@ from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id, recorded
 from polyvisor.agent.launchers.processes import Launchers
 from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link
-from polyvisor.agent.live import cards, described, dumps, hotplug, media, render, status
+from polyvisor.agent.live import cards, described, dumps, hotplug, media, movable, render, status
 from polyvisor.agent.live.migration_source import Source
-from polyvisor.agent.live.movable import STANDALONE, Blocker, blockers
 from polyvisor.agent.live.power import power_down, vmi_deadline
 from polyvisor.agent.named import named
 from polyvisor.agent.network.pods import sources
@@ -258,7 +257,7 @@ class MachineAgent:
         joined = self._launchers.networks.joined(pod_id(pod))
         if joined is None:  # another agent did, whose work is seen through again
             joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)
-        kept = await self._kept(there, driver) if found else None
+        kept = await self._kept(there, driver) if found or not movable.is_told(vmi) else None
         new = status.running(there, link.state, link.hello, driver, found, self._not_ready(vmi), kept)
         for name, (reason, message) in carded.troubles.items() if carded else ():
             status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", reason, f"interface {name}: {message}")
@@ -272,8 +271,9 @@ class MachineAgent:
             return hotplug.LOOK_SECONDS
         return dumps.LOOK_SECONDS if dumps.waiting(new) else None
 
-    async def _kept(self, vmi: Obj, driver: Driver) -> list[Blocker]:
-        return blockers(vmi, driver, await self._platform.claims(vmi), STANDALONE if self.source is None else "")
+    async def _kept(self, vmi: Obj, driver: Driver) -> list[movable.Blocker]:
+        alone = movable.STANDALONE if self.source is None else ""
+        return movable.blockers(vmi, driver, await self._platform.claims(vmi), alone)
 
     async def _unfilled(self, claim: Obj) -> str:
         """Return why a claim does not hold yet what its DataVolume asks for, if it has one."""

@@ -154,7 +154,7 @@ def test_a_drain_moves_it(nodes: NodesCluster) -> None:
         "--ignore-daemonsets",
         "--delete-emptydir-data",
         "--pod-selector=kubevirt.io=virt-launcher",
-        "--timeout=150s",
+        "--timeout=100s",
     )
     nodes.kubectl("drain", source, *drain)
     assert status(nodes, "vmi", NAME)["nodeName"] != source

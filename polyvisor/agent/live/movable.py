@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyvisor.api import Obj
+from polyvisor.api.conditions import find_condition
 from polyvisor.api.migrations import PASSTHROUGH, USES_PASSTHROUGH, Blocked
-from polyvisor.api.names import Reason
+from polyvisor.api.names import Reason, VmiCondition
 from polyvisor.api.reading import annotations_of, devices_of, nested, read_status
 from polyvisor.api.volumes import claim_of, shared
 from polyvisor.domain.kept import state_claim
@@ -46,6 +47,11 @@ def blockers(vmi: Obj, driver: Driver, claims: Mapping[str, Obj], alone: str = "
     copies = "copy" in driver.launcher(Path()).move
     kept = [] if copies else [Blocker(Blocked.DISKS, STAYS.format(name), storage=True) for name in copied(vmi)]
     return [*found, *_volumes(vmi, claims), *kept, *_interfaces(vmi), *_devices(vmi)]
+
+
+def is_told(vmi: Obj) -> bool:
+    """Whether the status says what keeps a machine; one that ran before an upgrade says what held then."""
+    return find_condition(read_status(vmi), VmiCondition.STORAGE_LIVE_MIGRATABLE) is not None
 
 
 def copied(vmi: Obj) -> list[str]:
