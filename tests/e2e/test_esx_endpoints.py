@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import ssl
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from polyvisor.agent.platform.endpoint import keeper
 from polyvisor.agent.platform.endpoint.link import HostError
 from polyvisor.agent.platform.endpoint.plan import Observed, status_of
 from polyvisor.api import Obj
-from polyvisor.api.cluster_resources import PVS, STORAGE_CLASSES
-from polyvisor.api.node_names import ENDPOINT_CSI_DRIVER
-from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, PVCS, VMIS
+from polyvisor.api.cluster_resources import PVS
+from polyvisor.api.resources import ENDPOINTS, PVCS, VMIS
 from polyvisor.cli.app import run
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.esx import EsxDriver
@@ -33,7 +31,6 @@ from tests.agent.platform.endpoint.conftest import drivers as drivers
 from tests.agent.platform.endpoint.conftest import watched as watched
 from tests.agent.platform.endpoint.world import World, installed, phase
 from tests.agent.platform.endpoint.world import condition as condition_of
-from tests.agent.web_server import Answer, web
 from tests.e2e.esx import PASSWORD, STORE, EsxHost, esx_host
 from tests.folders import short_folder
 
@@ -338,51 +335,6 @@ async def test_an_image_is_brought_to_the_datastore_once_and_each_machine_has_a_
         assert not copied.exists()
         assert image.stat().st_mtime_ns == brought
     assert len(list(esx.datastore.glob("polyvisor-image-*/*.whole.vmdk"))) == 1
-
-
-async def test_a_data_volume_is_brought_to_the_datastore_and_its_disk_fetched_from_there(
-    world: World, esx: EsxHost, tmp_path: Path
-) -> None:
-    made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "slow"}}
-    await world.client.create(STORAGE_CLASSES, {**made, "provisioner": ENDPOINT_CSI_DRIVER})
-    await world.add(mapped(esx), esx.secret())
-    size = {"requests": {"storage": "4Mi"}}
-    pvc = {"accessModes": ["ReadWriteOnce"], "storageClassName": "slow", "resources": size}
-    with web() as server:
-        server.answers["/disk.img"] = Answer(CONTENT)
-        spec = {"source": {"http": {"url": server.url("/disk.img")}}, "pvc": pvc}
-        whole = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "spec": spec}
-        volume = {**whole, "metadata": {"name": "data", "namespace": "default"}}
-        await world.client.create(DATAVOLUMES, volume)
-        await world.until(DATAVOLUMES, "data", lambda one: phase(one) == "Succeeded")
-    claim = await world.until(PVCS, "data", lambda one: phase(one) == "Bound")
-    name = f"polyvisor-pvc-{claim['metadata']['uid']}"
-    assert (esx.datastore / name / f"{name}-flat.vmdk").read_bytes() == CONTENT + bytes(2 << 20)
-    assert world.agent is not None
-    asked = ("default", "data", tmp_path / "fetched", lambda _: None, threading.Event())
-    assert await asyncio.to_thread(world.agent.fetch, *asked) == "raw"
-    assert (tmp_path / "fetched").read_bytes() == CONTENT + bytes(2 << 20)
-
-
-async def test_a_claim_of_this_machine_is_copied_into_the_datastore_as_a_move_does(world: World, esx: EsxHost) -> None:
-    made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "slow"}}
-    await world.client.create(STORAGE_CLASSES, {**made, "provisioner": ENDPOINT_CSI_DRIVER})
-    await world.add(mapped(esx), esx.secret())
-    folder = world.volumes / "default" / "here"
-    folder.mkdir(parents=True)
-    (folder / "disk.img").write_bytes(CONTENT)
-    size = {"requests": {"storage": "2Mi"}}
-    here = {"accessModes": ["ReadWriteOnce"], "resources": size}
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": here}
-    await world.client.create(PVCS, {**claim, "metadata": {"name": "here", "namespace": "default"}})
-    spec = {"source": {"pvc": {"namespace": "default", "name": "here"}}, "pvc": {**here, "storageClassName": "slow"}}
-    whole = {"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "spec": spec}
-    await world.client.create(DATAVOLUMES, {**whole, "metadata": {"name": "there", "namespace": "default"}})
-    await world.until(DATAVOLUMES, "there", lambda one: phase(one) == "Succeeded")
-    copied = await world.until(PVCS, "there", lambda one: phase(one) == "Bound")
-    name = f"polyvisor-pvc-{copied['metadata']['uid']}"
-    assert (esx.datastore / name / f"{name}-flat.vmdk").read_bytes() == CONTENT
-    assert not list(world.volumes.parent.glob("e/filling/default/*"))
 
 
 def test_an_upload_that_the_host_refuses_or_to_a_host_that_is_not_verified_says_so(esx: EsxHost) -> None:
