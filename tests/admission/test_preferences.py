@@ -35,6 +35,7 @@ PREFERRED: Obj = {
         "preferredNetworkInterfaceMultiQueue": True,
         "preferredPanicDeviceModel": "pvpanic",
         "preferredRng": {},
+        "preferredUseVirtioTransitional": True,
         "preferredSoundModel": "ac97",
         "preferredTPM": {"persistent": False},
         "preferredVideoType": "virtio",
@@ -89,6 +90,7 @@ def test_a_preference_fills_in_all_that_is_open(shelf: Shelf) -> None:
         ("networkInterfaceMultiqueue", True),
         ("rng", {}),
         ("tpm", {"persistent": False}),
+        ("useVirtioTransitional", True),
         ("video", {"type": "virtio"}),
     ):
         assert devices[key] == value, key
@@ -124,6 +126,7 @@ def test_what_the_machine_says_is_left_as_it_is(shelf: Shelf) -> None:
                 "autoattachSerialConsole": False,
                 "blockMultiQueue": False,
                 "disableHotplug": False,
+                "useVirtioTransitional": False,
                 "networkInterfaceMultiqueue": False,
                 "rng": {},
                 "tpm": {"persistent": True},

@@ -15,7 +15,7 @@ import jsonpatch
 
 from polyvisor.api.resources import Resource
 
-from .errors import StatusError, bad_request
+from .errors import Obj, StatusError, bad_request
 from .listkeys import PatchKeys, patch_keys
 
 _DELETE_PRIMITIVES = "$deleteFromPrimitiveList/"
@@ -47,11 +47,31 @@ def json_patch(obj: Any, patch: Any) -> Any:
         raise bad_request("a JSON patch must be a list of operations")
     if len(patch) > 10000:
         raise StatusError(413, "RequestEntityTooLarge", "the JSON patch has more than 10000 operations")
-    try:
-        return _JsonPatch(patch).apply(obj)
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, KeyError, AttributeError) as error:
-        message = f"the server rejected our request due to an error in our request: {error}"
-        raise StatusError(422, "Invalid", message) from error
+    changed = copy.deepcopy(obj)
+    for number, operation in enumerate(patch):
+        if not isinstance(operation, dict):
+            raise _unfit(f"operation {number} is not an object")
+        try:
+            changed = _JsonPatch([operation]).apply(changed, in_place=True)
+        except (jsonpatch.JsonPatchTestFailed, jsonpatch.InvalidJsonPatch) as error:
+            raise _unfit(str(error)) from error
+        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, *_PYTHONS) as error:
+            raise _unfit(f"operation {number} {_described(operation)}") from error  # what Python says shows the object
+    return changed
+
+
+_PYTHONS = (TypeError, KeyError, AttributeError, IndexError, ValueError)
+"""What the library lets through of places that an object does not have."""
+
+
+def _unfit(why: str) -> StatusError:
+    return StatusError(422, "Invalid", f"the server rejected our request due to an error in our request: {why}")
+
+
+def _described(operation: Obj) -> str:
+    source = [f"{operation['from']} to"] if "from" in operation else []
+    words = [operation.get("op"), *source, operation.get("path")]
+    return f"({' '.join(str(word)[:200] for word in words)}): there is no such place"
 
 
 def merge_patch(obj: Any, patch: Any) -> Any:
