@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from polyvisor.cli.context import Context
+from polyvisor.cli.errors import CliError, ExitCode
 from polyvisor.cli.options import DryRun, Machine, Namespace, Timeout, names
 from polyvisor.cli.output import Output
 
@@ -89,7 +90,13 @@ def move(
     from polyvisor.cli.moving import Wanted
     from polyvisor.cli.moving import move as act
 
-    session = _context(ctx).connect()
+    context = _context(ctx)
+    if not context.local:
+        what = (
+            "move works with the installation of this machine; in a cluster nobody copies disks to and from hosts yet"
+        )
+        raise CliError(what, ExitCode.INVALID)
+    session = context.connect()
     policy = DELETE if old_claims is OldClaims.DELETE else RETAIN
     wanted = Wanted(to, storage_class, policy, dry_run, timeout)
     act(session, namespace or session.namespace, machine, wanted, output)

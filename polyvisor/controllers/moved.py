@@ -1,4 +1,7 @@
-"""The claims that a move left: deleted once the machine has run where it went, if its policy says so."""
+"""The claims that a move left: deleted once the machine has run where it went, if its policy says so.
+
+An annotation names them, which whoever writes the machine can write; so this is for standalone mode, with its one user.
+"""
 
 from __future__ import annotations
 

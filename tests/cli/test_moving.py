@@ -22,7 +22,8 @@ VM = VMS.path("default", "mover")
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
+def client(server: Server, on_server: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setenv("POLYVISOR_STATE_DIR", str(server.root))  # it is the installation of this machine
     found = Client(from_kubeconfig(server.kubeconfig))
     make(found, ENDPOINTS.path(), endpoint())
     make(found, PVCS.path("default"), claim("disk"))
@@ -216,6 +217,12 @@ def test_a_machine_that_runs_is_refused(on_server: Cli, client: Client) -> None:
     assert result.code == 5
     assert "only a stopped one moves" in result.err
     assert "polyvisor stop mover --wait" in result.err
+
+
+def test_another_cluster_s_machines_are_refused(on_server: Cli) -> None:
+    result: Result = on_server("move", "mover", "--to", "rack4")
+    assert result.code == 3
+    assert "move works with the installation of this machine" in result.err
 
 
 def test_an_endpoint_without_a_pool_is_told(on_server: Cli, client: Client) -> None:
