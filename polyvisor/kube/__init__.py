@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 """httpx's command line, which it does without: it would bring rich and click, 5 MiB, into each process."""
+for _kind in ("_async", "_sync"):
+    sys.modules.setdefault(f"httpcore.{_kind}.http2", None)  # type: ignore[arg-type]
+"""HTTP/2, which no client here speaks, and which takes 1.5 MiB wherever its library is installed."""
 
 __all__ = [
     "ApiError",

@@ -136,7 +136,7 @@ async def serve_health(health: Health, client: KubeClient, host: str, port: int)
     """Answer while the context lasts; gives the port. The client asks who may read the figures."""
     health.readers, health.tls = MetricsReaders(client), own_context()
     with listen(host, port) as listener:
-        server = WebServer(Starlette(routes=health.routes()), listener, health.tls)
+        server = WebServer(Starlette(routes=health.routes()), listener, health.tls, websockets=False)
         await server.start()
         try:
             yield server.port

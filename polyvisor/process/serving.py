@@ -18,12 +18,10 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp
-from uvicorn._types import ASGISendEvent
+from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
+from uvicorn.server import Server, ServerState
 
 from polyvisor.kube.tasks import end_task
 
@@ -63,17 +61,7 @@ class _State(ServerState):
         """Take nothing: there are no others."""
 
 
-class _WebSocket(WebSocketsSansIOProtocol):
-    """A websocket whose refusal is an answer: uvicorn logs an error when one is refused by an HTTP response."""
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send, and take a refusal that was sent for the end of the handshake."""
-        await super().send(message)
-        if self.close_sent:
-            self.handshake_complete = True
-
-
-class _Server(uvicorn.Server):
+class _Server(Server):
     """A uvicorn server that says when it is up, and that sleeps until it is told to end."""
 
     @contextlib.contextmanager
@@ -81,7 +69,7 @@ class _Server(uvicorn.Server):
         """Leave signals alone."""
         yield
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.server_state = _State()
         self.up = asyncio.Event()
@@ -105,14 +93,17 @@ class _Server(uvicorn.Server):
 class WebServer:
     """Serves an application on a bound socket, by TLS if there is a context for it."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        config = uvicorn.Config(
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None, *, websockets: bool = True
+    ) -> None:
+        """Without ``websockets`` their library, 2 MiB, is not loaded, and who asks for one is refused."""
+        config = Config(
             app,
             ssl_context_factory=(lambda *_: tls) if tls is not None else None,
             log_config=None,
             access_log=False,
             http=_Protocol,
-            ws=_WebSocket,
+            ws=_websocket() if websockets else "none",
             ws_per_message_deflate=False,
             ws_max_size=1024 * 1024,
             h11_max_incomplete_event_size=64 * 1024,
@@ -144,6 +135,12 @@ class WebServer:
         if self._task is not None:
             self._server.end()
             await self._task
+
+
+def _websocket() -> Any:
+    from polyvisor.process.websocket import WebSocket
+
+    return WebSocket
 
 
 def common_name(certificate: dict[str, Any] | None) -> str:
