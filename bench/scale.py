@@ -2,8 +2,8 @@
 
 The control plane is real (etcd, kube-apiserver, controller-manager, scheduler), and so are virt-controller and
 virt-api, processes of their own with their service accounts' rights. kwok plays the nodes' kubelets: a Pod that is
-bound runs. The nodes' agents are played here: for each machine that was handed over to its node, the status and the
-Events that the real agent writes are written, made by the agent's own functions.
+bound runs. The nodes' agents are played here: for each machine whose Pod runs on its node, the status and the Events
+that the real agent writes are written, made by the agent's own functions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statistics import quantiles
 from bench.choice import TYPICAL
 from bench.memory import KIB, pss
 from polyvisor.api import KubeVirtConfiguration, Obj, VirtualMachineInstanceSpec
-from polyvisor.api.resources import NODES, VMIS
+from polyvisor.api.resources import NODES, PODS, VMIS
 from polyvisor.drivers import registry
 from polyvisor.kube import Informer, KubeClient
 from polyvisor.kube.metrics import resource_of
@@ -30,7 +30,7 @@ from polyvisor.kube.tasks import end_task
 from polyvisor.placement import NodeShapes, place
 from tests.e2e.cluster import cluster
 from tests.e2e.installation import Installation, eventually
-from tests.e2e.played import Agents, node, node_ready
+from tests.e2e.played import Agents, node, node_ready, with_heartbeat
 
 NODES_PLAYED = 100
 AT_ONCE = 100
@@ -114,10 +114,10 @@ async def played(one: Installation) -> AsyncIterator[tuple[KubeClient, Informer,
         KubeClient.from_kubeconfig(one.kubeconfig_as("kubevirt-controller"), observe=observe) as agents_client,
     ):
         for number in range(NODES_PLAYED):
-            await client.create(NODES, node(number))
-        async with Informer(client, NODES) as nodes, Informer(client, VMIS) as vmis:
+            await client.create(NODES, with_heartbeat(node(number)))
+        async with Informer(client, NODES) as nodes, Informer(client, VMIS) as vmis, Informer(client, PODS) as pods:
             await nodes.wait_until(lambda seen: all(node_ready(n) for n in seen.items()), SECONDS)
-            agents = Agents(agents_client, vmis)
+            agents = Agents(agents_client, vmis, pods)
             task = asyncio.create_task(agents.run())
             try:
                 yield client, vmis, asked

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         held = lock(folder)
         plan.prepare()
         if plan.forbidden:
-            from polyvisor.launcher.syscalls import forbid  # which most launchers do without, and ctypes with it
+            from polyvisor.launcher.syscalls import forbid  # which most launchers do without
 
             forbid(plan.forbidden)
     except (PlanError, Taken) as error:

@@ -22,6 +22,7 @@ import libvirt
 from polyvisor.launcher.console import Console
 from polyvisor.launcher.guest import Guest
 from polyvisor.launcher.machine import Machine, Refused
+from polyvisor.launcher.memory import give_back
 from polyvisor.launcher.messages import said
 from polyvisor.launcher.moving import Moving
 from polyvisor.launcher.operations import Operations
@@ -204,6 +205,8 @@ class Server:
             self._hand_over(peer, number)
         elif isinstance(op, str) and op in operations:
             self._work.put(lambda: self._do(peer, number, operations[op]))
+            if op in ("start", "receive"):
+                self._work.put(give_back)
         elif isinstance(op, str) and op in apart:
             self._aside.put(lambda: self._do(peer, number, apart[op]))
         else:
@@ -283,6 +286,7 @@ class Server:
         """On the worker thread: reach libvirt, and begin to serve whether it could be reached or not."""
         self._look()
         self._guest.begin()
+        give_back()
         self._call(lambda: setattr(self, "opened", True))
 
     def _changed(self) -> None:

@@ -1,7 +1,8 @@
 """What a test or a benchmark plays of a large cluster: nodes that kwok runs, and the agents of those nodes.
 
-An agent that is played writes what the real one writes, made by the real one's own functions, once a machine was handed
-over to its node. It looks at no launcher; there is none.
+An agent that is played writes what the real one writes, made by the real one's own functions: once the launcher's Pod
+runs, or, where nodes have no heartbeat, once virt-controller has handed the machine over. It looks at no launcher;
+there is none.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from polyvisor.agent.live import status
 from polyvisor.api import Obj
-from polyvisor.api.names import EventType, Reason
+from polyvisor.api.names import HEARTBEAT_ANNOTATION, EventType, Reason
 from polyvisor.api.resources import VMIS
+from polyvisor.api.times import stamp
 from polyvisor.drivers import registry
 from polyvisor.kube import Controller, EventRecorder, Informer, KubeClient, WorkQueue
 from polyvisor.kube.tasks import end_task
@@ -47,26 +49,49 @@ def node_ready(one: Obj) -> bool:
     return not tainted and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-class Agents:
-    """The agents of all nodes."""
+def with_heartbeat(one: Obj) -> Obj:
+    """Return a node whose agent has been heard of a moment ago, so that machines are left to it to take over."""
+    metadata = one["metadata"]
+    beat = {HEARTBEAT_ANNOTATION: stamp()}
+    return {**one, "metadata": {**metadata, "annotations": {**metadata["annotations"], **beat}}}
 
-    def __init__(self, client: KubeClient, vmis: Informer) -> None:
+
+class Agents:
+    """The agents of all nodes. With ``pods`` they take machines over themselves; their nodes have a heartbeat then."""
+
+    def __init__(self, client: KubeClient, vmis: Informer, pods: Informer | None = None) -> None:
         self._client = client
         self._vmis = vmis
+        self._running: set[tuple[str, str]] = set()
         self._drivers = registry()
         # these agents write with the account of virt-controller, which may write its own Events alone
         self.events = EventRecorder(client, "virtualmachine-controller")
         self.queue: WorkQueue[tuple[str, str]] = WorkQueue()
         vmis.on_change(self._changed)
+        if pods is not None:
+            pods.on_change(self._pod_changed)
 
     def _changed(self, _: Obj | None, new: Obj | None) -> None:
-        if new is not None and (new.get("status") or {}).get("phase") == "Scheduled":
+        if new is not None and self._mine(new):
             self.queue.add((new["metadata"]["namespace"], new["metadata"]["name"]))
 
+    def _pod_changed(self, _: Obj | None, new: Obj | None) -> None:
+        if new is None or (new.get("status") or {}).get("phase") != "Running":
+            return
+        for owner in new["metadata"].get("ownerReferences") or []:
+            self._running.add(key := (new["metadata"]["namespace"], owner["name"]))
+            self.queue.add(key)
+
+    def _mine(self, vmi: Obj) -> bool:
+        """Whether a machine is a node's to take over now."""
+        phase = (vmi.get("status") or {}).get("phase")
+        key = (vmi["metadata"]["namespace"], vmi["metadata"]["name"])
+        return phase == "Scheduled" or (phase == "Scheduling" and key in self._running)
+
     async def reconcile(self, key: tuple[str, str]) -> None:
-        """Write that a machine runs, once it was handed over."""
+        """Write that a machine runs."""
         vmi = self._vmis.get(*key)
-        if vmi is None or (vmi.get("status") or {}).get("phase") != "Scheduled":
+        if vmi is None or not self._mine(vmi):
             return
         driver = self._drivers.get(vmi["status"]["hypervisor"]["driver"])
         assert driver is not None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bench.cluster import audit
 from polyvisor.api.names import LAUNCHER_VOLUME
-from tests.e2e.cluster import KUBECTL
 from tests.e2e.installation import eventually
 from tests.e2e.node import CGROUPS, Node
 from tests.e2e.nodes import NodesCluster
@@ -27,6 +28,8 @@ MOST_THROTTLED = 5
 """Periods of 0.1 s in which a container may be throttled until its machine runs."""
 SETTLE_SECONDS = 3.0
 """What comes after a start would come by then, and nothing tells that it does not."""
+MOST_AT_END = {"vmi": 3, "vm": 5}
+"""Writes from a machine's deletion until it is gone."""
 THROTTLED = re.compile(r"^nr_throttled (\d+)$", re.MULTILINE)
 VOLUMES = [{"name": "data", "containerDisk": image("demo-disk")}]
 DEVICES = {"disks": [{"name": "data", "disk": {"bus": "virtio"}}]}
@@ -68,36 +71,12 @@ def watched(node: Node) -> Iterator[Throttled]:
         one.stop()
 
 
-class Versions(threading.Thread):
-    """Notes each version of the machine that a watch tells of; a watch leaves none out."""
-
-    def __init__(self, nodes: NodesCluster) -> None:
-        super().__init__(daemon=True)
-        self.seen: list[str] = []
-        command = [KUBECTL, f"--kubeconfig={nodes.kubeconfig}", "get", "vmi", f"--field-selector=metadata.name={NAME}"]
-        command += ["--watch", "--output=jsonpath={.metadata.resourceVersion} {.status.phase}{'\\n'}"]
-        environment = {**os.environ, "HOME": str(nodes.folder)}
-        self._watch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        self.start()
-
-    def run(self) -> None:
-        assert self._watch.stdout is not None
-        for line in self._watch.stdout:
-            self.seen.append(line.strip())
-
-    def stop(self) -> list[str]:
-        self._watch.terminate()
-        self.join()
-        self._watch.wait()
-        return self.seen
-
-
 def running(nodes: NodesCluster) -> None:
     nodes.kubectl("apply", "-f-", stdin=machine(NAME, "qemu", DEVICES, VOLUMES, firmware=FIRMWARE))
     eventually(lambda: phase(nodes, "vmi", NAME) == "Running", SECONDS, lambda: why(nodes, NAME))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def throttled(pods: NodesCluster) -> Iterator[dict[str, int]]:
     """Start a machine; give how often each of its containers was throttled, by name."""
     with watched(pods.nodes[0]) as seen:
@@ -127,16 +106,21 @@ def processes(nodes: NodesCluster, container: str) -> list[str]:
     return names
 
 
-def test_a_start_does_nothing_needless(pods: NodesCluster, throttled: dict[str, int]) -> None:
+def test_a_start_throttles_no_container(throttled: dict[str, int]) -> None:
     assert set(throttled) >= {"compute", "guest-console-log", "volumedata"}
     assert all(0 <= periods <= MOST_THROTTLED for periods in throttled.values()), throttled
 
+
+def test_a_start_runs_one_process_of_each_kind(pods: NodesCluster, throttled: dict[str, int]) -> None:
+    assert throttled
     compute = processes(pods, "compute")
     assert len([name for name in compute if name.startswith("python")]) == 1, compute
-
     for container in ("volumedata", "volumekernel-boot-volume"):
         assert len(processes(pods, container)) == 1, container
 
+
+def test_a_start_probes_no_hypervisor(pods: NodesCluster, throttled: dict[str, int]) -> None:
+    assert throttled
     folder = folder_of(pods)
     begun = (folder / "launcher.pid").stat().st_mtime_ns
     answers = list((folder / "root/cache/qemu/capabilities").glob("*"))
@@ -145,18 +129,53 @@ def test_a_start_does_nothing_needless(pods: NodesCluster, throttled: dict[str, 
     assert not late, f"libvirt probed QEMU in the launcher: {late}"
 
 
-def test_a_start_takes_few_writes(pods: NodesCluster) -> None:
-    versions = Versions(pods)
+@pytest.mark.parametrize(("kind", "most"), [("vmi", 5), ("vm", 8)])
+def test_a_start_and_an_end_take_few_writes(pods: NodesCluster, kind: str, most: int) -> None:
+    """``most`` is the number of writes until a machine of that kind runs, by all of Polyvisor's parts together."""
+    name = f"few-{kind}"
+    begin = audit.log(pods.folder).stat().st_size
     try:
-        running(pods)
+        pods.kubectl("apply", "-f-", stdin=virtual_machine(name) if kind == "vm" else plain(name))
+        eventually(lambda: has(pods, "vmi", name) and phase(pods, "vmi", name) == "Running", SECONDS)
         gate = "{.status.conditions[?(@.type=='kubevirt.io/virtual-machine-unpaused')].status}"
-        name = pod_of(pods, NAME)["metadata"]["name"]
-        eventually(lambda: pods.kubectl("get", "pod", name, f"--output=jsonpath={gate}") == "True", SECONDS)
+        pod = pod_of(pods, name)["metadata"]["name"]
+        eventually(lambda: pods.kubectl("get", "pod", pod, f"--output=jsonpath={gate}") == "True", SECONDS)
+        if kind == "vm":
+            eventually(lambda: get(pods, "vm", name)["status"].get("ready") is True, SECONDS)
         time.sleep(SETTLE_SECONDS)
     finally:
-        seen = versions.stop()
-        gone(pods, "vmi", NAME)
-    assert [line.partition(" ")[2] for line in seen] == ["Pending", "Scheduling", "Running"], seen
+        middle, started = written(pods, begin)
+        gone(pods, kind, name)
+        time.sleep(SETTLE_SECONDS)
+        _, ended = written(pods, middle)
+    assert sum(started.values()) <= most, started
+    assert not [what for _, what in started if what.endswith((" 409", " 404"))], f"conflicts: {started}"
+    assert sum(ended.values()) <= MOST_AT_END[kind], ended
+
+
+def written(pods: NodesCluster, begin: int) -> tuple[int, Counter[tuple[str, str]]]:
+    """Return the length of the audit log, and what Polyvisor's accounts have written since it was ``begin`` long."""
+    with audit.log(pods.folder).open() as file:
+        file.seek(begin)
+        found = audit.writes(file, "kubevirt")
+        return file.tell(), found
+
+
+def has(pods: NodesCluster, kind: str, name: str) -> bool:
+    return bool(pods.kubectl("get", kind, name, "--ignore-not-found", "--output=name"))
+
+
+def plain(name: str) -> str:
+    return machine(name, "qemu", {}, [], firmware=FIRMWARE)
+
+
+def virtual_machine(name: str) -> str:
+    """Return a VirtualMachine that is to run."""
+    spec = yaml.safe_load(plain(name))["spec"]
+    body = {"runStrategy": "Always", "template": {"metadata": {}, "spec": spec}}
+    return yaml.safe_dump(
+        {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": name}, "spec": body}
+    )
 
 
 def test_the_agents_image_has_no_hypervisor(pods: NodesCluster) -> None:
