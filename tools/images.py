@@ -52,8 +52,8 @@ INCLUDED = (
 )
 """Files of Debian's packages that are left out of all images, and those of them that are not."""
 NOT_THEIRS = frozenset({"click", "libvirt-python", "pycparser", "rich", "typer"})
-"""What Polyvisor depends on and images do not get: libvirt's bindings are Debian's, which fit its libvirt; no image runs
-a command line, and none compiles C declarations."""
+"""What Polyvisor depends on and images do not get: libvirt's bindings are Debian's, which fit its libvirt; no image
+runs a command line, and none compiles C declarations."""
 UNUSED = (
     "*.pyi",
     "lxml/*.p[xy][dxi]",

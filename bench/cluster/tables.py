@@ -7,18 +7,19 @@ from statistics import median
 
 from bench.cluster.measure import FIRMWARE, KERNEL, QEMU, Figures
 from bench.cluster.sightings import GONE, POD_GONE, POD_STEPS, RUNNING
+from bench.cluster.summary import IDLE_PERIOD, summary_rows
 from bench.tables import Rows, facts, markdown, print_tables, spread
 
 STATES = ("Scheduling", *POD_STEPS, "Scheduled", QEMU, RUNNING, GONE, POD_GONE)
 TITLES = {KERNEL: "kernel from an image", FIRMWARE: "firmware alone"}
-IDLE_PERIOD = 180.0
 
 SECTION = """## In a cluster
 
 By `python -m bench cluster`, {days}, on {facts}. A real Kubernetes of one node (kube-apiserver, etcd,
 controller-manager, scheduler, kubelet, kube-proxy, containerd and runc on this machine), Polyvisor installed by
-`polyvisor install`, real launcher Pods, guests under emulation; nothing is played. {beside}
+`polyvisor install`, real launcher Pods, guests under emulation; nothing is simulated. {beside}
 
+{summary}
 ### From POST to Running
 
 Seconds after a VirtualMachineInstance's POST at which a watch first showed each state; after its DELETE for the last
@@ -157,7 +158,7 @@ def _days(figures: Figures) -> str:
 
 def show(systems: Sequence[Figures]) -> None:
     """Print all tables."""
-    makers = (start_rows, floor_rows, burst_rows, cpu_rows, memory_rows, write_rows, idle_rows)
+    makers = (summary_rows, start_rows, floor_rows, burst_rows, cpu_rows, memory_rows, write_rows, idle_rows)
     print_tables(*(make(systems) for make in makers))
 
 
@@ -167,6 +168,7 @@ def section(systems: Sequence[Figures], note: str) -> str:
         days=_days(systems[0]),
         facts=facts(),
         beside=note,
+        summary=markdown(summary_rows(systems)),
         count=len(systems[0].starts.get(KERNEL, [])),
         starts=markdown(start_rows(systems)),
         floors=markdown(floor_rows(systems)),
