@@ -24,6 +24,7 @@ def test_writes_are_those_of_the_systems_own_accounts() -> None:
         entry(ours, "create", "pods"),
         entry(ours, "create", "events"),
         entry(ours, "update", "leases"),
+        entry(handler, "patch", "nodes"),
         entry(handler, "patch", "virtualmachineinstances"),
         entry(handler, "patch", "virtualmachineinstances", code=409),
         entry("system:node:node1", "patch", "pods", "status"),

@@ -28,7 +28,7 @@ MOST_THROTTLED = 5
 """Periods of 0.1 s in which a container may be throttled until its machine runs."""
 SETTLE_SECONDS = 3.0
 """What comes after a start would come by then, and nothing tells that it does not."""
-MOST_AT_END = {"vmi": 3, "vm": 5}
+MOST_AT_END = {"vmi": 3, "vm": 6}
 """Writes from a machine's deletion until it is gone."""
 THROTTLED = re.compile(r"^nr_throttled (\d+)$", re.MULTILINE)
 VOLUMES = [{"name": "data", "containerDisk": image("demo-disk")}]
@@ -129,7 +129,7 @@ def test_a_start_probes_no_hypervisor(pods: NodesCluster, throttled: dict[str, i
     assert not late, f"libvirt probed QEMU in the launcher: {late}"
 
 
-@pytest.mark.parametrize(("kind", "most"), [("vmi", 5), ("vm", 8)])
+@pytest.mark.parametrize(("kind", "most"), [("vmi", 4), ("vm", 8)])
 def test_a_start_and_an_end_take_few_writes(pods: NodesCluster, kind: str, most: int) -> None:
     """``most`` is the number of writes until a machine of that kind runs, by all of Polyvisor's parts together."""
     name = f"few-{kind}"
