@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polyvisor.agent.link.launcher_messages import LINE_LIMIT, State, Unasked, error_of, read_message, state_of
-from polyvisor.agent.link.peers import address_of, peer_of, stranger
+from polyvisor.agent.link.peers import connect, peer_of, stranger
 from polyvisor.drivers.pace import Deadline, has_passed
 from polyvisor.kube.tasks import end_task
 
@@ -40,8 +40,7 @@ class LauncherGone(LauncherError):
 async def _opened(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Any]:
     try:
         async with asyncio.timeout(TIMEOUT):
-            with address_of(path) as address:
-                reader, writer = await asyncio.open_unix_connection(address, limit=LINE_LIMIT)
+            reader, writer = await asyncio.open_unix_connection(sock=await connect(path), limit=LINE_LIMIT)
     except (OSError, TimeoutError) as error:
         raise LauncherGone(f"no launcher listens on {path}: {error}") from None
     try:

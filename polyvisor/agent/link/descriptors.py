@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from polyvisor.agent.link.connection import VERSIONS, LauncherError, LauncherGone
 from polyvisor.agent.link.launcher_messages import LINE_LIMIT, State, decode, error_of
-from polyvisor.agent.link.peers import address_of, peer_of, stranger
+from polyvisor.agent.link.peers import connect, peer_of, stranger
 
 EXCHANGE_SECONDS = 15.0
 """From connecting to the last byte of the answer."""
@@ -54,20 +54,18 @@ class Descriptor:
 async def ask_for_descriptor(path: Path, operation: str, **arguments: object) -> tuple[Descriptor, State]:
     """Ask the launcher that listens on ``path`` for something that comes as a file descriptor."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as peer:
-        try:
-            async with asyncio.timeout(EXCHANGE_SECONDS):
-                with address_of(path) as address:
-                    await loop.sock_connect(peer, address)
+    try:
+        async with asyncio.timeout(EXCHANGE_SECONDS):
+            with await connect(path) as peer:
                 if wrong := stranger(path, *peer_of(peer)[:2]):
                     raise LauncherError(f"{path} {wrong}")
                 for message in ({"hello": {"versions": VERSIONS}}, {"id": 1, "op": operation, **arguments}):
                     await loop.sock_sendall(peer, json.dumps(message).encode() + b"\n")
                 return await _answer(peer)
-        except TimeoutError:
-            raise LauncherError(f"the launcher did not answer to {operation!r} in {EXCHANGE_SECONDS:g} s") from None
-        except (OSError, ValueError) as error:
-            raise LauncherGone(f"the launcher on {path} has ended or talks nonsense: {error}") from None
+    except TimeoutError:
+        raise LauncherError(f"the launcher did not answer to {operation!r} in {EXCHANGE_SECONDS:g} s") from None
+    except (OSError, ValueError) as error:
+        raise LauncherGone(f"the launcher on {path} has ended or talks nonsense: {error}") from None
 
 
 async def ask_for_socket(path: Path, operation: str, **arguments: object) -> socket.socket:

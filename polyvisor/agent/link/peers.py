@@ -7,6 +7,7 @@ is known from the socket's path, and that path is ours: only its last part lies 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from polyvisor.agent.link import containers
 
+QUEUE_SECONDS = 0.02
+"""After what time a full queue is tried again; nothing tells when there is room."""
 _POD = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/volumes/kubernetes\.io~empty-dir/")
 
 
@@ -41,6 +44,26 @@ def address_of(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+async def connect(path: Path) -> socket.socket:
+    """Return a connection to the socket at ``path``. A launcher that is asked by many at once is waited for.
+
+    The event loop's own ``sock_connect`` takes a full queue (EAGAIN) for a connection that is on its way, and hands
+    over a socket that is not connected. Raises OSError where there is no socket, or nobody listens.
+    """
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with address_of(path) as address:
+            while True:
+                try:
+                    peer.connect(address)
+                    return peer
+                except BlockingIOError:
+                    await asyncio.sleep(QUEUE_SECONDS)
+    except BaseException:
+        peer.close()
+        raise
 
 
 def _owner(folder: Path) -> Iterator[int]:

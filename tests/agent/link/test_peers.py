@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polyvisor.agent.link import containers
-from polyvisor.agent.link.peers import address_of, stranger
+from polyvisor.agent.link.peers import address_of, connect, peer_of, stranger
 
 POD = "6f0c6d0e-3d1b-4a53-9d6b-0e8a2d3c4b5a"
 OTHER = POD.replace("6f0c", "7f0c")
@@ -66,3 +67,19 @@ def test_a_long_path_is_no_obstacle_and_a_link_is_not_followed(tmp_path: Path) -
         for name in ("link", "file", "nothing"):
             with pytest.raises(OSError), address_of(deep / name):  # noqa: PT011
                 pass
+
+
+async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        first = [await connect(tmp_path / "s") for _ in range(2)]
+        third = asyncio.create_task(connect(tmp_path / "s"))
+        await asyncio.sleep(0)
+        assert not third.done()
+        listener.accept()[0].close()
+        async with asyncio.timeout(10):
+            connection = await third
+        assert peer_of(connection)[0] == os.getpid()
+        for one in (*first, connection):
+            one.close()
