@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -70,13 +69,8 @@ async def load(*modules: str) -> None:
 
 
 def settle() -> None:
-    """Leave what has been loaded by now out of the garbage collector's rounds: it is never given up.
-
-    What loading took for a moment goes back to the system: 3 MiB for each process, which the C library would keep.
-    """
+    """Leave what has been loaded by now out of the garbage collector's rounds: it is never given up."""
     gc.collect()
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:  # of glibc alone
-        trim(0)
     gc.freeze()
 
 
