@@ -1,5 +1,5 @@
 """What of an instance's spec may change: volumes that come and go, their disks, network cards as :mod:`.cards` has it,
-how long its end may take.
+CPU sockets that are added, how long its end may take.
 
 All else is fixed for an instance's life; its VirtualMachine is what changes.
 """
@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Sequence
 
 from polyvisor.admission.cards import RESTART, cards, changes
-from polyvisor.admission.values import Findings, items, mapping, text
+from polyvisor.admission.values import Findings, items, mapping, number, text
 from polyvisor.api import Obj
 from polyvisor.api.volumes import passing
 from polyvisor.drivers.base import Driver
@@ -18,6 +18,7 @@ from polyvisor.drivers.features import BY_ID
 from polyvisor.drivers.verdict import answer_of, hotplug_buses, supports
 
 INTERFACES = "domain.devices.interfaces"
+CPUS = "lifecycle.hotplug.cpu"
 
 
 def may_change(new: Obj, old: Obj) -> bool:
@@ -29,6 +30,7 @@ def may_change(new: Obj, old: Obj) -> bool:
 
 def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findings, drivers: Iterable[Driver]) -> None:
     """Check what comes, goes or changes; ``driver`` is the one that runs the machine, None: one of ``drivers`` will."""
+    _sockets(new, old, driver, path, found)
     _volumes(new, old, path, found, hotplug_buses(drivers if driver is None else [driver]))
     places = {text(card.get("name")): where for where, card in items(_interfaces(new), f"{path}.{INTERFACES}")}
     for name, feature in changes(cards(old), cards(new)).items():
@@ -36,6 +38,19 @@ def validate(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findin
             reason = answer_of(driver, feature).reason
             message = f"{BY_ID[feature].title} with {driver.title}: {reason}"
             found.add(places.get(name, f"{path}.{INTERFACES}"), message, "FieldValueNotSupported", feature)
+
+
+def _sockets(new: Obj, old: Obj, driver: Driver | None, path: str, found: Findings) -> None:
+    """Check that sockets are only added, up to the most there is room for, where the driver can."""
+    now, before = (number(mapping(one, "domain", "cpu").get("sockets")) or 1 for one in (new, old))
+    most, where = number(mapping(old, "domain", "cpu").get("maxSockets")) or before, f"{path}.domain.cpu.sockets"
+    if now == before:
+        return
+    if not before < now <= most:
+        found.add(where, f"found {now}; {before} to {most} are accepted while the machine runs", "FieldValueForbidden")
+    elif driver is not None and not supports(driver, CPUS):
+        message = f"{BY_ID[CPUS].title} with {driver.title}: {answer_of(driver, CPUS).reason}"
+        found.add(where, message, "FieldValueNotSupported", CPUS)
 
 
 def _volumes(new: Obj, old: Obj, path: str, found: Findings, buses: Sequence[str]) -> None:
@@ -73,6 +88,8 @@ def _permanent(spec: Obj, drives: set[str]) -> Obj:
     kept["volumes"] = [volume for _, volume in items(kept.get("volumes"), "") if text(volume.get("name")) not in gone]
     for changing in ("terminationGracePeriodSeconds", "networks"):
         kept.pop(changing, None)
+    if mapping(kept, "domain", "cpu").get("maxSockets"):
+        mapping(kept, "domain", "cpu").pop("sockets", None)
     devices = mapping(kept, "domain", "devices")
     devices.pop("interfaces", None)
     disks = items(devices.get("disks"), "")

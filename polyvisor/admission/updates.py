@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from polyvisor.admission.cards import RESTART, cards, changes
 from polyvisor.admission.hypervisor import allowed
-from polyvisor.admission.values import Findings, mapping
+from polyvisor.admission.values import Findings, mapping, number
 from polyvisor.api import Obj
 from polyvisor.drivers import DriverRegistry
 from polyvisor.drivers.base import Driver, Verdict
@@ -18,14 +18,16 @@ from polyvisor.drivers.features import BY_ID
 from polyvisor.drivers.verdict import answer_of
 
 TEMPLATE = ("spec", "template", "spec")
+CPU = "domain.cpu"
 LIVE = {
-    "domain.cpu": "lifecycle.hotplug.cpu",
+    CPU: "lifecycle.hotplug.cpu",
     "domain.memory": "lifecycle.hotplug.memory",
     "domain.devices.disks": "lifecycle.hotplug.disk",
     "volumes": "lifecycle.hotplug.disk",
 }
 """Parts of a machine that some hypervisor changes while it runs, and the feature that this is."""
 CHOICE = "hypervisor"
+ONLY_SOCKETS = "more sockets alone, up to maxSockets, are added while the machine runs"
 CARDS = "domain.devices.interfaces"
 FIXED = "of a card that is there its state alone can change while the machine runs, and `state: absent` takes it out"
 
@@ -42,8 +44,16 @@ def warn_of_restart(vm: Obj, old: Obj, configuration: Obj, drivers: DriverRegist
         if path == CHOICE:
             found.warnings.append(f"{field}: the hypervisor is chosen again when the machine is restarted")
             continue
-        if told := _lacking(LIVE[path], running):
+        if told := _lacking(LIVE[path], running) or (path == CPU and not _adds_sockets(new, stored) and ONLY_SOCKETS):
             found.warnings.append(f"{field}: takes effect when the machine is restarted ({told})")
+
+
+def _adds_sockets(new: Obj, old: Obj) -> bool:
+    """Whether a change of CPUs is one that a machine takes while it runs."""
+    (now, had), most = (mapping(one, "domain", "cpu") for one in (new, old)), mapping(old, "domain", "cpu")
+    rest = [{key: value for key, value in one.items() if key != "sockets"} for one in (now, had)]
+    before, after = (number(one.get("sockets")) or 1 for one in (had, now))
+    return rest[0] == rest[1] and before <= after <= (number(most.get("maxSockets")) or before)
 
 
 def _lacking(feature: str, running: list[Driver]) -> str:

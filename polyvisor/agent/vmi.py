@@ -17,7 +17,7 @@ from polyvisor.agent.errors import IMAGE_BACK_OFF, IMAGE_FAILED, AgentError
 from polyvisor.agent.launchers.launcher_pods import owner_uid, pod_id, recorded
 from polyvisor.agent.launchers.processes import Launchers
 from polyvisor.agent.link.connection import LauncherError, LauncherGone, Link
-from polyvisor.agent.live import cards, described, dumps, hotplug, media, movable, render, status
+from polyvisor.agent.live import cards, described, dumps, hotplug, media, movable, render, status, vcpus
 from polyvisor.agent.live.migration_source import Source
 from polyvisor.agent.live.power import power_down, vmi_deadline
 from polyvisor.agent.named import named
@@ -246,8 +246,8 @@ class MachineAgent:
         outcome = await self._plugged(vmi, pod, link, driver) if changing else None
         carded = await self._carded(vmi, pod, link, driver) if cards.due(vmi, driver) else None
         there = cards.shown(vmi, carded)
-        dumping = dumps.due(vmi)
-        known = described.described(there) and not changing and not dumping and carded is None
+        topology = await vcpus.settle(vmi, link, driver)
+        known = described.described(there) and not changing and not dumps.due(vmi) and carded is None
         found = {} if known else await self._describe(there, pod, link)
         if outcome is not None and found:
             hotplug.tell(vmi, found, outcome, holders)
@@ -258,7 +258,7 @@ class MachineAgent:
         if joined is None:  # another agent did, whose work is seen through again
             joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)
         kept = await self._kept(there, driver) if found or not movable.is_told(vmi) else None
-        new = status.running(there, link.state, link.hello, driver, found, self._not_ready(vmi), kept)
+        new = status.running(there, link.state, link.hello, driver, found, self._not_ready(vmi), kept) | topology
         for name, (reason, message) in carded.troubles.items() if carded else ():
             status.set_condition(new, VmiCondition.SYNCHRONIZED, "False", reason, f"interface {name}: {message}")
         why = self._gone(driver.name, str((new.get("hypervisor") or {}).get("virtType") or ""))

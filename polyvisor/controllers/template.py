@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyvisor.admission.cards import Card, cards
 from polyvisor.api import names
+from polyvisor.api.reading import nested
 from polyvisor.api.volumes import drives, passing
 
 if TYPE_CHECKING:
@@ -24,9 +25,31 @@ REFERENCES = ("instancetype", "preference")
 
 
 def digest(vm: Obj) -> str:
-    """Return a short text for the machine's template and what it refers to: ``<spec>.<metadata>.<cards>``."""
+    """Return a short text for the machine's template and what it refers to: ``<spec>.<metadata>.<cards>``.
+
+    Where CPU sockets can be added (``maxSockets``), their number follows as a fourth part, and is not in the first.
+    """
     spec = vm["spec"]["template"].get("spec") or {}
-    return f"{_spec_digest(vm, _without_cards(spec))}.{_metadata_digest(vm)}.{_text(cards(spec))}"
+    sockets = sockets_of(spec)
+    more = "" if sockets is None else f".{sockets}"
+    return f"{_spec_digest(vm, _without_live(spec))}.{_metadata_digest(vm)}.{_text(cards(spec))}{more}"
+
+
+def sockets_of(spec: Obj) -> int | None:
+    """Return how many CPU sockets a template asks for, None where none can be added to a running instance."""
+    cpu = nested(spec, "domain", "cpu")
+    return int(cpu.get("sockets") or 1) if cpu.get("maxSockets") else None
+
+
+def made_sockets(vmi: Obj) -> int | None:
+    """Return how many CPU sockets of the template an instance is up to, None where none can be added."""
+    parts = _annotation(vmi, names.TEMPLATE_ANNOTATION).split(".")
+    return int(parts[3]) if len(parts) > 3 and parts[3].isdigit() else None
+
+
+def with_sockets(vmi: Obj, sockets: int) -> str:
+    """Return the digest of an instance that has so many CPU sockets now."""
+    return ".".join([*_annotation(vmi, names.TEMPLATE_ANNOTATION).split(".")[:3], str(sockets)])
 
 
 def made_cards(vmi: Obj) -> dict[str, Card] | None:
@@ -44,8 +67,8 @@ def made_cards(vmi: Obj) -> dict[str, Card] | None:
 
 def with_cards(vmi: Obj, found: Mapping[str, Card]) -> str:
     """Return the digest of an instance that is up to these cards now."""
-    spec, metadata, _ = _annotation(vmi, names.TEMPLATE_ANNOTATION).split(".")
-    return f"{spec}.{metadata}.{_text(found)}"
+    spec, metadata, _, *more = _annotation(vmi, names.TEMPLATE_ANNOTATION).split(".")
+    return ".".join([spec, metadata, _text(found), *more])
 
 
 def changed(vm: Obj, vmi: Obj | None) -> bool:
@@ -67,7 +90,11 @@ def _both(vm: Obj, vmi: Obj | None) -> tuple[list[str], list[str]]:
     made = _annotation(vmi, names.TEMPLATE_ANNOTATION).split(".")
     if len(made) == 2:  # of an older release, which took the cards for a part of the spec
         return made, [_spec_digest(vm, vm["spec"]["template"].get("spec")), _metadata_digest(vm)]
-    return made, digest(vm).split(".")
+    present = digest(vm).split(".")
+    if len(made) == 3 and len(present) == 4:  # of an older release, which took the sockets for a part of the spec
+        spec = vm["spec"]["template"].get("spec") or {}
+        return made, [_spec_digest(vm, _without_cards(spec)), *present[1:3]]
+    return made, present
 
 
 def _spec_digest(vm: Obj, template: Obj | None) -> str:
@@ -87,6 +114,15 @@ def _text(found: Mapping[str, Card]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _without_live(spec: Obj) -> Obj:
+    """Return the spec without what may change while an instance runs and is compared apart."""
+    rest = _without_cards(spec)
+    if sockets_of(spec) is not None:
+        cpu = {key: value for key, value in rest["domain"]["cpu"].items() if key != "sockets"}
+        rest["domain"] = {**rest["domain"], "cpu": cpu}
+    return rest
 
 
 def _without_cards(spec: Obj) -> Obj:

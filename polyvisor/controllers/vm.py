@@ -18,7 +18,7 @@ from polyvisor.api.names import EventType, Phase, PrintableStatus, Reason, RunSt
 from polyvisor.api.owners import controller_of
 from polyvisor.api.reading import chosen_hypervisor, nested, read_status
 from polyvisor.api.resources import VMIS, VMS
-from polyvisor.controllers import live_cards, live_media, memory_dump, moved
+from polyvisor.controllers import live_cards, live_cpus, live_media, memory_dump, moved
 from polyvisor.controllers import template as template_of
 from polyvisor.controllers.adopted import annotations_of_start, let_go
 from polyvisor.controllers.data_volumes import make_templates
@@ -126,6 +126,7 @@ class VmController:
         if vmi is not None and unusable is None:
             vmi = await self._change(vm, vmi, "network cards", self._cards)
             vmi = await self._change(vm, vmi, "discs", self._media)
+            vmi = await self._change(vm, vmi, "CPUs", self._cpus)
         trouble = await self._templates(vm, key)
         decision = decide(vm, vmi, self._clock())
         generation = int(vm["metadata"].get("generation") or 0)
@@ -250,6 +251,11 @@ class VmController:
             return None
         _, expansion = await expanded(self._client, vm)
         return live_cards.step(vm, expansion.spec, vmi, driver)
+
+    async def _cpus(self, vm: Obj, vmi: Obj) -> Obj | None:
+        """Return the instance with as many CPU sockets as the template has now, None if there is nothing to do."""
+        driver = self._drivers.get(str(chosen_hypervisor(vmi).get("driver")))
+        return live_cpus.step(vm, vmi, driver) if driver is not None and live_cpus.due(vm, vmi) else None
 
     @staticmethod
     async def _media(vm: Obj, vmi: Obj) -> Obj | None:

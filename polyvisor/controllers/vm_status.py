@@ -22,7 +22,7 @@ from polyvisor.api.names import (
     VmiCondition,
 )
 from polyvisor.api.reading import read_status
-from polyvisor.controllers import memory_dump, template
+from polyvisor.controllers import live_cpus, memory_dump, template
 from polyvisor.controllers.objects import condition, condition_is, deleting, phase_of, set_condition
 from polyvisor.controllers.vm_decide import (
     Step,
@@ -145,7 +145,8 @@ def _conditions(vm: Obj, vmi: Obj | None, failure: tuple[str, str] | None, at: d
         set_condition(holder, VmCondition.FAILURE, ConditionStatus.TRUE, *failure, at=at)
     if template.changed(vm, vmi):
         holder["conditions"] += [c for c in before if c.get("type") == VmCondition.RESTART_REQUIRED]
-        set_condition(holder, VmCondition.RESTART_REQUIRED, ConditionStatus.TRUE, "", TEMPLATE_CHANGED, at=at)
+        why = live_cpus.why_restart(vm, vmi) or TEMPLATE_CHANGED
+        set_condition(holder, VmCondition.RESTART_REQUIRED, ConditionStatus.TRUE, "", why, at=at)
     return [_steady(found, before) for found in holder["conditions"]]
 
 

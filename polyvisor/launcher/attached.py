@@ -38,6 +38,13 @@ def change(machine: Machine, xml: Any) -> None:
     machine.domain().updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
+def cpus(machine: Machine, count: Any) -> None:
+    """Give the running domain so many CPUs, of those that it may come to have."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise Refused("bad-request", "vcpus wants a number of CPUs")
+    machine.domain().setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
 def detach(machine: Machine, alias: Any, xml: Any) -> None:
     """Ask the guest to let go of a device; it is gone when the domain's description no longer shows it.
 

@@ -55,6 +55,7 @@ class Operations:
             "capabilities": lambda: machine.capabilities(str(message.get("virtType", ""))),
             "attach": lambda: attached.attach(machine, xml),
             "update": lambda: attached.update(machine, xml),
+            "vcpus": lambda: attached.cpus(machine, message.get("count")),
             "change": lambda: attached.change(machine, xml),
             "confine": lambda: confine(machine, self._plan.folder, message.get("cpus")),
             "detach": lambda: attached.detach(machine, message.get("alias"), xml),

@@ -172,3 +172,29 @@ def test_a_driver_says_itself_on_which_buses_disks_come(bus: str) -> None:
         found = Findings()
         hotplug.validate(new, old, running, "spec", found, [driver])
         assert [problem.message for problem in found.problems] == words
+
+
+@pytest.mark.parametrize(
+    ("sockets", "driver", "said"),
+    [
+        (3, "qemu", ""),
+        (1, "qemu", "found 1; 2 to 4 are accepted while the machine runs"),
+        (5, "qemu", "found 5; 2 to 4 are accepted while the machine runs"),
+        (3, "lxc", "Change the number of CPUs while running with LXC"),
+    ],
+)
+def test_sockets_are_added_where_there_is_room_and_the_driver_can(sockets: int, driver: str, said: str) -> None:
+    old: Obj = {"domain": {"cpu": {"sockets": 2, "maxSockets": 4}}}
+    new: Obj = {"domain": {"cpu": {"sockets": sockets, "maxSockets": 4}}}
+    found = Findings()
+    assert hotplug.may_change(new, old)
+    hotplug.validate(new, old, registry().get(driver), "spec", found, registry())
+    assert [said in problem.message for problem in found.problems] == ([True] if said else [])
+    assert [problem.field for problem in found.problems] == (["spec.domain.cpu.sockets"] if said else [])
+
+
+def test_sockets_without_room_for_more_are_fixed() -> None:
+    old: Obj = {"domain": {"cpu": {"sockets": 2}}}
+    assert not hotplug.may_change({"domain": {"cpu": {"sockets": 3}}}, old)
+    room: Obj = {"domain": {"cpu": {"sockets": 2, "maxSockets": 4}}}
+    assert not hotplug.may_change({"domain": {"cpu": {"sockets": 2, "maxSockets": 8}}}, room)

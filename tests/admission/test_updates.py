@@ -34,7 +34,8 @@ def test_a_change_that_waits_for_a_restart_is_told_with_the_reason() -> None:
 
 
 def test_what_the_driver_changes_while_it_runs_is_not_told() -> None:
-    assert changed(NIMBLE, cpu={"cores": 4}) == []
+    (warning,) = changed(NIMBLE, cpu={"cores": 4})
+    assert "more sockets alone, up to maxSockets" in warning
     assert changed(STUCK, memory={"guest": "3Gi"}) == []
 
 

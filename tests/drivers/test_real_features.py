@@ -17,6 +17,7 @@ ELSEWHERE = {
     "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "lifecycle.hotplug.link", "interface.absent"),
     "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk", "lifecycle.memory-dump", "disk.cdrom.empty"),
     "tests/e2e/test_snapshots.py": ("lifecycle.snapshot",),
+    "tests/e2e/test_live_cpus.py": ("lifecycle.hotplug.cpu",),
     "tests/e2e/test_own_cpus.py": ("cpu.pinning",),
     "tests/e2e/test_huge_pages.py": ("memory.hugepages",),
     "tests/e2e/test_shared_disks.py": ("disk.shareable",),

@@ -173,8 +173,11 @@ FEATURES: dict[str, Support] = {
         f"{DRIVER} qemuHypervisorDriver (libvirt has it)",
         "QEMU can, and Polyvisor does not do it yet",
         "lifecycle.save",
-        "lifecycle.hotplug.cpu",
         "lifecycle.hotplug.memory",
+    ),
+    **yes(
+        f"{DRIVER} qemuDomainSetVcpusFlags, libvirt 9.0.0 src/qemu/qemu_hotplug.c qemuDomainHotplugAddVcpu",
+        "lifecycle.hotplug.cpu",
     ),
     **yes(f"{DRIVER} qemuDomainSuspend (disks are flushed; their files are copied then)", "lifecycle.snapshot"),
     **yes("libvirt 9.0.0 src/qemu/qemu_process.c qemuProcessHandleReset (on_reboot)", "lifecycle.reboot-policy"),
