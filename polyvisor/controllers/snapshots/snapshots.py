@@ -129,7 +129,8 @@ class SnapshotController:
             await self._write(snapshot, status)
             return LOOK_SECONDS
         conditions.tell(status, conditions.PROGRESSING, True, "Source locked and operation in progress", at)
-        _indicate(status, source.indications())
+        if "virtualMachineSnapshotContentName" not in status:  # later the node may have paused the guest
+            _indicate(status, source.indications())
         content = await self._content(snapshot)
         if content is None:
             content = await self._make_content(snapshot, source)
@@ -140,7 +141,7 @@ class SnapshotController:
                 await source.freeze(DEADLINE_SECONDS if left is None else left)
                 await volumes.make(self._client, content, seen.missing, await self._classes_of(content))
                 seen = await volumes.look(self._client, content)
-            if seen.created:
+            if seen.created and _froze(status):
                 await source.thaw()
         except ApiError as error:
             if error.conflict and error.reason == "Conflict" and "virtualmachineinstance" not in error.message:
@@ -210,7 +211,7 @@ class SnapshotController:
 
     async def _fail(self, snapshot: Obj, source: Source | None, why: str) -> float | None:
         """End a snapshot that did not come to be: the guest goes on, and only the snapshot stays, which says why."""
-        if source is not None and source.locked:
+        if source is not None and source.locked and _froze(read_status(snapshot)):
             try:
                 await source.thaw()
             except ApiError as error:
@@ -232,7 +233,7 @@ class SnapshotController:
             return None
         source = await self._source(snapshot)
         if source is not None:
-            if source.locked:
+            if source.locked and _froze(read_status(snapshot)):
                 await source.thaw()
             await source.unlock()
         content = await self._content(snapshot)
@@ -360,6 +361,11 @@ class SnapshotController:
             waits = phase_of(snapshot) in ("", SnapshotPhase.IN_PROGRESS) or deleting(snapshot)
             if waits and nested(snapshot, "spec", "source").get("name") == name:
                 self.queue.add(key_of(snapshot))
+
+
+def _froze(status: Obj) -> bool:
+    """Whether the guest's file systems were frozen for a snapshot."""
+    return str(Indication.GUEST_AGENT) in (status.get("indications") or [])
 
 
 def _indicate(status: Obj, indications: list[Indication]) -> None:

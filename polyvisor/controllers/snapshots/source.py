@@ -149,8 +149,8 @@ class Source:
             await self._ask("freeze", {"unfreezeTimeout": f"{max(seconds, 1):.0f}s"})
 
     async def thaw(self) -> None:
-        """Have the guest's file systems thawed."""
-        if self.agent:
+        """Have the guest's file systems thawed, if its agent is there; whoever copies claims may pause it meanwhile."""
+        if self.vmi is not None and condition_is(self.vmi, VmiCondition.AGENT_CONNECTED):
             await self._ask("unfreeze", {})
 
     async def _ask(self, what: str, body: Obj) -> None:

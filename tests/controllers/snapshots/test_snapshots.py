@@ -161,3 +161,18 @@ async def test_a_machine_on_an_endpoint_is_refused(world: World) -> None:
     await snapshot(world)
     failed = await seen(world, lambda s: s.get("phase") == "Failed")
     assert "on an endpoint cannot be snapshotted" in failed["status"]["error"]["message"]
+
+
+async def test_what_is_said_of_a_running_guest_is_from_before_its_node_paused_it(world: World) -> None:
+    await classes(world)
+    await claim(world, "a")
+    await machine(world, "a", strategy="Always")
+    await world.running("m")
+    await snapshot(world)
+    (volume,) = await volume_snapshots(world, 1)
+    await seen(world, lambda s: s.get("virtualMachineSnapshotContentName"))
+    await world.vmi_status("m", conditions=[{"type": "Paused", "status": "True"}])
+    await world.vmi("m", lambda v: v["status"]["conditions"][0]["type"] == "Paused")
+    await taken(world, volume["metadata"]["name"])
+    status = (await seen(world, lambda s: s.get("readyToUse")))["status"]
+    assert status["indications"] == ["NoGuestAgent", "Online"]
