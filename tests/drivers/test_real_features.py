@@ -16,6 +16,7 @@ ELSEWHERE = {
     "tests/e2e/test_usbredir.py": ("usb-redirection",),
     "tests/e2e/test_live_cards.py": ("lifecycle.hotplug.interface", "lifecycle.hotplug.link", "interface.absent"),
     "tests/e2e/test_hotplug.py": ("lifecycle.hotplug.disk", "lifecycle.memory-dump", "disk.cdrom.empty"),
+    "tests/drivers/test_real_migration.py": ("lifecycle.live-migration",),
     "tests/e2e/test_snapshots.py": ("lifecycle.snapshot",),
     "tests/e2e/test_live_cpus.py": ("lifecycle.hotplug.cpu",),
     "tests/e2e/test_own_cpus.py": ("cpu.pinning",),
