@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,15 @@ MANIFEST, NAME = LAB / "manifest.yaml", "portable"
 LOOK_SECONDS = 1.0
 QUIET_SECONDS = 5.0
 CONSOLE_SECONDS = 120.0
+PROFILE = "polyvisor-machine"
+TRIES = """
+echo x >/dev/null && echo null
+head -c 1 /etc/passwd >/dev/null && echo read
+( : >/etc/denied ) && echo etc
+mount -t tmpfs tmpfs /mnt && echo mount
+head -c 1 /dev/vda >/dev/null && echo disk
+"""
+"""What is tried as root within QEMU's control group and profile."""
 RESULT = {**GIVEN["result"], "versions": {}, "steps": [], "wrong": "the job was cut short"}
 
 
@@ -148,6 +158,35 @@ def boot() -> None:
         seen(until("hello from runcmd.*", 60))
 
 
+def confined() -> None:
+    """See that QEMU is confined, and that what confines it stops even root."""
+    with step("confinement in force") as seen:
+        found = json.loads(polyvisor("status", "-o", "json"))["confinement"]
+        ours = [one for one in found["processes"] if one["program"].startswith("qemu-system")]
+        if not ours:
+            raise StepError(f"no QEMU is among {found}")
+        one = ours[0]
+        seen(f"profile {one['profile']}, {one['capabilities']} capabilities, devices of its own: {one['ownDevices']}")
+        wanted = {"profile": f"{PROFILE} (enforce)", "capabilities": 0, "ownDevices": True, "ownMounts": True}
+        if wrong := {key: one[key] for key, value in wanted.items() if one[key] != value}:
+            raise StepError(f"QEMU's process {one} is not confined: {wrong}")
+    with step("accesses that it denies to root") as seen:
+        group = next(Path("/sys/fs/cgroup").glob("**/polyvisor-*/cgroup.procs"))
+        script = f"echo 0 >{group}; echo exec {PROFILE} >/proc/self/attr/exec; exec sh -c '{TRIES}'"
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+        say(f"{done.stdout}{done.stderr}")
+        if done.stdout.split() != ["null", "read"]:
+            raise StepError(f"of null, read, etc, mount and disk the first two are permitted: {done}")
+        kernel = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
+        denied = [line for line in kernel.splitlines() if 'apparmor="DENIED"' in line and PROFILE in line]
+        say("\n".join(denied))
+        # An older mount asks AppArmor, a newer one is stopped by the capability that it lacks before it asks.
+        mounts = next((line for line in denied if 'operation="mount"' in line or 'capname="sys_admin"' in line), "")
+        if not mounts or "Operation not permitted" not in done.stderr:
+            raise StepError(f"the kernel tells of no denied mount, or the disk was not denied: {denied} {done.stderr}")
+        seen(mounts[mounts.index("apparmor=") :][:120])
+
+
 def use() -> None:
     client = Client(from_kubeconfig(STATE / "kubeconfig"))
     with step("console") as seen, shell(client, NAME) as console:
@@ -173,7 +212,7 @@ def use() -> None:
 def main() -> int:
     RESULT["versions"]["Linux"] = os.uname().release
     try:
-        for part in (start, boot, use):
+        for part in (start, boot, *((confined,) if GIVEN["virtType"] == "kvm" else ()), use):
             part()
     except Exception as error:
         RESULT["wrong"] = f"{RESULT['wrong'].partition(':')[0]}: {error}"

@@ -1,7 +1,8 @@
 """QEMU with KVM that really runs guests: on most development machines /dev/kvm is absent, or boots no Linux.
 
 The host is an emulated AMD machine whose KVM uses nested paging; in it Polyvisor runs standalone and the portable
-virtual machine boots to its login prompt.
+virtual machine boots to its login prompt. AppArmor is in force there, and control groups are of version 2 alone, so
+that what confines QEMU is tried as well.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from tests.lab.results import Result
 DRIVER = "qemu"
 NAME = "kvm"
 HARDWARE = Hardware("max", 3072)
-PACKAGES = ("linux-image-amd64", "busybox-static", "iproute2", "kmod", "procps", "python3", "python3-libvirt")
+PACKAGES = (
+    "linux-image-amd64",
+    "apparmor",
+    "busybox-static",
+    "iproute2",
+    "kmod",
+    "procps",
+    "python3",
+    "python3-libvirt",
+)
 
 
 def packages() -> tuple[str, ...]:
