@@ -22,7 +22,6 @@ from tests.needs import unmet
 Obj = dict[str, Any]
 pytestmark = [pytest.mark.e2e, pytest.mark.proof]
 SECONDS = 180
-IMAGES = ("virt-api", "virt-controller", "virt-handler", "launcher-qemu")
 NAME = "counts"
 COUNTING = "(i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.1; done) & echo be''gun"
 
@@ -61,8 +60,8 @@ def migration(name: str, vmi: str) -> str:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[NodesCluster]:
     try:
-        with cluster_with_nodes(2, [*images(*IMAGES), demo_guests()]) as found:
-            found.install("--set", "handler.launchers={qemu: true, lxc: false}")
+        with cluster_with_nodes(2, [*images(), demo_guests()]) as found:
+            found.install()
             yield found
     except NoGo as missing:
         unmet(str(missing))
@@ -143,9 +142,12 @@ def test_it_counts_on_elsewhere(nodes: NodesCluster, name: str) -> None:
     first = count(nodes)
     assert first > before
     eventually(lambda: count(nodes) > first, SECONDS)
-    pods = get(nodes, "pods", f"--selector=kubevirt.io/created-by={uid}")["items"]
-    living = [pod["spec"]["nodeName"] for pod in pods if pod["status"]["phase"] == "Running"]
-    assert living == [vmi["status"]["nodeName"]]
+
+    def living() -> list[str]:
+        pods = get(nodes, "pods", f"--selector=kubevirt.io/created-by={uid}")["items"]
+        return [pod["spec"]["nodeName"] for pod in pods if pod["status"]["phase"] == "Running"]
+
+    eventually(lambda: living() == [vmi["status"]["nodeName"]], SECONDS, lambda: why(nodes))
 
 
 def test_a_drain_moves_it(nodes: NodesCluster) -> None:
