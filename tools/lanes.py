@@ -21,6 +21,7 @@ import time
 import xml.etree.ElementTree as Xml
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ PROGRAMS = ("etcd", "kwok", "virtctl", "kube-apiserver", "kube-controller-manage
 """What the core of e2e speaks to; kept in the user's cache by the modules' content, and built before the tests."""
 CORE = "e2e and not proof"
 SLOW = "e2e and proof"
+FOLLOW_SECONDS = 0.5
+"""How often what a lane has printed is shown."""
 SLOWEST = "--durations=40 --durations-min=5"
 
 
@@ -42,6 +45,8 @@ class Lane:
     about: str
     command: tuple[str, ...]
     extra: tuple[tuple[str, str], ...] = ()
+    beside: bool = False
+    """Whether it runs at the same time as the lane before it, if that one runs; its output comes afterwards."""
 
 
 def e2e(name: str, about: str, *places: str, **extra: str) -> Lane:
@@ -58,6 +63,9 @@ LANES = {
         Lane("lint", "style, types, layers", (*MAKE, "lint")),
         Lane("e2e", "the core of the tests of the whole system",
              (*MAKE, "e2e", f"TESTS=-m '{CORE}' {SLOWEST} tests/e2e"), (("POLYVISOR_FAULT_ROUNDS", "10"),)),
+        Lane("lab-kvm", "a guest under real KVM, in an emulated machine", (*MAKE, "lab", "LANES=kvm")),
+        Lane("lab-xen", "a guest on a real Xen as an endpoint, in an emulated machine", (*MAKE, "lab", "LANES=xen"),
+             beside=True),
         Lane("clean-room-12", "a minimal Debian 12: make demo, tests", (*MAKE, "clean-room", "DEBIAN=12")),
     ),
     "proof": (
@@ -77,8 +85,6 @@ LANES = {
         e2e("cases", "each input that once went wrong, with a guest", "test_cases.py"),
         e2e("clients", "clients that others wrote, USB redirection; virtctl is in the core", "clients",
             "test_other_client.py", "test_usbredir.py"),
-        Lane("lab-kvm", "a guest under real KVM, in an emulated machine", (*MAKE, "lab", "LANES=kvm")),
-        Lane("lab-xen", "a guest on a real Xen as an endpoint, in an emulated machine", (*MAKE, "lab", "LANES=xen")),
         Lane("lab-dom0", "a guest on a real Xen as a node, in an emulated machine", (*MAKE, "lab", "LANES=dom0")),
         Lane("release", "wheel, sdist, chart, images and checksums in dist/", (*MAKE, "release")),
         Lane("bench", "speed and memory; writes docs/performance.md", (*MAKE, "bench")),
@@ -130,33 +136,84 @@ def due(result: Result | None, commit: str, keep: bool) -> bool:
     return result is None or not (result.passed and result.clean) or (result.commit != commit and not keep)
 
 
-def run(lane: Lane, report: Path, log: Path) -> Result:
-    """Run a lane; what it prints goes to the log, too."""
-    sys.stdout.write(f"\n==== {lane.name}: {lane.about}\n")
-    sys.stdout.flush()
+@dataclass
+class Running:
+    """A lane that has begun."""
+
+    lane: Lane
+    log: Path
+    process: subprocess.Popen[bytes]
+    commit: str
+    clean: bool
+    begin: float
+
+    def result(self) -> Result:
+        """Wait for its end."""
+        code = self.process.wait()
+        return Result(code == 0, round(time.monotonic() - self.begin), time.time(), self.commit, self.clean)
+
+    def interrupt(self) -> None:
+        """End it, as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+
+
+def start(lane: Lane, folder: Path) -> Running:
+    """Begin a lane; what it prints goes to its log."""
+    report, log = folder / f"{lane.name}.xml", folder / f"{lane.name}.log"
     report.unlink(missing_ok=True)
     options = f"{os.environ.get('PYTEST_ADDOPTS', '')} --junitxml={report}".strip()
     commit, clean = git("rev-parse", "HEAD"), not git("status", "--porcelain")
-    begin = time.monotonic()
-    with log.open("wb", buffering=0) as file:
+    with log.open("wb") as file:
         process = subprocess.Popen(
             lane.command, cwd=TOP, env={**os.environ, "PYTEST_ADDOPTS": options, **dict(lane.extra)},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert process.stdout is not None
+    return Running(lane, log, process, commit, clean, time.monotonic())
+
+
+def run(lanes: Sequence[Lane], folder: Path) -> list[Result]:
+    """Run lanes at the same time; show what each prints, one after the other."""
+    running: list[Running] = []
+    results = []
+    with ThreadPoolExecutor(len(lanes)) as waiting:
         try:
-            for line in process.stdout:
-                file.write(line)
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
-            code = process.wait()
-        except BaseException:  # interrupted: so is the lane
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            running += (start(lane, folder) for lane in lanes)
+            ends = [waiting.submit(one.result) for one in running]
+            for one, end in zip(running, ends, strict=True):
+                sys.stdout.write(f"\n==== {one.lane.name}: {one.lane.about}\n")
+                follow(one.log, end)
+                results.append(found := end.result())
+                word = "passed" if found.passed else "FAILED"
+                sys.stdout.write(f"==== {one.lane.name}: {word} in {found.seconds} s\n")
+        except BaseException:  # interrupted: so are the lanes
+            for one in running:
+                one.interrupt()
             raise
-    seconds = round(time.monotonic() - begin)
-    sys.stdout.write(f"==== {lane.name}: {'passed' if code == 0 else 'FAILED'} in {seconds} s\n")
-    return Result(code == 0, seconds, time.time(), commit, clean)
+    return results
+
+
+def follow(log: Path, end: Future[Result]) -> None:
+    """Print a log while it grows, until its lane has ended."""
+    with log.open("rb") as file:
+        while True:
+            over = wait([end], timeout=FOLLOW_SECONDS).done
+            while part := file.read(1 << 16):
+                sys.stdout.buffer.write(part)
+            sys.stdout.flush()
+            if over:
+                return
+
+
+def together(lanes: Sequence[Lane]) -> list[list[Lane]]:
+    """Return the lanes in groups that run at the same time."""
+    groups: list[list[Lane]] = []
+    for lane in lanes:
+        if lane.beside and groups:
+            groups[-1].append(lane)
+        else:
+            groups.append([lane])
+    return groups
 
 
 def skips(report: Path) -> Counter[str]:
@@ -218,14 +275,13 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     commit = git("rev-parse", "HEAD")
-    results: list[tuple[Lane, Result | None]] = []
-    for lane in lanes.values():
-        known = kept(lane, folder) if resumes else None
-        chosen = not given.list and (not given.names or lane.name in given.names)
-        if chosen and (given.again or due(known, commit, given.keep)):
-            known = run(lane, folder / f"{lane.name}.xml", folder / f"{lane.name}.log")
-            keep_result(lane, known, folder)
-        results.append((lane, known))
+    found = {lane: kept(lane, folder) if resumes else None for lane in lanes.values()}
+    chosen = [lane for lane in found if not given.list and (not given.names or lane.name in given.names)]
+    for group in together([lane for lane in chosen if given.again or due(found[lane], commit, given.keep)]):
+        for lane, result in zip(group, run(group, folder), strict=True):
+            keep_result(lane, result, folder)
+            found[lane] = result
+    results = list(found.items())
     skipped = [
         (lane.name, str(number), reason)
         for lane, result in results

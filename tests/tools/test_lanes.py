@@ -50,9 +50,51 @@ def test_a_result_is_kept_and_found_again(tmp_path: Path) -> None:
 def test_a_lane_passes_by_its_exit_code(tmp_path: Path, code: str, passed: bool) -> None:
     script = f"import os; print(os.environ['MORE'], os.environ['PYTEST_ADDOPTS']); {code}"
     lane = Lane("one", "a lane", (sys.executable, "-c", script), (("MORE", "given"),))
-    result = lanes.run(lane, tmp_path / "r.xml", tmp_path / "log")
+    (result,) = lanes.run([lane], tmp_path)
     assert result.passed == passed
-    assert re.fullmatch(rf"given .*--junitxml={tmp_path}/r.xml\n", (tmp_path / "log").read_text())
+    assert re.fullmatch(rf"given .*--junitxml={tmp_path}/one.xml\n", (tmp_path / "one.log").read_text())
+
+
+MEET = """
+import pathlib, sys, time
+pathlib.Path(sys.argv[1]).touch()
+while not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.01)
+print("met", sys.argv[3])
+"""
+
+
+def test_lanes_run_at_the_same_time_and_are_shown_in_their_order(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    places = [str(tmp_path / name) for name in ("here", "there")]
+    one = Lane("one", "the first", (sys.executable, "-c", MEET, *places, "one"))
+    two = Lane("two", "the second", (sys.executable, "-c", MEET, *reversed(places), "two"), beside=True)
+    assert [result.passed for result in lanes.run([one, two], tmp_path)] == [True, True]
+    said = capfdbinary.readouterr().out.decode()
+    assert re.fullmatch(
+        r"\n==== one: the first\nmet one\n==== one: passed in \d+ s\n"
+        r"\n==== two: the second\nmet two\n==== two: passed in \d+ s\n", said
+    )  # fmt: skip
+
+
+def test_an_interrupted_run_ends_all_its_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        while not all((tmp_path / f"{name}.log").read_text() for name in ("one", "two")):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lanes, "follow", interrupted)
+    command = (sys.executable, "-uc", "import time; print('begun'); time.sleep(1000)")
+    with pytest.raises(KeyboardInterrupt):
+        lanes.run([Lane("one", "", command), Lane("two", "", command, beside=True)], tmp_path)
+    assert [(tmp_path / f"{name}.log").read_text().count("KeyboardInterrupt") for name in ("one", "two")] == [1, 1]
+
+
+def test_a_lane_beside_another_runs_with_the_one_that_runs_before_it() -> None:
+    one, two, three = Lane("one", "", ()), Lane("two", "", (), beside=True), Lane("three", "", ())
+    assert lanes.together([one, two, three]) == [[one, two], [three]]
+    assert lanes.together([two, three]) == [[two], [three]]
 
 
 def test_skips_are_counted_by_reason(tmp_path: Path) -> None:
