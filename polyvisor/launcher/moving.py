@@ -34,7 +34,11 @@ DOWNTIME_MS = 300
 MIGRATABLE = libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE
 SENT, RECEIVED = "sent", "received"
 """What is said instead of the monitor's "completed", which both ends have."""
-OVER = (SENT, RECEIVED, "failed", "cancelled")
+ARRIVED = "arrived"
+"""What is said once a guest that was received has gone on: whoever pauses it later means it."""
+HERE = ("failed", "cancelled")
+"""How the sending of a guest ends that stays."""
+OVER = (SENT, RECEIVED, ARRIVED, *HERE)
 
 
 class Moving:
@@ -47,6 +51,7 @@ class Moving:
         self._say = say
         self._status = ""
         self._sends = False
+        self._settled = False
         self._lock = threading.Lock()
         self._followed = False
         self.copies = Copies(self._tell, self._place, say)
@@ -91,7 +96,7 @@ class Moving:
         """Begin to send; return the connection from which the state is to be read."""
         words = self._words()
         given: Mapping[str, Any] = options if isinstance(options, dict) else {}
-        if self._sends and self._status not in ("failed", "cancelled"):
+        if self._sends and self._status not in HERE:
             raise Refused("moving", f"the domain is being moved already ({self._status})")
         domain = self._machine.domain()
         self._follow(domain)
@@ -109,7 +114,7 @@ class Moving:
             listener.bind(place)
             listener.listen(1)
             listener.settimeout(ACCEPT_SECONDS)
-            self._sends = True
+            self._sends, self._settled = True, False
             try:
                 self._note("setup")
                 self._tell("send", socket=place)
@@ -146,9 +151,24 @@ class Moving:
         self._tell("go-on")
 
     def resume(self) -> None:
-        """Let the guest go on; its disks are nobody else's then."""
+        """Let the guest go on; its disks are nobody else's then.
+
+        Refused while it is sent away, and when it was sent, until :meth:`stay`: it may be the target's by then.
+        """
+        if self._sends and self._status not in HERE:
+            what = f"the guest is being moved ({self._status}); it can be let go on when its migration has ended"
+            raise Refused("moving", what)
         self.copies.withdraw()
         self._machine.resume()
+        if self._status == RECEIVED:
+            self._settled = True
+            self._note(ARRIVED)
+
+    def stay(self) -> None:
+        """Take it that a guest that was sent is this domain's after all; it can be let go on, and be sent again."""
+        if self._status == SENT:
+            self._settled = True  # the monitor goes on saying "completed" of what was sent
+            self._note("cancelled")
 
     def cancel(self) -> None:
         """Give up sending; the guest goes on here. No error if there is nothing to give up."""
@@ -198,6 +218,8 @@ class Moving:
 
     def _note(self, status: str) -> None:
         if status == "completed":
+            if self._settled:
+                return
             status = SENT if self._sends else RECEIVED
         with self._lock:
             if status == self._status or (status == "setup" and self._status in ("connected", "waiting")):

@@ -68,6 +68,7 @@ class Operations:
             "send": lambda: moving.send(message.get("options")),
             "progress": moving.progress,
             "cancel": moving.cancel,
+            "stay": moving.stay,
         }
 
     def _apart(self, message: Message) -> Calls:

@@ -24,8 +24,9 @@ from polyvisor.agent.link.streams import Stream
 from polyvisor.agent.live.migration_target import images_of
 from polyvisor.agent.live.movable import copied
 from polyvisor.api import Obj
+from polyvisor.api.conditions import has_condition
 from polyvisor.api.migrations import ABORTED, PRE_COPY, is_committed, is_moving, state_of
-from polyvisor.api.names import EventType
+from polyvisor.api.names import EventType, VmiCondition
 from polyvisor.api.quantity import whole
 from polyvisor.api.resources import VMIS
 from polyvisor.api.times import stamp
@@ -47,6 +48,14 @@ log = logging.getLogger("polyvisor.migration")
 
 class Failed(Exception):
     """The migration cannot go on; the text says why. The guest stays where it is."""
+
+
+class Over(Failed):
+    """The migration has ended already; ``committed``: with the guest on its target."""
+
+    def __init__(self, why: str, *, committed: bool) -> None:
+        super().__init__(why)
+        self.committed = committed
 
 
 class Source:
@@ -89,7 +98,15 @@ class Source:
         if self.concerns(vmi):
             self.begin(vmi, pod, link)
             return True
+        if self._was_kept(vmi, pod):
+            await self._stay(vmi, link)
         return False
+
+    def _was_kept(self, vmi: Obj, pod: Obj) -> bool:
+        """Whether the last move of a launcher Pod's guest has failed, and nobody sees to it any more."""
+        state = state_of(vmi)
+        here = state.get("sourceNode") == self._node_name and state.get("sourcePod") == pod["metadata"]["name"]
+        return here and bool(state.get("failed")) and state.get("migrationUid") not in self._tasks
 
     def begin(self, vmi: Obj, pod: Obj, link: Link) -> None:
         """Have a move under way that the controller asked for."""
@@ -233,51 +250,56 @@ class Source:
                 raise Failed(str(state.get("failureReason") or "the migration failed"))
 
     async def _fail(self, vmi: Obj, link: Link, why: str) -> None:
-        """Have the guest go on here, and say so. What is complete is left alone."""
+        """Say that the migration failed, and then have the guest go on here. What is complete is left alone.
+
+        A write of "completed" whose answer was lost may still be on its way; it is refused once "failed" is there, and
+        not before. So a guest that was sent stands still until one of the two is known to be in the object.
+        """
         log.warning("%s/%s: migration: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], why)
         with suppress(LauncherError):
             await link.request("cancel")
-            if link.state.get("state") == "paused" and link.state.get("moving") == "sent":
-                if await self._is_complete(vmi):
-                    return
-                await link.request("resume")
-        for _ in range(WRITES):
+        left = WRITES
+        while left or was_sent(link):
+            left = max(0, left - 1)
             try:
                 await self._write(
                     vmi, "abortStatus", completed=True, failed=True, failureReason=why, endTimestamp=stamp()
                 )
-            except ApiError as error:
+            except Over as over:
+                if not over.committed:
+                    await self._stay(vmi, link)
+                return
+            except (ApiError, Failed) as error:
+                if isinstance(error, ApiError) and error.not_found:
+                    await self._stay(vmi, link)  # without an instance nobody lets it go on elsewhere
+                    return
                 log.warning("the failed migration cannot be recorded: %s", error)
                 await asyncio.sleep(PROGRESS_SECONDS)
-            except Failed:
-                return
             else:
-                self._events.event(
-                    vmi, EventType.WARNING, "Migrated", f"VirtualMachineInstance migration failed: {why}"
-                )
+                what = f"VirtualMachineInstance migration failed: {why}"
+                self._events.event(vmi, EventType.WARNING, "Migrated", what)
+                await self._stay(vmi, link)
                 return
 
-    async def _is_complete(self, vmi: Obj) -> bool:
-        """Ask until it is known whether the guest is the target's: the answer to the write may have been lost."""
-        while True:
-            try:
-                now = await self._client.get(VMIS, vmi["metadata"]["name"], vmi["metadata"]["namespace"])
-            except ApiError as error:
-                if error.not_found:
-                    return False
-                await asyncio.sleep(PROGRESS_SECONDS)
-                continue
-            same = state_of(now).get("migrationUid") == state_of(vmi).get("migrationUid")
-            return same and is_committed(now)
+    async def _stay(self, vmi: Obj, link: Link) -> None:
+        """Have a guest go on here that was sent in vain; one that was paused by its user stays paused."""
+        if not was_sent(link):
+            return
+        with suppress(LauncherError):
+            await link.request("stay")
+            if not has_condition(vmi.get("status") or {}, VmiCondition.PAUSED):
+                await link.request("resume")
 
     async def _write(self, vmi: Obj, *marks: str, **fields: Any) -> Obj:
-        """Write fields of ``status.migrationState``; raises :class:`Failed` if the migration has ended meanwhile."""
+        """Write fields of ``status.migrationState``; raises :class:`Over` if the migration has ended meanwhile."""
         name, namespace = vmi["metadata"]["name"], vmi["metadata"]["namespace"]
         for _ in range(WRITES):
             now = await self._client.get(VMIS, name, namespace)
             state = state_of(now)
-            if state.get("migrationUid") != state_of(vmi).get("migrationUid") or not is_moving(now):
-                raise Failed(str(state.get("failureReason") or "the migration has ended"))
+            same = state.get("migrationUid") == state_of(vmi).get("migrationUid")
+            if not same or not is_moving(now):
+                why = str(state.get("failureReason") or "the migration has ended")
+                raise Over(why, committed=same and is_committed(now))
             if state.get("abortRequested") and "failed" not in fields:
                 raise Failed("the migration was given up")
             changed = copy.deepcopy(now)
@@ -348,6 +370,11 @@ async def both_ways(local: Stream, remote: RemoteStream) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(outward())
         group.create_task(inward())
+
+
+def was_sent(link: Link) -> bool:
+    """Whether a guest stands still here because all of it was sent to a target."""
+    return link.state.get("moving") == "sent" and link.state.get("state") == "paused"
 
 
 def _path(vmi: Obj, step: str) -> str:

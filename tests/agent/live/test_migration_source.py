@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from polyvisor.agent.link.connection import LauncherError
 from polyvisor.agent.live import migration_source
 from polyvisor.agent.live.migration_source import Progress, Source, options_of
 from polyvisor.api.resources import VMIS
-from polyvisor.kube import EventRecorder, Informer, KubeClient
+from polyvisor.kube import ApiError, EventRecorder, Informer, KubeClient
 from polyvisor.process.handlers import HandlerError
 from tests.cluster import running
 
@@ -59,7 +60,11 @@ class Link:
         if operation == "progress" and self.state.get("moving") == "active":
             self.looked.set()
         if operation == "resume":
+            if self.state.get("moving") == "sent":
+                raise LauncherError("the guest is being moved")
             self.state["state"] = "running"
+        elif operation == "stay":
+            self.state["moving"] = "cancelled"
         elif operation == "destroy":
             self.state["state"] = "shutoff"
         elif operation == "cancel" and self.state.get("moving") == "active":
@@ -278,6 +283,59 @@ async def test_a_guest_that_has_gone_is_ended_here_by_the_next_agent(world: Worl
     assert await world.source.leads(await world.vmi(), POD, link)
     assert world.link.asked == ["destroy"]
     assert len(world.launchers.ended) == 1
+
+
+async def test_a_write_that_comes_late_never_has_the_guest_run_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to "completed" is lost, and the API server takes that write only later: it is refused then."""
+    update, resumed = world.client.update_status, world.link.request
+    late: list[Obj] = []
+    outcome: list[bool] = []
+
+    async def update_status(resource: Any, body: Obj) -> Obj:
+        state = (body.get("status") or {}).get("migrationState") or {}
+        if state.get("completed") and not state.get("failed") and not late:
+            late.append(body)
+            raise ApiError(504, "Timeout", "no answer")
+        return await update(resource, body)
+
+    async def request(operation: str, **more: Any) -> Obj:
+        if operation == "resume":
+            try:
+                await update(VMIS, late[0])
+            except ApiError as error:
+                outcome.append(error.conflict)
+        return await resumed(operation, **more)
+
+    monkeypatch.setattr(world.client, "update_status", update_status)
+    world.link.request = request  # type: ignore[method-assign]
+    state = await world.lead()
+    assert outcome == [True], "the guest runs here, so the write that gives it away must be refused"
+    assert state["failed"]
+    assert world.link.state["state"] == "running"
+
+
+async def test_a_guest_that_was_sent_in_vain_goes_on_when_the_agent_that_led_it_has_ended(world: World) -> None:
+    """The controller gave the move up while no agent ran here."""
+    await world.write(startTimestamp="2026-01-01T00:00:00Z", completed=True, failed=True)
+    world.link.tells("sent")
+    link: Any = world.link
+    assert not await world.source.leads(await world.vmi(), POD, link)
+    assert world.link.state == {"state": "running", "moving": "cancelled"}
+    world.link.state["state"] = "paused"  # by its user, later
+    assert not await world.source.leads(await world.vmi(), POD, link)
+    assert world.link.state["state"] == "paused"
+
+
+async def test_a_guest_that_its_user_had_paused_stays_paused_when_its_move_fails(world: World) -> None:
+    vmi = await world.vmi()
+    vmi["status"]["conditions"] = [{"type": "Paused", "status": "True"}]
+    await world.client.update_status(VMIS, vmi)
+    world.peers.arrived = "gone"
+    state = await world.lead()
+    assert state["failed"]
+    assert world.link.state == {"state": "paused", "moving": "cancelled"}
 
 
 async def test_what_is_not_moving_is_nobodys(world: World) -> None:
