@@ -158,6 +158,11 @@ class Running:
         self.process.wait()
 
 
+def heed_interrupts() -> None:
+    """Let Ctrl-C end this process, though whoever began the run in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(lane: Lane, folder: Path) -> Running:
     """Begin a lane; what it prints goes to its log."""
     report, log = folder / f"{lane.name}.xml", folder / f"{lane.name}.log"
@@ -167,7 +172,7 @@ def start(lane: Lane, folder: Path) -> Running:
     with log.open("wb") as file:
         process = subprocess.Popen(
             lane.command, cwd=TOP, env={**os.environ, "PYTEST_ADDOPTS": options, **dict(lane.extra)},
-            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, preexec_fn=heed_interrupts,
         )  # fmt: skip
     return Running(lane, log, process, commit, clean, time.monotonic())
 

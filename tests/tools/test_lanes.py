@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import lanes
@@ -78,6 +80,15 @@ def test_lanes_run_at_the_same_time_and_are_shown_in_their_order(
     )  # fmt: skip
 
 
+@pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["heeded", "ignored"])
+def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the process has made of Ctrl-C that began the run; a shell's background has it ignored."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupted_run_ends_all_its_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         while not all((tmp_path / f"{name}.log").read_text() for name in ("one", "two")):
