@@ -16,7 +16,7 @@ from polyvisor.api.clone_patches import patches_of
 from polyvisor.api.metadata import check_metadata
 from polyvisor.api.patches import patched
 from polyvisor.api.resources import GROUP, SNAPSHOT_CONTENTS, SNAPSHOTS, VMS
-from polyvisor.api.snapshots import content_name
+from polyvisor.api.snapshots import content_name, judge_content, judged_content
 from polyvisor.placement.permission import record, recorded
 
 MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
@@ -30,6 +30,7 @@ def admit_clone(clone: Obj, old: Obj | None, context: AdmissionContext, found: F
         if clone.get("spec") != old.get("spec"):
             found.add("spec", "cannot be changed; delete the clone and create another", "FieldValueForbidden")
         record(clone, recorded(old))
+        judge_content(clone, judged_content(old))
         return
     spec = mapping(clone, "spec")
     source = mapping(spec, "source")
@@ -58,6 +59,7 @@ def admit_clone(clone: Obj, old: Obj | None, context: AdmissionContext, found: F
         found.add("spec.target.name", message, "FieldValueDuplicate")
     if made.asks(context) and len(found.problems) == before:
         record(clone, [])
+        judge_content(clone, "")
         _judge(clone, source, namespace, context, found)
 
 
@@ -81,6 +83,8 @@ def _judge(clone: Obj, source: Obj, namespace: str, context: AdmissionContext, f
         snapshot = context.lookup(SNAPSHOTS, namespace, name)
         content = context.lookup(SNAPSHOT_CONTENTS, namespace, content_name(snapshot)) if snapshot else None
         vm = mapping(content, "spec", "source", "virtualMachine") or None
+        if snapshot and vm is not None:
+            judge_content(clone, content_name(snapshot))
     if vm is None:
         message = f"{source.get('kind')} {namespace}/{name} does not exist; create the clone when it does"
         found.add("spec.source.name", message, "FieldValueNotFound")

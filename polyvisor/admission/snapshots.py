@@ -19,7 +19,7 @@ from polyvisor.api.durations import seconds_of
 from polyvisor.api.metadata import check_metadata, dns_subdomain_error
 from polyvisor.api.patches import patched
 from polyvisor.api.resources import GROUP, SNAPSHOT_CONTENTS, SNAPSHOTS, VMS
-from polyvisor.api.snapshots import content_name
+from polyvisor.api.snapshots import content_name, judge_content, judged_content
 from polyvisor.placement.permission import record, recorded
 
 PATCHED = ("/spec/", "/metadata/labels/", "/metadata/annotations/")
@@ -52,9 +52,11 @@ def admit_restore(restore: Obj, old: Obj | None, context: AdmissionContext, foun
     if not _new(VirtualMachineRestore, restore, old, found):
         if old is not None:
             record(restore, recorded(old))
+            judge_content(restore, judged_content(old))
         return
     if made.asks(context):
         record(restore, [])
+        judge_content(restore, "")
         _judge(restore, context, found)
     spec = mapping(restore, "spec")
     named(mapping(spec, "target"), "spec.target", ((GROUP, VMS.kind),), found)
@@ -70,7 +72,10 @@ def admit_restore(restore: Obj, old: Obj | None, context: AdmissionContext, foun
 
 
 def _judge(restore: Obj, context: AdmissionContext, found: Findings) -> None:
-    """Hold the machine that is made to the rights of who wants it made; one that is there keeps its own."""
+    """Hold the machine that is made to the rights of who wants it made; one that is there keeps its own.
+
+    Patches count for a machine that is there, too: it may be gone by the time, and is made anew with them then.
+    """
     spec, namespace = mapping(restore, "spec"), text(mapping(restore, "metadata").get("namespace"))
     target = context.lookup(VMS, namespace, text(mapping(spec, "target").get("name")))
     snapshot = context.lookup(SNAPSHOTS, namespace, text(spec.get("virtualMachineSnapshotName")))
@@ -83,10 +88,11 @@ def _judge(restore: Obj, context: AdmissionContext, found: Findings) -> None:
     source = copy.deepcopy(mapping(content, "spec", "source", "virtualMachine"))
     vm = {"metadata": {**mapping(source, "metadata"), "namespace": namespace}, "spec": mapping(source, "spec")}
     try:
-        vm = vm if target else patched(vm, texts(spec.get("patches")))
+        vm = patched(vm, texts(spec.get("patches")))
     except ValueError as error:
         found.add("spec.patches", str(error))
         return
+    judge_content(restore, content_name(snapshot or {}))
     made.judge(restore, vm, target, context, found, "spec.target")
 
 

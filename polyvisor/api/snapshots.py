@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from polyvisor.api.base import Obj
-from polyvisor.api.reading import nested, read_status
+from polyvisor.api.reading import annotations_of, nested, read_status
 
 GROUP: Final = "snapshot.kubevirt.io"
 STORAGE_GROUP: Final = "snapshot.storage.k8s.io"
@@ -20,6 +20,8 @@ LAST_RESTORE_ANNOTATION: Final = "restore.kubevirt.io/lastRestoreUID"
 RESTORE_NAME_ANNOTATION: Final = "restore.kubevirt.io/name"
 RESTORE_SOURCE_LABEL: Final = "restore.kubevirt.io/source-vm-name"
 RESTORE_SOURCE_NAMESPACE_LABEL: Final = "restore.kubevirt.io/source-vm-namespace"
+CONTENT_ANNOTATION: Final = "hypervisor.kubevirt.io/judged-content"
+"""On a restore or clone: the content from which its writer may have a machine made; admission alone writes it."""
 LOCAL_CLASS: Final = "local"
 """The VolumeSnapshotClass of a standalone installation: files of this machine, which its agent copies."""
 DEADLINE_SECONDS: Final = 300.0
@@ -81,6 +83,21 @@ def content_name(snapshot: Obj) -> str:
     """Return the name of a VirtualMachineSnapshot's content."""
     told = read_status(snapshot).get("virtualMachineSnapshotContentName")
     return str(told or f"vmsnapshot-content-{snapshot['metadata'].get('uid')}")
+
+
+def judged_content(maker: Obj) -> str:
+    """Return the name of the content that a restore's or clone's writer was held to, empty if nobody was asked."""
+    return str(annotations_of(maker).get(CONTENT_ANNOTATION) or "")
+
+
+def judge_content(maker: Obj, name: str) -> None:
+    """Write down, in place, the content to which a restore's or clone's writer was held; empty takes it away."""
+    metadata = maker.setdefault("metadata", {})
+    rest = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != CONTENT_ANNOTATION}
+    if name:
+        rest[CONTENT_ANNOTATION] = name
+    if rest or metadata.get("annotations") is not None:
+        metadata["annotations"] = rest
 
 
 def is_ready(obj: Obj) -> bool:

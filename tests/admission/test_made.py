@@ -12,6 +12,7 @@ from polyvisor.admission import AdmissionContext, admit
 from polyvisor.admission.context import Access, Requester
 from polyvisor.api import Obj
 from polyvisor.api.resources import CLONES, POOLS, RESTORES, SNAPSHOT_CONTENTS, SNAPSHOTS, VMS, Resource
+from polyvisor.api.snapshots import CONTENT_ANNOTATION, judged_content
 from polyvisor.placement.permission import ANNOTATION, recorded
 from tests.admission.conftest import machine
 
@@ -76,6 +77,41 @@ def test_a_patch_brings_in_nothing_that_its_writer_may_not(
     there = asked(context, source(), nothing)
     (problem,) = admit("CREATE", resource, maker(patches=[patch]), None, there).problems
     assert "HostDisk is not enabled" in problem.message
+
+
+def test_a_patch_counts_for_a_target_that_is_there_too(context: AdmissionContext) -> None:
+    """It may be deleted before the restore comes to it, and is made anew with the patch then."""
+    disk = {"name": "h", "hostDisk": {"path": "/etc/shadow", "type": "Disk"}}
+    patch = json.dumps({"op": "add", "path": "/spec/template/spec/volumes/0", "value": disk})
+    there = asked(context, source(), nothing)
+    (problem,) = admit("CREATE", RESTORES, restore(patches=[patch]), None, there).problems
+    assert "HostDisk is not enabled" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("resource", "maker"),
+    [
+        MAKERS[0],
+        (
+            CLONES,
+            lambda **spec: clone(
+                source={**NEW, "apiGroup": SNAPSHOTS.group, "kind": SNAPSHOTS.kind, "name": "s"}, **spec
+            ),
+        ),
+    ],
+)
+def test_what_was_judged_is_recorded_and_nobody_changes_it(
+    context: AdmissionContext, resource: Resource, maker: Callable[..., Obj]
+) -> None:
+    """A snapshot of the same name may be made of another machine before the controller comes to it."""
+    there = asked(context, source(), nothing)
+    forged: Any = maker()
+    forged["metadata"]["annotations"] = {CONTENT_ANNOTATION: "forged"}
+    written = admit("CREATE", resource, forged, None, there).obj
+    assert judged_content(written) == "vmsnapshot-content-u"
+    changed = json.loads(json.dumps(written))
+    changed["metadata"]["annotations"] = {CONTENT_ANNOTATION: "forged"}
+    assert judged_content(admit("UPDATE", resource, changed, written, there).obj) == "vmsnapshot-content-u"
 
 
 @pytest.mark.parametrize(("resource", "maker"), MAKERS)

@@ -16,7 +16,7 @@ from polyvisor.api.clones import ClonePhase, CloneReason
 from polyvisor.api.names import EventType
 from polyvisor.api.reading import nested, read_status
 from polyvisor.api.resources import CLONES, GROUP, PVCS, RESTORES, SNAPSHOT_CONTENTS, SNAPSHOTS, VMS
-from polyvisor.api.snapshots import SnapshotPhase, content_name, is_ready
+from polyvisor.api.snapshots import SnapshotPhase, content_name, is_ready, judge_content, judged_content
 from polyvisor.controllers.objects import deleting, now, owner_reference, phase_of, stamp, uid
 from polyvisor.controllers.snapshots import conditions
 from polyvisor.controllers.snapshots.classes import SnapshotSupport
@@ -215,6 +215,8 @@ class CloneController:
             "spec": spec,
         }
         permission.hand_on(clone, body)
+        if resource is RESTORES:
+            judge_content(body, judged_content(clone))
         try:
             await self._client.create(resource, body)
         except ApiError as error:

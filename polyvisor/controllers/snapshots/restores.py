@@ -25,7 +25,9 @@ from polyvisor.api.snapshots import (
     SnapshotPhase,
     content_name,
     is_ready,
+    judged_content,
 )
+from polyvisor.api.volumes import claims_of as claims_of_spec
 from polyvisor.controllers.objects import (
     add_finalizer,
     deleting,
@@ -157,7 +159,7 @@ class RestoreController:
         assert target is not None
         if restore["spec"].get("volumeOwnershipPolicy") != "None":
             await self._own(entries, target, namespace)
-        await self._drop_old_volumes(restore)
+        await self._drop_old_volumes(restore, target)
         await self._release(restore, target)
         status = copy.deepcopy(read_status(restore))
         status |= {"complete": True, "restoreTime": stamp(self._clock())}
@@ -206,6 +208,8 @@ class RestoreController:
         if not is_ready(snapshot):
             raise Failing(f"VMSnapshot {namespace}/{name} not ready")
         content = await found(self._client, SNAPSHOT_CONTENTS, content_name(snapshot), namespace)
+        if content_name(snapshot) != (judged_content(restore) or content_name(snapshot)):
+            raise Failing(f"VMSnapshot {namespace}/{name} is another one than when the restore was made", final=True)
         if content is None:
             raise Failing(f"VMSnapshotContent {namespace}/{content_name(snapshot)} does not exist", final=True)
         return snapshot, content
@@ -230,7 +234,8 @@ class RestoreController:
             name, backup = entry["persistentVolumeClaim"], backups[entry["volumeName"]]
             claim = await found(self._client, PVCS, name, namespace)
             if claim is not None and not _marked(claim, restore):
-                if not in_place and name != state_of(source):
+                itself = name == backup["persistentVolumeClaim"]["metadata"]["name"]
+                if not (itself and (in_place or name == state_of(source))):
                     raise Failing(f"PVC {namespace}/{name} exists already; it is not of this restore", final=True)
                 await self._size(entry, namespace)  # nothing is deleted for a VolumeSnapshot that is gone
                 await self._used_by_none(name, namespace, restore["spec"]["target"]["name"])
@@ -248,10 +253,14 @@ class RestoreController:
 
     async def _used_by_none(self, claim: str, namespace: str, but: str) -> None:
         """Refuse to replace a claim that another machine uses."""
-        for vm in await self._client.list(VMS, namespace):
-            name = vm["metadata"]["name"]
-            if name != but and claim in claims_of(vm).values():
-                raise Failing(f"PVC {namespace}/{claim} cannot be replaced: VirtualMachine {name} uses it", final=True)
+        users = [(VMS.kind, one, set(claims_of(one).values())) for one in await self._client.list(VMS, namespace)]
+        users += [
+            (VMIS.kind, one, set(claims_of_spec(one["spec"]))) for one in await self._client.list(VMIS, namespace)
+        ]
+        for kind, user, used in users:
+            name = user["metadata"]["name"]
+            if name != but and claim in used:
+                raise Failing(f"PVC {namespace}/{claim} cannot be replaced: {kind} {name} uses it", final=True)
 
     async def _replace(self, claim: Obj) -> None:
         """Delete a claim whose name is wanted; a DataVolume that has it is told not to make another."""
@@ -310,12 +319,15 @@ class RestoreController:
                 change = {"metadata": {**owners, "resourceVersion": claim["metadata"]["resourceVersion"]}}
                 await self._client.patch(PVCS, claim["metadata"]["name"], change, namespace)
 
-    async def _drop_old_volumes(self, restore: Obj) -> None:
-        """Delete the DataVolumes that the machine has no template for any more, and their claims with them."""
+    async def _drop_old_volumes(self, restore: Obj, target: Obj) -> None:
+        """Delete the DataVolumes that the machine has no template for any more, and their claims; none of others."""
+        owners = {uid(target)}
         for name in read_status(restore).get("deletedDataVolumes") or []:
             for resource in (DATAVOLUMES, PVCS):
-                if await found(self._client, resource, name, restore["metadata"]["namespace"]) is not None:
-                    await self._client.delete(resource, name, restore["metadata"]["namespace"])
+                one = await found(self._client, resource, name, restore["metadata"]["namespace"])
+                if one is not None and any(by["uid"] in owners for by in one["metadata"].get("ownerReferences") or []):
+                    owners.add(uid(one))
+                    await self._client.delete(resource, name, restore["metadata"]["namespace"], uid=uid(one))
 
     async def _release(self, restore: Obj, target: Obj) -> None:
         """Let the target be started again."""

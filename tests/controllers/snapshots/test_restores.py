@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from polyvisor.api.resources import PVCS, RESTORES, VMIS, VMS
+from polyvisor.api.snapshots import CONTENT_ANNOTATION
 from polyvisor.kube import Informer
 from polyvisor.placement.permission import ANNOTATION
-from tests.controllers.conftest import NAMESPACE, World
+from tests.controllers.conftest import NAMESPACE, World, instance
 
-from .conftest import absent, bind, claim, classes, machine, taken
+from .conftest import absent, bind, claim, classes, machine, machine_spec, taken
 from .test_snapshots import seen as seen_snapshot
 from .test_snapshots import snapshot, volume_snapshots
 
@@ -50,6 +51,11 @@ async def seen(world: World, until: Callable[[Obj], Any], name: str = "r") -> Ob
             return found if found and until(found.get("status") or {}) else {}
 
         return await restores.wait_until(look, 15)
+
+
+async def entries(world: World) -> list[Obj]:
+    found: list[Obj] = (await seen(world, lambda s: s.get("restores")))["status"]["restores"]
+    return found
 
 
 async def made(world: World, name: str) -> Obj:
@@ -139,6 +145,53 @@ async def test_a_claim_of_another_machine_is_not_replaced(world: World) -> None:
     failed = await seen(world, lambda s: "Failure" in json.dumps(s))
     assert "VirtualMachine m uses it" in json.dumps(failed)
     assert not await absent(world, PVCS, "a")
+    assert await absent(world, VMS, "n")
+
+
+async def test_a_claim_of_an_instance_without_a_machine_is_not_replaced(world: World) -> None:
+    await ready(world, "a")
+    await world.client.delete(VMS, "m", NAMESPACE)
+    await world.client.create(VMIS, {**instance("alone"), "spec": machine_spec("a")})
+    await restore(world, to="n", volumeRestorePolicy="InPlace")
+    failed = await seen(world, lambda s: "Failure" in json.dumps(s))
+    assert "VirtualMachineInstance alone uses it" in json.dumps(failed)
+    assert not await absent(world, PVCS, "a")
+
+
+async def test_no_claim_is_replaced_but_the_one_that_was_snapshotted(world: World) -> None:
+    """Else whoever may restore could have any claim of the namespace deleted."""
+    await ready(world, "a")
+    await claim(world, "of-others")
+    before = await world.client.get(PVCS, "of-others", NAMESPACE)
+    override = {"volumeName": "a", "restoreName": "of-others"}
+    await restore(world, volumeRestorePolicy="InPlace", volumeRestoreOverrides=[override])
+    failed = await seen(world, lambda s: "Failure" in json.dumps(s))
+    assert "exists already; it is not of this restore" in json.dumps(failed)
+    after = await world.client.get(PVCS, "of-others", NAMESPACE)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert "deletionTimestamp" not in after["metadata"]
+
+
+async def test_a_template_that_names_anothers_claim_does_not_have_it_deleted(world: World) -> None:
+    await ready(world, "a")
+    await claim(world, "of-others")
+    template = {"metadata": {"name": "of-others"}, "spec": {"source": {"blank": {}}}}
+    await world.change(VMS, "m", spec={"dataVolumeTemplates": [template]})
+    await restore(world)
+    (name,) = [entry["persistentVolumeClaim"] for entry in await entries(world)]
+    await made(world, name)
+    await bind(world, name)
+    done = await seen(world, lambda s: s.get("complete"))
+    assert done["status"]["deletedDataVolumes"] == ["of-others"]
+    assert not await absent(world, PVCS, "of-others")
+
+
+async def test_a_snapshot_that_took_the_name_of_another_is_not_restored(world: World) -> None:
+    """Its machine was judged by nobody."""
+    await ready(world, "a")
+    await restore(world, to="n", annotations={CONTENT_ANNOTATION: "vmsnapshot-content-of-before"})
+    failed = await seen(world, lambda s: "Failure" in json.dumps(s))
+    assert "is another one than when the restore was made" in json.dumps(failed)
     assert await absent(world, VMS, "n")
 
 
