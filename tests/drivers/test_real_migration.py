@@ -22,20 +22,17 @@ from polyvisor.domain.moved import moved
 from polyvisor.drivers import registry
 from polyvisor.drivers.base import Driver, Verdict
 from polyvisor.drivers.pace import Deadline
+from tests.drivers.conftest import DRIVERS
 from tests.drivers.kit import Bench, Client, bench, machine
 
 READY = b"polyvisor-demo: ready"
 MOVABLE = [
-    one
+    one.name
     for one in registry()
     if (found := one.features.get("lifecycle.live-migration")) and found.verdict == Verdict.SUPPORTED
 ]
-
-
-@pytest.fixture(scope="session", params=[one for one in MOVABLE if one.name in ("qemu",)], ids=lambda one: one.name)
-def driver(request: pytest.FixtureRequest) -> Driver:
-    found: Driver = request.param
-    return found
+MOVED_HERE = [name for name in MOVABLE if name in DRIVERS]
+pytestmark = pytest.mark.parametrize("driver", MOVED_HERE, indirect=True, scope="session")
 
 
 def stream(folder: Path, operation: str, **arguments: object) -> socket.socket:

@@ -31,6 +31,7 @@ UNKNOWN = {
     "polyvisor/agent/launchers/confinement.py": "unshare, to try what a launcher is confined by",
     "polyvisor/agent/launchers/processes.py": "a launcher: Python, behind nsenter in a Pod's networks, and unshare",
     "polyvisor/cli/vnc.py": "a viewer out of VIEWERS",
+    "polyvisor/launcher/endpoint/guests.py": "the SSH client of an endpoint, whose screen it forwards",
     "polyvisor/kube/credentials.py": "a plug-in that the user's kubeconfig names",
     "polyvisor/prerequisites/__init__.py": "nothing: it looks for a program that a message names",
     "tests/agent/launchers/test_confinement.py": "unshare and a shell",
