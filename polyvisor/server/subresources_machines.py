@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from starlette.requests import Request
 
+from polyvisor.api.durations import seconds_of
 from polyvisor.api.reading import nested
 from polyvisor.api.resources import VMIS, VMS
 from polyvisor.kube.client import KubeClient
@@ -20,8 +20,6 @@ VMI = "virtualmachineinstance"
 VMI_NOT_RUNNING = "VMI is not running"
 NOT_STARTED = "VMI is not started"
 MAX_BODY = 1024 * 1024
-UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(h|ms|us|µs|ns|m|s)")
 
 
 class Machines:
@@ -109,9 +107,10 @@ def is_dry(body: Obj) -> bool:
 
 def seconds(value: object) -> float:
     """Return a duration such as ``5m30s`` in seconds."""
-    if value in (None, "", "0"):
+    if value in (None, ""):
         return 0.0
-    parts = DURATION.findall(value) if isinstance(value, str) else []
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        raise Refusal(400, f"Can not unmarshal Request body to struct, error: {value!r} is not a duration such as 5m0s")
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
+    try:
+        return seconds_of(value if isinstance(value, str) else str(value))
+    except ValueError:
+        what = f"{value!r} is not a duration such as 5m0s"
+        raise Refusal(400, f"Can not unmarshal Request body to struct, error: {what}") from None
