@@ -7,6 +7,7 @@ it meanwhile. Until then nothing of the machine is touched, and what was made is
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -63,7 +64,7 @@ def move(session: Session, namespace: str, word: str, wanted: Wanted, output: Ou
     if refused:
         what = f"VM {vm['metadata']['name']} cannot move to {target.name} as it is"
         raise CliError(what, ExitCode.INVALID, "; ".join(f"{one.message}" for one in refused)[:1000])
-    names = _new_names(vm, sizes, target)
+    names = {name: new_name(name, target.name) for name in sizes}
     new = moving.moved(vm, target, names, wanted.policy)
     path = VMS.path(namespace, vm["metadata"]["name"])
     client.request("PUT", path, moving.moved(vm, target, {}, wanted.policy), query={"dryRun": "All"})
@@ -77,6 +78,10 @@ def move(session: Session, namespace: str, word: str, wanted: Wanted, output: Ou
         _await(client, namespace, made, wanted.timeout)
         client.request("PUT", path, new)
     except BaseException as error:
+        if made and _may_have_moved(client, path, set(made)):
+            what = f"it is not known whether VM {vm['metadata']['name']} has moved to {target.name}: {error}"
+            hint = f"The copies {', '.join(made)} are kept. See: polyvisor get vm {vm['metadata']['name']} -o yaml"
+            raise CliError(what, ExitCode.ERROR, hint) from error
         for name in made:
             _remove(client, DATAVOLUMES, namespace, name)
         if isinstance(error, ApiError) and error.conflict:
@@ -204,8 +209,22 @@ def _report(vm: Obj, target: Target, found: Sequence[Finding], output: Output) -
         say(line)
 
 
-def _new_names(vm: Obj, claims: Sequence[str] | dict[str, int], target: Target) -> dict[str, str]:
-    return {name: f"{name[: MAX_NAME - len(target.name) - 1]}-{target.name}" for name in claims}
+def new_name(name: str, target: str) -> str:
+    """Return the name of a claim's copy: one that no other claim's copy has, however long the names are."""
+    whole_ = f"{name}-{target}"
+    if len(whole_) <= MAX_NAME:
+        return whole_
+    return f"{whole_[: MAX_NAME - 9].rstrip('-.')}-{hashlib.sha256(whole_.encode()).hexdigest()[:8]}"
+
+
+def _may_have_moved(client: Client, path: str, copies: set[str]) -> bool:
+    """Whether a machine may be using copies by now: the answer to its change can have been lost."""
+    try:
+        return bool(copies & set(moving.claims(client.get(path))))
+    except ApiError as error:
+        return not error.not_found
+    except CliError:  # nobody answers
+        return True
 
 
 def _copy(client: Client, vm: Obj, target: Target, old: str, name: str, made: list[str]) -> None:

@@ -12,7 +12,7 @@ from polyvisor.api.names import EventType, Phase
 from polyvisor.api.reading import annotations_of
 from polyvisor.api.resources import DATAVOLUMES, PVCS, VMS
 from polyvisor.api.volumes import claims_of
-from polyvisor.controllers.objects import phase_of
+from polyvisor.controllers.objects import phase_of, uid
 from polyvisor.kube import ApiError, EventRecorder, KubeClient
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ async def settle(client: KubeClient, recorder: EventRecorder, vm: Obj | None, vm
     if not left:
         return vm
     metadata = vm["metadata"]
+    others = [one for one in await client.list(VMS, metadata["namespace"]) if uid(one) != uid(vm)]
+    shared = {name for one in others for name in claims_of(one["spec"]["template"]["spec"])}
+    if kept := sorted(shared & set(left)):
+        what = f"Kept what the move left, because other machines use it: {', '.join(kept)}"
+        recorder.event(vm, EventType.WARNING, "OldClaimsKept", what)
+    left = [name for name in left if name not in shared]
     for name in left:
         for resource in (DATAVOLUMES, PVCS):
             try:
@@ -35,6 +41,7 @@ async def settle(client: KubeClient, recorder: EventRecorder, vm: Obj | None, vm
             except ApiError as error:
                 if not error.not_found:
                     raise
-    recorder.event(vm, EventType.NORMAL, "OldClaimsDeleted", f"Deleted what the move left: {', '.join(left)}")
+    if left:
+        recorder.event(vm, EventType.NORMAL, "OldClaimsDeleted", f"Deleted what the move left: {', '.join(left)}")
     change = {"annotations": {MOVED_ANNOTATION: None}, "resourceVersion": metadata["resourceVersion"]}
     return await client.patch(VMS, metadata["name"], {"metadata": change}, metadata["namespace"])

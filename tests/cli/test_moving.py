@@ -14,6 +14,8 @@ import pytest
 from polyvisor.api import Obj
 from polyvisor.api.resources import DATAVOLUMES, ENDPOINTS, PVCS, SNAPSHOTS, VMIS, VMS
 from polyvisor.cli.client import MERGE, Client
+from polyvisor.cli.errors import CliError
+from polyvisor.cli.moving import new_name
 from polyvisor.kube.config import from_kubeconfig
 from polyvisor.kube.errors import ApiError
 from tests.cli.conftest import Cli, Result, Server
@@ -150,6 +152,38 @@ def test_a_machine_that_was_changed_meanwhile_stays_and_the_copies_go(on_server:
     assert "was changed or started meanwhile, and stays where it is" in result.err
     assert client.get(VM)["spec"]["template"]["spec"]["hypervisor"] == {"driver": "qemu"}
     assert client.get(DATAVOLUMES.path("default"))["items"] == []
+
+
+def test_copies_that_the_machine_has_already_are_never_removed(
+    on_server: Cli, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine was changed, and the answer was lost."""
+    request = Client.request
+
+    def lost(self: Client, method: str, path: str, *arguments: Any, **more: Any) -> Obj:
+        answer = request(self, method, path, *arguments, **more)
+        if method == "PUT" and not more.get("query"):
+            raise CliError("the connection broke")
+        return answer
+
+    monkeypatch.setattr(Client, "request", lost)
+    with filler(client, done):
+        result: Result = on_server("move", "mover", "--to", "rack4")
+    assert result.code == 1, result
+    assert "it is not known whether VM mover has moved to rack4: the connection broke" in result.err
+    assert [one["metadata"]["name"] for one in client.get(DATAVOLUMES.path("default"))["items"]] == ["disk-rack4"]
+
+
+def test_no_two_claims_have_copies_of_one_name() -> None:
+    """A copy that has the name of another claim's would take its place."""
+    long = "d" * 60
+    names = [long + "-a", long + "-b", long + "-rk", "d" * 63]
+    copies = {new_name(name, "rk") for name in names}
+    assert len(copies) == len(names)
+    assert not copies & set(names)
+    assert all(len(name) <= 63 for name in copies)
+    assert len(new_name("d", "t" * 63)) <= 63
+    assert new_name("disk", "rack4") == "disk-rack4"
 
 
 def test_a_copy_that_fails_is_told_and_removed(on_server: Cli, client: Client) -> None:

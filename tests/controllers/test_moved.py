@@ -13,6 +13,10 @@ class Client:
     def __init__(self) -> None:
         self.deleted: list[tuple[str, str]] = []
         self.patched: list[Obj] = []
+        self.others: list[Obj] = []
+
+    async def list(self, resource: Any, namespace: str) -> Any:
+        return self.others
 
     async def delete(self, resource: Any, name: str, namespace: str) -> None:
         self.deleted.append((resource.kind, name))
@@ -29,7 +33,7 @@ class Recorder:
 
 def machine(policy: str, *claims: str, used: str = "new") -> Obj:
     said = {"from": "a", "to": "b", "claims": list(claims), "policy": policy}
-    metadata = {"name": "web", "namespace": "default", "resourceVersion": "7"}
+    metadata = {"name": "web", "uid": "1", "namespace": "default", "resourceVersion": "7"}
     annotations = {"hypervisor.kubevirt.io/moved": json.dumps(said)}
     spec = {"template": {"spec": {"volumes": [{"name": "d", "dataVolume": {"name": used}}]}}}
     return {"metadata": {**metadata, "annotations": annotations}, "spec": spec}
@@ -40,8 +44,9 @@ def instance(phase: str = "Running", used: str = "new") -> Obj:
     return {"metadata": {"name": "web"}, "spec": spec, "status": {"phase": phase}}
 
 
-async def settled(vm: Obj, vmi: Obj | None) -> Client:
+async def settled(vm: Obj, vmi: Obj | None, *others: Obj) -> Client:
     client = Client()
+    client.others = [vm, *others]
     await settle(client, Recorder(), vm, vmi)  # type: ignore[arg-type]
     return client
 
@@ -62,6 +67,14 @@ async def test_they_stay_until_then_and_where_the_policy_says_so() -> None:
 async def test_a_claim_that_the_machine_has_again_is_never_deleted() -> None:
     assert not (await settled(machine("Delete", "old", used="old"), instance())).deleted
     assert not (await settled(machine("Delete", "old"), instance(used="old"))).deleted
+
+
+async def test_a_claim_that_another_machine_uses_is_never_deleted() -> None:
+    other = machine("Retain", used="old")
+    other["metadata"] |= {"name": "other", "uid": "2"}
+    client = await settled(machine("Delete", "old", "free"), instance(), other)
+    assert client.deleted == [("DataVolume", "free"), ("PersistentVolumeClaim", "free")]
+    assert len(client.patched) == 1
 
 
 async def test_an_annotation_of_a_user_s_that_is_not_understood_deletes_nothing() -> None:
