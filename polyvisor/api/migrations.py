@@ -89,6 +89,13 @@ def is_moving(vmi: Obj) -> bool:
     return bool(state.get("migrationUid")) and not state.get("completed") and not state.get("failed")
 
 
+def awaits_hand_over(vmi: Obj) -> bool:
+    """Whether an instance's guest is on its target already, and the rest of the status does not say so yet."""
+    state = state_of(vmi)
+    here = read_status(vmi).get("nodeName") == state.get("sourceNode") != state.get("targetNode")
+    return is_committed(vmi) and here
+
+
 def job_of(pod: Obj) -> str:
     """Return the uid of the migration that a launcher Pod was made for, empty for an instance's first Pod."""
     return str(labels_of(pod).get(JOB_LABEL) or "")

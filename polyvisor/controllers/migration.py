@@ -19,6 +19,7 @@ from polyvisor.api.migrations import (
     PENDING_SECONDS_ANNOTATION,
     UNSCHEDULABLE_SECONDS_ANNOTATION,
     MigrationPhase,
+    awaits_hand_over,
     is_evacuation,
     is_moving,
     is_over,
@@ -198,12 +199,12 @@ class MigrationController:
             return None
         if not vmi_status.pod_at_work(pod):
             return self._pending(migration, pod, at)
-        if is_moving(vmi):
+        source = next((p for p in self._launchers(vmi) if runs_in(p, vmi)), None)
+        if is_moving(vmi) or awaits_hand_over(vmi) or source is None:
             return LOOK_SECONDS
         status_of.enter(migration, MigrationPhase.SCHEDULED, at)
         changed = copy.deepcopy(vmi)
-        source = next((p for p in self._launchers(vmi) if runs_in(p, vmi)), None)
-        name = source["metadata"]["name"] if source is not None else ""
+        name = source["metadata"]["name"]
         config = self._placer.settings().get("configuration") or {}
         status_of.hand_to_nodes(changed, pod, migration, name, config)
         self._vmis.learn(await self._client.update_status(VMIS, changed))

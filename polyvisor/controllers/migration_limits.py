@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from polyvisor.api.migrations import MigrationPhase, is_moving, is_over, migration_phase, vmi_name
+from polyvisor.api.migrations import MigrationPhase, awaits_hand_over, is_moving, is_over, migration_phase, vmi_name
 from polyvisor.api.reading import read_status
 from polyvisor.controllers.migration_status import PER_CLUSTER, PER_NODE, positive
 from polyvisor.controllers.objects import moment, uid
@@ -25,7 +25,7 @@ def waits(migration: Obj, vmi: Obj, known: Iterable[Obj], node_of: Callable[[Obj
     ``known`` are all migrations, ``node_of`` says from which node one of them moves, ``given`` are the settings.
     """
     others = [one for one in known if uid(one) != uid(migration) and not is_over(one)]
-    if is_moving(vmi) or any(_is_before(one, migration) for one in others if _of(one, vmi)):
+    if is_moving(vmi) or awaits_hand_over(vmi) or any(_is_before(one, migration) for one in others if _of(one, vmi)):
         return True
     busy = [one for one in others if migration_phase(one) not in ("", MigrationPhase.PENDING)]
     if len(busy) >= positive(given["parallelMigrationsPerCluster"], PER_CLUSTER):

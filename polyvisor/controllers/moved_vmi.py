@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from polyvisor.api.migrations import is_committed, job_of, runs_in, state_of
+from polyvisor.api.migrations import awaits_hand_over, is_committed, job_of, runs_in, state_of
 from polyvisor.api.reading import read_status
 from polyvisor.api.resources import VMIS
 from polyvisor.controllers import migration_status
@@ -37,7 +37,7 @@ async def hand_over(client: KubeClient, vmis: Informer, vmi: Obj, pods: list[Obj
     """
     changed = copy.deepcopy(vmi)
     state = state_of(vmi)
-    if is_committed(vmi) and read_status(vmi).get("nodeName") == state.get("sourceNode") != state.get("targetNode"):
+    if awaits_hand_over(vmi):
         target = next((pod for pod in pods if job_of(pod) == state.get("migrationUid")), None)
         if target is not None:
             migration_status.hand_over(changed, target, at)
