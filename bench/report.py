@@ -35,8 +35,9 @@ admission, a durable store, placement, the Pod and its scheduling, the copy of t
 libvirt of its own. Goal: the floor and {goal_start} s.
 
 {start}
-KubeVirt's own benchmark reports 15 to 28 s from creation to running, on other machines and with Kubernetes around it;
-it is quoted as an anchor and was not measured here.
+[KubeVirt's own benchmark](https://github.com/kubevirt/kubevirt/blob/main/docs/perf-scale-benchmarks.md)
+reports 15 to 28 s from creation to running, on other machines and with Kubernetes around it; it is quoted as an anchor
+and was not measured here.
 
 ## Memory a machine, beside the hypervisor
 
@@ -44,7 +45,8 @@ Standalone, by `python -m bench machines` on {day}. MiB of proportional set size
 (launcher, libvirt's private daemon and container controller), and what the standalone process grew by. QEMU's own
 process and the guests' are not counted. Goal: at most {goal_memory} MiB. KubeVirt reserves {reserved} MiB a machine
 for the same (25 + 100 + 25 + 40: launcher monitor, launcher, virtlogd, libvirt's daemon); that is what its scheduler
-sets aside, not a measurement.
+sets aside, not a measurement
+([source](https://github.com/kubevirt/kubevirt/blob/main/pkg/hypervisor/kvm/hypervisorbackend.go)).
 
 {memory}
 ## The standalone process, idle
@@ -75,8 +77,8 @@ COMPONENTS = """## The control plane, idle
 By `python -m bench components` on {day}, all of it on one machine: {facts}. etcd and kube-apiserver are real, and so
 are Polyvisor's processes, of which virt-controller and virt-operator have one that leads and one that stands by; they
 run beside the API server with the rights of their service accounts, and **no kubelet runs them: its probes are
-played**, at the chart's intervals. virt-handler asks every few seconds for a kubelet's device plugins, which it would
-hear of once on a node. There is no machine. CPU time was counted over {seconds:.0f} s.
+simulated**, at the chart's intervals. virt-handler asks every few seconds for a kubelet's device plugins, which it
+would hear of once on a node. There is no machine. CPU time was counted over {seconds:.0f} s.
 
 {components}"""
 
@@ -91,8 +93,8 @@ would be what is measured). Seconds are from each machine's POST until a watch s
 under way at a time, each over a connection of its own.
 
 {goals}
-KubeVirt's figures are those of its own published benchmarks, on other machines, with real guests; they are quoted as
-an anchor and were not measured here.
+KubeVirt's figures are those of [its own published benchmarks](https://github.com/kubevirt/kubevirt/blob/main/docs/perf-scale-benchmarks.md),
+on other machines, with real guests; they are quoted as an anchor and were not measured here.
 
 Requests to the API server a machine, by Polyvisor's parts (virt-controller, virt-api and the simulated agents)
 and by everybody (the scheduler and kwok among them), as the processes' and the API server's own metrics count them:

@@ -86,6 +86,22 @@ def test_commands_exist_with_their_options(line: str) -> None:
     assert [word for word in words if word.startswith("-") and word.partition("=")[0] not in options] == []
 
 
+def test_the_command_line_page_names_every_command() -> None:
+    rows = "\n".join(line for line in (TOP / "docs" / "cli.md").read_text().splitlines() if line.startswith("| `"))
+    known = typer.main.get_command(app_for()).commands  # type: ignore[attr-defined]
+    words = {name for name, command in known.items() if not command.hidden}
+    words |= {inner for command in known.values() for inner in getattr(command, "commands", {})}
+    assert sorted(word for word in words if not re.search(rf"[` ]{word}[` ]", rows)) == []
+
+
+def test_the_index_lists_every_page() -> None:
+    index = (TOP / "docs" / "README.md").read_text()
+    pages = [path.relative_to(TOP / "docs") for path in (TOP / "docs").rglob("*.md")]
+    assert [str(page) for page in sorted(pages) if f"({page})" not in index and page.parts[0] != "decisions"] == [
+        "README.md"
+    ]
+
+
 MOVABLE = {"metadata": {"name": "my-vm"}, "status": {"phase": "Running"}}
 """What a manifest of a migration names."""
 

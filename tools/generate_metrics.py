@@ -36,8 +36,8 @@ curl --cacert CA -H "Authorization: Bearer TOKEN" https://127.0.0.1:7443/metrics
 
 Names and units are KubeVirt's, so that dashboards and alerts made for it go on working; what KubeVirt does not have
 begins with `polyvisor_`. What is different: figures of machines carry the label `hypervisor` with the driver's name;
-`kubevirt_vm_*_timestamp_seconds` are gauges, as what they hold can fall; and figures of features that Polyvisor does
-not have (migration, snapshots, GPUs) are missing. What a machine uses (`kubevirt_vmi_cpu_*`, `_memory_*`, `_network_*`,
+`kubevirt_vm_*_timestamp_seconds` are gauges, as what they hold can fall; and figures of migrations, snapshots, pools
+and GPUs are missing. What a machine uses (`kubevirt_vmi_cpu_*`, `_memory_*`, `_network_*`,
 `_storage_*`, `_vcpu_*`) is asked of libvirt when Prometheus asks, for the drivers that have `lifecycle.statistics` in
 the [feature matrix](feature-matrix.md); a figure that a driver does not know has no sample.
 

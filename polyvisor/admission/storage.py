@@ -185,7 +185,7 @@ def _volume(volume: Obj, path: str, found: Findings) -> None:
             case "persistentVolumeClaim" | "memoryDump":
                 claim = source.get("claimName")  # as with KubeVirt, one that cannot exist is waited for
                 if isinstance(claim, str) and not _CLAIM.fullmatch(claim):
-                    found.add(f"{where}.claimName", f"{claim[:80]!r} is no name of a claim")
+                    found.add(f"{where}.claimName", f"{claim[:80]!r} is not a valid name of a claim")
             case "serviceAccount":
                 if not source.get("serviceAccountName"):
                     found.required(f"{where}.serviceAccountName", "required; the name of a ServiceAccount")

@@ -46,7 +46,7 @@ def read_disks(draft: Draft) -> None:
         names.add(name)
         source = _source(draft, element, name, kind)
         if not source and kind == "cdrom" and not may_support(draft.driver, "disk.cdrom.empty"):
-            draft.leave_out(element, "the driver has no drive without a disc")
+            draft.leave_out(element, "the driver has no CD-ROM drive without media")
         elif source or kind == "cdrom":
             draft.elements[name] = element
             found.append(_disk(draft, element, name, kind))

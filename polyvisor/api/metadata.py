@@ -38,7 +38,7 @@ def dns_subdomain_error(value: str, limit: int = MAX_SUBDOMAIN) -> str:
         return f"is {len(value)} characters long; at most {limit} are accepted"
     if not _DNS_SUBDOMAIN.fullmatch(value):
         return (
-            f"{value!r} is no valid name: lower-case letters, digits, '-' and '.', "
+            f"{value!r} is not a valid name: lower-case letters, digits, '-' and '.', "
             "each part starting and ending with a letter or digit"
         )
     return ""
@@ -50,16 +50,14 @@ def label_key_error(key: str) -> str:
     if slash and (error := dns_subdomain_error(prefix)):
         return f"prefix {error}"
     if len(name) > 63 or not _QUALIFIED.fullmatch(name):
-        return (
-            f"{key[:80]!r} is no valid key: [prefix/]name, the name of letters, digits, '-', '_', '.', at most 63 long"
-        )
+        return f"{key[:80]!r} is not a valid key: [prefix/]name, name: letters, digits, '-', '_', '.', at most 63"
     return ""
 
 
 def label_value_error(value: str) -> str:
     """Say why ``value`` cannot be the value of a label, or nothing."""
     if len(value) > 63 or (value and not _QUALIFIED.fullmatch(value)):
-        return f"{value[:80]!r} is no valid value: letters, digits, '-', '_' and '.', at most 63, or empty"
+        return f"{value[:80]!r} is not a valid value: letters, digits, '-', '_' and '.', at most 63, or empty"
     return ""
 
 

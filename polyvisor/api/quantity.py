@@ -19,7 +19,7 @@ _EXACT = Context(prec=160)
 
 
 class QuantityError(ValueError):
-    """A text that is no quantity."""
+    """A text that is not a quantity."""
 
 
 def parse_quantity(value: Any) -> int | Decimal:
@@ -35,7 +35,7 @@ def parse_quantity(value: Any) -> int | Decimal:
     found = _GRAMMAR.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if found is None:
         raise QuantityError(
-            f"{text[:_MAX_LENGTH]!r} is no quantity; write a number with an optional unit, as 64Mi or 500m"
+            f"{text[:_MAX_LENGTH]!r} is not a quantity; write a number with an optional unit, as 64Mi or 500m"
         )
     sign, digits, exponent, unit = found.groups()
     number = Decimal(digits)

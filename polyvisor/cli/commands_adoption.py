@@ -74,7 +74,7 @@ def move(
         str, typer.Option(help="Class of the new claims; by default the endpoint's, or that of this machine.")
     ] = "",
     old_claims: Annotated[
-        OldClaims, typer.Option(help="What becomes of the claims before, once the machine ran where it goes.")
+        OldClaims, typer.Option(help="Keep or delete the old claims once the machine has run at its new place.")
     ] = OldClaims.KEEP,
     output: Annotated[
         Output, typer.Option("-o", "--output", help="Format of the report; wide shows what stays as well.")

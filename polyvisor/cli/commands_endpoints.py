@@ -42,7 +42,7 @@ def add(
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow a connection that is not encrypted.")] = False,
     observe: Annotated[bool, typer.Option("--observe", help="List domains, change nothing on the host.")] = False,
     storage: Annotated[
-        list[str] | None, typer.Option(help="Storage class and the host's pool that it stands for, CLASS=POOL.")
+        list[str] | None, typer.Option(help="StorageClass and the host's pool that it is mapped to, CLASS=POOL.")
     ] = None,
     network: Annotated[
         list[str] | None, typer.Option(help="Network of machines and the host's, NAME=NETWORK; pod is the usual one.")
@@ -95,7 +95,7 @@ def map_to(
         Many, typer.Option(metavar="NAME=NETWORK", help="pod, or NAMESPACE/NAME, for a network of the host.")
     ] = None,
 ) -> None:
-    """Say which StorageClass stands for which pool of an endpoint's host, and which network for which."""
+    """Map StorageClasses and machines' networks to storage pools and networks of an endpoint's host."""
     from polyvisor.cli.endpoint_mapping import map_to as act
 
     act(_context(ctx).connect(), name, storage or (), network or ())
@@ -115,7 +115,7 @@ def fence(
     name: Name,
     machine: Annotated[str, typer.Argument(metavar="[NAMESPACE/]VMI", help="The machine whose guest does not run.")],
 ) -> None:
-    """Say of a machine on a host that is away that its guest does not run, so that it may start elsewhere or go."""
+    """Declare that a machine's guest on an unreachable host does not run: it may start elsewhere or be deleted."""
     from polyvisor.cli.fencing import fence as act
 
     act(_context(ctx).connect(), name, machine)

@@ -46,7 +46,7 @@ def migrate_cancel(ctx: typer.Context, name: Machine, namespace: Namespace = "",
 def evacuate_cancel(
     ctx: typer.Context, words: MachineWords, namespace: Namespace = "", dry_run: DryRun = False
 ) -> None:
-    """Have a machine stay that a drain of its node was to move."""
+    """Keep a virtual machine on its node that a drain was to move."""
     from polyvisor.cli.migrations import stay as act
 
     session, namespace = _session(ctx, namespace)

@@ -23,7 +23,7 @@ def read(found: Mapping[str, str], architecture: str) -> Cpus:
     Raises ValueError for what is no XML.
     """
     if not _ARCHITECTURE.fullmatch(architecture):
-        raise ValueError(f"{architecture[:80]!r} is no architecture")
+        raise ValueError(f"{architecture[:80]!r} is not an architecture")
     domain, host = parsed(found["domain"]), parsed(found["host"])
     mode = domain.find("cpu/mode[@name='host-model']")
     model = mode.findtext("model") or "" if mode is not None else ""

@@ -84,7 +84,7 @@ COMMON: Table = {
     **yes(DISK, "disk.bus.scsi", "disk.bus.ide", "disk.cdrom"),
     **no(f"{DISK} (Unsupported bus type)", "libvirt writes SCSI and IDE disks; use scsi", "disk.bus.sata"),
     **no(f"{DISK} (Unsupported bus type)", "VMware has no such disks; use scsi", "disk.bus.virtio", "disk.bus.usb"),
-    **no(DISK, "a drive without a disc is not offered in this release", "disk.cdrom.empty"),
+    **no(DISK, "a CD-ROM drive without media is not offered in this release", "disk.cdrom.empty"),
     **no(NOWHERE, "libvirt would drop it", "disk.cdrom.tray", "disk.readonly", "disk.readonly.sata", "disk.serial"),
     **no(f"{VMX} virVMXFormatFloppy", "KubeVirt's API has no floppy drives", "disk.floppy"),
     **no(f"{DISK} (host devices alone)", "volumes are image files", "disk.lun", "disk.lun.reservation"),

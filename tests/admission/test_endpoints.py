@@ -74,7 +74,7 @@ def test_credentials_may_be_left_out_where_none_are_needed(uri: str) -> None:
         ({"credentials": None}, "spec.credentials", "a Secret with ssh-privatekey and known_hosts"),
         ({"uri": "esx://h/", "credentials": None}, "spec.credentials", "a Secret with username and password"),
         ({"credentials": {}}, "spec.credentials.secretRef", "required"),
-        ({"credentials": {"secretRef": {"name": "a/b"}}}, "spec.credentials.secretRef.name", "is no valid name"),
+        ({"credentials": {"secretRef": {"name": "a/b"}}}, "spec.credentials.secretRef.name", "is not a valid name"),
         ({"tls": {"insecure": True}}, "spec.tls.insecure", "a string is wanted"),
         ({"tls": {"insecure": "Always"}}, "spec.tls.insecure", "Never, Allow"),
         ({"tls": {"caBundle": "x"}}, "spec.tls.caBundle", "has no effect on qemu connections of this kind"),

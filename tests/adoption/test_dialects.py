@@ -227,7 +227,7 @@ def test_another_init_of_a_container_is_told() -> None:
 def test_a_drive_without_a_disc_is_left_out_where_the_driver_has_none() -> None:
     found = converted(DIALECTS["whole machine of Xen"])
     assert found.kept["devices/disk[2]/target/@dev"] == "hdc"
-    assert "no drive without a disc" in next(n.text for n in found.notes if n.path == "devices/disk[2]/@device")
+    assert "no CD-ROM drive without media" in next(n.text for n in found.notes if n.path == "devices/disk[2]/@device")
 
 
 def test_buses_that_the_api_has_no_word_for_are_left_to_the_driver() -> None:

@@ -70,7 +70,7 @@ def test_a_preference(cli: Cli) -> None:
         (("instancetype", "--cpu", "1", "--memory", "lots"), "'lots' is not a size"),
         (("instancetype", *SIZE, "--gpu", "name:g"), "--gpu: devicename must be given"),
         (("instancetype", *SIZE, "--iothreadspolicy", "some"), "'some' is not valid; accepted: auto, shared"),
-        (("instancetype", *SIZE, "--name", "A"), "--name: 'A' is no valid name"),
+        (("instancetype", *SIZE, "--name", "A"), "--name: 'A' is not a valid name"),
         (("instancetype", *SIZE, "-n", "team"), "with --namespaced alone"),
         (("preference", "--cpu-topology", "flat"), "'flat' is not valid; accepted: sockets"),
     ],

@@ -97,7 +97,7 @@ def test_bad_input_is_one_sentence(cli: Cli, tmp_path: Path, text: str, said: st
     [
         ((), ExitCode.USAGE, "import which file?"),
         (("nowhere.xml",), ExitCode.NOT_FOUND, "nowhere.xml: no such file"),
-        (("--name", "A_B", "x"), ExitCode.USAGE, "--name: 'A_B' is no valid name"),
+        (("--name", "A_B", "x"), ExitCode.USAGE, "--name: 'A_B' is not a valid name"),
         (("--storage", "fast", "x"), ExitCode.USAGE, "--storage 'fast': expected CLASS=POOL or CLASS=POOL:/FOLDER"),
         (("--storage", "fast=a:b", "x"), ExitCode.USAGE, "expected CLASS=POOL or CLASS=POOL:/FOLDER"),
         (("--storage", "F=a", "x"), ExitCode.USAGE, "the name of a StorageClass"),

@@ -131,7 +131,7 @@ def virtual_size(image: Path, format_: str, called: str) -> int:
         found = json.loads(said)
         size = int(found["virtual-size"])
     except (ValueError, LookupError, TypeError):
-        raise ImageError(f"{called} is no readable {format_} image", retry=False) from None
+        raise ImageError(f"{called} is not a readable {format_} image", retry=False) from None
     if "backing-filename" in found:
         raise ImageError(f"{called} is refused: it reads other files; flatten it with qemu-img convert", retry=False)
     return size
@@ -228,7 +228,7 @@ def _run(
     last = words.splitlines()[-1][-300:] if words else f"qemu-img ended with code {process.returncode}"
     if task.arguments[0] == "check":
         raise ImageError(f"{called} is damaged or cut off: {last}; copy it again", retry=False)
-    raise ImageError(f"{called} is no readable image ({doing}): {last}", retry=False)
+    raise ImageError(f"{called} is not a readable image ({doing}): {last}", retry=False)
 
 
 def _await(process: subprocess.Popen[bytes], ended: threading.Event) -> None:

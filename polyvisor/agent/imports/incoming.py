@@ -189,7 +189,7 @@ class Incoming:
                 unpacker.layer(file, self.called)
                 unpacker.finish()
         except tarfile.TarError as error:
-            raise ImageError(f"{self.called} is no tar archive: {error}", retry=False) from None
+            raise ImageError(f"{self.called} is not a tar archive: {error}", retry=False) from None
         self._replace(root)
 
     def _replace(self, root: Path) -> None:

@@ -65,7 +65,7 @@ async def ask_for_descriptor(path: Path, operation: str, **arguments: object) ->
     except TimeoutError:
         raise LauncherError(f"the launcher did not answer to {operation!r} in {EXCHANGE_SECONDS:g} s") from None
     except (OSError, ValueError) as error:
-        raise LauncherGone(f"the launcher on {path} has ended or talks nonsense: {error}") from None
+        raise LauncherGone(f"the launcher on {path} has ended, or its answer cannot be read: {error}") from None
 
 
 async def ask_for_socket(path: Path, operation: str, **arguments: object) -> socket.socket:

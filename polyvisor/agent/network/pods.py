@@ -144,7 +144,9 @@ class PodNetworks(Networks):
             return []
         if driver.cards is CardKind.TAP and not self._has_tun(pod):
             if any(card.get("masquerade") is None for card, _ in wanted(vmi)):
-                raise NetworkError(f"a bridged card needs {TUN} in the launcher's container, which was not given it")
+                raise NetworkError(
+                    f"a bridged interface needs {TUN} in the launcher's container, which was not given it"
+                )
             return []
         async with self._locks[id_]:
             namespace = self._namespace(id_, pod, link)

@@ -30,7 +30,9 @@ def check(spec: Obj, root: Path = ROOT) -> None:
     named = format_quantity(size)
     if folder is None:
         has = ", ".join(format_quantity(one) for one in sorted(_sizes(root))) or "none"
-        raise AgentError(f"spec.domain.memory.hugepages.pageSize: {named} is no page size of this host; it has {has}")
+        raise AgentError(
+            f"spec.domain.memory.hugepages.pageSize: {named} is not a page size of this host; it has {has}"
+        )
     there = _count(folder / "nr_hugepages")
     free = _count(folder / "free_hugepages") - _count(folder / "resv_hugepages")
     if free < wanted:

@@ -308,7 +308,7 @@ def claim_folder(volumes: Path, namespace: str, claim: str) -> Path:
     """Return the folder of a claim, made if it is not there."""
     names = [*safepath.parts(namespace), *safepath.parts(claim)]
     if len(names) != 2:
-        raise UnsafePath(f"{namespace}/{claim} is no name of a claim")
+        raise UnsafePath(f"{namespace}/{claim} is not a valid name of a claim")
     with translated(volumes, f"preparing claim {namespace}/{claim}"):
         volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
         with safepath.opened_root(volumes) as top, safepath.walk(top, names, create=True):

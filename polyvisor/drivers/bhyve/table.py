@@ -185,7 +185,7 @@ FEATURES: Table = {
     ),
     **no(f"{DISK} (unsupported disk device)", "there are no floppy drives", "disk.floppy"),
     **no(f"{DISK} (unsupported disk device)", "disks are image files alone", "disk.lun", "disk.lun.reservation"),
-    **no(DISK, "a drive without a disc is not offered in this release", "disk.cdrom.empty"),
+    **no(DISK, "a CD-ROM drive without media is not offered in this release", "disk.cdrom.empty"),
     **no(
         f"{DISK} (the path alone)",
         "libvirt does not tell bhyve, and the guest could write; use a cdrom",
@@ -253,7 +253,7 @@ FEATURES: Table = {
     ),
     **no(
         f"{COMMAND} bhyveBuildNetArgStr (NIC model is not supported)",
-        "network cards are virtio or e1000",
+        "interfaces are virtio or e1000",
         "interface.model.e1000e",
         "interface.model.igb",
         "interface.model.ne2k_pci",

@@ -230,7 +230,7 @@ FEATURES: Table = {
     ),
     **no(
         f"{MONITOR} virCHMonitorBuildNetJson (no model)",
-        "network cards are virtio alone",
+        "interfaces are virtio alone",
         *(id_ for id_ in below("interface.model") if id_ != "interface.model.virtio"),
     ),
     **yes(f"{MONITOR} virCHMonitorBuildConsoleJson", "console.none"),

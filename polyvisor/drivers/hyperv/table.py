@@ -131,7 +131,7 @@ FEATURES: Table = {
     ),
     **no(
         f"{DRIVER} hypervDomainAddOpticalDrive",
-        "drives without a disc come later",
+        "CD-ROM drives without media come later",
         "disk.cdrom.empty",
     ),
     **no(

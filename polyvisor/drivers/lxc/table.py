@@ -174,7 +174,7 @@ FEATURES: dict[str, Support] = {
         source=f"{DRIVER} lxcDomainAttachDeviceNetLive, lxcDomainDetachDeviceNetLive",
     ),
     **_no(
-        "a container has no emulated network cards",
+        "a container has no emulated interfaces",
         "interface.model.virtio",
         "interface.model.e1000",
         "interface.model.e1000e",
@@ -265,7 +265,7 @@ FEATURES: dict[str, Support] = {
     ),
     **no(
         f"{PROCESS} virLXCProcessSetupInterfaces",
-        "a container has no emulated network cards",
+        "a container has no emulated interfaces",
         "interface.passt",
         "interface.sriov",
         "interface.multiqueue",

@@ -294,7 +294,7 @@ FEATURES: dict[str, Support] = {
     ),
     **no(
         f"{COMMAND} qemuBuildInterfaceConnect (libvirt has it)",
-        "network cards of the node are not handed out in this release",
+        "interfaces of the node are not handed out in this release",
         "interface.sriov",
     ),
     **no(

@@ -56,7 +56,7 @@ LIFECYCLE: Table = {
     **no(f"{COMMON} vboxDomainSetMemory", "the memory is fixed while it runs", "lifecycle.hotplug.memory"),
     **no(
         f"{COMMON} vboxDomainAttachDeviceImpl (USB devices and shared folders alone)",
-        "libvirt's VirtualBox driver attaches neither disks nor network cards",
+        "libvirt's VirtualBox driver attaches neither disks nor interfaces",
         "lifecycle.hotplug.disk",
         "lifecycle.hotplug.interface",
     ),
@@ -133,7 +133,7 @@ FEATURES: Table = {
         "disk.readonly",
         "disk.readonly.sata",
     ),
-    **no(DRIVES, "a drive without a disc is not offered in this release", "disk.cdrom.empty"),
+    **no(DRIVES, "a CD-ROM drive without media is not offered in this release", "disk.cdrom.empty"),
     **no(
         f"{DRIVES} (nothing there reads it)",
         DROPPED,

@@ -112,7 +112,7 @@ FEATURES: Table = {
     **yes(f"{SDK} prlsdkConfigureDisk (PDE_OPTICAL_DISK)", "disk.cdrom"),
     **no(
         f"{SDK} prlsdkConfigureDisk (PDE_OPTICAL_DISK)",
-        "drives without a disc come later",
+        "CD-ROM drives without media come later",
         "disk.cdrom.empty",
     ),
     **no(

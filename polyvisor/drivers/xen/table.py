@@ -210,7 +210,7 @@ FEATURES: Table = {
         "disk.bus.usb",
     ),
     **no(f"{CAPS} libxlMakeDomainDeviceDiskCaps", "there are no floppy drives", "disk.floppy"),
-    **no(DISK, "a drive without a disc is not offered in this release", "disk.cdrom.empty"),
+    **no(DISK, "a CD-ROM drive without media is not offered in this release", "disk.cdrom.empty"),
     **no(DISK, "libxl is not told of the tray", "disk.cdrom.tray"),
     **no(DISK, "volumes are image files in this release", "disk.lun", "disk.lun.reservation"),
     **yes(f"{DISK} (driver qemu)", "disk.format.raw", "disk.format.qcow2"),

@@ -86,7 +86,7 @@ async def test_one_session_a_screen(tmp_path: Path) -> None:
     [
         (b'{"id": 1, "error": {"code": "libvirt", "message": "no screens"}}\n', LauncherError, "no screens"),
         (b'{"id": 1, "result": {}}\n', LauncherGone, "no answer with a descriptor"),
-        (b"nonsense\n", LauncherGone, "talks nonsense"),
+        (b"nonsense\n", LauncherGone, "its answer cannot be read"),
         (b"", LauncherGone, "no answer"),
     ],
 )

@@ -52,7 +52,7 @@ def test_enough_pages_are_enough(tmp_path: Path) -> None:
 
 def test_a_size_that_the_host_does_not_have_is_named(tmp_path: Path) -> None:
     pages(tmp_path, 2048, 32, 32)
-    with pytest.raises(AgentError, match=r"16Mi is no page size of this host; it has 2Mi"):
+    with pytest.raises(AgentError, match=r"16Mi is not a page size of this host; it has 2Mi"):
         check(spec("16Mi"), tmp_path)
 
 

@@ -90,7 +90,7 @@ async def test_what_is_left_out_is_what_kubernetes_fills_in(server: Running) -> 
         ({"csi": None}, "spec", "csi or local"),
         ({"csi": None, "nfs": {"server": "a", "path": "/"}}, "spec.nfs", "supported are csi or local"),
         ({"csi": {"driver": "d", "volumeHandle": ""}}, "spec.csi.volumeHandle", "name of the volume"),
-        ({"csi": {"driver": "d/e", "volumeHandle": "x"}}, "spec.csi.driver", "is no valid name"),
+        ({"csi": {"driver": "d/e", "volumeHandle": "x"}}, "spec.csi.driver", "is not a valid name"),
         ({"local": {"path": "/srv"}}, "spec.local", "one source"),
         ({"csi": None, "local": {"path": "/srv/../etc"}}, "spec.local.path", "without '..'"),
         ({"csi": None, "local": {"path": "/srv"}, "nodeAffinity": None}, "spec.nodeAffinity", "the node that has"),

@@ -94,7 +94,7 @@ class DevicePlugin:
         """Return the device's node that a process of any user may open."""
         found = self.path.stat()
         if not stat.S_ISCHR(found.st_mode):
-            raise FileNotFoundError(f"{self.path} is no device node")
+            raise FileNotFoundError(f"{self.path} is not a device node")
         if found.st_mode & EVERYBODY == EVERYBODY:
             return self.path
         self._own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
