@@ -30,7 +30,7 @@ class Pair:
         """Read a PEM file that has both; raises ValueError if one is missing."""
         certificate, key = _CERTIFICATE.search(data), _KEY.search(data)
         if certificate is None or key is None:
-            raise ValueError("there is not a valid certificate with its private key")
+            raise ValueError("there is no certificate with its private key")
         return cls(certificate[0] + b"\n", key[0])
 
 
@@ -38,14 +38,14 @@ def split(bundle: bytes) -> list[bytes]:
     """Return the certificates of a bundle, each as PEM; raises ValueError if one cannot be used, or there is none."""
     found = [ssl.PEM_cert_to_DER_cert(one.decode("ascii")) for one in _CERTIFICATE.findall(bundle)]
     if not found:
-        raise ValueError("there is not a valid certificate")
+        raise ValueError("there is no certificate")
     for one in found:
         _check(one)
     return [ssl.DER_cert_to_PEM_cert(one).encode() for one in found]
 
 
 def valid_until(certificate: bytes) -> datetime:
-    """Return the end of a PEM certificate's validity; raises ValueError if it is not a valid certificate."""
+    """Return the end of a PEM certificate's validity; raises ValueError if it is no certificate."""
     der = ssl.PEM_cert_to_DER_cert(split(certificate)[0].decode())
     _, at, _ = _element(der, 0)
     _, at, _ = _element(der, at)
