@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"text/template"
 )
 
@@ -21,7 +22,8 @@ func main() {
 			}
 			return value
 		},
-		"quote": func(value any) string { return fmt.Sprintf("%q", fmt.Sprint(value)) },
+		"contains": func(part, whole string) bool { return strings.Contains(whole, part) },
+		"quote":    func(value any) string { return fmt.Sprintf("%q", fmt.Sprint(value)) },
 		"toJson": func(value any) string {
 			text, err := json.Marshal(value)
 			if err != nil {
