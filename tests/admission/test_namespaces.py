@@ -112,7 +112,7 @@ def kubevirt(*defaults: Obj) -> Obj:
         (
             {"namespaceSelector": {"matchLabels": {"a b": "c"}}, "hypervisor": {"driver": "beta"}},
             "[0].namespaceSelector.matchLabels[a b]",
-            "no valid key",
+            "not a valid key",
         ),
         ({"namespaceSelector": {}, "hypervisor": {"anyOf": ["beta"]}, "driver": "x"}, "[0].driver", "unknown field"),
     ],

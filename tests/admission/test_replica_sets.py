@@ -39,7 +39,7 @@ def test_a_right_one_is_stored_as_it_was_written(context: AdmissionContext) -> N
         (replica_set(selector={"matchLabels": {"app": "b"}}), "spec.selector", "whose labels are: app=a"),
         (replica_set(selector={}), "spec.selector", "would take in every instance"),
         (replica_set(selector=None), "spec.selector", "required"),
-        (replica_set(selector={"matchLabels": {"a b": "c"}}), "spec.selector.matchLabels[a b]", "no valid key"),
+        (replica_set(selector={"matchLabels": {"a b": "c"}}), "spec.selector.matchLabels[a b]", "not a valid key"),
         (replica_set(template=None), "spec.template", "required"),
         (replica_set(template={"metadata": {"labels": {"app": "a"}}}), "spec.template.spec", "required"),
         (replica_set(pausd=True), "spec.pausd", "did you mean paused?"),

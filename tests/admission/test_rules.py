@@ -244,7 +244,7 @@ CASES: list[tuple[Change, str, str]] = [
     (
         put("topologySpreadConstraints", [SPREAD | {"topologyKey": "a b"}]),
         "topologySpreadConstraints[0].topologyKey",
-        "no valid key",
+        "not a valid key",
     ),
     (
         put("topologySpreadConstraints", [SPREAD, SPREAD]),
@@ -256,7 +256,7 @@ CASES: list[tuple[Change, str, str]] = [
         "topologySpreadConstraints[0].minDomains",
         "DoNotSchedule",
     ),
-    (put("nodeSelector", {"a b": "c"}), "nodeSelector[a b]", "no valid key"),
+    (put("nodeSelector", {"a b": "c"}), "nodeSelector[a b]", "not a valid key"),
     (put("tolerations", [{"operator": "Equal"}]), "tolerations[0].key", "unless the operator is Exists"),
     (put("tolerations", [{"operator": "Exists", "value": "x"}]), "tolerations[0].value", "leave it out"),
     (
