@@ -50,7 +50,8 @@ def target_pod(pod: Obj, vmi: Obj, migration: Obj, source_node: Obj | None, *, e
     selector = spec["nodeSelector"]
     if not emulated:
         selector |= cpu_of(vmi, labels_of(source_node or {}))
-    selector |= nested(migration, "spec", "addedNodeSelector")
+    added = nested(migration, "spec", "addedNodeSelector")
+    selector |= {key: value for key, value in added.items() if key not in selector}  # it restricts, and frees nothing
     return pod
 
 

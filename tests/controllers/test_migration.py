@@ -105,6 +105,15 @@ async def test_it_goes_through_kubevirts_phases(world: World) -> None:
     assert (await world.client.get(VMIS, "m", NAMESPACE))["status"]["phase"] == "Running", "the old Pod's end is none"
 
 
+async def test_an_added_selector_frees_no_node_that_the_machine_may_not_have(world: World) -> None:
+    await runs(world)
+    added = {"hypervisor.kubevirt.io/alpha": "false", "kubevirt.io/schedulable": "false", "disk": "fast"}
+    await world.client.create(MIGRATIONS, migration(addedNodeSelector=added))
+    selector = (await target(world))["spec"]["nodeSelector"]
+    assert selector["disk"] == "fast"
+    assert selector["kubevirt.io/schedulable"] == "true"
+
+
 async def test_a_machine_that_cannot_move_stays(world: World) -> None:
     await runs(world, {**MOVABLE, "status": "False", "reason": "DisksNotLiveMigratable", "message": "a disk"})
     await world.client.create(MIGRATIONS, migration())
