@@ -211,11 +211,7 @@ class SnapshotController:
 
     async def _fail(self, snapshot: Obj, source: Source | None, why: str) -> float | None:
         """End a snapshot that did not come to be: the guest goes on, and only the snapshot stays, which says why."""
-        if source is not None and source.locked and _froze(read_status(snapshot)):
-            try:
-                await source.thaw()
-            except ApiError as error:
-                self._recorder.event(snapshot, EventType.WARNING, "ThawFailed", str(error))
+        await self._thaw(snapshot, source)
         await self._drop_content(snapshot)
         if source is not None:
             await source.unlock()
@@ -228,13 +224,20 @@ class SnapshotController:
         self._recorder.event(snapshot, EventType.WARNING, "SnapshotFailed", why)
         return None
 
+    async def _thaw(self, snapshot: Obj, source: Source | None) -> None:
+        """Let a guest go on that was frozen; where that fails, it thaws by itself after a while."""
+        if source is not None and source.locked and _froze(read_status(snapshot)):
+            try:
+                await source.thaw()
+            except ApiError as error:
+                self._recorder.event(snapshot, EventType.WARNING, "ThawFailed", str(error))
+
     async def _delete(self, snapshot: Obj) -> float | None:
         if not has_finalizer(snapshot, SNAPSHOT_FINALIZER):
             return None
         source = await self._source(snapshot)
         if source is not None:
-            if source.locked and _froze(read_status(snapshot)):
-                await source.thaw()
+            await self._thaw(snapshot, source)
             await source.unlock()
         content = await self._content(snapshot)
         retained = snapshot["spec"].get("deletionPolicy") == "Retain" and content is not None and is_ready(content)

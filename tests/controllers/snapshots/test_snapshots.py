@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from polyvisor.api.resources import SNAPSHOT_CONTENTS, SNAPSHOTS, VMS
 from polyvisor.api.snapshots import CONTENT_FINALIZER, SOURCE_FINALIZER
 from polyvisor.controllers.objects import condition
-from polyvisor.kube import Informer
+from polyvisor.controllers.snapshots import snapshots as snapshots_module
+from polyvisor.controllers.snapshots.source import Source
+from polyvisor.kube import ApiError, Informer
 from polyvisor.standalone.apiserver.kinds import VOLUME_SNAPSHOTS
 from tests.controllers.conftest import NAMESPACE, World
 
@@ -176,3 +180,22 @@ async def test_what_is_said_of_a_running_guest_is_from_before_its_node_paused_it
     await taken(world, volume["metadata"]["name"])
     status = (await seen(world, lambda s: s.get("readyToUse")))["status"]
     assert status["indications"] == ["NoGuestAgent", "Online"]
+
+
+async def test_a_guest_that_cannot_be_thawed_keeps_no_machine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node may be away for good, and the guest thaws by itself."""
+
+    async def thaw(_: Source) -> None:
+        raise ApiError(503, "ServiceUnavailable", "the node's agent cannot be reached")
+
+    monkeypatch.setattr(Source, "thaw", thaw)
+    monkeypatch.setattr(snapshots_module, "_froze", lambda _: True)
+    await classes(world)
+    await claim(world, "a")
+    await machine(world, "a")
+    await snapshot(world)
+    await world.vm("m", lambda v: v["status"].get("snapshotInProgress") == "s")
+    await world.client.delete(SNAPSHOTS, "s", NAMESPACE)
+    await world.vm("m", lambda v: "snapshotInProgress" not in v["status"])
+    async with Informer(world.client, SNAPSHOTS) as snapshots:
+        await snapshots.wait_until(lambda i: not i.items(), 10)
