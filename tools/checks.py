@@ -33,7 +33,7 @@ ALSO_FIELDS = {
 }
 """Modules in which such a word is KubeVirt's field (``features.kvm``, ``clock.timer.kvm``), libvirt's element of that
 field, or KubeVirt's resource of a node (``devices.kubevirt.io/kvm``)."""
-CHAINS = 119
+CHAINS = 118
 """How many chains there are still; the number only falls."""
 CHAIN = re.compile(r"or \{\}\)\.get\(")
 """A walk through a plain object, by which each caller answers a question for itself, a little otherwise each time."""

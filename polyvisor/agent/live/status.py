@@ -267,3 +267,19 @@ def pod_status(
     else:
         set_condition(status, "Ready", "True" if ready else "False", why)
     return status
+
+
+def pod_ended(pod: Obj, phase: str, address: str) -> Obj:
+    """Return the status of a launcher Pod whose machine has ended in a phase."""
+    code = 0 if phase == Phase.SUCCEEDED else 1
+    ended: Obj = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "finishedAt": stamp()}
+    if started := (pod.get("status") or {}).get("startTime"):
+        ended["startedAt"] = started
+    return pod_status(pod, phase=phase, address=address, container_state={"terminated": ended})
+
+
+def pod_refused(pod: Obj, message: str, address: str) -> Obj:
+    """Return the status of a Pod that cannot run on its Node, and why."""
+    ended = {"exitCode": 1, "reason": "Unsupported", "message": message, "finishedAt": stamp()}
+    status = pod_status(pod, phase=Phase.FAILED, address=address, container_state={"terminated": ended})
+    return {**status, "reason": "Unsupported", "message": message}

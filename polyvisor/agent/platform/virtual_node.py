@@ -23,7 +23,7 @@ from polyvisor.agent.launchers.machine_plans import plan_of
 from polyvisor.agent.launchers.processes import Launchers
 from polyvisor.agent.link.connection import LauncherError, Link
 from polyvisor.agent.live.power import pod_deadline, power_down
-from polyvisor.agent.live.status import pod_status
+from polyvisor.agent.live.status import pod_ended, pod_refused, pod_status
 from polyvisor.agent.node.id_ranges import IdRanges
 from polyvisor.agent.node.registration import now
 from polyvisor.agent.storage.prepared import DISKS, RESULT, SCRATCH
@@ -113,9 +113,7 @@ class VirtualNode:
         if owner_uid(pod) and driver is not None:
             return driver
         message = f"this node runs launcher Pods only, of drivers that it knows ({', '.join(self._registry.names())})"
-        terminated = {"terminated": {"exitCode": 1, "reason": "Unsupported", "message": message, "finishedAt": now()}}
-        status = pod_status(pod, phase="Failed", address=self._address_of(pod), container_state=terminated)
-        await self._write(pod, {**status, "reason": "Unsupported", "message": message})
+        await self._write(pod, pod_refused(pod, message, self._address_of(pod)))
         return None
 
     def _address_of(self, pod: Obj) -> str:
@@ -223,13 +221,7 @@ class VirtualNode:
         await self._completed(pod, phase)
 
     async def _completed(self, pod: Obj, phase: str) -> None:
-        code = 0 if phase == "Succeeded" else 1
-        ended: Obj = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "finishedAt": now()}
-        if started := (pod.get("status") or {}).get("startTime"):
-            ended["startedAt"] = started
-        terminated = {"terminated": ended}
-        status = pod_status(pod, phase=phase, address=self._address_of(pod), container_state=terminated)
-        await self._write(pod, status)
+        await self._write(pod, pod_ended(pod, phase, self._address_of(pod)))
 
     async def _delete(self, id_: str, pod: Obj) -> float | None:
         """Take the machine down as the Pod's deletion asks, let its end be recorded, then remove everything."""

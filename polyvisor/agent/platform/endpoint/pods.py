@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from polyvisor.agent.live.status import pod_status
+from polyvisor.agent.live.status import pod_ended, pod_refused, pod_status
 from polyvisor.agent.node.registration import now
 from polyvisor.api import Obj
 from polyvisor.api.names import FINAL_PHASES
@@ -44,20 +44,13 @@ class HostPods:
         """Show how a machine ended."""
         if (pod.get("status") or {}).get("phase") in FINAL_PHASES:
             return
-        code = 0 if phase == "Succeeded" else 1
-        ended: Obj = {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "finishedAt": now()}
-        if started := (pod.get("status") or {}).get("startTime"):
-            ended["startedAt"] = started
-        state = {"terminated": ended}
-        await self._write(pod, pod_status(pod, phase=phase, address=self._address(), container_state=state))
+        await self._write(pod, pod_ended(pod, phase, self._address()))
 
     async def refuse(self, pod: Obj) -> None:
         """Fail a Pod that does not belong here."""
         if (pod.get("status") or {}).get("phase") in FINAL_PHASES:
             return
-        state = {"terminated": {"exitCode": 1, "reason": "Unsupported", "message": IDLE, "finishedAt": now()}}
-        status = pod_status(pod, phase="Failed", address=self._address(), container_state=state)
-        await self._write(pod, {**status, "reason": "Unsupported", "message": IDLE})
+        await self._write(pod, pod_refused(pod, IDLE, self._address()))
 
     async def remove(self, pod: Obj) -> None:
         """Let a Pod go whose deletion was asked for: nothing of it is left."""
