@@ -37,7 +37,7 @@ class Migrations:
         name, namespace = request.path_params["name"], request.path_params["namespace"]
         selector = body.get("addedNodeSelector") or {}
         if not isinstance(selector, dict) or not all(isinstance(one, str) for one in selector.values()):
-            raise Refusal(400, "addedNodeSelector: labels of nodes and their values are wanted")
+            raise Refusal(400, f"addedNodeSelector: found {str(selector)[:80]!r}; an object of labels is wanted")
         vmi = await self._machines.of_vm(namespace, name)
         if requests.phase(vmi) != "Running":
             raise conflict(requests.VM, name, VM_NOT_RUNNING)

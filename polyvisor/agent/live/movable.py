@@ -134,7 +134,7 @@ def _devices(vmi: Obj) -> Iterator[Blocker]:
     if nested(domain, "features", PASSTHROUGH).get("enabled"):
         yield Blocker(Blocked.PASSTHROUGH, USES_PASSTHROUGH)
     if nested(domain, "cpu").get("dedicatedCpuPlacement"):
-        what = "the machine's CPUs are its own on this node (dedicatedCpuPlacement), and are not exchanged"
+        what = "dedicatedCpuPlacement gives the machine CPUs of its own on this node, so it cannot be moved"
         yield Blocker(Reason.NOT_MIGRATABLE, what)
     if any(nested(disk, "lun").get("reservation") for disk in devices.get("disks") or []):
         yield Blocker(Blocked.RESERVATION, "VMI uses persistent reservation")
