@@ -25,9 +25,12 @@ from polyvisor.agent.link.streams import ByteStream
 from polyvisor.api import Obj
 from polyvisor.api.migrations import HANDLER_CLIENT_NAME
 from polyvisor.api.names import API_CLIENT_NAME
+from polyvisor.process.body_limit import BodyLimit
 
 MACHINE = "/v1/namespaces/{namespace}/virtualmachineinstances/{name}"
 MIGRATION = f"{MACHINE}/migrations/{{uid}}"
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a request; the longest has a domain's XML in it."""
 OF_MIGRATIONS = 6
 """Which part of a path tells a migration's from a machine's."""
 CODES = {"dial": 502, "internal": 500}
@@ -107,7 +110,7 @@ def application(machines: Machines, further: Sequence[BaseRoute] = (), moves: Mo
     if moves is not None:
         routes.append(Route(f"{MIGRATION}/{{step}}", ask, methods=["POST"]))
         routes.append(WebSocketRoute(f"{MIGRATION}/streams/{{stream}}", opened))
-    return _Gate(Starlette(routes=routes))
+    return _Gate(BodyLimit(Starlette(routes=routes), lambda _: MAX_BODY))
 
 
 class _Gate:

@@ -27,6 +27,7 @@ from polyvisor.process.pairs import Pair
 PORT = 8186
 SECONDS = 30.0
 MAX_TEXT = 1000
+MAX_ANSWER = 16 * 1024 * 1024
 
 
 class HandlerError(Exception):
@@ -79,18 +80,13 @@ class Peers:
     async def post(self, agent: AgentAddress, path: str, body: Obj, seconds: float = SECONDS) -> Obj:
         """Ask an agent for something; return its answer. Raises :class:`HandlerError`."""
         try:
-            async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=seconds) as client:
-                answer = await client.post(
-                    f"https://{agent.address}{path}",
-                    json=body,
-                    extensions={"sni_hostname": agent.app},
-                    headers={"Host": agent.app},
-                )
+            answer, content = await ask(self._tls, agent, "POST", f"https://{agent.address}{path}", seconds, body)
         except httpx.TransportError as error:
             raise _unreachable(agent, error) from error
-        found = _json(answer.content)
+        found = _json(content)
         if answer.status_code != 200:
-            raise HandlerError(str(found.get("message") or answer.text)[:MAX_TEXT], answer.status_code)
+            message = found.get("message") or content.decode(errors="replace")
+            raise HandlerError(str(message)[:MAX_TEXT], answer.status_code)
         return found
 
     async def open(self, agent: AgentAddress, path: str, arguments: Obj) -> RemoteStream:
@@ -112,6 +108,28 @@ class Peers:
         except (OSError, WebSocketException) as error:
             raise _unreachable(agent, error) from error
         return RemoteStream(connection)
+
+
+async def ask(
+    tls: ssl.SSLContext, agent: AgentAddress, method: str, url: httpx.URL | str, seconds: float, body: Obj | None = None
+) -> tuple[httpx.Response, bytes]:
+    """Ask an agent for something; return its answer and the answer's content, of at most :data:`MAX_ANSWER` bytes.
+
+    An agent is believed as far as its certificate goes, and its node may be somebody else's by now: an answer that is
+    longer is not read. Raises :class:`httpx.TransportError`, and :class:`HandlerError` for such an answer.
+    """
+    content = bytearray()
+    async with (
+        httpx.AsyncClient(verify=tls, trust_env=False, timeout=seconds) as client,
+        client.stream(
+            method, url, json=body, extensions={"sni_hostname": agent.app}, headers={"Host": agent.app}
+        ) as answer,
+    ):
+        async for piece in answer.aiter_raw():
+            content += piece
+            if len(content) > MAX_ANSWER:
+                raise HandlerError(f"the {agent.app} at {agent.address} answers with more than {MAX_ANSWER} bytes", 502)
+    return answer, bytes(content)
 
 
 class Handlers:

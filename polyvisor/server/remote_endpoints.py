@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from polyvisor.api.resources import ENDPOINTS, SUBRESOURCES_GROUP, SUBRESOURCES_VERSIONS
 from polyvisor.kube.client import KubeClient
+from polyvisor.process.handlers import HandlerError, ask
 from polyvisor.server.errors import Refusal, answering
 from polyvisor.server.node import NodeError
 from polyvisor.server.remote_node import PORT, SECONDS, find_agent
@@ -47,12 +48,13 @@ class RemoteEndpoints:
             raise Refusal(error.code, error.message) from error
         url = httpx.URL(f"https://{agent.address}").copy_with(raw_path=_raw(request))
         try:
-            async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=SECONDS) as client:
-                answer = await client.get(url, extensions={"sni_hostname": agent.app}, headers={"Host": agent.app})
+            answer, content = await ask(self._tls, agent, "GET", url, SECONDS)
+        except HandlerError as error:
+            raise Refusal(error.code, str(error)) from error
         except httpx.TransportError as error:
             message = f"the agent of endpoint {name} cannot be reached: {error or type(error).__name__}"
             raise Refusal(503, message) from error
-        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+        return Response(content, answer.status_code, media_type=answer.headers.get("content-type"))
 
 
 def _raw(request: Request) -> bytes:

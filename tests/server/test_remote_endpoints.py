@@ -20,6 +20,7 @@ from polyvisor.api import names
 from polyvisor.api.endpoint_names import ENDPOINT_APP
 from polyvisor.api.resources import PODS
 from polyvisor.kube import KubeClient
+from polyvisor.process import handlers
 from polyvisor.process.certificates import issue_client, issue_server, make_authority
 from polyvisor.process.pairs import load_pair
 from polyvisor.process.serving import WebServer, listen
@@ -82,6 +83,15 @@ async def test_an_answer_comes_back_as_it_is(client: KubeClient, path: str) -> N
         answer = await ask(client, f"{path}?domain=web&name=x", port)
     wanted = {"path": f"{BASE}/{path}".replace("%20", " "), "query": "domain=web&name=x"}
     assert (answer.status_code, answer.json()) == (203, wanted)
+
+
+async def test_an_answer_without_end_is_not_read(client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host of an endpoint, or a node, may be somebody else's by now."""
+    monkeypatch.setattr(handlers, "MAX_ANSWER", 10)
+    async with agent() as port:
+        answer = await ask(client, "rack4/domains", port)
+    assert answer.status_code == 502
+    assert "answers with more than 10 bytes" in answer.json()["message"]
 
 
 async def test_an_endpoint_without_an_agent_is_said(client: KubeClient) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from polyvisor.agent.link.connection import LauncherError, LauncherGone
 from polyvisor.agent.live.migration_target import Target
-from polyvisor.agent.serving import application
+from polyvisor.agent.serving import MAX_BODY, application
 from polyvisor.api.migrations import HANDLER_CLIENT_NAME
 from polyvisor.api.names import API_CLIENT_NAME
 from polyvisor.api.resources import VMIS
@@ -231,3 +231,21 @@ async def test_agents_ask_for_migrations_and_virt_api_for_all_else(peer: str, pa
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=shown), base_url="http://a") as client:
         answer = await client.post(f"/v1/namespaces/n/virtualmachineinstances/migrations/{path}", json={})
     assert answer.status_code == code
+
+
+async def test_a_request_of_another_nodes_agent_is_bounded() -> None:
+    """That node may be somebody else's by now."""
+
+    async def answers(*_: Any, **__: Any) -> Obj:
+        raise AssertionError("it was read")
+
+    both: Any = SimpleNamespace(ask=answers)
+    app = application(both, moves=both)
+
+    async def shown(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"peer": HANDLER_CLIENT_NAME}}, receive, send)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=shown), base_url="http://a") as client:
+        path = "/v1/namespaces/n/virtualmachineinstances/m/migrations/job/prepare"
+        answer = await client.post(path, json={"xml": "x" * MAX_BODY})
+    assert answer.status_code == 413
