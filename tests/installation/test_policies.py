@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from polyvisor.controllers.snapshots import restored
 from tests.installation.policies import NAMESPACE, account, refusals
 
 Obj = dict[str, Any]
@@ -168,6 +169,28 @@ def test_virt_controller_makes_and_deletes_what_is_of_machines_alone(
             assert "belongs to virtual machines alone" in tried(*references), references
 
 
+def test_virt_controller_makes_claims_of_restored_snapshots() -> None:
+    """A machine that a restore or a clone makes is there only once its claims are."""
+    backup = {"volumeName": "a", "persistentVolumeClaim": {"metadata": {"name": "a"}, "spec": {}}}
+    restore = {"metadata": {"name": "r", "namespace": "ns", "uid": "1"}, "spec": {"target": {"name": "n"}}}
+    entry = {"volumeName": "a", "persistentVolumeClaim": "n-a", "volumeSnapshotName": "s-a"}
+    made = restored.claim(restore, entry, backup, "1Gi", {"metadata": {"name": "m", "namespace": "ns"}}, [])
+    assert told(CONTROLLER, "CREATE", "persistentvolumeclaims", made) == ""
+    other = merged(made, {"spec": {"dataSourceRef": {"kind": "PersistentVolumeClaim"}}})
+    assert "claims of restored snapshots" in told(CONTROLLER, "CREATE", "persistentvolumeclaims", other)
+
+
+def test_virt_controller_gives_a_claim_to_a_machine_and_takes_it_away() -> None:
+    """A restored machine owns its claims; those of a pool's outlive theirs."""
+    free: Obj = {"metadata": {"name": "c"}, "spec": {"volumeName": "v"}}
+    owned = merged(free, {"metadata": {"ownerReferences": [owner("VirtualMachine")]}})
+    foreign = merged(free, {"metadata": {"ownerReferences": [owner("StatefulSet")]}})
+    assert told(CONTROLLER, "UPDATE", "persistentvolumeclaims", owned, free) == ""
+    assert told(CONTROLLER, "UPDATE", "persistentvolumeclaims", free, owned) == ""
+    for new, old in ((foreign, free), (free, foreign)):
+        assert "alone" in told(CONTROLLER, "UPDATE", "persistentvolumeclaims", new, old)
+
+
 def test_virt_controller_notes_a_dump_on_a_claim_and_nothing_else() -> None:
     claim = {"metadata": {"name": "c", "annotations": {"a": "b"}}, "spec": {"volumeName": "v"}}
 
@@ -183,7 +206,7 @@ def test_virt_controller_notes_a_dump_on_a_claim_and_nothing_else() -> None:
         {"spec": {"resources": {"requests": {"storage": "1Ti"}}}},
     ]
     for change in refused:
-        assert "memory-dump of a claim alone" in changed(change), change
+        assert "kubevirt.io/memory-dump alone" in changed(change), change
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ A right is ``group/resource verb``; beside it stands where it is used, and the t
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polyvisor.api import resources
 from polyvisor.api.endpoint_names import CLIENT_SIGNER, ENDPOINT_ROLE, ENDPOINT_SECRET, SERVING_SIGNER
+from polyvisor.api.resource import Resource
 from polyvisor.installation.render import manifests
 
 TOP = Path(__file__).parents[2] / "polyvisor"
@@ -52,6 +55,11 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         "kubevirt.io/virtualmachineinstancemigrations create": (
             "server/subresources_migrations.py",
             "create(MIGRATIONS",
+        ),
+        "snapshot.kubevirt.io/virtualmachinesnapshots get": ("admission/snapshots.py", "lookup(SNAPSHOTS"),
+        "snapshot.kubevirt.io/virtualmachinesnapshotcontents get": (
+            "admission/snapshots.py",
+            "lookup(SNAPSHOT_CONTENTS",
         ),
         "apps/controllerrevisions get": ("admission/instancetypes/sources.py", "CONTROLLER_REVISIONS"),
         "/persistentvolumeclaims get": ("server/subresources_dumps.py", "get(PVCS"),
@@ -362,3 +370,16 @@ def test_no_component_and_no_role_of_users_has_everything_of_anything() -> None:
         if one["kind"] in ("ClusterRole", "Role"):
             for rule in one["rules"]:
                 assert "*" not in (*rule["verbs"], *rule["apiGroups"], *rule["resources"]), one["metadata"]["name"]
+
+
+def test_virt_api_may_read_all_that_admission_looks_up() -> None:
+    """What it may not read, it answers with an error: nobody could write what refers to it."""
+    kinds = {name: one for name, one in vars(resources).items() if isinstance(one, Resource)}
+    may = granted("kubevirt-apiserver")
+    missing = set()
+    for module in (TOP / "admission").rglob("*.py"):
+        for name in re.findall(r"lookup\(([A-Z_]+),", module.read_text()):
+            one = kinds[name]
+            if f"{one.group}/{one.plural} get" not in may:
+                missing.add(f"{one.group}/{one.plural}, which {module.name} looks up")
+    assert not missing
