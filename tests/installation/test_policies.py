@@ -165,6 +165,7 @@ def test_virt_controller_makes_and_deletes_what_is_of_machines_alone(
             return told(CONTROLLER, operation, resource, new, old, group=group)
 
         assert tried(owner("VirtualMachine")) == tried(owner("VirtualMachineInstance")) == ""
+        assert tried(owner("VirtualMachinePool", apiVersion="pool.kubevirt.io/v1beta1")) == ""
         for references in ((), (owner("VirtualMachine", controller=False),), (owner("StatefulSet"),)):
             assert "belongs to virtual machines alone" in tried(*references), references
 
