@@ -17,7 +17,6 @@ from polyvisor.api.migrations import (
     state_of,
 )
 from polyvisor.api.names import ConditionStatus
-from polyvisor.api.quantity import whole
 from polyvisor.api.reading import nested, read_status
 from polyvisor.controllers.objects import drop_condition, set_condition, set_phase, stamp, uid
 
@@ -153,8 +152,3 @@ def hand_over(vmi: Obj, pod: Obj, at: datetime) -> None:
 def positive(value: object, default: int) -> int:
     """Return a number of a configuration."""
     return value if isinstance(value, int) and value > 0 else default
-
-
-def bytes_of(value: object) -> int:
-    """Return a quantity of bytes, 0 for none."""
-    return whole(str(value)) if value not in (None, "") else 0
