@@ -290,8 +290,12 @@ def test_virt_controller_makes_and_deletes_what_is_of_machines_alone(plain: Clus
     told = said(plain, CONTROLLER, "delete", obj)
     assert "belongs to virtual machines alone" in told or "cannot delete" in told
     if obj["kind"] == "PersistentVolumeClaim":
+        volume = {**OWNER, "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume"}
+        filled = {**obj, "metadata": {**obj["metadata"], "name": "filled", "ownerReferences": [volume]}}
+        assert "created" in said(plain, "", "create", filled)
+        assert "deleted" in said(plain, CONTROLLER, "delete", filled, "--dry-run=server")
         who = "pvc/thing"
-        assert "memory-dump of a claim" in changed(plain, CONTROLLER, who, {"metadata": {"labels": {"a": "b"}}})
+        assert "kubevirt.io/memory-dump alone" in changed(plain, CONTROLLER, who, {"metadata": {"labels": {"a": "b"}}})
         note = {"metadata": {"annotations": {"kubevirt.io/memory-dump": "x"}}}
         assert changed(plain, CONTROLLER, who, note) == "done"
 
