@@ -54,6 +54,8 @@ def agree(facts: Facts, guest: Guest) -> None:
         assert target is not None
         assert address is not None
         assert target.get("bus") == bus
+        if any(volume["name"] == disk for volume in guest.volumes):
+            continue  # what it begins with is the volume's, so the guest cannot tell it by that
         path = facts[f"disk.{starts[f'disk-{disk}']}.path"]
         assert re.search(PATHS[bus], path), (disk, path)
         if bus == "scsi":
