@@ -188,16 +188,16 @@ def test_what_an_endpoint_maps_need_not_be_said_again(on_server: Cli, tmp_path: 
     endpoint = {
         "apiVersion": "hypervisor.kubevirt.io/v1alpha1",
         "kind": "HypervisorEndpoint",
-        "metadata": {"name": "rack4"},
+        "metadata": {"name": "mapped"},
         "spec": {"uri": "qemu:///system", "networks": [{"name": "pod", "network": "default"}]},
     }
-    manifest = tmp_path / "rack4.yaml"
+    manifest = tmp_path / "mapped.yaml"
     manifest.write_text(yaml.safe_dump(endpoint))
     assert on_server("create", "-f", str(manifest)).code == 0
     path = tmp_path / "guest.xml"
     path.write_text(DOMAIN.format(name="joined", devices=CARD))
     assert "map it: --network NAME=default" in on_server("import", str(path)).err
-    done = on_server("import", "--endpoint", "rack4", str(path))
+    done = on_server("import", "--endpoint", "mapped", str(path))
     assert done.code == 0, done.err
     absent = on_server("import", "--endpoint", "rack5", str(path))
     assert absent.code == ExitCode.NOT_FOUND
