@@ -6,15 +6,19 @@ that the first machine needs no more than a name; what was mapped is said.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.client import MERGE, Client, Obj
 from polyvisor.cli.endpoint_mapping import DOORS, make_class, pair
 from polyvisor.cli.output import say
+from polyvisor.kube.errors import ApiError
 
 USUAL = "default"
 POD_NETWORK = "pod"
+TRIES = 10
+AGAIN_SECONDS = 2.0
 
 
 def given(storage: Iterable[str], networks: Iterable[str]) -> Obj:
@@ -37,13 +41,13 @@ def complete(client: Client, name: str, *, cluster: bool = False) -> None:
         return
     change: Obj = {}
     if not spec.get("storage"):
-        pools = client.get(f"{DOORS}/{name}/pools").get("items") or []
+        pools = _told(client, f"{DOORS}/{name}/pools")
         if pool := _usual(pools):
             change["storage"] = [{"storageClass": name, "pool": pool, "defaultForImages": True}]
             say(f"pool {pool} of the host is where disks go (storage class {name})")
         else:
             say("no storage pool is mapped: machines with disks need one (--storage CLASS=POOL)")
-    networks = client.get(f"{DOORS}/{name}/networks").get("items") or []
+    networks = _told(client, f"{DOORS}/{name}/networks")
     cidrs = {one.get("name"): one.get("cidrs") or [] for one in networks}
     mapped = spec.get("networks") or []
     if not mapped and (network := _usual(networks)):
@@ -59,6 +63,18 @@ def complete(client: Client, name: str, *, cluster: bool = False) -> None:
         client.request("PATCH", ENDPOINTS.path(name=name), {"spec": change}, content_type=MERGE)
     for one in change.get("storage") or spec.get("storage") or []:
         make_class(client, one["storageClass"], name if cluster else "")
+
+
+def _told(client: Client, path: str) -> list[Obj]:
+    """Return what a host tells; a connection that ends meanwhile is up again within a moment, so it is asked again."""
+    for left in reversed(range(TRIES)):
+        try:
+            return client.get(path).get("items") or []
+        except ApiError as error:
+            if error.code < 500 or not left:
+                raise
+        time.sleep(AGAIN_SECONDS)
+    raise AssertionError("there is at least one try")
 
 
 def _usual(found: list[Obj]) -> str:
