@@ -42,9 +42,6 @@ class MachinePlatform(Protocol):
     def at_start(self, vmi: Obj, pod: Obj) -> Obj:
         """Return a machine as it is started: with those of its volumes that are at hand by then."""
 
-    async def claims(self, vmi: Obj) -> dict[str, Obj]:
-        """Return the claims that a machine names and that exist, by name."""
-
     async def prepare(self, vmi: Obj, pod: Obj, driver: Driver, report: Report) -> Prepared:
         """Make all that a machine boots from.
 

@@ -26,6 +26,7 @@ from polyvisor.agent.node import huge_pages
 from polyvisor.agent.node.cpus import CpuSource
 from polyvisor.agent.seam import MachinePlatform
 from polyvisor.agent.storage import holds
+from polyvisor.agent.storage.claims import claims_of
 from polyvisor.agent.storage.prepared import Prepared
 from polyvisor.api import Obj
 from polyvisor.api.launcher_pods import made_for
@@ -210,7 +211,7 @@ class MachineAgent:
 
     async def _start(self, vmi: Obj, pod: Obj, link: Link, driver: Driver) -> None:
         async with self._launchers.lock(pod_id(pod)):
-            with self._holds.starting(vmi, await self._platform.claims(vmi)):
+            with self._holds.starting(vmi, await claims_of(self._client, vmi)):
                 xml = await self.rendered(vmi, pod, link, driver)
                 paused = vmi["spec"].get("startStrategy") == START_PAUSED
                 await link.request("start", seconds=START_SECONDS, xml=xml, paused=paused)
@@ -253,7 +254,7 @@ class MachineAgent:
             hotplug.tell(vmi, found, outcome, holders)
         if found:
             runner = hotplug.Runner(vmi, pod, driver, link, self._launchers.inside(pod_id(pod)))
-            dumps.tell(found, await self._dumper.settle(runner, await self._platform.claims(vmi)))
+            dumps.tell(found, await self._dumper.settle(runner, await claims_of(self._client, vmi)))
         joined = self._launchers.networks.joined(pod_id(pod))
         if joined is None:  # another agent did, whose work is seen through again
             joined = await self._launchers.networks.join(pod_id(pod), there, pod, link, driver)
@@ -273,7 +274,7 @@ class MachineAgent:
 
     async def _kept(self, vmi: Obj, driver: Driver) -> list[movable.Blocker]:
         alone = movable.STANDALONE if self.source is None else ""
-        return movable.blockers(vmi, driver, await self._platform.claims(vmi), alone)
+        return movable.blockers(vmi, driver, await claims_of(self._client, vmi), alone)
 
     async def _unfilled(self, claim: Obj) -> str:
         """Return why a claim does not hold yet what its DataVolume asks for, if it has one."""
@@ -291,7 +292,7 @@ class MachineAgent:
             if link.closed:
                 raise LauncherGone("the launcher has ended")
             runner = hotplug.Runner(vmi, pod, driver, link, self._launchers.inside(id_))
-            claims = await self._platform.claims(vmi)
+            claims = await claims_of(self._client, vmi)
             outcome = await self._plugger.settle(runner, claims)
             if drives(vmi["spec"]):
                 discs = await self._drives.settle(runner, claims)
@@ -327,7 +328,7 @@ class MachineAgent:
             log.info("%s/%s: %s", vmi["metadata"]["namespace"], vmi["metadata"]["name"], error)
             return {}
         found = await self._platform.prepared(pod) or Prepared()
-        return described.describe(vmi, xml, found.root_volume, await self._platform.claims(vmi), found.sizes)
+        return described.describe(vmi, xml, found.root_volume, await claims_of(self._client, vmi), found.sizes)
 
     async def _finish(self, vmi: Obj, phase: Phase, message: str) -> None:
         new = copy.deepcopy(vmi.get("status") or {})

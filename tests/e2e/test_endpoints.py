@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,11 +10,10 @@ from polyvisor.api.resources import ENDPOINTS
 from polyvisor.cli.client import Client
 from polyvisor.kube.errors import ApiError
 from tests.agent.platform.endpoint.hosts import HypervisorHost
-from tests.folders import short_folder
-from tests.needs import need, need_root
 
 from .guest_shell import shell, true, until
-from .standalone import Standalone, standalone
+from .remote_host import by_ssh, home, host  # noqa: F401, two fixtures
+from .standalone import Standalone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 KERNEL = {"image": "localhost/polyvisor/demo-kernel:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd.img"}
@@ -41,39 +39,12 @@ MACHINE = {
 }
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[HypervisorHost]:
-    need_root()
-    need("libvirtd", "virsh", "/usr/sbin/sshd", "ssh-keygen")
-    with short_folder() as folder:
-        found = HypervisorHost(folder)
-        try:
-            found.start()
-            found.virsh("pool-define-as", "images", "dir", "--target", "/var/lib/libvirt/images")
-            found.virsh("pool-build", "images")
-            found.virsh("pool-start", "images")
-            yield found
-        finally:
-            found.stop()
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Standalone]:
-    with standalone() as home:
-        home.run("up")
-        try:
-            yield home
-        finally:
-            home.run("down")
-
-
 def test_a_machine_on_a_host_is_made_used_stopped_and_removed(
-    home: Standalone, host: HypervisorHost, client: Client
+    home: Standalone,  # noqa: F811
+    host: HypervisorHost,  # noqa: F811
+    client: Client,
 ) -> None:
-    (host.folder / "known").write_text(host.known_hosts())
-    uri = f"qemu+ssh://root@127.0.0.1:{host.ssh_port}/system"
-    keys = ("--identity", str(host.folder / "id"), "--known-hosts", str(host.folder / "known"))
-    added = home.run("endpoint", "add", uri, "--name", "rack4", *keys)
+    added = home.run("endpoint", "add", *by_ssh(host), "--name", "rack4")
     assert "pool images of the host is where disks go (storage class rack4)" in added
     home.run_machines(MACHINE)
     until(client, "afar", lambda status: true(status, "Ready"))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from polyvisor.api.resources import DATAVOLUMES, PVCS, VMS
 from polyvisor.cli.client import Client
 from tests.agent.platform.endpoint.hosts import HypervisorHost
-from tests.folders import short_folder
-from tests.needs import need, need_root
 
 from .guest_shell import shell, true, until
-from .standalone import KERNEL, Standalone, standalone
+from .remote_host import by_ssh, home, host  # noqa: F401, two fixtures
+from .standalone import KERNEL, Standalone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 MACHINE = {
@@ -50,39 +48,12 @@ MACHINE = {
 }
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[HypervisorHost]:
-    need_root()
-    need("libvirtd", "virsh", "/usr/sbin/sshd", "ssh-keygen")
-    with short_folder() as folder:
-        found = HypervisorHost(folder)
-        try:
-            found.start()
-            found.virsh("pool-define-as", "images", "dir", "--target", "/var/lib/libvirt/images")
-            found.virsh("pool-build", "images")
-            found.virsh("pool-start", "images")
-            yield found
-        finally:
-            found.stop()
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Standalone]:
-    with standalone() as home:
-        home.run("up")
-        try:
-            yield home
-        finally:
-            home.run("down")
-
-
 def test_a_machine_moves_to_a_host_and_back_with_its_disk(
-    home: Standalone, host: HypervisorHost, client: Client
+    home: Standalone,  # noqa: F811
+    host: HypervisorHost,  # noqa: F811
+    client: Client,
 ) -> None:
-    (host.folder / "known").write_text(host.known_hosts())
-    uri = f"qemu+ssh://root@127.0.0.1:{host.ssh_port}/system"
-    keys = ("--identity", str(host.folder / "id"), "--known-hosts", str(host.folder / "known"))
-    home.run("endpoint", "add", uri, "--name", "rack4", *keys)
+    home.run("endpoint", "add", *by_ssh(host), "--name", "rack4")
     home.run_machines(MACHINE)
     until(client, "mover", lambda status: true(status, "Ready"))
     with shell(client, "mover") as console:

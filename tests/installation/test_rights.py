@@ -232,7 +232,7 @@ RIGHTS: dict[str, dict[str, tuple[str, str]]] = {
         **watched("agent/agent.py", "Informer(", "kubevirt.io/virtualmachineinstances", "/pods"),
         "kubevirt.io/virtualmachineinstances get": ("agent/live/migration_target.py", "get(VMIS"),
         "kubevirt.io/virtualmachineinstances update": ("agent/vmi.py", "update_status(VMIS"),
-        "/persistentvolumeclaims get": ("agent/platform/pod_machines.py", "_client, PVCS"),
+        "/persistentvolumeclaims get": ("agent/storage/claims.py", "client, PVCS"),
         "/nodes get": ("agent/node/real_node.py", "get(NODES"),
         "/nodes patch": ("agent/node/real_node.py", "patch(NODES"),
         "/nodes/status patch": ("agent/node/registration.py", 'subresource="status"'),

@@ -19,7 +19,6 @@ from polyvisor.agent.launchers.processes import Launchers, folder_id
 from polyvisor.agent.link import containers
 from polyvisor.agent.link.connection import LauncherGone, Link
 from polyvisor.agent.live import hotplug
-from polyvisor.agent.named import named
 from polyvisor.agent.node.id_ranges import IdRanges
 from polyvisor.agent.platform import pod_hotplug
 from polyvisor.agent.platform.base import Parts
@@ -27,6 +26,7 @@ from polyvisor.agent.platform.pod_launchers import EMPTY_DIRS
 from polyvisor.agent.platform.pod_sources import Launcher, PodPlaces, hand_over, name_seeds
 from polyvisor.agent.seam import Report
 from polyvisor.agent.storage import making
+from polyvisor.agent.storage.claims import claims_of
 from polyvisor.agent.storage.disks import DiskFile
 from polyvisor.agent.storage.dump_files import DumpFile
 from polyvisor.agent.storage.making import Inputs
@@ -37,7 +37,7 @@ from polyvisor.api.launcher_pods import pod_volume
 from polyvisor.api.names import COMPUTE_CONTAINER, CONSOLE_CONTAINER, MACHINE_VOLUME, Phase
 from polyvisor.api.owners import controller_uid
 from polyvisor.api.reading import read_status
-from polyvisor.api.resources import PODS, PVCS
+from polyvisor.api.resources import PODS
 from polyvisor.api.volumes import drives, without
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import Informer
@@ -82,10 +82,6 @@ class KubeletMachines:
         """Return a machine without the volumes whose claims are in a Pod that is made once the launcher's is there."""
         return without(vmi, {volume["name"] for volume in inside.to_attach(vmi["spec"], pod).values()})
 
-    async def claims(self, vmi: Obj) -> dict[str, Obj]:
-        """Return the claims that a machine names and that exist."""
-        return await named(self._client, PVCS, making.needed(vmi).claims, vmi["metadata"]["namespace"])
-
     async def prepare(self, vmi: Obj, pod: Obj, driver: Driver, report: Report) -> Prepared:
         """Make all that a machine boots from, out of what the kubelet put into its Pod."""
         link = self._launchers.get(pod_id(pod))
@@ -125,7 +121,7 @@ class KubeletMachines:
         account = await asyncio.to_thread(self._account, vmi, pod)
         resolver = self._launchers.networks.resolver(vmi, pod)
         first = await self._ids.given(pod, driver)
-        return Inputs(secrets, await self.claims(vmi), configmaps, pod, account, resolver, first)
+        return Inputs(secrets, await claims_of(self._client, vmi), configmaps, pod, account, resolver, first)
 
     async def access_secrets(self, vmi: Obj, pod: Obj | None) -> dict[str, dict[str, bytes]]:
         """Return them as the kubelet has put them into the Pod, which it does again when they change."""

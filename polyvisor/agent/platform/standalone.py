@@ -23,12 +23,13 @@ from polyvisor.agent.platform.base import Parts, controller
 from polyvisor.agent.platform.virtual_node import VirtualNode
 from polyvisor.agent.seam import Report
 from polyvisor.agent.storage import making
+from polyvisor.agent.storage.claims import claims_of
 from polyvisor.agent.storage.contents import data_of
 from polyvisor.agent.storage.kept import StateKeeper
 from polyvisor.agent.storage.prepared import Prepared, prepared
 from polyvisor.api import Obj
 from polyvisor.api.names import Phase
-from polyvisor.api.resources import CONFIGMAPS, PVCS, SECRETS
+from polyvisor.api.resources import CONFIGMAPS, SECRETS
 from polyvisor.api.volumes import access_secrets
 from polyvisor.drivers.base import Driver
 from polyvisor.kube import Informer
@@ -60,10 +61,6 @@ class StandaloneMachines:
         """Return the machine with all of its volumes."""
         return vmi
 
-    async def claims(self, vmi: Obj) -> dict[str, Obj]:
-        """Return the claims that a machine names and that exist."""
-        return await named(self._client, PVCS, making.needed(vmi).claims, vmi["metadata"]["namespace"])
-
     async def prepare(self, vmi: Obj, pod: Obj, driver: Driver, report: Report) -> Prepared:
         """Make all that a machine boots from, out of the node's own images and folders of claims."""
         folder, workshop = self._launchers.places(pod_id(pod))
@@ -92,7 +89,7 @@ class StandaloneMachines:
         found = await named(self._client, CONFIGMAPS, wanted.configmaps, namespace)
         configmaps = {name: data_of(one, "data", "binaryData") for name, one in found.items()}
         resolver, first = self._launchers.networks.resolver(vmi, pod), await self._ids.given(pod, driver)
-        return making.Inputs(secrets, await self.claims(vmi), configmaps, pod, {}, resolver, first)
+        return making.Inputs(secrets, await claims_of(self._client, vmi), configmaps, pod, {}, resolver, first)
 
     async def _secrets(self, names: set[str], vmi: Obj) -> dict[str, dict[str, bytes]]:
         found = await named(self._client, SECRETS, names, vmi["metadata"]["namespace"])

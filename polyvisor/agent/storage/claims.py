@@ -18,6 +18,7 @@ from pathlib import Path
 
 from polyvisor.agent.errors import AgentError
 from polyvisor.agent.files import safepath
+from polyvisor.agent.named import named
 from polyvisor.agent.storage import making
 from polyvisor.api import Obj
 from polyvisor.api.cluster_resources import STORAGE_CLASSES
@@ -37,6 +38,11 @@ log = logging.getLogger("polyvisor.claims")
 
 async def _nothing(_: Obj) -> None:
     """Leave a claim empty."""
+
+
+async def claims_of(client: KubeClient, vmi: Obj) -> dict[str, Obj]:
+    """Return the claims that a machine names and that exist, by name."""
+    return await named(client, PVCS, making.needed(vmi).claims, vmi["metadata"]["namespace"])
 
 
 class ClaimKeeper:
